@@ -1,0 +1,180 @@
+"""Who is this: `identify` turns a credential into a principal. The one implementation behind every door."""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+from django.db import DatabaseError, models, transaction
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
+
+from accounts import assertions, directory, passwords, principals, tokens
+from accounts.credentials import Basic, Bearer, Credential, InvalidCredential, ProxyHeader, Session
+from accounts.directory import TokenRecord, UserRecord
+from accounts.identifiers import BadName, canonical_email
+from accounts.models import SignIn, Token, User
+from accounts.principals import Kind, Method, Principal
+from accounts.services import sso
+from audit.events import Event
+from audit.record import record_refusal
+
+USED_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionMarks:
+    """The names under which a session keeps what its validity hangs on, besides Django's own."""
+
+    SIGNED_IN_AT: str = "skyauth_signed_in_at"
+
+
+MARKS = SessionMarks()
+
+
+def identify(credential: Credential | None, *, client: str) -> Principal:
+    """Return who shows this credential; ANONYMOUS for None. `client` is the client's address.
+
+    Raises InvalidCredential for one that is bad in any way, after recording the refusal. Whatever else is raised
+    (a database error, `passwords.Busy`, `assertions.KeysUnavailable`) is trouble of ours.
+    """
+    try:
+        match credential:
+            case None:
+                return principals.anonymous(client)
+            case Bearer():
+                return _bearer(credential, client)
+            case Basic():
+                return _basic(credential, client)
+            case ProxyHeader():
+                return _proxy_header(credential, client)
+            case Session():
+                return _session(credential, client)
+    except InvalidCredential as refusal:
+        refused(refusal, client=client)
+        raise
+
+
+def refused(refusal: InvalidCredential, *, client: str) -> None:
+    """Record a refused sign-in; also for a credential that could not even be read."""
+    actor = principals.claimed(refusal.claimed, refusal.method, client)
+    record_refusal(Event.SIGN_IN_REFUSED, actor=actor, reason=refusal.reason)
+
+
+def _bearer(credential: Bearer, client: str) -> Principal:
+    if not settings.ENABLE_SERVICE_ACCOUNTS:
+        raise InvalidCredential("service accounts are switched off", method=Method.BEARER)
+    presented = tokens.parse(credential.token)
+    if presented is None:
+        raise InvalidCredential("malformed token", method=Method.BEARER)
+    token = directory.token_by_key(presented.key_id)
+    if token is None or not tokens.matches(presented.digest, token.digest):
+        raise InvalidCredential("unknown token", method=Method.BEARER)
+    if reason := unusable(token):
+        raise InvalidCredential(reason, method=Method.BEARER, claimed=token.account_name)
+    _touch(Token.objects.filter(pk=token.pk), "last_used_at", token.last_used_at, last_used_from=client)
+    return Principal(
+        Kind.SERVICE_ACCOUNT,
+        token.account_uid,
+        token.account_name,
+        role=token.role,
+        permissions=token.permissions,
+        method=Method.BEARER,
+        peer=client,
+        pk=token.account_pk,
+        owner=token.owner_pk,
+        token_key_id=presented.key_id,
+    )
+
+
+def unusable(token: TokenRecord) -> str:
+    """Return why a genuine token is refused, or "" when it is good. A disabled owner's accounts stop with them."""
+    if token.state != "active":
+        return f"{token.state} token"
+    if not token.account_active:
+        return "disabled service account"
+    return "" if token.owner_active else "service account of a disabled owner"
+
+
+def _basic(credential: Basic, client: str) -> Principal:
+    if not settings.AUTH_BASIC:
+        raise InvalidCredential("Basic is switched off", method=Method.BASIC)
+    return sign_in_with_password(credential, client)
+
+
+def sign_in_with_password(credential: Basic, client: str) -> Principal:
+    """Return who has this name and password; also what the login page asks, where Basic itself is switched off."""
+    user = passwords.verify(credential, client)
+    if user is None:
+        return principals.shared(credential.username, client)
+    return _person(user, Method.BASIC, client)
+
+
+def _proxy_header(credential: ProxyHeader, client: str) -> Principal:
+    if settings.AUTH_USER_HEADER_FORMAT == "jwt":
+        subject, groups = assertions.verify(credential.subject)
+    else:
+        subject, groups = credential.subject, _split_groups(credential.groups)
+    try:
+        username = canonical_email(subject)
+    except BadName:
+        raise InvalidCredential("the proxy's header is not one e-mail address", method=Method.PROXY) from None
+    user = sso.sign_in(username, groups)
+    if user is None:
+        raise InvalidCredential("unknown user, and users are not created at sign-in", method=Method.PROXY, claimed=username)
+    if user.sign_in == SignIn.PASSWORD:
+        raise InvalidCredential("this user signs in by password only", method=Method.PROXY, claimed=username)
+    if not user.active:
+        raise InvalidCredential("disabled user", method=Method.PROXY, claimed=username)
+    return replace(_person(user, Method.PROXY, client), groups=groups or ())
+
+
+def _split_groups(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(group for group in (part.strip() for part in text.split(",")) if group)
+
+
+def _session(credential: Session, client: str) -> Principal:
+    """Return whose session this is. An unknown or ended session is no credential any more: anonymous, not an error."""
+    data: dict[str, Any] = directory.session_data(credential.session_key)
+    key, shown, since = data.get(SESSION_KEY), data.get(HASH_SESSION_KEY), data.get(MARKS.SIGNED_IN_AT)
+    if not (isinstance(key, str) and key.isdigit() and isinstance(shown, str) and isinstance(since, int | float)):
+        return principals.anonymous(client)
+    user = directory.user_by_pk(int(key))
+    ended = timezone.now().timestamp() - since >= settings.SESSION_COOKIE_AGE
+    if user is None or not user.active or ended:
+        return principals.anonymous(client)
+    if not constant_time_compare(shown, User(password=user.password).get_session_auth_hash()):
+        return principals.anonymous(client)
+    return _person(user, Method.SESSION, client)
+
+
+def _person(user: UserRecord, method: Method, client: str) -> Principal:
+    _touch(User.objects.filter(pk=user.pk), "last_seen_at", user.last_seen_at)
+    return Principal(
+        Kind.USER,
+        user.uid,
+        user.username,
+        role=user.role,
+        permissions=user.permissions,
+        method=method,
+        peer=client,
+        pk=user.pk,
+        owner=user.pk,
+        display_name=user.display_name,
+        email=user.email,
+    )
+
+
+def _touch(row: models.QuerySet[Any], field: str, seen: Any, **also: Any) -> None:
+    """Note that a row was used, at most once a minute, by one conditional UPDATE. Its failure never fails the request."""
+    now = timezone.now()
+    if seen is not None and now - seen < USED_EVERY:
+        return
+    try:
+        with transaction.atomic():
+            row.filter(models.Q(**{f"{field}__isnull": True}) | models.Q(**{f"{field}__lte": now - USED_EVERY})).update(
+                **{field: now}, **also
+            )
+    except DatabaseError:
+        return

@@ -1,0 +1,45 @@
+"""The outermost ASGI layer: takes the headers that speak for a client off every request, before anything reads one."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from django.conf import settings
+
+from accounts.trust import TrustPolicy, admit, parse_networks
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SCOPE_KEY: Final = "skyauth.proxied"
+OVERSIZED_KEY: Final = "skyauth.oversized"
+
+
+def policy_from_settings() -> TrustPolicy:
+    """Return whom the configuration trusts, and with which headers."""
+    reads_users = settings.AUTH_USER_HEADER_FORMAT != "off"
+    return TrustPolicy(
+        parse_networks(settings.TRUSTED_PROXIES),
+        settings.AUTH_USER_HEADER if reads_users else "",
+        settings.AUTH_GROUPS_HEADER if reads_users else "",
+    )
+
+
+class Gate:
+    """Wraps an ASGI application; what the gate found lies in the scope under SCOPE_KEY as one `Proxied`."""
+
+    def __init__(self, application: Application, policy: TrustPolicy) -> None:
+        self._application = application
+        self._policy = policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass HTTP requests on, cleaned. SkyAuth speaks nothing else."""
+        if scope["type"] != "http":
+            raise ValueError(f"SkyAuth does not speak {scope['type']}.")
+        client = scope.get("client")
+        admitted = admit(scope["headers"], client[0] if client else None, self._policy)
+        cleaned = {**scope, "headers": admitted.headers, SCOPE_KEY: admitted.proxied, OVERSIZED_KEY: admitted.oversized}
+        if admitted.proxied.forwarded.get("proto") in {"http", "https"}:
+            cleaned["scheme"] = admitted.proxied.forwarded["proto"]
+        await self._application(cleaned, receive, send)

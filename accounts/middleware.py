@@ -1,0 +1,75 @@
+"""Puts the principal on Django's requests, for the doors that Django's handler serves."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest, HttpResponse
+from django.utils.functional import SimpleLazyObject
+
+from accounts import authn, credentials
+from accounts.credentials import InvalidCredential
+from accounts.gate import SCOPE_KEY
+from accounts.models import User
+from accounts.principals import Kind, Principal
+from accounts.responses import unauthenticated
+from accounts.trust import UNGATED, Proxied
+
+
+def proxied_of(request: HttpRequest | None) -> Proxied:
+    """Return what the gate found. Where there was no gate (a WSGI runner, the test client) nobody is trusted."""
+    found = getattr(request, "scope", {}).get(SCOPE_KEY, UNGATED)
+    if not isinstance(found, Proxied):
+        return UNGATED
+    if found is UNGATED and request is not None:
+        return Proxied(peer=(address := str(request.META.get("REMOTE_ADDR", ""))), client=address)
+    return found
+
+
+def _raw(request: HttpRequest, name: str) -> list[bytes]:
+    """Return every value of a header as it came; one that a server without raw headers joined is still one."""
+    scope = getattr(request, "scope", None)
+    if scope is not None:
+        wanted = name.lower().encode("ascii")
+        return [value for key, value in scope["headers"] if key.lower() == wanted]
+    value = request.headers.get(name)
+    return [] if value is None else [value.encode("latin-1", "replace")]
+
+
+class PrincipalMiddleware(AuthenticationMiddleware):
+    """Sets `request.principal`, and `request.user` to the User behind it, or Django's AnonymousUser.
+
+    A bad credential ends the request with 401, whatever page was asked for.
+    """
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
+        """Identify the caller."""
+        proxied = proxied_of(request)
+        try:
+            credential = self._read(request, proxied)
+            principal = authn.identify(credential, client=proxied.client)
+        except InvalidCredential:
+            return unauthenticated(basic=settings.AUTH_BASIC)
+        request.principal = principal  # type: ignore[attr-defined]
+        request.user = SimpleLazyObject(lambda: _user(principal))  # type: ignore[assignment]
+        return None
+
+    def _read(self, request: HttpRequest, proxied: Proxied) -> credentials.Credential | None:
+        try:
+            return credentials.read(
+                authorization=_raw(request, "Authorization"),
+                auth_mode=_raw(request, "X-Skypilot-Auth-Mode"),
+                proxied=proxied,
+                session_key=request.COOKIES.get(settings.SESSION_COOKIE_NAME),
+            )
+        except InvalidCredential as refusal:
+            authn.refused(refusal, client=proxied.client)
+            raise
+
+
+def _user(principal: Principal) -> Any:
+    """Return the User row behind a principal, or Django's AnonymousUser for everybody else."""
+    if principal.kind is not Kind.USER or principal.pk is None:
+        return AnonymousUser()
+    return User.objects.select_related("role").filter(pk=principal.pk).first() or AnonymousUser()

@@ -1,0 +1,196 @@
+"""Users, service accounts, tokens and group roles as rows. `accounts.services` is their only writer."""
+
+from datetime import datetime
+from typing import ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.db import models
+from django.db.models.functions import Lower
+from django.utils import timezone
+
+from rbac.models import Role
+from rbac.permissions import ADMIN, Permission
+
+# Django's admin asks with its own permission names; each is answered by one of ours. What is not here is the admin role's alone.
+_DJANGO_PERMISSIONS: dict[str, Permission] = {
+    "audit.view_entry": Permission.AUDIT_READ,
+    "rbac.view_role": Permission.ROLES_READ,
+    "rbac.view_route": Permission.ROUTES_READ,
+    "accounts.view_user": Permission.USERS_READ,
+    "accounts.view_grouprole": Permission.ROLES_READ,
+    "accounts.view_serviceaccount": Permission.SERVICE_ACCOUNTS_READ,
+    "accounts.view_token": Permission.SERVICE_ACCOUNTS_READ,
+    **{f"rbac.{verb}_role": Permission.ROLES_WRITE for verb in ("add", "change", "delete")},
+    **{f"rbac.{verb}_route": Permission.ROUTES_WRITE for verb in ("add", "change", "delete")},
+    **{f"accounts.{verb}_user": Permission.USERS_WRITE for verb in ("add", "change", "delete")},
+    **{f"accounts.{verb}_grouprole": Permission.ROLES_WRITE for verb in ("add", "change", "delete")},
+    **{f"accounts.{verb}_serviceaccount": Permission.SERVICE_ACCOUNTS_WRITE for verb in ("add", "change", "delete")},
+    **{f"accounts.{verb}_token": Permission.SERVICE_ACCOUNTS_WRITE for verb in ("add", "change")},
+}
+
+
+class SignIn(models.TextChoices):
+    """By which kind of credential a user may come; an identity from one source is not one from another (promise 7)."""
+
+    PASSWORD = "password", "password"
+    SSO = "sso", "single sign-on"
+    BOTH = "both", "password or single sign-on"
+
+
+class RoleSource(models.TextChoices):
+    """Where a user's role comes from; a role from a group goes when the group goes."""
+
+    DEFAULT = "default", "default"
+    MANUAL = "manual", "given by an admin"
+    GROUP = "group", "identity-provider group"
+
+
+class UserManager(BaseUserManager["User"]):
+    """Looks users up; creating them is `accounts.services.users.create_user`."""
+
+
+class User(AbstractBaseUser):
+    """A person. What they may do follows from the role alone; there is no second permission system."""
+
+    username = models.CharField(max_length=254, unique=True, help_text="An e-mail address or a plain name, in lower case.")
+    uid = models.CharField(max_length=16, unique=True, editable=False, help_text="The id that SkyPilot derives from the name.")
+    email = models.EmailField(blank=True, default="")
+    display_name = models.CharField(max_length=150, blank=True, default="")
+    sign_in = models.CharField(max_length=8, choices=SignIn, default=SignIn.PASSWORD)
+    role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="users")
+    role_source = models.CharField(max_length=8, choices=RoleSource, default=RoleSource.DEFAULT)
+    is_active = models.BooleanField("active", default=True)
+    last_seen_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    USERNAME_FIELD = "username"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    objects = UserManager()
+
+    class Meta:
+        ordering = ("username",)
+        constraints = (
+            models.CheckConstraint(condition=models.Q(username=Lower("username")), name="user_name_is_lower_case"),
+            models.CheckConstraint(
+                condition=~models.Q(username="") & ~models.Q(username__startswith="sa-"), name="user_name_is_a_persons"
+            ),
+            models.CheckConstraint(condition=models.Q(sign_in__in=SignIn.values), name="user_sign_in_is_known"),
+            models.CheckConstraint(condition=models.Q(role_source__in=RoleSource.values), name="user_role_source_is_known"),
+        )
+
+    def __str__(self) -> str:
+        return self.username
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        """What the user may do; nothing at all while disabled."""
+        return self.role.holds if self.is_active else frozenset()
+
+    @property
+    def is_staff(self) -> bool:
+        """Whether the Django admin lets the user in."""
+        return Permission.ADMIN_SITE_USE in self.permissions
+
+    @property
+    def is_superuser(self) -> bool:
+        """Whether the user holds the admin role; Django's name for it."""
+        return self.is_active and self.role.name == ADMIN
+
+    def has_perm(self, perm: str, obj: models.Model | None = None) -> bool:  # noqa: ARG002 - Django's signature
+        """Return whether the user may do what Django's admin calls `perm`."""
+        needed = _DJANGO_PERMISSIONS.get(perm)
+        return self.is_superuser if needed is None else needed in self.permissions
+
+    def has_perms(self, perm_list: list[str], obj: models.Model | None = None) -> bool:
+        """Return whether the user has every one of them."""
+        return all(self.has_perm(perm, obj) for perm in perm_list)
+
+    def has_module_perms(self, app_label: str) -> bool:
+        """Return whether the user may see anything of an app in Django's admin."""
+        return any(needed in self.permissions for perm, needed in _DJANGO_PERMISSIONS.items() if perm.startswith(f"{app_label}."))
+
+
+class ServiceAccount(models.Model):
+    """A machine. It never does more than its owner, while it has one, and it survives whoever made it."""
+
+    name = models.CharField(max_length=64, unique=True, help_text="Letters, digits and . _ -, in lower case.")
+    uid = models.CharField(max_length=24, unique=True, editable=False)
+    description = models.CharField(max_length=200, blank=True, default="")
+    owner = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="service_accounts")
+    created_by = models.CharField(max_length=320, editable=False)
+    role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="service_accounts")
+    is_active = models.BooleanField("active", default=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    is_authenticated = True  # so that it can stand where Django expects a user
+    is_anonymous = False
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (
+            models.CheckConstraint(
+                condition=models.Q(name=Lower("name")) & ~models.Q(name=""), name="account_name_is_lower_case"
+            ),
+            models.CheckConstraint(condition=models.Q(uid__startswith="sa-"), name="account_uid_is_a_machines"),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Token(models.Model):
+    """One token of a service account, without the token: a key id to find it by and a digest to know it by."""
+
+    account = models.ForeignKey(ServiceAccount, on_delete=models.CASCADE, related_name="tokens")
+    key_id = models.CharField(max_length=12, unique=True, editable=False)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    name = models.CharField(max_length=64, blank=True, default="", help_text="What the token is for.")
+    created_by = models.CharField(max_length=320, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    replaced_by = models.ForeignKey(
+        "self", null=True, blank=True, editable=False, on_delete=models.SET_NULL, related_name="replaces"
+    )
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_used_from = models.CharField(max_length=64, blank=True, default="", editable=False)
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+        constraints = (
+            models.CheckConstraint(
+                condition=models.Q(expires_at__isnull=True) | models.Q(expires_at__gte=models.F("created_at")),
+                name="token_expires_after_it_was_made",
+            ),
+            models.CheckConstraint(condition=~models.Q(digest="") & ~models.Q(key_id=""), name="token_can_be_found_and_known"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.account.name}/{self.name or self.key_id}"
+
+    def state(self, now: datetime | None = None) -> str:
+        """Return "active", "expired" or "revoked": what lists show and, with the account's and owner's, what `usable` judges."""
+        return token_state(self.expires_at, self.revoked_at, now or timezone.now())
+
+
+def token_state(expires_at: datetime | None, revoked_at: datetime | None, now: datetime) -> str:
+    """Return the state of a token with these dates. A token dies at its expiry, not after it."""
+    if revoked_at is not None:
+        return "revoked"
+    return "expired" if expires_at is not None and expires_at <= now else "active"
+
+
+class GroupRole(models.Model):
+    """A group of the identity provider and the role that its members get when they sign in through the proxy."""
+
+    group = models.CharField(max_length=200, unique=True)
+    role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="group_roles")
+    priority = models.PositiveIntegerField(default=100, help_text="Of a person's groups, the one with the lowest number decides.")
+
+    class Meta:
+        ordering = ("priority", "group")
+        constraints = (models.CheckConstraint(condition=~models.Q(group=""), name="group_role_has_a_group"),)
+
+    def __str__(self) -> str:
+        return f"{self.group} -> {self.role.name}"

@@ -1,0 +1,149 @@
+"""Verifying a name and a password: a user's own, or the shared one of AUTH_STRING.
+
+A good pair is remembered for AUTH_REMEMBER_SECONDS as a keyed digest over name, password *and the stored hash*. The stored
+hash is read on every request, so a changed password or a disabled user is forgotten at once, on every replica.
+"""
+
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Final
+
+from django.conf import settings
+from django.contrib.auth.hashers import check_password, make_password
+from passlib.apache import HtpasswdFile
+
+from accounts import directory, throttle
+from accounts.credentials import Basic, InvalidCredential
+from accounts.directory import UserRecord
+from accounts.hashers import MAX_PASSWORD
+from accounts.identifiers import BadName, canonical_username
+from accounts.models import SignIn
+
+
+class Busy(Exception):
+    """Too many passwords are being hashed; the caller should come again. Trouble of ours, not the caller's (503)."""
+
+
+class Remembered:
+    """Digests of pairs that were good a short time ago; at most MAX, the least recently used goes first."""
+
+    MAX: Final = 10_000
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._until: OrderedDict[bytes, float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def digest(self, credential: Basic, stored: str) -> bytes:
+        """Return what stands for a pair and the hash it was good against; useless outside this process."""
+        parts = (credential.username, credential.password, stored)
+        message = b"".join(len(raw).to_bytes(4) + raw for raw in (part.encode("utf-8") for part in parts))
+        return hmac.digest(self._key, message, hashlib.sha256)
+
+    def knows(self, digest: bytes) -> bool:
+        """Return whether the pair was good lately."""
+        with self._lock:
+            until = self._until.get(digest)
+            if until is None or until <= time.monotonic():
+                self._until.pop(digest, None)
+                return False
+            self._until.move_to_end(digest)
+            return True
+
+    def add(self, digest: bytes) -> None:
+        """Remember a good pair."""
+        if settings.AUTH_REMEMBER_SECONDS == 0:
+            return
+        with self._lock:
+            self._until[digest] = time.monotonic() + settings.AUTH_REMEMBER_SECONDS
+            if len(self._until) > self.MAX:
+                self._until.popitem(last=False)
+
+
+remembered = Remembered()
+_slots = threading.BoundedSemaphore(settings.AUTH_HASHING_SLOTS)
+WAIT_SECONDS: Final = 2.0
+
+
+@contextmanager
+def _slot() -> Iterator[None]:
+    """Hold one of the few places for hashing. Raises Busy when none comes free in time."""
+    if not _slots.acquire(timeout=WAIT_SECONDS):
+        raise Busy("Too many passwords are being checked.")
+    try:
+        yield
+    finally:
+        _slots.release()
+
+
+@lru_cache(maxsize=1)
+def _dummy() -> str:
+    """Return the hash of a password that nobody has, to spend on names that nobody has."""
+    return make_password(secrets.token_urlsafe(24))
+
+
+@lru_cache(maxsize=8)
+def htpasswd(text: str) -> HtpasswdFile:
+    """Return the parsed lines of AUTH_STRING. Raises ValueError when a line is none."""
+    return HtpasswdFile.from_string("\n".join(text.split()))
+
+
+def shared_hash(username: str) -> str | None:
+    """Return the hash of the shared credential of that name, or None."""
+    stored = htpasswd(settings.AUTH_STRING).get_hash(username) if settings.AUTH_STRING else None
+    return stored.decode("ascii") if isinstance(stored, bytes) else stored
+
+
+def verify(credential: Basic, client: str) -> UserRecord | None:
+    """Return the user whose name and password these are, or None when they are the shared credential.
+
+    Raises InvalidCredential (unknown, wrong, disabled and waiting look alike to the caller) and Busy.
+    """
+    shared = shared_hash(credential.username)
+    user = None if shared else _find(credential.username)
+    stored = shared or (user.password if user is not None and _may_use_password(user) else "")
+    digest = remembered.digest(credential, stored)
+    if stored and remembered.knows(digest):
+        return user
+    name = user.username if user is not None else credential.username
+    claimed = name if user is not None or shared else ""  # what a stranger typed may be a password: not written down
+    if throttle.must_wait(name, client):
+        raise InvalidCredential("too many failures; must wait", method="basic", claimed=claimed)
+    if not _good(credential, shared=shared, own=stored if user is not None else ""):
+        throttle.count_failure(name, client)
+        reason = "unknown user" if not (shared or user) else "disabled" if user and not user.active else "wrong password"
+        raise InvalidCredential(reason, method="basic", claimed=claimed)
+    throttle.forgive(name, client)
+    remembered.add(digest)
+    return user
+
+
+def _find(username: str) -> UserRecord | None:
+    try:
+        return directory.user_by_name(canonical_username(username))
+    except BadName:
+        return None
+
+
+def _may_use_password(user: UserRecord) -> bool:
+    return user.active and user.sign_in != SignIn.SSO
+
+
+def _good(credential: Basic, *, shared: str | None, own: str) -> bool:
+    """Return whether the password fits. Every refusal costs one hash of each kind in use, whoever is named (promise 19)."""
+    password = credential.password if len(credential.password) <= MAX_PASSWORD else ""
+    with _slot():
+        if settings.AUTH_STRING:
+            lines = htpasswd(settings.AUTH_STRING)
+            name = credential.username if shared else next(iter(lines.users()))
+            if lines.check_password(name, password) and shared and password:
+                return True
+        fits = check_password(password, own or _dummy())
+        return bool(own and password and fits)

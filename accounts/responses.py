@@ -1,0 +1,30 @@
+"""Error answers of the doors that Django's handler serves, in the one shape of `accounts.problems`."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpResponse
+
+from accounts.problems import CONTENT_TYPE, NOT_SIGNED_IN, RETRY_AFTER_SECONDS, challenges, problem
+
+
+def respond(body: Mapping[str, Any]) -> HttpResponse:
+    """Return the response that carries a problem."""
+    response = HttpResponse(json.dumps(body), status=body["status"], content_type=CONTENT_TYPE)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def unauthenticated(*, basic: bool) -> HttpResponse:
+    """Return the 401 that every bad or missing credential gets, whatever was wrong with it (promises 16 and 19)."""
+    response = respond(problem(401, "unauthenticated", NOT_SIGNED_IN))
+    response["WWW-Authenticate"] = ", ".join(challenges(basic=basic))
+    return response
+
+
+def unavailable() -> HttpResponse:
+    """Return the 503 of trouble that is ours."""
+    response = respond(problem(503, "unavailable", "SkyAuth cannot answer right now. Nothing was changed; try again shortly."))
+    response["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response

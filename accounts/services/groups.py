@@ -1,0 +1,64 @@
+"""Which role a group of the identity provider gives."""
+
+from django.db import transaction
+
+from accounts.models import GroupRole
+from accounts.principals import Principal
+from audit.events import Event
+from audit.record import record
+from rbac.errors import Conflict, NotFound
+from rbac.permissions import Permission
+from rbac.services import get_role, lock, require, require_all, validate
+
+
+def get_group_role(group: str) -> GroupRole:
+    """Return the group's row. Raises NotFound."""
+    try:
+        return GroupRole.objects.select_related("role").get(group=group)
+    except GroupRole.DoesNotExist:
+        raise NotFound(f"The group {group!r} gives no role.") from None
+
+
+@transaction.atomic
+def create_group_role(*, actor: Principal, group: str, role: str, priority: int = 100) -> GroupRole:
+    """Let a group give a role. Raises Forbidden, Invalid, Conflict."""
+    require(actor, Permission.ROLES_WRITE)
+    lock()
+    if GroupRole.objects.filter(group=group).exists():
+        raise Conflict(f"The group {group!r} gives a role already.", fields={"group": ["This group gives a role already."]})
+    row = GroupRole(group=group, role=get_role(role), priority=priority)
+    require_all(actor, row.role.holds, f"let a group give the role {role}")
+    validate(row)
+    row.save()
+    record(Event.GROUP_ROLE_CREATED, actor=actor, target=group, data={"role": role, "priority": priority})
+    return row
+
+
+@transaction.atomic
+def update_group_role(*, actor: Principal, group: str, role: str | None = None, priority: int | None = None) -> GroupRole:
+    """Change which role a group gives, or its rank. Raises Forbidden, Invalid, NotFound."""
+    require(actor, Permission.ROLES_WRITE)
+    lock()
+    row = get_group_role(group)
+    before = {"role": row.role.name, "priority": row.priority}
+    require_all(actor, row.role.holds, f"change the group {group}")
+    row.role = row.role if role is None else get_role(role)
+    row.priority = row.priority if priority is None else priority
+    require_all(actor, row.role.holds, f"let a group give the role {row.role.name}")
+    validate(row)
+    after = {"role": row.role.name, "priority": row.priority}
+    if after != before:
+        row.save()
+        record(Event.GROUP_ROLE_UPDATED, actor=actor, target=group, data={"old": before, "new": after})
+    return row
+
+
+@transaction.atomic
+def delete_group_role(*, actor: Principal, group: str) -> None:
+    """Stop a group from giving a role. Those who have it keep it until they sign in again. Raises Forbidden, NotFound."""
+    require(actor, Permission.ROLES_WRITE)
+    lock()
+    row = get_group_role(group)
+    require_all(actor, row.role.holds, f"change the group {group}")
+    row.delete()
+    record(Event.GROUP_ROLE_DELETED, actor=actor, target=group, data={"role": row.role.name})

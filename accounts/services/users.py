@@ -1,0 +1,315 @@
+"""Users: create, change, disable, delete. Never zero active admins; nobody grants more than they hold."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from django.conf import settings
+from django.contrib.auth.hashers import check_password, make_password
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from accounts.identifiers import BadName, canonical_email, canonical_username, user_uid
+from accounts.models import RoleSource, ServiceAccount, SignIn, User
+from accounts.passwords import shared_hash
+from accounts.principals import Kind, Principal
+from audit.events import Event
+from audit.record import record
+from rbac.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError
+from rbac.models import Role
+from rbac.permissions import ADMIN, Permission
+from rbac.services import get_role, lock, require, require_all, validate
+
+FIRST_ADMIN: Final = "first-admin"
+
+
+def get_user(uid: str) -> User:
+    """Return the user of that id. Raises NotFound."""
+    try:
+        return User.objects.select_related("role").get(uid=uid)
+    except User.DoesNotExist:
+        raise NotFound(f"There is no user with the id {uid!r}.") from None
+
+
+def find_user(name_or_uid: str) -> User:
+    """Return the user of that name or id, for commands. Raises NotFound."""
+    found = User.objects.select_related("role").filter(username=name_or_uid.lower()).first()
+    found = found or User.objects.select_related("role").filter(uid=name_or_uid).first()
+    if found is None:
+        raise NotFound(f"There is no user named {name_or_uid!r}.")
+    return found
+
+
+def active_admins() -> int:
+    """Return how many active users hold the admin role."""
+    return User.objects.filter(is_active=True, role__name=ADMIN).count()
+
+
+def default_role(actor: Principal | None = None) -> Role:
+    """Return the role of a user whom nobody gave one; for an `actor`, no more than they hold. Call it under `lock`."""
+    name = settings.RBAC_DEFAULT_ROLE
+    if name == FIRST_ADMIN:
+        name = "user" if active_admins() else ADMIN
+    role = get_role(name)
+    if actor is not None and not role.holds <= actor.permissions:
+        return get_role(actor.role)
+    return role
+
+
+def free_uid(username: str) -> str:
+    """Return the id derived from the name, or the next free derivation on a collision. Call it under `lock`."""
+    attempt = 0
+    while User.objects.filter(uid=(uid := user_uid(username, attempt))).exists():
+        attempt += 1
+    return uid
+
+
+def _canonical(username: str) -> str:
+    """Return the canonical, free name. Raises Invalid and Conflict."""
+    try:
+        name = canonical_username(username)
+    except BadName as error:
+        raise Invalid.field("username", str(error)) from None
+    if User.objects.filter(username=name).exists():
+        raise Conflict(f"User {name!r} already exists.", fields={"username": [f"User {name!r} already exists."]})
+    if ServiceAccount.objects.filter(name=name).exists() or shared_hash(name) is not None:
+        raise Conflict(
+            f"The name {name!r} is taken by a service account or the shared credential.",
+            fields={"username": ["This name is taken."]},
+        )
+    return name
+
+
+def _hashed(password: str, user: User) -> str:
+    """Return the hash of a password that is good enough. Raises Invalid."""
+    try:
+        validate_password(password, user)
+    except ValidationError as error:
+        raise Invalid(" ".join(error.messages), fields={"password": error.messages}) from None
+    return make_password(password)
+
+
+@transaction.atomic
+def create_user(
+    *,
+    actor: Principal,
+    username: str,
+    password: str | None = None,
+    role: str | None = None,
+    email: str | None = None,
+    display_name: str = "",
+    sign_in: str | None = None,
+) -> User:
+    """Create and return a user. Without a password the user comes by single sign-on; without a role, with the default one.
+
+    Raises Forbidden, Invalid, Conflict.
+    """
+    require(actor, Permission.USERS_WRITE)
+    lock()
+    name = _canonical(username)
+    given = default_role(actor) if role is None else get_role(role)
+    require_all(actor, given.holds, f"give the role {given.name}")
+    user = User(
+        username=name,
+        uid=free_uid(name),
+        email=_email(email if email is not None else (name if "@" in name else "")),
+        display_name=display_name,
+        sign_in=sign_in or (SignIn.PASSWORD if password else SignIn.SSO),
+        role=given,
+        role_source=RoleSource.DEFAULT if role is None else RoleSource.MANUAL,
+    )
+    if password is None and user.sign_in == SignIn.PASSWORD:
+        raise Invalid.field("password", "A user who signs in by password needs one.")
+    if user.sign_in != SignIn.PASSWORD and "@" not in name:
+        raise Invalid.field(
+            "username", "Single sign-on names users by e-mail address; give one as the user name, or set a password."
+        )
+    user.password = make_password(None) if password is None else _hashed(password, user)
+    validate(user)
+    user.save()
+    record(
+        Event.USER_CREATED,
+        actor=actor,
+        target=name,
+        data={"uid": user.uid, "role": given.name, "sign_in": user.sign_in},
+    )
+    return user
+
+
+def _email(text: str) -> str:
+    try:
+        return canonical_email(text) if text else ""
+    except BadName as error:
+        raise Invalid.field("email", str(error)) from None
+
+
+def _locked(user: User) -> User:
+    """Take the lock and return the row as it is now. Raises NotFound when it went meanwhile."""
+    lock()
+    return get_user(user.uid)
+
+
+def _ensure_admin_remains(user: User) -> None:
+    """Raise Conflict when this is the last active admin. Call it under `lock`, before the change (promise 33)."""
+    if (
+        user.is_active
+        and user.role.name == ADMIN
+        and not User.objects.filter(is_active=True, role__name=ADMIN).exclude(pk=user.pk).exists()
+    ):
+        raise Conflict(f"{user.username} is the last active admin. Make somebody else admin first.")
+
+
+@transaction.atomic
+def set_role(*, actor: Principal, user: User, role: str, source: RoleSource = RoleSource.MANUAL) -> User:
+    """Give a user another role and return the user. Raises Forbidden, Invalid, Conflict, NotFound."""
+    require(actor, Permission.USERS_WRITE)
+    user = _locked(user)
+    given, before = get_role(role), user.role
+    require_all(actor, given.holds | before.holds, f"change the role of {user.username} from {before.name} to {given.name}")
+    if given.name != ADMIN:
+        _ensure_admin_remains(user)
+    if (given.pk, source) == (before.pk, user.role_source):
+        return user
+    user.role, user.role_source = given, source
+    user.save(update_fields=["role", "role_source"])
+    record(
+        Event.USER_UPDATED,
+        actor=actor,
+        target=user.username,
+        data={"old": {"role": before.name}, "new": {"role": given.name}},
+    )
+    return user
+
+
+@transaction.atomic
+def set_active(*, actor: Principal, user: User, active: bool) -> User:
+    """Enable or disable a user and return the user. A disabled user's sessions and service accounts stop at once.
+
+    Raises Forbidden, Conflict, NotFound.
+    """
+    require(actor, Permission.USERS_WRITE)
+    user = _locked(user)
+    require_all(actor, user.role.holds, f"{'enable' if active else 'disable'} {user.username}")
+    if not active:
+        _ensure_admin_remains(user)
+    if user.is_active != active:
+        user.is_active = active
+        user.save(update_fields=["is_active"])
+        record(
+            Event.USER_UPDATED,
+            actor=actor,
+            target=user.username,
+            data={"old": {"active": not active}, "new": {"active": active}},
+        )
+    return user
+
+
+@transaction.atomic
+def update_profile(
+    *,
+    actor: Principal,
+    user: User,
+    email: str | None = None,
+    display_name: str | None = None,
+    sign_in: str | None = None,
+) -> User:
+    """Change what does not decide about permissions, and by which kind of credential a user comes. Raises Forbidden, Invalid."""
+    require(actor, Permission.USERS_WRITE)
+    user = _locked(user)
+    require_all(actor, user.role.holds, f"change {user.username}")
+    before = {"email": user.email, "display_name": user.display_name, "sign_in": str(user.sign_in)}
+    user.email = user.email if email is None else _email(email)
+    user.display_name = user.display_name if display_name is None else display_name
+    user.sign_in = user.sign_in if sign_in is None else sign_in
+    if user.sign_in != SignIn.PASSWORD and "@" not in user.username:
+        raise Invalid.field("sign_in", "Single sign-on names users by e-mail address; this user name is none.")
+    if user.sign_in != SignIn.SSO and not user.has_usable_password():
+        raise Invalid.field("sign_in", "Set a password first.")
+    validate(user)
+    after = {"email": user.email, "display_name": user.display_name, "sign_in": str(user.sign_in)}
+    if after != before:
+        user.save(update_fields=list(after))
+        record(Event.USER_UPDATED, actor=actor, target=user.username, data={"old": before, "new": after})
+    return user
+
+
+@transaction.atomic
+def set_password(*, actor: Principal, user: User, password: str) -> User:
+    """Set somebody's password; it opens sign-in by password, and ends all of the user's sessions. Raises Forbidden, Invalid."""
+    require(actor, Permission.USERS_WRITE)
+    user = _locked(user)
+    require_all(actor, user.role.holds, f"set the password of {user.username}")
+    return _set_password(actor, user, password)
+
+
+@transaction.atomic
+def change_own_password(*, actor: Principal, current: str, password: str) -> User:
+    """Change the actor's own password, which they prove to know. Raises Forbidden, Invalid."""
+    require(actor, Permission.PASSWORD_OWN)
+    if actor.kind is not Kind.USER:
+        raise Forbidden("Only a user has a password.")
+    lock()
+    user = get_user(actor.uid)
+    if not user.has_usable_password():
+        raise Conflict("You sign in through your identity provider, and have no password here.")
+    if not check_password(current, user.password):
+        raise Invalid.field("current_password", "This is not your current password.")
+    return _set_password(actor, user, password)
+
+
+def _set_password(actor: Principal, user: User, password: str) -> User:
+    user.password = _hashed(password, user)
+    user.sign_in = SignIn.BOTH if user.sign_in == SignIn.SSO else user.sign_in
+    user.save(update_fields=["password", "sign_in"])
+    record(Event.USER_PASSWORD_CHANGED, actor=actor, target=user.username)
+    return user
+
+
+@transaction.atomic
+def delete_user(*, actor: Principal, user: User, transfer_to: User | None = None) -> None:
+    """Delete a user. Their service accounts go to `transfer_to`, or stay without an owner.
+
+    An account that stays keeps no more than its owner could do: it takes over the owner's role where that was less, and is
+    disabled where the owner was. Raises Forbidden, Conflict, NotFound.
+    """
+    require(actor, Permission.USERS_WRITE)
+    user = _locked(user)
+    require_all(actor, user.role.holds, f"delete {user.username}")
+    _ensure_admin_remains(user)
+    accounts = list(ServiceAccount.objects.filter(owner=user).select_related("role"))
+    for account in accounts:
+        account.owner = transfer_to
+        if not account.role.holds <= user.role.holds:
+            account.role = user.role
+        if transfer_to is None:
+            account.is_active = account.is_active and user.is_active
+        account.save(update_fields=["owner", "role", "is_active"])
+    data = {"uid": user.uid, "role": user.role.name, "service_accounts": [account.name for account in accounts]}
+    if transfer_to is not None:
+        require_all(actor, transfer_to.role.holds, f"give service accounts to {transfer_to.username}")
+        data["transferred_to"] = transfer_to.username
+    user.delete()
+    record(Event.USER_DELETED, actor=actor, target=user.username, data=data)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one item of a bulk action: `error` is None when it was done."""
+
+    target: str
+    error: str | None = None
+
+
+def bulk_set_role(*, actor: Principal, uids: Iterable[str], role: str) -> list[Outcome]:
+    """Give many users a role, each on its own, and return an outcome for each. Raises Forbidden and Invalid for all at once."""
+    require(actor, Permission.USERS_WRITE)
+    require_all(actor, get_role(role).holds, f"give the role {role}")
+    outcomes = []
+    for uid in uids:
+        try:
+            set_role(actor=actor, user=get_user(uid), role=role)
+            outcomes.append(Outcome(uid))
+        except ServiceError as error:
+            outcomes.append(Outcome(uid, error.message))
+    return outcomes

@@ -1,0 +1,1 @@
+"""Door 2: the REST API. The only importer of rest_framework."""

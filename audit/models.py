@@ -1,0 +1,58 @@
+"""Audit entries. Actor and target are text, so that an entry outlives what it speaks of."""
+
+from datetime import datetime
+from typing import Any, ClassVar, NoReturn
+
+from django.db import models
+from django.utils import timezone
+
+
+class AppendOnly(Exception):
+    """Raised by any attempt to change or delete an audit entry; `EntryQuerySet.prune` is the one exception."""
+
+
+class EntryQuerySet(models.QuerySet["Entry"]):
+    """Reads freely, appends through `record`, and forgets only through `prune`."""
+
+    def update(self, **kwargs: Any) -> NoReturn:  # noqa: ARG002 - Django's signature
+        raise AppendOnly("Audit entries are never changed.")
+
+    def delete(self) -> NoReturn:
+        raise AppendOnly("Audit entries are never deleted one by one; `manage.py prune` forgets old ones.")
+
+    def prune(self, before: datetime) -> int:
+        """Delete the entries older than `before`; return how many. Only `manage.py prune` calls it."""
+        return models.QuerySet.delete(self.filter(at__lt=before))[0]
+
+
+class Entry(models.Model):
+    """One thing that happened. Rows are only ever inserted: a database trigger refuses UPDATE (migration 0002)."""
+
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    event = models.CharField(max_length=64, db_index=True)
+    actor = models.CharField(max_length=320, db_index=True, help_text="Who did it, by name.")
+    actor_uid = models.CharField(max_length=64, blank=True, default="")
+    method = models.CharField(max_length=16, blank=True, default="", help_text="How the actor was recognised.")
+    peer = models.CharField(max_length=64, blank=True, default="", help_text="The client's address.")
+    target = models.CharField(max_length=512, blank=True, default="", db_index=True, help_text="What it was done to.")
+    reason = models.CharField(max_length=512, blank=True, default="")
+    data = models.JSONField(default=dict, blank=True, help_text="Old and new values; never a secret.")
+
+    objects: ClassVar[EntryQuerySet] = EntryQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        ordering = ("-at", "-id")
+        verbose_name = "audit entry"
+        verbose_name_plural = "audit entries"
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor} {self.event} {self.target}".rstrip()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Insert; refuse to write a row that exists."""
+        if not self._state.adding:
+            raise AppendOnly("Audit entries are never changed.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 - Django's signature
+        raise AppendOnly("Audit entries are never deleted one by one; `manage.py prune` forgets old ones.")

@@ -1,0 +1,97 @@
+"""Turns a decision into status, headers and body: the one place where an upstream is told who calls."""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from accounts.principals import Principal
+from accounts.problems import CONTENT_TYPE, NOT_SIGNED_IN, RETRY_AFTER_SECONDS, challenges, problem
+from rbac.policy import Decision
+
+IDENTITY: Final = (
+    "X-Auth-Request-Email",
+    "X-Auth-Request-User",
+    "X-Auth-Request-Groups",
+    "X-Auth-Request-Role",
+    "X-Auth-Request-Method",
+)
+
+HeaderLine = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete HTTP answer. The status is 200, 401, 403 or 503, and nothing else (promise 29)."""
+
+    status: int
+    headers: tuple[HeaderLine, ...]
+    body: bytes = b""
+
+
+def allowed(principal: Principal) -> Answer:
+    """Return the 200 that lets a request through, with who it is."""
+    return _answer(200, principal)
+
+
+def denied(principal: Principal, decision: Decision, *, basic: bool) -> Answer:
+    """Return the refusal: 401 to whoever has not signed in and might be let through, 403 to everybody else."""
+    if not principal.is_authenticated and decision.needed is not None:
+        return unauthenticated(basic=basic)
+    body = problem(
+        403,
+        decision.reason,
+        decision.message,
+        needed=decision.needed,
+        role=principal.role or None,
+        rule=decision.rule or None,
+    )
+    return _answer(403, principal, body={key: value for key, value in body.items() if value is not None})
+
+
+def unauthenticated(*, basic: bool) -> Answer:
+    """Return the 401 that a bad or missing credential gets, whatever was wrong with it."""
+    lines = tuple((b"www-authenticate", challenge.encode("ascii")) for challenge in challenges(basic=basic))
+    return _answer(401, None, body=problem(401, "unauthenticated", NOT_SIGNED_IN), extra=lines)
+
+
+def refused(code: str, message: str) -> Answer:
+    """Return the 403 of a request that is not looked at, whoever sends it."""
+    return _answer(403, None, body=problem(403, code, message))
+
+
+def unavailable() -> Answer:
+    """Return the 503 of trouble that is ours."""
+    body = problem(503, "unavailable", "SkyAuth cannot answer right now; try again shortly.")
+    return _answer(503, None, body=body, extra=((b"retry-after", str(RETRY_AFTER_SECONDS).encode()),))
+
+
+def _answer(
+    status: int,
+    principal: Principal | None,
+    *,
+    body: dict[str, object] | None = None,
+    extra: tuple[HeaderLine, ...] = (),
+) -> Answer:
+    content = json.dumps(body).encode() if body is not None else b""
+    lines = [
+        *_identity(principal if status == 200 else None),
+        *extra,
+        (b"cache-control", b"no-store"),
+        (b"content-length", str(len(content)).encode()),
+    ]
+    if content:
+        lines.append((b"content-type", CONTENT_TYPE.encode()))
+    return Answer(status, tuple(lines), content)
+
+
+def _identity(principal: Principal | None) -> list[HeaderLine]:
+    """Return every identity header, empty where there is nothing to say, so that no client's own copy survives (promise 28)."""
+    values = ("",) * len(IDENTITY)
+    if principal is not None and principal.is_authenticated:
+        values = (principal.identity, principal.uid, ",".join(principal.groups), principal.role, principal.method)
+    return [(name.lower().encode(), _value(value)) for name, value in zip(IDENTITY, values, strict=True)]
+
+
+def _value(text: str) -> bytes:
+    """Return a header value: group names may hold anything, so what is not printable ASCII becomes a question mark."""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text).encode("ascii")

@@ -1,0 +1,1 @@
+"""May a role do this: permissions, roles, routes, and the one decision."""

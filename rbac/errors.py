@@ -1,0 +1,49 @@
+"""What a service refuses, in words that a door can pass on. Raised by services only; each door maps it to its own shape."""
+
+from collections.abc import Mapping, Sequence
+
+
+class ServiceError(Exception):
+    """A refusal with a stable `code`, a sentence for people, and, where one field is at fault, `fields`."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, fields: Mapping[str, Sequence[str]] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fields = {name: list(texts) for name, texts in (fields or {}).items()}
+
+
+class Forbidden(ServiceError):
+    """The actor may not do this (HTTP 403)."""
+
+    code = "forbidden"
+
+
+class Invalid(ServiceError):
+    """What was sent cannot be accepted as it is (HTTP 400)."""
+
+    code = "invalid"
+
+    @classmethod
+    def field(cls, name: str, message: str) -> "Invalid":
+        """Return the refusal of one field."""
+        return cls(message, fields={name: [message]})
+
+
+class NotFound(ServiceError):
+    """There is no such thing, or the actor may not see it (HTTP 404)."""
+
+    code = "not-found"
+
+
+class Conflict(ServiceError):
+    """It would break what must hold: a taken name, the last admin, something still in use (HTTP 409)."""
+
+    code = "conflict"
+
+
+class Stale(ServiceError):
+    """Somebody else changed it since it was read (HTTP 412)."""
+
+    code = "stale"

@@ -1,0 +1,60 @@
+"""Everything that can be permitted, `resource:action`, sorted. A role holds some of these; `admin` holds all."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+
+class Permission(StrEnum):
+    """One thing a principal may do. `docs/permissions.md` is generated from these names and `MEANINGS`."""
+
+    ADMIN_SITE_USE = "admin-site:use"
+    AUDIT_READ = "audit:read"
+    PASSWORD_OWN = "password:own"  # noqa: S105 - a name, not a secret
+    POLICY_EXPLAIN = "policy:explain"
+    ROLES_READ = "roles:read"
+    ROLES_WRITE = "roles:write"
+    ROUTES_READ = "routes:read"
+    ROUTES_WRITE = "routes:write"
+    SERVICE_ACCOUNTS_OWN = "service-accounts:own"
+    SERVICE_ACCOUNTS_READ = "service-accounts:read"
+    SERVICE_ACCOUNTS_WRITE = "service-accounts:write"
+    UPSTREAM_ADMIN = "upstream:admin"
+    UPSTREAM_PUBLIC = "upstream:public"
+    UPSTREAM_READ = "upstream:read"
+    UPSTREAM_WRITE = "upstream:write"
+    USERS_READ = "users:read"
+    USERS_WRITE = "users:write"
+
+
+MEANINGS: dict[Permission, str] = {
+    Permission.ADMIN_SITE_USE: "Enter the Django admin site; what can be done there follows from the other permissions.",
+    Permission.AUDIT_READ: "Read the audit log.",
+    Permission.PASSWORD_OWN: "Change one's own password.",
+    Permission.POLICY_EXPLAIN: "Ask what anybody may call, and why.",
+    Permission.ROLES_READ: "Read roles and the groups that give them.",
+    Permission.ROLES_WRITE: "Change roles and the groups that give them.",
+    Permission.ROUTES_READ: "Read the routes of the protected APIs.",
+    Permission.ROUTES_WRITE: "Change the routes of the protected APIs.",
+    Permission.SERVICE_ACCOUNTS_OWN: "Create and manage service accounts of one's own, and their tokens.",
+    Permission.SERVICE_ACCOUNTS_READ: "Read every service account and the metadata of its tokens.",
+    Permission.SERVICE_ACCOUNTS_WRITE: "Manage every service account and its tokens.",
+    Permission.UPSTREAM_ADMIN: "Call what the routes of a protected API reserve for administrators.",
+    Permission.UPSTREAM_PUBLIC: "Call what needs no sign-in at all; everybody holds it, also without a credential.",
+    Permission.UPSTREAM_READ: "Call what the routes of a protected API count as reading.",
+    Permission.UPSTREAM_WRITE: "Call what the routes of a protected API count as writing.",
+    Permission.USERS_READ: "Read users and their roles.",
+    Permission.USERS_WRITE: "Create, change and delete users.",
+}
+
+ADMIN = "admin"
+EVERYTHING: frozenset[str] = frozenset(Permission)
+PUBLIC: frozenset[str] = frozenset({Permission.UPSTREAM_PUBLIC})
+UPSTREAM: frozenset[str] = frozenset(p for p in Permission if p.startswith("upstream:"))
+
+
+def granted(role: str, names: Iterable[str]) -> frozenset[str]:
+    """Return the permissions that a role really gives: all for `admin`, else the names that exist, and the public one.
+
+    A name that is no permission gives nothing, so a misspelt or retired one can only take away.
+    """
+    return EVERYTHING if role == ADMIN else (EVERYTHING & frozenset(names)) | PUBLIC

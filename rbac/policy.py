@@ -1,0 +1,69 @@
+"""The one decision: may a principal that holds these permissions do what needs that one, and why."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rbac.permissions import Permission
+from rbac.routes import Rule, Target, first_match
+
+
+class Reason(StrEnum):
+    """Why a decision is as it is; a stable word for logs, metrics and scripts."""
+
+    GRANTED = "granted"
+    NO_ROUTE = "no-route"
+    NOT_PERMITTED = "not-permitted"
+    UNKNOWN_PERMISSION = "unknown-permission"
+    UNREADABLE_TARGET = "unreadable-target"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Yes or no, with the reason in a word and in a sentence, the permission needed and the rule that asked for it."""
+
+    allowed: bool
+    reason: Reason
+    message: str
+    needed: Permission | None = None
+    rule: str = ""
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+
+def decide(held: frozenset[str], needed: Permission | None, *, rule: str = "") -> Decision:
+    """Return whether `held` contains `needed`. None stands for a permission that does not exist: denied to all."""
+    if needed is None:
+        return Decision(False, Reason.UNKNOWN_PERMISSION, "The route asks for a permission that does not exist.", None, rule)
+    if needed in held:
+        return Decision(True, Reason.GRANTED, f"Granted by {needed}.", needed, rule)
+    return Decision(False, Reason.NOT_PERMITTED, f"This needs {needed}, which the role does not hold.", needed, rule)
+
+
+def decide_request(held: frozenset[str], target: Target, rules: Iterable[Rule]) -> Decision:
+    """Return whether `held` may make the request: the first rule that matches names the permission; no rule, no entry."""
+    rule = first_match(target, rules)
+    if rule is None:
+        return Decision(False, Reason.NO_ROUTE, "No route allows this method and path.")
+    return decide(held, rule.permission, rule=rule.text)
+
+
+def unreadable(message: str) -> Decision:
+    """Return the denial of a request whose method, host or path cannot be read in exactly one way."""
+    return Decision(False, Reason.UNREADABLE_TARGET, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision with what a person needs to act on it: the roles that hold what was needed."""
+
+    decision: Decision
+    roles: tuple[str, ...]
+
+
+def explain(held: frozenset[str], target: Target, rules: Iterable[Rule], roles: Mapping[str, frozenset[str]]) -> Explanation:
+    """Return the decision of `decide_request` and the names of the roles that would have been let through."""
+    decision = decide_request(held, target, rules)
+    needed = decision.needed
+    return Explanation(decision, tuple(sorted(name for name, holds in roles.items() if needed is not None and needed in holds)))

@@ -1,0 +1,262 @@
+"""The only writers of roles and routes. Each checks the actor, writes, and records, in one transaction."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+
+from audit.events import Event
+from audit.record import Actor as RecordedActor
+from audit.record import record
+from rbac.errors import Conflict, Forbidden, Invalid, NotFound, Stale
+from rbac.models import Role, Route
+from rbac.packs import RouteSpec
+from rbac.permissions import ADMIN, Permission
+from rbac.routes import Rule, compile_rule
+
+
+class Actor(RecordedActor, Protocol):
+    """Whoever acts: what the audit log needs, and what they hold."""
+
+    @property
+    def permissions(self) -> frozenset[str]: ...
+
+
+def require(actor: Actor, permission: Permission) -> None:
+    """Raise Forbidden unless the actor holds the permission."""
+    if permission not in actor.permissions:
+        raise Forbidden(f"This needs the permission {permission}, which your role does not hold.")
+
+
+def require_all(actor: Actor, permissions: Iterable[str], doing: str) -> None:
+    """Raise Forbidden unless the actor holds every one of them: nobody grants more than they hold (promise 30)."""
+    if missing := sorted(frozenset(permissions) - actor.permissions):
+        raise Forbidden(f"You cannot {doing}: it would give {', '.join(missing)}, which you do not hold yourself.")
+
+
+def lock() -> Role:
+    """Take the one lock that orders all changes of who may do what, and return its row, the admin role.
+
+    Held to the end of the transaction. On SQLite every transaction is IMMEDIATE and so already alone.
+    """
+    return Role.objects.select_for_update().get(name=ADMIN)
+
+
+def validate(row: models.Model) -> None:
+    """Raise Invalid with the faulty fields, as the model's validators and constraints see them."""
+    try:
+        row.full_clean()
+    except ValidationError as error:
+        fields = {("detail" if name == "__all__" else name): texts for name, texts in error.message_dict.items()}
+        raise Invalid(" ".join(text for texts in fields.values() for text in texts), fields=fields) from None
+
+
+def fresh(row: Role | Route, version: int | None) -> None:
+    """Raise Stale when the caller saw another version than the one that is stored; None means "whatever it is"."""
+    if version is not None and version != row.version:
+        raise Stale("It was changed by somebody else since you read it. Read it again and repeat your change.")
+
+
+def get_role(name: str) -> Role:
+    """Return the role of that name. Raises Invalid with the names that exist."""
+    try:
+        return Role.objects.get(name=name)
+    except Role.DoesNotExist:
+        known = ", ".join(Role.objects.values_list("name", flat=True))
+        raise Invalid.field("role", f"There is no role named {name!r}. The roles are: {known}.") from None
+
+
+def role_table() -> dict[str, frozenset[str]]:
+    """Return what every role really holds, by name."""
+    return {role.name: role.holds for role in Role.objects.all()}
+
+
+def rules() -> tuple[Rule, ...]:
+    """Return the compiled route table in order. Raises BadPattern if a row was written round this layer: deny."""
+    rows = Route.objects.values_list("position", "host", "path", "methods", "permission")
+    return tuple(compile_rule(position=n, host=h, path=p, methods=m, permission=needed) for n, h, p, m, needed in rows)
+
+
+@transaction.atomic
+def create_role(*, actor: Actor, name: str, permissions: Sequence[str] = (), description: str = "") -> Role:
+    """Create and return a role. Raises Forbidden, Invalid."""
+    require(actor, Permission.ROLES_WRITE)
+    lock()
+    role = Role(name=name, description=description, permissions=sorted(set(permissions)))
+    validate(role)
+    require_all(actor, role.holds, f"create the role {name}")
+    role.save()
+    record(Event.ROLE_CREATED, actor=actor, target=name, data={"permissions": role.permissions})
+    return role
+
+
+@transaction.atomic
+def update_role(
+    *,
+    actor: Actor,
+    name: str,
+    permissions: Sequence[str] | None = None,
+    description: str | None = None,
+    version: int | None = None,
+) -> Role:
+    """Change and return a role; None leaves a value as it is. Raises Forbidden, Invalid, Conflict, Stale."""
+    require(actor, Permission.ROLES_WRITE)
+    lock()
+    role = get_role(name)
+    fresh(role, version)
+    if name == ADMIN:
+        raise Conflict("The role admin always holds everything; it cannot be changed.")
+    require_all(actor, role.holds, f"change the role {name}")
+    before = role.permissions
+    if permissions is not None:
+        role.permissions = sorted(set(permissions))
+    if description is not None:
+        role.description = description
+    role.version += 1
+    validate(role)
+    require_all(actor, role.holds, f"change the role {name}")
+    role.save()
+    record(Event.ROLE_UPDATED, actor=actor, target=name, data={"old": before, "new": role.permissions})
+    return role
+
+
+@transaction.atomic
+def delete_role(*, actor: Actor, name: str, version: int | None = None) -> None:
+    """Delete a role that nobody holds. Raises Forbidden, Invalid, Conflict, Stale."""
+    require(actor, Permission.ROLES_WRITE)
+    lock()
+    role = get_role(name)
+    fresh(role, version)
+    require_all(actor, role.holds, f"delete the role {name}")
+    if role.builtin:
+        raise Conflict(f"The role {name} came with SkyAuth and cannot be deleted.")
+    try:
+        role.delete()
+    except models.ProtectedError:
+        raise Conflict(f"The role {name} is still held. Give its users, accounts and groups another role first.") from None
+    record(Event.ROLE_DELETED, actor=actor, target=name, data={"permissions": role.permissions})
+
+
+def _route(spec: RouteSpec, position: int) -> Route:
+    """Return the validated, unsaved row of a route. Raises Invalid."""
+    row = Route(
+        position=position,
+        host=spec.host,
+        path=spec.path,
+        methods=list(spec.methods),
+        permission=spec.permission,
+        note=spec.note,
+    )
+    validate(row)
+    return row
+
+
+def _renumber(rows: Sequence[Route]) -> None:
+    """Give the rows the positions 1, 2, 3…, writing only those that move."""
+    moved = [(row, n) for n, row in enumerate(rows, 1) if row.position != n]
+    for row, n in moved:
+        row.position = n
+    Route.objects.bulk_update([row for row, _ in moved], ["position"])
+
+
+@transaction.atomic
+def create_route(*, actor: Actor, spec: RouteSpec, position: int | None = None) -> Route:
+    """Insert a route before the one at `position`, or at the end, and return it. Raises Forbidden, Invalid."""
+    require(actor, Permission.ROUTES_WRITE)
+    lock()
+    rows = list(Route.objects.all())
+    index = len(rows) if position is None else min(max(position, 1), len(rows) + 1) - 1
+    row = _route(spec, index + 1)
+    _renumber([*rows[:index], row, *rows[index:]])
+    row.save()
+    record(Event.ROUTE_CREATED, actor=actor, target=str(row), data=_shown(row))
+    return row
+
+
+@transaction.atomic
+def update_route(*, actor: Actor, pk: int, changes: dict[str, Any], version: int | None = None) -> Route:
+    """Change fields of RouteSpec on one route and return it. Raises Forbidden, Invalid, NotFound, Stale."""
+    require(actor, Permission.ROUTES_WRITE)
+    lock()
+    row = _get_route(pk)
+    fresh(row, version)
+    before = _shown(row)
+    for name in ("host", "path", "permission", "note"):
+        setattr(row, name, changes.get(name, getattr(row, name)))
+    row.methods = list(changes.get("methods", row.methods))
+    row.version += 1
+    validate(row)
+    row.save()
+    record(Event.ROUTE_UPDATED, actor=actor, target=str(row), data={"old": before, "new": _shown(row)})
+    return row
+
+
+@transaction.atomic
+def delete_route(*, actor: Actor, pk: int, version: int | None = None) -> None:
+    """Delete one route and close the gap. Raises Forbidden, NotFound, Stale."""
+    require(actor, Permission.ROUTES_WRITE)
+    lock()
+    row = _get_route(pk)
+    fresh(row, version)
+    shown, text = _shown(row), str(row)
+    row.delete()
+    _renumber(list(Route.objects.all()))
+    record(Event.ROUTE_DELETED, actor=actor, target=text, data=shown)
+
+
+@transaction.atomic
+def reorder_routes(*, actor: Actor, order: Sequence[int], seen: str | None = None) -> list[Route]:
+    """Put the routes into the order of these ids and return them. `seen` is the `table_tag` the caller read.
+
+    Raises Forbidden, Stale, and Invalid unless every route is named exactly once.
+    """
+    require(actor, Permission.ROUTES_WRITE)
+    lock()
+    rows = {row.pk: row for row in Route.objects.all()}
+    if seen is not None and seen != table_tag(rows.values()):
+        raise Stale("The routes were changed by somebody else since you read them. Read them again and repeat your change.")
+    if sorted(order) != sorted(rows):
+        raise Invalid.field("order", "Name every route exactly once.")
+    _renumber([rows[pk] for pk in order])
+    record(Event.ROUTES_REORDERED, actor=actor, target="routes", data={"order": list(order)})
+    return list(Route.objects.all())
+
+
+@transaction.atomic
+def replace_routes(*, actor: Actor, specs: Sequence[RouteSpec], source: str) -> list[Route]:
+    """Replace the whole route table and return it; all of it or, on the first invalid route, none. Raises Forbidden, Invalid."""
+    require(actor, Permission.ROUTES_WRITE)
+    lock()
+    before = [_shown(row) for row in Route.objects.all()]
+    rows = [_route(spec, n) for n, spec in enumerate(specs, 1)]
+    Route.objects.all().delete()
+    Route.objects.bulk_create(rows)
+    record(Event.ROUTES_REPLACED, actor=actor, target="routes", reason=f"from {source}", data={"old": before})
+    return list(Route.objects.all())
+
+
+def table_tag(rows: Iterable[Route]) -> str:
+    """Return a short text that changes whenever any route, or their order, changes; the entity tag of the list."""
+    state = ",".join(f"{row.pk}.{row.version}" for row in sorted(rows, key=lambda row: (row.position, row.pk)))
+    return hashlib.sha256(state.encode()).hexdigest()[:16]
+
+
+def _get_route(pk: int) -> Route:
+    """Return the route, or raise NotFound."""
+    try:
+        return Route.objects.get(pk=pk)
+    except Route.DoesNotExist:
+        raise NotFound("There is no such route.") from None
+
+
+def _shown(row: Route) -> dict[str, Any]:
+    """Return the route's values for the audit log."""
+    return {
+        "position": row.position,
+        "host": row.host,
+        "path": row.path,
+        "methods": row.methods,
+        "permission": row.permission,
+    }

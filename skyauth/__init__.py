@@ -1,0 +1,1 @@
+"""Wiring: settings, URLs, the ASGI application and the server that runs it. Nobody imports it."""

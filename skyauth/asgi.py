@@ -1,0 +1,14 @@
+"""The application: trust gate, then the verify line, then Django's handler."""
+
+import os
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
+_django: Any = get_asgi_application()  # its annotation is narrower than ASGI's
+
+from accounts.gate import Gate, policy_from_settings  # noqa: E402 - Django must be set up first
+from gateway.asgi import VerifyLine  # noqa: E402
+
+application = Gate(VerifyLine(_django), policy_from_settings())

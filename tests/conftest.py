@@ -1,0 +1,62 @@
+"""The cast, and what every test starts from."""
+
+import pytest
+from django.core.cache import cache
+
+from accounts import passwords, principals
+from accounts.models import ServiceAccount, User
+from accounts.principals import Principal
+from audit import record
+from rbac import packs, services
+from rbac.models import Role
+from tests.factories import ServiceAccountFactory, UserFactory, make_token
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    """Forget what processes remember between requests."""
+    passwords.remembered.__init__()
+    record.budget.__init__()
+    cache.clear()
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    """The admin."""
+    return UserFactory(username="alice@example.com", role=Role.objects.get(name="admin"))
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    """An ordinary user."""
+    return UserFactory(username="bob@example.com")
+
+
+@pytest.fixture
+def vera(db: None) -> User:
+    """A viewer."""
+    return UserFactory(username="vera@example.com", role=Role.objects.get(name="viewer"))
+
+
+@pytest.fixture
+def pipeline(bob: User) -> ServiceAccount:
+    """Bob's service account, with the role user."""
+    return ServiceAccountFactory(name="pipeline", owner=bob, created_by=bob.username)
+
+
+@pytest.fixture
+def pipeline_token(pipeline: ServiceAccount) -> str:
+    """A good token of `pipeline`."""
+    return make_token(pipeline)[1]
+
+
+@pytest.fixture
+def system() -> Principal:
+    """SkyAuth itself: may do everything."""
+    return principals.system("tests")
+
+
+@pytest.fixture
+def read_write(db: None, system: Principal) -> None:
+    """The route pack `read-write`."""
+    services.replace_routes(actor=system, specs=packs.load("read-write").routes, source="pack read-write")
