@@ -16,12 +16,14 @@ from django.db import DatabaseError, connection
 
 from accounts import passwords
 from accounts.assertions import ASYMMETRIC
+from accounts.models import User
 from accounts.services.users import FIRST_ADMIN
 from accounts.trust import parse_networks
 from rbac.models import Role
 from rbac.permissions import ADMIN
 
 _HEADER = re.compile(r"[A-Za-z0-9\-]+\Z")
+_TAKEN = frozenset({"authorization", "cookie", "host", "x-forwarded-for"})  # the gate would take these off the request
 # Hashes that a stolen AUTH_STRING would give away at once, and ones that would cost us too much on every try (promise 20).
 _ACCEPTED_HASH = re.compile(r"(\$2[aby]\$(0[4-9]|1[0-4])\$.{53}|\$apr1\$.+|\$[56]\$(rounds=\d{4,6}\$)?.+)\Z")
 
@@ -30,9 +32,9 @@ def register() -> None:
     """Register the checks with Django."""
     for check in (trusted_proxies, proxy_header, assertions, auth_string, token_days):
         checks.register(check, checks.Tags.security)
-    checks.register(default_role, checks.Tags.database)
-    for check in (deployed,):
-        checks.register(check, checks.Tags.security, deploy=True)
+    for check in (default_role, shared_names):
+        checks.register(check, checks.Tags.database)
+    checks.register(deployed, checks.Tags.security, deploy=True)
 
 
 def _error(number: int, message: str, hint: str) -> Error:
@@ -65,7 +67,7 @@ def proxy_header(**kwargs: Any) -> list[CheckMessage]:
         )
     for name in ("AUTH_USER_HEADER", "AUTH_GROUPS_HEADER"):
         value = getattr(settings, name)
-        if (value or name == "AUTH_USER_HEADER") and not _HEADER.match(value):
+        if (value or name == "AUTH_USER_HEADER") and (not _HEADER.match(value) or value.lower() in _TAKEN):
             found.append(
                 _error(
                     4,
@@ -154,6 +156,18 @@ def default_role(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
     if not names or name in names:
         return []
     return [_error(11, f"RBAC_DEFAULT_ROLE={name!r} names no role.", f"Write one of: {', '.join([FIRST_ADMIN, *names])}.")]
+
+
+def shared_names(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """E012: the shared credential has no user's name, for it would answer in the user's place."""
+    if not settings.AUTH_STRING or not databases:
+        return []
+    try:
+        names = {name.lower() for name in passwords.htpasswd(settings.AUTH_STRING).users()}
+        taken = sorted(User.objects.filter(username__in=names).values_list("username", flat=True))
+    except (DatabaseError, ValueError):
+        return []  # no database yet, or E009
+    return [_error(12, f"AUTH_STRING: {name!r} is also a user.", "Give the shared credential another name.") for name in taken]
 
 
 def deployed(**kwargs: Any) -> list[CheckMessage]:

@@ -42,7 +42,7 @@ def canonical_account_name(text: str) -> str:
     lowered = text.strip().lower() if text.isascii() else ""
     if not _ACCOUNT.match(lowered) or lowered.startswith(ACCOUNT_PREFIX):
         raise BadName(
-            "A service account's name starts with a letter, has at most 64 ASCII letters, digits and . _ -, and does not start with sa-."
+            "A service account's name starts with a letter and has up to 64 ASCII letters, digits and . _ -, but no sa- in front."
         )
     return lowered
 

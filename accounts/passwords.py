@@ -69,18 +69,25 @@ class Remembered:
 
 remembered = Remembered()
 _slots = threading.BoundedSemaphore(settings.AUTH_HASHING_SLOTS)
+# Who waits holds a thread that could answer others, so only as many may wait as are served.
+_queue = threading.BoundedSemaphore(2 * settings.AUTH_HASHING_SLOTS)
 WAIT_SECONDS: Final = 2.0
 
 
 @contextmanager
 def _slot() -> Iterator[None]:
     """Hold one of the few places for hashing. Raises Busy when none comes free in time."""
-    if not _slots.acquire(timeout=WAIT_SECONDS):
-        raise Busy("Too many passwords are being checked.")
+    if not _queue.acquire(blocking=False):
+        raise Busy("Too many passwords are waiting to be checked.")
     try:
-        yield
+        if not _slots.acquire(timeout=WAIT_SECONDS):
+            raise Busy("Too many passwords are being checked.")
+        try:
+            yield
+        finally:
+            _slots.release()
     finally:
-        _slots.release()
+        _queue.release()
 
 
 @lru_cache(maxsize=1)

@@ -25,6 +25,7 @@ class Method(StrEnum):
     BASIC = "basic"
     PROXY = "proxy"
     SESSION = "session"
+    SHARED = "shared"  # by the password in AUTH_STRING
     COMMAND = "command"
 
 
@@ -88,7 +89,7 @@ def claimed(name: str, method: str, peer: str) -> Principal:
 
 def shared(name: str, peer: str) -> Principal:
     """Return whoever knows the shared password: all of the upstreams, nothing of SkyAuth's own management."""
-    return Principal(Kind.SHARED, f"shared:{name}", name, permissions=UPSTREAM, method=Method.BASIC, peer=peer)
+    return Principal(Kind.SHARED, f"shared:{name}", name, permissions=UPSTREAM, method=Method.SHARED, peer=peer)
 
 
 def system(name: str) -> Principal:

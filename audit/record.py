@@ -85,9 +85,12 @@ class Budget:
 budget = Budget()
 
 
-def record_refusal(event: Event, *, actor: Actor, target: str = "", reason: str = "") -> None:
-    """Append a refused sign-in or a denied request, within the budget. Never raises: a refusal stays a refusal."""
-    suppressed = budget.take((event, actor.name, actor.peer, target), settings.AUDIT_REFUSALS_PER_MINUTE)
+def record_refusal(event: Event, *, actor: Actor, target: str = "", reason: str = "", key: tuple[str, ...] = ()) -> None:
+    """Append a refused sign-in or a denied request, within the budget. Never raises: a refusal stays a refusal.
+
+    Refusals with the same `key` count as one; unless given, it is actor, address and target.
+    """
+    suppressed = budget.take((event, *(key or (actor.name, actor.peer, target))), settings.AUDIT_REFUSALS_PER_MINUTE)
     if suppressed is None:
         return
     try:

@@ -6,7 +6,7 @@ from typing import Final
 
 from accounts.principals import Principal
 from accounts.problems import CONTENT_TYPE, NOT_SIGNED_IN, RETRY_AFTER_SECONDS, challenges, problem
-from rbac.policy import Decision
+from rbac.policy import Decision, Reason
 
 IDENTITY: Final = (
     "X-Auth-Request-Email",
@@ -34,8 +34,8 @@ def allowed(principal: Principal) -> Answer:
 
 
 def denied(principal: Principal, decision: Decision, *, basic: bool) -> Answer:
-    """Return the refusal: 401 to whoever has not signed in and might be let through, 403 to everybody else."""
-    if not principal.is_authenticated and decision.needed is not None:
+    """Return the refusal: 403 with the reason, but 401 to whoever has not signed in, who learns nothing of the routes."""
+    if not principal.is_authenticated and decision.reason is not Reason.UNREADABLE_TARGET:
         return unauthenticated(basic=basic)
     body = problem(
         403,
@@ -88,7 +88,10 @@ def _identity(principal: Principal | None) -> list[HeaderLine]:
     """Return every identity header, empty where there is nothing to say, so that no client's own copy survives (promise 28)."""
     values = ("",) * len(IDENTITY)
     if principal is not None and principal.is_authenticated:
-        values = (principal.identity, principal.uid, ",".join(principal.groups), principal.role, principal.method)
+        # A caller without an identity has no id either; a comma inside a group's name must not make it two groups.
+        uid = principal.uid if principal.identity else ""
+        groups = ",".join(group.replace(",", "?") for group in principal.groups)
+        values = (principal.identity, uid, groups, principal.role, principal.method)
     return [(name.lower().encode(), _value(value)) for name, value in zip(IDENTITY, values, strict=True)]
 
 

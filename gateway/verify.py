@@ -42,8 +42,10 @@ def _judge(raw_headers: Sequence[tuple[bytes, bytes]], proxied: Proxied, *, over
         decision, asked = policy.decide_request(principal.permissions, target, services.rules()), str(target)
     if decision:
         return headers.allowed(principal)
-    if principal.is_authenticated:
-        record_refusal(Event.REQUEST_DENIED, actor=principal, target=asked, reason=f"{decision.reason}: {decision.message}")
+    reason = f"{decision.reason}: {decision.message}"
+    # Of a stranger one entry a minute tells enough, whatever paths they try.
+    key = () if principal.is_authenticated else ("anonymous", principal.peer)
+    record_refusal(Event.REQUEST_DENIED, actor=principal, target=asked, reason=reason, key=key)
     return headers.denied(principal, decision, basic=settings.AUTH_BASIC)
 
 

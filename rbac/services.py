@@ -13,7 +13,7 @@ from audit.record import record
 from rbac.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
-from rbac.permissions import ADMIN, Permission
+from rbac.permissions import ADMIN, UPSTREAM, Permission
 from rbac.routes import Rule, compile_rule
 
 
@@ -34,6 +34,12 @@ def require_all(actor: Actor, permissions: Iterable[str], doing: str) -> None:
     """Raise Forbidden unless the actor holds every one of them: nobody grants more than they hold (promise 30)."""
     if missing := sorted(frozenset(permissions) - actor.permissions):
         raise Forbidden(f"You cannot {doing}: it would give {', '.join(missing)}, which you do not hold yourself.")
+
+
+def require_routes(actor: Actor) -> None:
+    """Raise Forbidden unless the actor may change routes: who does so can open to themselves all that routes guard."""
+    require(actor, Permission.ROUTES_WRITE)
+    require_all(actor, UPSTREAM, "change routes")
 
 
 def lock() -> Role:
@@ -164,7 +170,7 @@ def _renumber(rows: Sequence[Route]) -> None:
 @transaction.atomic
 def create_route(*, actor: Actor, spec: RouteSpec, position: int | None = None) -> Route:
     """Insert a route before the one at `position`, or at the end, and return it. Raises Forbidden, Invalid."""
-    require(actor, Permission.ROUTES_WRITE)
+    require_routes(actor)
     lock()
     rows = list(Route.objects.all())
     index = len(rows) if position is None else min(max(position, 1), len(rows) + 1) - 1
@@ -178,7 +184,7 @@ def create_route(*, actor: Actor, spec: RouteSpec, position: int | None = None) 
 @transaction.atomic
 def update_route(*, actor: Actor, pk: int, changes: dict[str, Any], version: int | None = None) -> Route:
     """Change fields of RouteSpec on one route and return it. Raises Forbidden, Invalid, NotFound, Stale."""
-    require(actor, Permission.ROUTES_WRITE)
+    require_routes(actor)
     lock()
     row = _get_route(pk)
     fresh(row, version)
@@ -196,7 +202,7 @@ def update_route(*, actor: Actor, pk: int, changes: dict[str, Any], version: int
 @transaction.atomic
 def delete_route(*, actor: Actor, pk: int, version: int | None = None) -> None:
     """Delete one route and close the gap. Raises Forbidden, NotFound, Stale."""
-    require(actor, Permission.ROUTES_WRITE)
+    require_routes(actor)
     lock()
     row = _get_route(pk)
     fresh(row, version)
@@ -212,7 +218,7 @@ def reorder_routes(*, actor: Actor, order: Sequence[int], seen: str | None = Non
 
     Raises Forbidden, Stale, and Invalid unless every route is named exactly once.
     """
-    require(actor, Permission.ROUTES_WRITE)
+    require_routes(actor)
     lock()
     rows = {row.pk: row for row in Route.objects.all()}
     if seen is not None and seen != table_tag(rows.values()):
@@ -227,7 +233,7 @@ def reorder_routes(*, actor: Actor, order: Sequence[int], seen: str | None = Non
 @transaction.atomic
 def replace_routes(*, actor: Actor, specs: Sequence[RouteSpec], source: str) -> list[Route]:
     """Replace the whole route table and return it; all of it or, on the first invalid route, none. Raises Forbidden, Invalid."""
-    require(actor, Permission.ROUTES_WRITE)
+    require_routes(actor)
     lock()
     before = [_shown(row) for row in Route.objects.all()]
     rows = [_route(spec, n) for n, spec in enumerate(specs, 1)]

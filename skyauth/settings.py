@@ -149,8 +149,8 @@ AUTH_BASIC = env.flag("AUTH_BASIC", True, "Whether HTTP Basic is accepted, with 
 AUTH_STRING = env.text(
     "AUTH_STRING",
     "",
-    """One or more htpasswd lines (made with htpasswd -nB NAME), separated by newlines or spaces: a password that people share. It opens the
-    protected APIs without roles and without an identity, and nothing of SkyAuth itself.""",
+    """One or more htpasswd lines (made with htpasswd -nB NAME), separated by newlines or spaces: a password that people
+    share. It opens the protected APIs without roles and without an identity, and nothing of SkyAuth itself.""",
 )
 AUTH_REMEMBER_SECONDS = env.number(
     "AUTH_REMEMBER_SECONDS",

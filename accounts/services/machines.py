@@ -18,7 +18,8 @@ from accounts.services.users import default_role
 from audit.events import Event
 from audit.record import record
 from rbac.errors import Conflict, Forbidden, Invalid, NotFound
-from rbac.permissions import Permission
+from rbac.models import Role
+from rbac.permissions import ADMIN, Permission
 from rbac.services import get_role, lock, require_all, validate
 
 MAX_DAYS: Final = 36_500
@@ -113,7 +114,7 @@ def create_service_account(
         owner = User.objects.select_related("role").get(pk=actor.owner)
     if not manages_all and (owner is None or owner.pk != actor.owner):
         raise Forbidden("You can only create service accounts of your own.")
-    given = default_role(actor) if role is None else get_role(role)
+    given = _default_role(actor) if role is None else get_role(role)
     if role is None and owner is not None and not given.holds <= owner.role.holds:
         given = owner.role
     require_all(actor, given.holds, f"give the role {given.name}")
@@ -131,6 +132,12 @@ def create_service_account(
     data = {"uid": account.uid, "role": given.name, "owner": owner.username if owner else None}
     record(Event.SERVICE_ACCOUNT_CREATED, actor=actor, target=account.name, data=data)
     return account
+
+
+def _default_role(actor: Principal) -> Role:
+    """Return the role of a machine for which nobody asked one: the default one, but admin only when asked for by name."""
+    role = default_role(actor)
+    return get_role("user") if role.name == ADMIN else role
 
 
 def _free_name(text: str) -> str:
