@@ -1,0 +1,89 @@
+"""Every command that README and docs show is run, and what the README says it prints is what it prints."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.servers import ROOT, Console, Launch, database, directory, environment, launched
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("docs")]
+
+_BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def session(text: str) -> list[tuple[str, str]]:
+    """Return the commands of console blocks, each with the output shown below it."""
+    steps = []
+    for block in _BLOCK.findall(text):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            steps.append((command, output.strip()))
+    return steps
+
+
+def same_everywhere(text: str) -> str:
+    """Return output without what differs from run to run: random ids, and the room at the ends of lines."""
+    text = re.sub(r"sa-[0-9a-f]{16}", "sa-0000000000000000", text)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Launch]:
+    """What `make run` starts."""
+    with directory() as data, database() as where, launched(data, COLUMNS="120", **where) as running:
+        yield running
+
+
+def test_the_readme_shows_what_really_happens(run: Launch) -> None:
+    steps = session((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(steps) >= 6
+    for command, shown in steps:
+        command = command.replace(":8080", f":{run.gateway}").replace(".venv/bin/python", sys.executable)
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=ROOT,
+            env={**run.environment, "TOKEN": run.token},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert same_everywhere(done.stdout) == same_everywhere(shown), (command, done.stderr)
+
+
+def test_make_has_the_two_commands_that_the_readme_names() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for target in ("run", "test"):
+        assert f"make {target} " in text
+        assert subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+def test_the_commands_of_the_operating_guide_work_in_the_order_shown() -> None:
+    text = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    blocks = [block for block in _SHELL.findall(text) if "manage.py" in block]
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("manage.py")]
+    lines += re.findall(r"`(manage\.py [a-z_]+[^`]*)`", text)
+    assert len(lines) >= 6
+    with directory() as data, database() as where:
+        values = environment(DATA_DIR=str(data), **where)
+        with closing(Console(values)) as console:
+            console("create_user", name="bob@example.com", role="user", password="correct horse battery staple")
+            for line in lines:
+                key_id = console("issue", account="pipeline").split("_")[1] if "KEY_ID" in line else ""
+                words = line.replace("manage.py", f"{sys.executable} {ROOT / 'manage.py'}", 1).replace("KEY_ID", key_id)
+                if not re.search(r"manage\.py (serve|doctor)|`?manage\.py apply$", line):
+                    done = subprocess.run(
+                        ["bash", "-c", words], cwd=data, env=values, capture_output=True, text=True, timeout=60, check=False
+                    )
+                    assert done.returncode == 0, (line, done.stdout, done.stderr)
+
+
+def test_every_link_in_the_docs_leads_to_a_file() -> None:
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
