@@ -6,11 +6,16 @@ import sys
 
 
 def main() -> None:
-    """Run one management command."""
+    """Run one management command. A setting that cannot be used is one sentence and exit code 2."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
+    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:
+        sys.stderr.write(f"SkyAuth does not start: {error}\n")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

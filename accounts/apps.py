@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
 
 
 class AccountsConfig(AppConfig):
@@ -11,3 +12,9 @@ class AccountsConfig(AppConfig):
 
         checks.register()
         signals.connect()
+
+
+class SiteConfig(AdminConfig):
+    """Django's admin, served by a site of ours."""
+
+    default_site = "accounts.site.Site"

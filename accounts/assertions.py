@@ -7,9 +7,9 @@ import json
 import threading
 import time
 from functools import lru_cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
-from urllib.error import URLError
 
 import jwt
 from django.conf import settings
@@ -20,6 +20,7 @@ ASYMMETRIC: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS5
 _REFRESH_SECONDS: Final = 30  # a stranger's made-up key ids must not make us fetch more often than this
 _LEEWAY_SECONDS: Final = 30
 _MAX_ASSERTION: Final = 16_384
+_LAST_SECOND: Final = 253_402_300_799  # of the year 9999
 
 
 class KeysUnavailable(Exception):
@@ -37,6 +38,9 @@ class KeySet:
 
     def find(self, key_id: str) -> jwt.PyJWK | None:
         """Return the key of that id, or None. Raises KeysUnavailable."""
+        known = self._keys.get(key_id)  # without the lock: a slow fetch for one key holds up nobody who has another
+        if known is not None:
+            return known
         with self._lock:
             if key_id not in self._keys and time.monotonic() - self._read_at >= _REFRESH_SECONDS:
                 self._keys = {str(key.key_id): key for key in self._read().keys if key.key_id}
@@ -48,7 +52,7 @@ class KeySet:
             if self._source.startswith(("https://", "http://")):
                 return jwt.PyJWKClient(self._source, cache_keys=False, cache_jwk_set=False, timeout=5).get_jwk_set()
             return jwt.PyJWKSet.from_dict(json.loads(Path(self._source).read_text(encoding="utf-8")))
-        except (jwt.PyJWTError, URLError, OSError, ValueError) as error:
+        except (jwt.PyJWTError, HTTPException, OSError, ValueError, TypeError, AttributeError) as error:
             raise KeysUnavailable(f"The key set of AUTH_JWT_JWKS cannot be read: {type(error).__name__}.") from None
 
 
@@ -68,7 +72,7 @@ def verify(assertion: str) -> tuple[str, tuple[str, ...] | None]:
         header = jwt.get_unverified_header(assertion)
     except jwt.PyJWTError:
         raise _bad("malformed") from None
-    if header.get("typ", "JWT") not in {"JWT", "at+jwt"} or not isinstance(header.get("kid"), str):
+    if header.get("typ", "JWT") not in ("JWT", "at+jwt") or not isinstance(header.get("kid"), str):
         raise _bad("wrong type or no key id")
     key = _key_set(settings.AUTH_JWT_JWKS).find(header["kid"])
     if key is None:
@@ -89,9 +93,9 @@ def verify(assertion: str) -> tuple[str, tuple[str, ...] | None]:
 
 
 def _subject(claims: dict[str, Any]) -> str:
-    # PyJWT accepts a numeric string as exp, and any JSON value as a claim of ours.
+    # PyJWT accepts a numeric string as exp, a time that no calendar has, and any JSON value as a claim of ours.
     subject = claims.get(settings.AUTH_JWT_CLAIM)
-    if not isinstance(subject, str) or not isinstance(claims["exp"], int):
+    if not isinstance(subject, str) or not isinstance(claims["exp"], int) or claims["exp"] > _LAST_SECOND:
         raise _bad("no usable subject")
     if claims.get("email_verified") is False and settings.AUTH_JWT_CLAIM == "email":
         raise _bad("e-mail address not verified")

@@ -6,18 +6,19 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
-from django.db import DatabaseError, models, transaction
+from django.db import Error, models
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from accounts import assertions, directory, passwords, principals, tokens
 from accounts.credentials import Basic, Bearer, Credential, InvalidCredential, ProxyHeader, Session
 from accounts.directory import TokenRecord, UserRecord
-from accounts.identifiers import BadName, canonical_email
+from accounts.identifiers import BadName, canonical_email, canonical_username
 from accounts.models import SignIn, Token, User
 from accounts.principals import Kind, Method, Principal
 from accounts.services import sso
 from audit.events import Event
+from audit.patience import briefly
 from audit.record import record_refusal
 
 USED_EVERY = timedelta(minutes=1)
@@ -117,9 +118,9 @@ def _proxy_header(credential: ProxyHeader, client: str) -> Principal:
     else:
         subject, groups = credential.subject, _split_groups(credential.groups)
     try:
-        username = canonical_email(subject)
+        username = canonical_username(canonical_email(subject))
     except BadName:
-        raise InvalidCredential("the proxy's header is not one e-mail address", method=Method.PROXY) from None
+        raise InvalidCredential("the proxy's header is not one e-mail address of a person", method=Method.PROXY) from None
     user = sso.sign_in(username, groups)
     if user is None:
         raise InvalidCredential("unknown user, and users are not created at sign-in", method=Method.PROXY, claimed=username)
@@ -172,9 +173,9 @@ def _touch(row: models.QuerySet[Any], field: str, seen: Any, **also: Any) -> Non
     if seen is not None and now - seen < USED_EVERY:
         return
     try:
-        with transaction.atomic():
+        with briefly():
             row.filter(models.Q(**{f"{field}__isnull": True}) | models.Q(**{f"{field}__lte": now - USED_EVERY})).update(
                 **{field: now}, **also
             )
-    except DatabaseError:
+    except Error:
         return

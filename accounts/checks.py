@@ -25,7 +25,7 @@ from rbac.permissions import ADMIN
 _HEADER = re.compile(r"[A-Za-z0-9\-]+\Z")
 _TAKEN = frozenset({"authorization", "cookie", "host", "x-forwarded-for"})  # the gate would take these off the request
 # Hashes that a stolen AUTH_STRING would give away at once, and ones that would cost us too much on every try (promise 20).
-_ACCEPTED_HASH = re.compile(r"(\$2[aby]\$(0[4-9]|1[0-4])\$.{53}|\$apr1\$.+|\$[56]\$(rounds=\d{4,6}\$)?.+)\Z")
+_ACCEPTED_HASH = re.compile(r"(\$2[aby]\$(0[4-9]|1[0-4])\$.{53}|\$apr1\$.+|\$[56]\$(rounds=\d{4,6}\$)?(?!rounds=).+)\Z")
 
 
 def register() -> None:
@@ -46,7 +46,7 @@ def trusted_proxies(**kwargs: Any) -> list[CheckMessage]:
     try:
         networks = parse_networks(settings.TRUSTED_PROXIES)
     except ValueError as error:
-        return [_error(1, f"TRUSTED_PROXIES: {error}", "Write, for example, TRUSTED_PROXIES=127.0.0.1,10.0.0.0/8")]
+        return [_error(1, f"TRUSTED_PROXIES: {error}.", "Write, for example, TRUSTED_PROXIES=127.0.0.1,10.0.0.0/8")]
     if any(network.prefixlen == 0 for network in networks):
         return [_error(2, "TRUSTED_PROXIES trusts every address there is.", "Name the addresses of your proxies alone.")]
     return []
@@ -124,6 +124,8 @@ def auth_string(**kwargs: Any) -> list[CheckMessage]:
         lines = passwords.htpasswd(settings.AUTH_STRING)
         users = list(lines.users())
     except ValueError:
+        users = []
+    if not users:
         return [_error(9, "AUTH_STRING is not an htpasswd line.", hint)]
     bad = [user for user in users if not _ACCEPTED_HASH.match(passwords.shared_hash(user) or "")]
     return [_error(9, f"AUTH_STRING: the hash of {user!r} is too weak, too costly or no hash.", hint) for user in bad]
@@ -195,7 +197,7 @@ def deployed(**kwargs: Any) -> list[CheckMessage]:
             "PUBLIC_URL is not https: passwords and sessions travel in the clear.",
             "Put TLS in front and set PUBLIC_URL=https://...",
         )
-    if any(network.num_addresses > 2**16 for network in parse_networks(settings.TRUSTED_PROXIES)):
+    if not trusted_proxies() and any(network.num_addresses > 2**16 for network in parse_networks(settings.TRUSTED_PROXIES)):
         warn(
             104,
             "TRUSTED_PROXIES trusts more than 65,536 addresses.",

@@ -16,8 +16,8 @@ from accounts.trust import Proxied
 _OURS: Final = b"sky_"
 _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9\-._~+/]+=*) *\Z")  # RFC 6750 section 2.1, RFC 7235 scheme
 _BASIC = re.compile(rb"[Bb][Aa][Ss][Ii][Cc] +([A-Za-z0-9+/]+={0,2}) *\Z")  # RFC 7617 section 2
-_BEARER_LIKE = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr](?: |\Z)")
-_BASIC_LIKE = re.compile(rb"[Bb][Aa][Ss][Ii][Cc](?: |\Z)")
+_BEARER_LIKE = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr](?:[ \t]|\Z)")
+_BASIC_LIKE = re.compile(rb"[Bb][Aa][Ss][Ii][Cc](?:[ \t]|\Z)")
 MAX_BASIC: Final = 2_048
 
 
@@ -93,7 +93,7 @@ def _authorization(value: bytes, proxied: Proxied) -> Bearer | Basic | None:
         found = _BEARER.match(value)
         if found is not None and found[1].startswith(_OURS):
             return Bearer(found[1])
-        if value[6:].lstrip(b" ").startswith(_OURS):  # ours by its prefix, broken in its shape
+        if value[6:].lstrip(b" \t").startswith(_OURS):  # ours by its prefix, broken in its shape
             raise InvalidCredential("malformed bearer token", method="bearer")
     if proxied.subject is None:
         raise InvalidCredential("an Authorization header that is not of this service")

@@ -122,8 +122,9 @@ def token_by_key(key_id: str) -> TokenRecord | None:
         owner_permissions,
     ) = row
     held = granted(role, permissions)
-    if owner_pk is not None:
-        held &= granted(owner_role, owner_permissions)
+    if owner_pk is not None and not held <= (owners := granted(owner_role, owner_permissions)):
+        # An upstream may go by the role it is told, so that too is cut to the owner's; "" where no role says it.
+        held, role = held & owners, owner_role if owners <= held else ""
     return TokenRecord(
         pk, digest, token_state(expires_at, revoked_at, timezone.now()), last_used_at,
         account_pk, uid, name, active, owner_pk, owner_pk is None or owner_active, role, held,
@@ -137,7 +138,9 @@ def session_data(session_key: str) -> dict[str, str]:
 
 def role_of_groups(groups: tuple[str, ...]) -> str | None:
     """Return the role that these groups give, the lowest priority number first, or None."""
-    return GroupRole.objects.filter(group__in=groups).order_by("priority", "group").values_list("role__name", flat=True).first()
+    # A name that no row can hold, with a NUL or half a character in it, is an error to the database and no group to us.
+    names = [name for name in groups if not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in name)]
+    return GroupRole.objects.filter(group__in=names).order_by("priority", "group").values_list("role__name", flat=True).first()
 
 
 def account_of(pk: int) -> ServiceAccount | None:

@@ -108,7 +108,9 @@ class User(AbstractBaseUser):
 
     def has_module_perms(self, app_label: str) -> bool:
         """Return whether the user may see anything of an app in Django's admin."""
-        return any(needed in self.permissions for perm, needed in _DJANGO_PERMISSIONS.items() if perm.startswith(f"{app_label}."))
+        return self.is_superuser or any(
+            needed in self.permissions for perm, needed in _DJANGO_PERMISSIONS.items() if perm.startswith(f"{app_label}.")
+        )
 
 
 class ServiceAccount(models.Model):

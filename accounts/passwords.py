@@ -17,6 +17,7 @@ from typing import Final
 
 from django.conf import settings
 from django.contrib.auth.hashers import check_password, make_password
+from django.utils.crypto import salted_hmac
 from passlib.apache import HtpasswdFile
 
 from accounts import directory, throttle
@@ -72,6 +73,7 @@ _slots = threading.BoundedSemaphore(settings.AUTH_HASHING_SLOTS)
 # Who waits holds a thread that could answer others, so only as many may wait as are served.
 _queue = threading.BoundedSemaphore(2 * settings.AUTH_HASHING_SLOTS)
 WAIT_SECONDS: Final = 2.0
+_MAX_BCRYPT: Final = 72  # bytes; libpass raises for a longer password
 
 
 @contextmanager
@@ -104,7 +106,9 @@ def htpasswd(text: str) -> HtpasswdFile:
 
 def shared_hash(username: str) -> str | None:
     """Return the hash of the shared credential of that name, or None."""
-    stored = htpasswd(settings.AUTH_STRING).get_hash(username) if settings.AUTH_STRING else None
+    lines = htpasswd(settings.AUTH_STRING) if settings.AUTH_STRING else None
+    # libpass raises for what cannot be a name, such as one with a colon, so it is asked for those that are there alone
+    stored = lines.get_hash(username) if lines is not None and username in lines.users() else None
     return stored.decode("ascii") if isinstance(stored, bytes) else stored
 
 
@@ -119,8 +123,8 @@ def verify(credential: Basic, client: str) -> UserRecord | None:
     digest = remembered.digest(credential, stored)
     if stored and remembered.knows(digest):
         return user
-    name = user.username if user is not None else credential.username
-    claimed = name if user is not None or shared else ""  # what a stranger typed may be a password: not written down
+    claimed = user.username if user is not None else credential.username if shared else ""
+    name = claimed or _stand_in(credential.username)
     if throttle.must_wait(name, client):
         raise InvalidCredential("too many failures; must wait", method="basic", claimed=claimed)
     if not _good(credential, shared=shared, own=stored if user is not None else ""):
@@ -130,6 +134,21 @@ def verify(credential: Basic, client: str) -> UserRecord | None:
     throttle.forgive(name, client)
     remembered.add(digest)
     return user
+
+
+def proves(username: str, stored: str, password: str, client: str) -> bool:
+    """Return whether this is the password behind a stored hash; counted and throttled as a sign-in of that user is."""
+    if len(password) > MAX_PASSWORD or throttle.must_wait(username, client):
+        return False
+    with _slot():
+        fits = check_password(password, stored)
+    (throttle.forgive if fits else throttle.count_failure)(username, client)
+    return fits
+
+
+def _stand_in(typed: str) -> str:
+    """Return what failures of an unknown name are counted under: it may be a mistyped password, and is not written down."""
+    return f"?{salted_hmac('accounts.passwords', typed, algorithm='sha256').hexdigest()}"
 
 
 def _find(username: str) -> UserRecord | None:
@@ -150,7 +169,8 @@ def _good(credential: Basic, *, shared: str | None, own: str) -> bool:
         if settings.AUTH_STRING:
             lines = htpasswd(settings.AUTH_STRING)
             name = credential.username if shared else next(iter(lines.users()))
-            if lines.check_password(name, password) and shared and password:
+            too_long = len(password.encode()) > _MAX_BCRYPT and (shared_hash(name) or "").startswith("$2")
+            if lines.check_password(name, "" if too_long else password) and shared and password and not too_long:
                 return True
         fits = check_password(password, own or _dummy())
         return bool(own and password and fits)

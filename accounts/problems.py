@@ -26,8 +26,11 @@ def problem(
 
 
 def challenges(*, basic: bool) -> list[str]:
-    """Return the WWW-Authenticate challenges of a 401 (RFC 9110 section 11.6.1), one header line each."""
-    return [f'Bearer realm="{REALM}"', *([f'Basic realm="{REALM}", charset="UTF-8"'] if basic else [])]
+    """Return the WWW-Authenticate challenges of a 401 (RFC 9110 section 11.6.1), one header line each.
+
+    Basic comes first: Chromium looks no further than the first one of a line that has both.
+    """
+    return [*([f'Basic realm="{REALM}", charset="UTF-8"'] if basic else []), f'Bearer realm="{REALM}"']
 
 
 NOT_SIGNED_IN: Final = "Sign in, or send a valid credential."

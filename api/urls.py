@@ -1,1 +1,43 @@
-urlpatterns: list[object] = []
+"""Every path of the API, version 1. No path has a slash at its end but the first."""
+
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, path
+from rest_framework.routers import SimpleRouter
+
+from api.audit_events import EntryViewSet
+from api.docs import OpenApiJson, OpenApiYaml, SwaggerUi
+from api.policy import ExplainView, PackViewSet
+from api.roles import GroupRoleViewSet, RoleViewSet
+from api.routes import RouteViewSet
+from api.service_accounts import ServiceAccountViewSet, TokenViewSet
+from api.users import UserViewSet
+from api.whoami import IndexView, PermissionViewSet, WhoamiView
+
+app_name = "api"
+
+_RESOURCES: tuple[tuple[str, Any, str], ...] = (
+    ("users", UserViewSet, "user"),
+    ("service-accounts", ServiceAccountViewSet, "service-account"),
+    (r"service-accounts/(?P<account>sa-[0-9a-f]{1,16})/tokens", TokenViewSet, "token"),
+    ("roles", RoleViewSet, "role"),
+    ("group-roles", GroupRoleViewSet, "group-role"),
+    ("routes", RouteViewSet, "route"),
+    ("policy/packs", PackViewSet, "pack"),
+    ("audit-events", EntryViewSet, "audit-event"),
+    ("permissions", PermissionViewSet, "permission"),
+)
+
+router = SimpleRouter(trailing_slash=False)
+for _prefix, _view, _name in _RESOURCES:
+    router.register(_prefix, _view, basename=_name)
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", IndexView.as_view({"get": "show"}), name="index"),
+    path("whoami", WhoamiView.as_view({"get": "show"}), name="whoami"),
+    path("policy/explain", ExplainView.as_view({"get": "ask", "post": "ask_by_post"}), name="explain"),
+    *router.urls,
+    path("openapi.json", OpenApiJson.as_view(), name="openapi-json"),
+    path("openapi.yaml", OpenApiYaml.as_view(), name="openapi-yaml"),
+    path("docs", SwaggerUi.as_view(), name="docs"),
+]

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import Error
 
 from audit.events import Event
 from audit.models import Entry
+from audit.patience import briefly
 
 logger = logging.getLogger("skyauth.audit")
 
@@ -94,7 +95,7 @@ def record_refusal(event: Event, *, actor: Actor, target: str = "", reason: str 
     if suppressed is None:
         return
     try:
-        with transaction.atomic():
+        with briefly():
             record(event, actor=actor, target=target, reason=reason, data={"suppressed": suppressed} if suppressed else {})
-    except DatabaseError:
+    except Error:
         logger.warning("A refusal could not be written to the audit log: %s %s", event, clean(reason, 200))

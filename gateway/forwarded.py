@@ -43,6 +43,6 @@ def canonical_host(text: str) -> str:
     if not colon or text.endswith("]"):
         host, port = text, ""
     host = host.lower().removesuffix(".")
-    if not valid_host(host) or (port and not (port.isascii() and port.isdigit())):
+    if not text.isascii() or not valid_host(host) or (port and not port.isdigit()):
         raise Unreadable("X-Forwarded-Host is not a host name or address.")
     return host

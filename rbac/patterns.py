@@ -35,10 +35,11 @@ def split_path(raw: str) -> Segments:
     `raw` is the request target in origin form (RFC 9112 section 3.2.1), exactly as it was sent. `/` is `("",)` and
     `/a/` is `("a", "")`. Raises AmbiguousPath.
     """
-    if len(raw) > MAX_PATH:
+    text = raw.partition("?")[0]
+    if len(text) > MAX_PATH:
         raise AmbiguousPath(f"The path is longer than {MAX_PATH} characters.")
     try:
-        path = raw.partition("?")[0].encode("ascii")
+        path = text.encode("ascii")
     except UnicodeEncodeError:
         raise AmbiguousPath("The path has a character outside ASCII.") from None
     if not path.startswith(b"/"):

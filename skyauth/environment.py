@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,11 +100,16 @@ class Environment:
         """Return Django's description of the database at a URL."""
         self._note(name, "URL", shown, meaning)
         try:
-            return dict(self._env.db_url(name, default=default))
-        except (environ.ImproperlyConfigured, ValueError, KeyError):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # django-environ warns of what it ignores, and repeats the URL
+                found = dict(self._env.db_url(name, default=default))
+        except (environ.ImproperlyConfigured, Warning, ValueError, KeyError):
+            found = {}
+        if not found.get("ENGINE"):  # the value is not repeated: it may hold a password
             raise ImproperlyConfigured(
                 f"{name} is not a database URL. Write postgres://user:password@host:5432/name or sqlite:////path/to/file."
-            ) from None
+            )
+        return found
 
     def refuse_unknown(self) -> None:
         """Raise ImproperlyConfigured for a name that looks like a setting and is none."""

@@ -201,7 +201,7 @@ INSTALLED_APPS = [
     "accounts.apps.AccountsConfig",
     "gateway",
     "api",
-    "django.contrib.admin",
+    "accounts.apps.SiteConfig",  # django.contrib.admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -301,6 +301,7 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_CLIENT_IP_CALLABLE = "accounts.throttle.client_address"
 AXES_DISABLE_ACCESS_LOG = True  # the audit log has it
 AXES_VERBOSE = False
+AXES_ENABLE_ADMIN = False  # accounts.admin shows what is to be seen
 AXES_SENSITIVE_PARAMETERS: list[str] = []
 
 SECURE_COOKIES = PUBLIC_URL.startswith("https://")
@@ -314,6 +315,7 @@ SECURE_HSTS_SECONDS = 31_536_000 if SECURE_COOKIES else 0
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 
 CONTENT_SECURITY_POLICY: dict[str, Any] = {
     "DIRECTIVES": {
@@ -343,19 +345,20 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "api.schema.Schema",
     "EXCEPTION_HANDLER": "api.errors.respond",
     "UNAUTHENTICATED_USER": None,
+    "URL_FORMAT_OVERRIDE": None,  # Accept alone says what an answer shall be
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "SkyAuth",
     "DESCRIPTION": "Users, service accounts, roles, routes and audit of SkyAuth.",
     "VERSION": "v1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,  # what is sent and what is answered differ: a password is only ever sent
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
 }
 
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # no collectstatic needed; files are found once, at start
 
@@ -363,12 +366,15 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
+FORMAT_MODULE_PATH = "skyauth.formats"  # what pages show: ISO 8601, not the American "a.m."
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 SILENCED_SYSTEM_CHECKS = [
     "axes.W002",  # no axes middleware: a lock-out looks like any other refusal, by design
     "axes.W003",  # no axes backend: `accounts.throttle` asks axes for every door, Django's or not
     "security.W008",  # no redirect to https by us: the proxy in front does that
+    # One setting, PUBLIC_URL, decides these three, and skyauth.W103 says when it should be https.
+    *(() if SECURE_COOKIES else ("security.W004", "security.W012", "security.W016")),
 ]
 
 LOGGING = {

@@ -1,11 +1,14 @@
 """What Django's handler serves. `/authz/verify` is not here: `gateway.asgi` answers it first."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
+
+from api.errors import unknown
 
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("api.urls")),
+    re_path(r"\Aapi(?:/|\Z)", unknown),
 ]
 
 handler500 = "skyauth.errors.server_error"

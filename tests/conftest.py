@@ -11,6 +11,13 @@ from rbac import packs, services
 from rbac.models import Role
 from tests.factories import ServiceAccountFactory, UserFactory, make_token
 
+LONGEST_ID = 60
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a long value by its argument: some are random, and xdist's processes must agree on every test's name."""
+    return argname if isinstance(val, str | bytes) and len(val) > LONGEST_ID else None
+
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:

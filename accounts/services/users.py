@@ -1,18 +1,18 @@
 """Users: create, change, disable, delete. Never zero active admins; nobody grants more than they hold."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from django.conf import settings
-from django.contrib.auth.hashers import check_password, make_password
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from accounts.identifiers import BadName, canonical_email, canonical_username, user_uid
 from accounts.models import RoleSource, ServiceAccount, SignIn, User
-from accounts.passwords import shared_hash
+from accounts.passwords import proves, shared_hash
 from accounts.principals import Kind, Principal
 from audit.events import Event
 from audit.record import record
@@ -81,12 +81,26 @@ def _canonical(username: str) -> str:
     return name
 
 
-def _hashed(password: str, user: User) -> str:
-    """Return the hash of a password that is good enough. Raises Invalid."""
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A password that was judged by `judge_password` and hashed ahead, so that no lock is held while many are hashed."""
+
+    encoded: str = field(repr=False)
+
+
+def judge_password(password: str, user: User) -> None:
+    """Raise Invalid unless the password is good enough for this user."""
     try:
         validate_password(password, user)
     except ValidationError as error:
         raise Invalid(" ".join(error.messages), fields={"password": error.messages}) from None
+
+
+def _hashed(password: str | Hashed, user: User) -> str:
+    """Return the hash of a password that is good enough. Raises Invalid."""
+    if isinstance(password, Hashed):
+        return password.encoded
+    judge_password(password, user)
     return make_password(password)
 
 
@@ -95,7 +109,7 @@ def create_user(
     *,
     actor: Principal,
     username: str,
-    password: str | None = None,
+    password: str | Hashed | None = None,
     role: str | None = None,
     email: str | None = None,
     display_name: str = "",
@@ -243,19 +257,25 @@ def set_password(*, actor: Principal, user: User, password: str) -> User:
     return _set_password(actor, user, password)
 
 
-@transaction.atomic
 def change_own_password(*, actor: Principal, current: str, password: str) -> User:
-    """Change the actor's own password, which they prove to know. Raises Forbidden, Invalid."""
+    """Change the actor's own password, which they prove to know; guessing is throttled as at sign-in.
+
+    Raises Forbidden, Invalid, Conflict.
+    """
     require(actor, Permission.PASSWORD_OWN)
     if actor.kind is not Kind.USER:
         raise Forbidden("Only a user has a password.")
-    lock()
     user = get_user(actor.uid)
     if not user.has_usable_password():
         raise Conflict("You sign in through your identity provider, and have no password here.")
-    if not check_password(current, user.password):
+    # Outside the transaction: a refusal that is rolled back would not be counted.
+    if not proves(user.username, user.password, current, actor.peer):
         raise Invalid.field("current_password", "This is not your current password.")
-    return _set_password(actor, user, password)
+    with transaction.atomic():
+        locked = _locked(user)
+        if locked.password != user.password:
+            raise Conflict("Your password was changed meanwhile.")
+        return _set_password(actor, locked, password)
 
 
 def _set_password(actor: Principal, user: User, password: str) -> User:
@@ -271,12 +291,14 @@ def delete_user(*, actor: Principal, user: User, transfer_to: User | None = None
     """Delete a user. Their service accounts go to `transfer_to`, or stay without an owner.
 
     An account that stays keeps no more than its owner could do: it takes over the owner's role where that was less, and is
-    disabled where the owner was. Raises Forbidden, Conflict, NotFound.
+    disabled where the owner was. Raises Forbidden, Invalid, Conflict, NotFound.
     """
     require(actor, Permission.USERS_WRITE)
     user = _locked(user)
     require_all(actor, user.role.holds, f"delete {user.username}")
     _ensure_admin_remains(user)
+    if transfer_to is not None and transfer_to.pk == user.pk:
+        raise Invalid.field("transfer_to", "Service accounts cannot go to the user who is deleted.")
     accounts = list(ServiceAccount.objects.filter(owner=user).select_related("role"))
     for account in accounts:
         account.owner = transfer_to

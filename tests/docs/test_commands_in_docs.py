@@ -43,9 +43,9 @@ def test_the_readme_shows_what_really_happens(run: Launch) -> None:
     steps = session((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(steps) >= 6
     for command, shown in steps:
-        command = command.replace(":8080", f":{run.gateway}").replace(".venv/bin/python", sys.executable)
+        here = command.replace(":8080", f":{run.gateway}").replace(".venv/bin/python", sys.executable)
         done = subprocess.run(
-            ["bash", "-c", command],
+            ["bash", "-c", here],
             cwd=ROOT,
             env={**run.environment, "TOKEN": run.token},
             capture_output=True,

@@ -1,0 +1,75 @@
+# Two commands are enough to begin with: `make run` and `make test`. Needs Python 3.11 or newer, and nothing else.
+
+PYTHON3 ?= python3
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PACKAGES := $(filter-out tests,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
+COVERED := accounts rbac gateway
+COVERAGE_AT_LEAST := 95
+UV := uv==0.13.9
+# The SQLite and the PostgreSQL run share it; loadgroup keeps tests that share a running server in one process.
+PYTEST := -m pytest -n auto --dist loadgroup
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: help run test test-sqlite test-postgres lint format lock clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
+	|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1   \2/p' $(firstword $(MAKEFILE_LIST))
+
+run: $(VENV)/run.installed ## Start SkyAuth, a gateway and an upstream (PORT=, GATEWAY_PORT=, UPSTREAM=http://host:port)
+	@$(PYTHON) scripts/run.py
+
+test: test-sqlite test-postgres ## Run every test on SQLite, with coverage, and again on a temporary PostgreSQL
+
+test-sqlite: $(VENV)/dev.installed ## Run every test on SQLite and check the branch coverage
+	$(PYTHON) $(PYTEST) --cov --cov-report= $(ARGS)
+	@for package in $(COVERED); do \
+		$(PYTHON) -m coverage report --include="$$package/*" --fail-under=$(COVERAGE_AT_LEAST) || exit 1; \
+	done
+
+test-postgres: $(VENV)/dev.installed ## Run every test on a temporary PostgreSQL
+	$(PYTHON) scripts/test_postgres.py $(PYTEST) $(ARGS)
+
+lint: $(VENV)/dev.installed ## Check style, types, import rules, templates, security and migrations
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/djlint --lint --quiet templates
+	$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive $(PACKAGES)
+	data=$$(mktemp -d) && DATA_DIR=$$data $(PYTHON) manage.py makemigrations --check --dry-run; code=$$?; rm -r "$$data"; exit $$code
+
+format: $(VENV)/dev.installed ## Format the code
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+lock: $(VENV)/made ## Lock the versions that the requirements*.in files ask for, with hashes
+	$(PYTHON) -m pip install --quiet $(UV)
+	@for name in requirements requirements-gateway requirements-dev; do \
+		$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+			--no-emit-find-links --custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; \
+	done
+
+clean: ## Remove what the tools made, .venv too; the data in var/ stays
+	rm -rf $(VENV) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What is installed is not installed again until a lock changes, and nothing is removed: `make run` and `make test` share .venv.
+$(VENV)/made:
+	@$(PYTHON3) -c 'import sys; sys.exit("SkyAuth needs Python 3.11 or newer: make PYTHON3=/path/to/python3" if sys.version_info < (3, 11) else 0)'
+	@echo "Creating $(VENV)"
+	@$(PYTHON3) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/run.installed: $(VENV)/made requirements.txt requirements-gateway.txt
+	@echo "Installing requirements.txt and requirements-gateway.txt"
+	@$(PYTHON) -m pip install --quiet --no-input --require-hashes -r requirements.txt -r requirements-gateway.txt
+	@touch $@
+
+$(VENV)/dev.installed: $(VENV)/made requirements-dev.txt
+	@echo "Installing requirements-dev.txt"
+	@$(PYTHON) -m pip install --quiet --no-input --require-hashes -r requirements-dev.txt
+	@touch $@ $(VENV)/run.installed

@@ -1,0 +1,26 @@
+"""Files that a command is given, and `-` for standard input."""
+
+import sys
+from pathlib import Path
+
+from rbac.errors import Invalid
+
+
+def read(name: str, *, limit: int) -> str:
+    """Return the text of a file, or of standard input for "-". Raises Invalid for what is unreadable, too long or not UTF-8."""
+    shown = "Standard input" if name == "-" else name
+    try:
+        if name == "-":
+            raw = sys.stdin.buffer.read(limit + 1)
+        else:
+            with Path(name).open("rb") as stream:
+                raw = stream.read(limit + 1)
+        text = raw.decode("utf-8-sig")
+    except OSError as error:
+        raise Invalid(f"{shown} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise Invalid(f"{shown} is not UTF-8 text (line {line}).") from None
+    if len(raw) > limit:
+        raise Invalid(f"{shown} is longer than {limit} bytes.")
+    return text

@@ -1,0 +1,233 @@
+"""Users as CSV (RFC 4180): all lines of a file become users, or none does, and every bad line is named."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from django.contrib.auth.hashers import make_password
+from django.db import transaction
+
+from accounts.models import User
+from accounts.principals import Principal
+from accounts.services.users import Hashed, create_user, judge_password
+from rbac.errors import Invalid, ServiceError
+from rbac.permissions import Permission
+from rbac.services import require
+
+MAX_ROWS: Final = 10_000
+MAX_BYTES: Final = 5_000_000
+IMPORTED: Final = ("username", "password", "role", "email", "display_name", "sign_in")
+EXPORTED: Final = ("username", "role", "email", "display_name", "sign_in", "active", "created_at", "last_seen_at")
+# What a spreadsheet takes for a formula, behind any number of the apostrophes that make it text.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is wrong with one line; `line` is where it starts in the file, the header's is 1."""
+
+    line: int
+    username: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What became of a file. `created` are the new users' names, or, in a dry run, those that would be; with failures, none."""
+
+    created: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    applied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    line: int
+    values: Mapping[str, str] = field(repr=False)  # may hold a password
+
+    @property
+    def username(self) -> str:
+        return self.values["username"]
+
+    @property
+    def password(self) -> str:
+        return self.values.get("password", "")
+
+
+class _Refused(Exception):
+    """Ends the transaction of an import that cannot be applied."""
+
+
+def import_users(*, actor: Principal, text: str, dry_run: bool = False, progress: Progress | None = None) -> ImportReport:
+    """Create the users of a CSV text and return the report; all of them or, with any failure, none.
+
+    Its first line names the columns, in any order and case: username, and where wanted password, role, email, display_name
+    and sign_in; what only an export has (active, created_at, last_seen_at) is ignored. An empty role, password or sign_in is
+    as good as none. `progress` hears how many steps of how many are done. Raises Forbidden, and Invalid for a file of which
+    no line can be read.
+    """
+    require(actor, Permission.USERS_WRITE)
+    rows, failures = _read(text)
+    steps = _Steps(progress, 2 * len(rows) + sum(1 for row in rows if row.password))
+    # First every line on its own, undone at once: errors show, and no lock is held for longer than one line takes.
+    names = _rehearse(actor, rows, failures, steps)
+    if failures or dry_run:
+        return ImportReport(() if failures else tuple(names), _sorted(failures), applied=False)
+    # Ten thousand hashes take minutes: they are made while others can write.
+    hashed = {row.line: Hashed(make_password(row.password)) for row in steps.over(row for row in rows if row.password)}
+    try:
+        with transaction.atomic():
+            created = []
+            for row in steps.over(rows):
+                try:
+                    created.append(_create(actor, row, hashed.get(row.line)).username)
+                except ServiceError as error:  # somebody changed something meanwhile
+                    failures.append(Failure(row.line, row.username, error.message))
+            if failures:
+                raise _Refused
+    except _Refused:
+        return ImportReport((), _sorted(failures), applied=False)
+    return ImportReport(tuple(created), (), applied=True)
+
+
+class _Steps:
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def over(self, rows: Iterable[_Row]) -> Iterator[_Row]:
+        """Yield the rows, telling the progress after each."""
+        for row in rows:
+            yield row
+            self._done += 1
+            if self._progress is not None:
+                self._progress(self._done, self._total)
+
+
+def _sorted(failures: Iterable[Failure]) -> tuple[Failure, ...]:
+    return tuple(sorted(failures, key=lambda failure: failure.line))
+
+
+def _rehearse(actor: Principal, rows: Iterable[_Row], failures: list[Failure], steps: _Steps) -> list[str]:
+    """Return the names that the rows would create, and append what is wrong to `failures`."""
+    seen: dict[str, int] = {}
+    for row in steps.over(rows):
+        try:
+            with transaction.atomic():
+                user = _create(actor, row, Hashed("!") if row.password else None)
+                transaction.set_rollback(True)
+            if row.password:
+                judge_password(row.password, user)
+        except ServiceError as error:
+            failures.append(Failure(row.line, row.username, error.message))
+            continue
+        if user.username in seen:
+            failures.append(Failure(row.line, row.username, f"{user.username} is on line {seen[user.username]} already."))
+        else:
+            seen[user.username] = row.line
+    return list(seen)
+
+
+def _create(actor: Principal, row: _Row, password: Hashed | None) -> User:
+    return create_user(
+        actor=actor,
+        username=row.username,
+        password=password,
+        role=row.values.get("role") or None,
+        email=row.values.get("email"),
+        display_name=row.values.get("display_name", ""),
+        sign_in=row.values.get("sign_in") or None,
+    )
+
+
+def _read(text: str) -> tuple[list[_Row], list[Failure]]:
+    """Return the rows that can be read, and what is wrong with the others. Raises Invalid."""
+    _judge(text)
+    reader = csv.reader(io.StringIO(text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}"), newline=""), strict=True)
+    rows: list[_Row] = []
+    failures: list[Failure] = []
+    columns: list[str] = []
+    line = 1
+    try:
+        for cells in reader:
+            if not columns:
+                columns = _columns(cells) if cells else []
+            elif len(cells) == len(columns):
+                rows.append(_Row(line, {name: _plain(name, cell) for name, cell in zip(columns, cells, strict=True)}))
+            elif cells:
+                failures.append(Failure(line, "", f"This line has {len(cells)} values, the header has {len(columns)}."))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        failures.append(Failure(line, "", f"This is not CSV: {error}. Nothing behind it was looked at."))
+    if not columns and not failures:
+        raise Invalid.field("csv", f"The file is empty. Its first line names the columns: {','.join(IMPORTED)}.")
+    if len(rows) > MAX_ROWS:
+        raise Invalid.field("csv", f"The file has more than {MAX_ROWS:,} users. Split it.")
+    return rows, failures
+
+
+def _judge(text: str) -> None:
+    """Raise Invalid for what is too large, or no text at all."""
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise Invalid.field("csv", "The text is not Unicode: it has half a surrogate pair.") from None
+    if size > MAX_BYTES:
+        raise Invalid.field("csv", f"The file is larger than {MAX_BYTES // 1_000_000} MB. Split it.")
+    if "\x00" in text:
+        raise Invalid.field("csv", "The file has a NUL character; it is not CSV.")
+
+
+def _columns(cells: list[str]) -> list[str]:
+    """Return the canonical column names. Raises Invalid."""
+    names = [cell.strip().lower() for cell in cells]
+    if unknown := [name for name in names if name not in IMPORTED and name not in EXPORTED]:
+        raise Invalid.field("csv", f"Unknown column: {', '.join(map(repr, unknown))}. Known are: {', '.join(IMPORTED)}.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise Invalid.field("csv", f"Column named twice: {', '.join(twice)}.")
+    if "username" not in names:
+        raise Invalid.field("csv", "There is no column username. The first line names the columns.")
+    return names
+
+
+def _plain(column: str, cell: str) -> str:
+    """Return a cell as it was before an export made it safe; a password is never exported, and taken as it is."""
+    return cell[1:] if column != "password" and cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _safe(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula; `_plain` undoes it."""
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def export_users(actor: Principal) -> Iterator[str]:
+    """Return the lines of a CSV of all users, without their passwords. Raises Forbidden at once."""
+    require(actor, Permission.USERS_READ)
+    return _lines()
+
+
+def _lines() -> Iterator[str]:
+    yield _line(EXPORTED)
+    for user in User.objects.select_related("role").order_by("username").iterator(chunk_size=1_000):
+        yield _line(
+            (
+                user.username,
+                user.role.name,
+                user.email,
+                user.display_name,
+                user.sign_in,
+                str(user.is_active).lower(),
+                user.created_at.isoformat(),
+                user.last_seen_at.isoformat() if user.last_seen_at else "",
+            )
+        )
+
+
+def _line(cells: Iterable[str]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerow([_safe(cell) for cell in cells])
+    return buffer.getvalue()

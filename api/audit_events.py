@@ -1,0 +1,51 @@
+"""The audit log, to read."""
+
+from typing import ClassVar
+
+from django_filters import CharFilter, IsoDateTimeFilter
+from django_filters.rest_framework import FilterSet
+from rest_framework import mixins, serializers
+
+from api.base import Resource
+from api.permissions import Need
+from audit.models import Entry
+from rbac.permissions import Permission
+
+
+class EntryOut(serializers.ModelSerializer[Entry]):
+    """One thing that happened."""
+
+    data = serializers.DictField(help_text="Old and new values; never a secret.")  # type: ignore[assignment]
+
+    class Meta:
+        model = Entry
+        fields = ("id", "at", "event", "actor", "actor_uid", "method", "peer", "target", "reason", "data")
+        read_only_fields = fields
+
+
+class Entries(FilterSet):  # type: ignore[misc]
+    """Filters of the audit log."""
+
+    event = CharFilter(label="The event, such as token.issued.")
+    actor = CharFilter(label="Who did it, by name.")
+    target = CharFilter(label="What it was done to.")
+    peer = CharFilter(label="The client's address.")
+    since = IsoDateTimeFilter(field_name="at", lookup_expr="gte", label="Not before this time (ISO 8601).")
+    until = IsoDateTimeFilter(field_name="at", lookup_expr="lt", label="Before this time (ISO 8601).")
+
+    class Meta:
+        model = Entry
+        fields: ClassVar[list[str]] = []
+
+
+class EntryViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
+    """Audit entries, the newest first. Nobody changes or deletes one."""
+
+    needs: ClassVar[dict[str, Need]] = {"list": Permission.AUDIT_READ, "retrieve": Permission.AUDIT_READ}
+    queryset = Entry.objects.order_by("-at", "-id")
+    serializer_class = EntryOut
+    lookup_value_regex = "[0-9]{1,18}"
+    filterset_class = Entries
+    search_fields = ("actor", "target", "reason")
+    ordering_fields = ("at",)
+    ordering = ("-at", "-id")

@@ -1,0 +1,58 @@
+"""The audit log in the Django admin: to be read, by whoever may, and changed by nobody."""
+
+import json
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+
+from audit.events import Event
+from audit.models import Entry
+
+
+class EventFilter(admin.SimpleListFilter):
+    """Filters by event, among all that there are; asking a large table which ones it has would be slow."""
+
+    title = "event"
+    parameter_name = "event"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return every event."""
+        return [(str(event), str(event)) for event in Event]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Entry]) -> QuerySet[Entry]:
+        """Return the entries of the event chosen."""
+        return queryset.filter(event=self.value()) if self.value() else queryset
+
+
+@admin.register(Entry)
+class EntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+    """Audit entries."""
+
+    list_display = ("at", "event", "actor", "method", "peer", "target", "reason")
+    list_filter = (EventFilter, "method")
+    search_fields = ("actor", "target", "reason")
+    date_hierarchy = "at"
+    show_full_result_count = False
+    sortable_by = ()
+    fields = ("at", "event", "actor", "actor_uid", "method", "peer", "target", "reason", "data_shown")
+    readonly_fields = ("data_shown",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Return False: entries are made by what happens."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Entry | None = None) -> bool:
+        """Return False, also for admins."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Entry | None = None) -> bool:
+        """Return False, also for admins."""
+        return False
+
+    @admin.display(description="data")
+    def data_shown(self, entry: Entry) -> str:
+        """Return the old and new values, laid out for reading."""
+        return format_html("<pre>{}</pre>", json.dumps(entry.data, indent=2, ensure_ascii=False, sort_keys=True))

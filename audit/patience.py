@@ -1,0 +1,35 @@
+"""How long a write may wait that nobody asked for: the note of a use, the record of a refusal."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from django.conf import settings
+from django.db import connection, transaction
+
+MILLISECONDS: Final = 100
+
+
+@contextmanager
+def briefly() -> Iterator[None]:
+    """Run the block in a transaction that waits MILLISECONDS for a lock instead of DATABASE_TIMEOUT, then raises.
+
+    Otherwise whoever holds a lock holds up every request that merely wants to leave a note. Inside another transaction,
+    which holds its locks already, it is a savepoint.
+    """
+    if connection.in_atomic_block:
+        with transaction.atomic():
+            yield
+        return
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute(f"PRAGMA busy_timeout = {MILLISECONDS}")
+            try:
+                with transaction.atomic():
+                    yield
+            finally:
+                cursor.execute(f"PRAGMA busy_timeout = {settings.DATABASE_TIMEOUT * 1000}")
+        else:
+            with transaction.atomic():
+                cursor.execute(f"SET LOCAL lock_timeout = '{MILLISECONDS}ms'")
+                yield

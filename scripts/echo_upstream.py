@@ -1,0 +1,60 @@
+"""An API to stand behind the gateway where none is at hand: answers every request with what it was told, as JSON.
+
+Usage: python scripts/echo_upstream.py PORT
+"""
+
+import json
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+IDENTITY = ("Email", "User", "Groups", "Role", "Method")
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers any method. What the gateway says of the caller stands under `told`."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+
+    def answer(self) -> None:
+        """Read the body, so that the next request on this connection begins where it should, and answer."""
+        length = sum(len(part) for part in self._body())
+        names = [f"X-Auth-Request-{name}" for name in IDENTITY]
+        seen = {
+            "method": self.command,
+            "path": self.path,
+            "told": {name: ", ".join(self.headers.get_all(name, [])) for name in names},
+            "body_bytes": length,
+        }
+        content = json.dumps(seen, indent=2).encode() + b"\n"
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer  # noqa: N815 - http.server's names
+
+    def _body(self):
+        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            while self.rfile.readline().strip():
+                pass
+        left = int(self.headers.get("Content-Length", 0))
+        while left and (part := self.rfile.read(min(left, 65_536))):
+            left -= len(part)
+            yield part
+
+
+def main() -> None:
+    """Serve on a loopback port until told to stop."""
+    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Echo)
+    server.daemon_threads = True
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Makes the database ready for `make run`, and tells the launcher in one line of JSON what is new.
+
+A first run migrates, loads the route pack `read-write`, creates the first admin with a random password, and a service account
+`demo` (viewer) with a token to try. Every later run migrates, and touches nothing else.
+"""
+
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
+
+ADMIN_NAME = "admin"
+DEMO = "demo"
+PACK = "read-write"
+
+
+def prepare() -> dict[str, str]:
+    """Return `password` and `token` where they were just made. Raises a ServiceError."""
+    from django.db import transaction
+
+    from accounts.principals import system
+    from accounts.services import machines, users
+    from rbac import packs, services
+    from rbac.models import Route
+
+    actor = system("make run")
+    made: dict[str, str] = {}
+    with transaction.atomic():
+        services.lock()  # two first runs at the same time make one admin
+        if not Route.objects.exists():
+            services.replace_routes(actor=actor, specs=packs.load(PACK).routes, source=f"pack {PACK}")
+        if users.active_admins():
+            return made
+        made["password"] = secrets.token_urlsafe(18)
+        users.create_user(actor=actor, username=ADMIN_NAME, password=made["password"], role="admin")
+        account = machines.create_service_account(
+            actor=actor, name=DEMO, role="viewer", description="Made by make run, to try the gateway.", unowned=True
+        )
+        made["token"] = machines.issue_token(actor=actor, account=account, name="make run").plaintext
+    return made
+
+
+def main() -> Any:
+    """Print what was made, or exit with a sentence that says what is wrong."""
+    import django
+    from django.core.exceptions import ImproperlyConfigured
+    from django.core.management import CommandError, call_command
+    from django.db import OperationalError
+
+    try:
+        django.setup()
+        from rbac.errors import ServiceError
+
+        call_command("migrate", verbosity=0, interactive=False)
+        try:
+            print(json.dumps(prepare()))
+        except ServiceError as error:
+            return str(error)
+    except (ImproperlyConfigured, CommandError) as error:
+        return str(error)
+    except OperationalError as error:
+        return f"The database does not answer: {error}"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

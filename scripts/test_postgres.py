@@ -1,0 +1,36 @@
+"""Runs a Python command, `-m pytest` say, with DATABASE_URL naming a temporary PostgreSQL that is gone afterwards.
+
+Usage: python scripts/test_postgres.py -m pytest [ARGUMENT ...]
+
+Without PostgreSQL's server programs it says so and succeeds, but fails under CI=true, where nothing may be missing.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.servers import postgres  # noqa: E402 - found by the line above
+
+
+def main() -> int:
+    """Return the exit code of the command."""
+    try:
+        with postgres() as server:
+            environment = {**os.environ, "DATABASE_URL": server.url}
+            return subprocess.run([sys.executable, *sys.argv[1:]], cwd=ROOT, env=environment, check=False).returncode
+    except pytest.skip.Exception as reason:
+        print(f"PostgreSQL tests skipped: {reason}")
+        return 0
+    except pytest.fail.Exception as reason:
+        print(f"PostgreSQL tests failed: {reason}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

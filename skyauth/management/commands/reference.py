@@ -1,0 +1,30 @@
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandParser
+
+from accounts.management import base
+from skyauth import reference
+
+
+class Command(base.Command):
+    help = "Print a page of the reference as the code has it: settings, permissions, commands, or the file .env.example."
+    examples = ("reference settings", "reference --write")
+    answers_json = False
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "page", choices=list(reference.PAGES), nargs="?", help="Which page; with --write, all of them unless one is named."
+        )
+        parser.add_argument("--write", action="store_true", help="Write the file instead of printing it.")
+
+    def act(self, *, page: str | None, write: bool, **_: Any) -> None:
+        if not write:
+            if page is None:
+                self.misused(f"Give a page: {', '.join(reference.PAGES)}.")
+            self.stdout.write(reference.PAGES[page][1](), ending="")
+            return
+        for name, (path, make) in reference.PAGES.items():
+            if page in {None, name}:
+                (settings.BASE_DIR / path).write_text(make(), encoding="utf-8")
+                self.say(f"Wrote {path}.")

@@ -1,0 +1,28 @@
+import re
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from skyauth.management.commands import serve
+
+_ADDRPORT = re.compile(r"(?:(?P<host>[0-9.]+|\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.\-]+):)?(?P<port>[0-9]{1,5})\Z")
+
+
+class Command(serve.Command):
+    help = "The same as serve --reload: SkyAuth has one server profile, because the trust gate needs the raw headers."
+    examples = ("runserver", "runserver 8080", "runserver 0.0.0.0:8080")
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("addrport", metavar="ADDRPORT", nargs="?", default="8000", help="A port, or address:port.")
+        parser.add_argument("--noreload", action="store_false", dest="reload", help="Do not watch the code.")
+        parser.set_defaults(host="127.0.0.1", port=8000, workers=1)
+
+    def act(self, *args: Any, addrport: str, reload: bool, **options: Any) -> None:  # type: ignore[override]
+        """Serve until told to stop."""
+        found = _ADDRPORT.match(addrport)
+        if found is None or not 1 <= int(found["port"]) <= 65_535:
+            self.misused(f"{addrport!r} is neither a port nor address:port.")
+        host, port = (found["host"] or options["host"]).strip("[]"), int(found["port"])
+        told = f"manage.py serve --host {host} --port {port}{' --reload' if reload else ''}"
+        self.say(f"SkyAuth has one server profile; this is: {told}")
+        super().act(**options | {"host": host, "port": port, "reload": reload})

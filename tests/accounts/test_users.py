@@ -1,0 +1,391 @@
+"""Users: what each service does, refuses and records."""
+
+import pytest
+from django.contrib.auth.hashers import check_password
+
+from accounts import principals
+from accounts.identifiers import user_uid
+from accounts.models import RoleSource, ServiceAccount, SignIn, User
+from accounts.principals import Kind, Principal
+from accounts.services import users
+from audit.models import Entry
+from rbac.errors import Conflict, Forbidden, Invalid, NotFound
+from rbac.models import Role
+from rbac.permissions import EVERYTHING
+from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, principal
+
+pytestmark = pytest.mark.django_db
+GOOD = "another good phrase"
+
+
+def holding(*permissions, role="ops"):
+    return Principal(Kind.USER, "ffffffff", "olga@example.com", role=role, permissions=frozenset(permissions), peer="192.0.2.7")
+
+
+def role(name):
+    return Role.objects.get(name=name)
+
+
+def last():
+    entry = Entry.objects.first()
+    return (entry.event, entry.target, entry.data)
+
+
+# creating
+
+
+def test_a_user_with_a_password_is_created_and_recorded(system):
+    user = users.create_user(actor=system, username="Carol@Example.com", password=GOOD, role="viewer", display_name="Carol")
+    user.refresh_from_db()
+    assert (user.username, user.email, user.display_name) == ("carol@example.com", "carol@example.com", "Carol")
+    assert (user.uid, user.sign_in, user.role.name, user.role_source) == (
+        user_uid("carol@example.com"),
+        "password",
+        "viewer",
+        "manual",
+    )
+    assert check_password(GOOD, user.password)
+    assert last() == ("user.created", "carol@example.com", {"uid": user.uid, "role": "viewer", "sign_in": "password"})
+    assert GOOD not in str(list(Entry.objects.values()))
+
+
+def test_a_user_without_a_password_comes_by_single_sign_on(system):
+    user = users.create_user(actor=system, username="carol@example.com", role="user")
+    assert (user.sign_in, user.has_usable_password()) == (SignIn.SSO, False)
+
+
+def test_a_password_hashed_ahead_is_taken_as_it_is(system, alice):
+    hashed = users.Hashed(alice.password)
+    assert alice.password not in repr(hashed)
+    user = users.create_user(actor=system, username="carol@example.com", password=hashed, role="user")
+    assert (user.password, user.sign_in) == (alice.password, SignIn.PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"username": ""}, "username"),
+        ({"username": "a b"}, "username"),
+        ({"username": "sa-carol"}, "username"),
+        ({"username": "a@b.c,d@e.f"}, "username"),
+        ({"username": "carol"}, "username"),  # no address, so no single sign-on
+        ({"username": "carol", "sign_in": "password"}, "password"),
+        ({"username": "carol", "sign_in": "both", "password": GOOD}, "username"),
+        ({"username": "carol@example.com", "sign_in": "magic"}, "sign_in"),
+        ({"username": "carol@example.com", "role": "nosuch"}, "role"),
+        ({"username": "carol@example.com", "email": "nonsense"}, "email"),
+        ({"username": "carol@example.com", "display_name": "x" * 151}, "display_name"),
+        ({"username": "carol@example.com", "password": ""}, "password"),
+        ({"username": "carol", "password": "short"}, "password"),
+        ({"username": "carol", "password": "password123"}, "password"),
+        ({"username": "carol.jones", "password": "carol.jones1"}, "password"),
+        ({"username": "carol", "password": "x" * 1_025}, "password"),
+        ({"username": "carol", "password": "tab\tis a control character"}, "password"),
+    ],
+)
+def test_a_bad_user_is_refused_with_its_field(system, fields, field):
+    with pytest.raises(Invalid) as raised:
+        users.create_user(actor=system, **fields)
+    assert field in raised.value.fields
+    assert not User.objects.exists()
+    assert not Entry.objects.exists()
+
+
+def test_a_taken_name_is_refused_in_every_name_space(system, bob, pipeline, settings):
+    settings.AUTH_STRING = "team:$apr1$abcdefgh$" + "x" * 22
+    for name in ("bob@example.com", "BOB@EXAMPLE.COM", "pipeline", "Pipeline", "team"):
+        with pytest.raises(Conflict) as raised:
+            users.create_user(actor=system, username=name, password=GOOD)
+        assert "username" in raised.value.fields
+
+
+def test_ids_that_collide_get_the_next_free_derivation(system):
+    UserFactory(username="other@example.com", uid=user_uid("carol@example.com"))
+    UserFactory(username="third@example.com", uid=user_uid("carol@example.com", 1))
+    user = users.create_user(actor=system, username="carol@example.com", role="user")
+    assert user.uid == user_uid("carol@example.com", 2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "admins", "expected"),
+    [
+        ("admin", 0, "admin"),
+        ("admin", 1, "admin"),
+        ("user", 0, "user"),
+        ("viewer", 1, "viewer"),
+        ("first-admin", 0, "admin"),
+        ("first-admin", 1, "user"),
+    ],
+)
+def test_promise_34_a_user_whom_nobody_gave_a_role_gets_the_default_one(settings, system, setting, admins, expected):
+    settings.RBAC_DEFAULT_ROLE = setting
+    for _ in range(admins):
+        UserFactory(role=role("admin"))
+    user = users.create_user(actor=system, username="carol@example.com")
+    assert (user.role.name, user.role_source) == (expected, RoleSource.DEFAULT)
+
+
+def test_promise_30_the_default_role_is_no_way_to_more(settings):
+    settings.RBAC_DEFAULT_ROLE = "admin"
+    clerk = holding("users:write", *role("viewer").holds, role="viewer")
+    assert users.create_user(actor=clerk, username="carol@example.com").role.name == "viewer"
+    with pytest.raises(Invalid, match="no role named"):
+        users.create_user(actor=holding("users:write"), username="dan@example.com")
+
+
+def test_a_disabled_admin_is_no_first_admin(settings, system):
+    settings.RBAC_DEFAULT_ROLE = "first-admin"
+    UserFactory(role=role("admin"), is_active=False)
+    assert users.create_user(actor=system, username="carol@example.com").role.name == "admin"
+
+
+# nobody grants more than they hold
+
+WEAK = holding("users:write", "upstream:public", "upstream:read")
+ESCALATIONS = {
+    "creating an admin": lambda admin, weak: users.create_user(actor=WEAK, username="new@example.com", role="admin"),
+    "creating a stronger user": lambda admin, weak: users.create_user(actor=WEAK, username="new@example.com", role="user"),
+    "promoting": lambda admin, weak: users.set_role(actor=WEAK, user=weak, role="admin"),
+    "promoting many": lambda admin, weak: users.bulk_set_role(actor=WEAK, uids=[weak.uid], role="admin"),
+    "demoting a stronger one": lambda admin, weak: users.set_role(actor=WEAK, user=admin, role="weak"),
+    "disabling a stronger one": lambda admin, weak: users.set_active(actor=WEAK, user=admin, active=False),
+    "enabling a stronger one": lambda admin, weak: users.set_active(actor=WEAK, user=admin, active=True),
+    "setting a stronger one's password": lambda admin, weak: users.set_password(actor=WEAK, user=admin, password=GOOD),
+    "opening a stronger one's sign-in": lambda admin, weak: users.update_profile(actor=WEAK, user=admin, sign_in="both"),
+    "deleting a stronger one": lambda admin, weak: users.delete_user(actor=WEAK, user=admin),
+    "giving machines to a stronger one": lambda admin, weak: users.delete_user(actor=WEAK, user=weak, transfer_to=admin),
+}
+
+
+def everything():
+    """Return all that a failed attempt must leave alone."""
+    return (
+        list(User.objects.order_by("pk").values()),
+        list(ServiceAccount.objects.order_by("pk").values()),
+        Entry.objects.count(),
+    )
+
+
+@pytest.mark.parametrize("attempt", ESCALATIONS.values(), ids=ESCALATIONS)
+def test_promise_30_nobody_reaches_beyond_what_they_hold(alice, attempt):
+    UserFactory(role=role("admin"))
+    weak = UserFactory(role=Role.objects.create(name="weak", permissions=["upstream:read"]))
+    ServiceAccountFactory(owner=weak, role=weak.role)
+    before = everything()
+    with pytest.raises(Forbidden):
+        attempt(alice, weak)
+    assert everything() == before
+
+
+def test_what_is_within_ones_own_permissions_is_allowed():
+    weak = UserFactory(role=Role.objects.create(name="weak", permissions=["upstream:read"]))
+    assert users.set_active(actor=WEAK, user=weak, active=False).is_active is False
+    assert users.set_password(actor=WEAK, user=weak, password=GOOD)
+    assert users.create_user(actor=WEAK, username="new@example.com", role="weak").role == weak.role
+
+
+CALLS = {
+    "create_user": lambda who, bob: users.create_user(actor=who, username="new@example.com"),
+    "set_role": lambda who, bob: users.set_role(actor=who, user=bob, role="viewer"),
+    "set_active": lambda who, bob: users.set_active(actor=who, user=bob, active=False),
+    "update_profile": lambda who, bob: users.update_profile(actor=who, user=bob, display_name="x"),
+    "set_password": lambda who, bob: users.set_password(actor=who, user=bob, password=GOOD),
+    "delete_user": lambda who, bob: users.delete_user(actor=who, user=bob),
+    "bulk_set_role": lambda who, bob: users.bulk_set_role(actor=who, uids=[bob.uid], role="viewer"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("who", ["anonymous", "shared", "bob himself", "all but the one"])
+def test_promise_35_who_may_not_write_users_writes_none(bob, call, who):
+    actor = {
+        "anonymous": principals.ANONYMOUS,
+        "shared": principals.shared("team", ""),
+        "bob himself": principal(bob),
+        "all but the one": holding(*(EVERYTHING - {"users:write"})),
+    }[who]
+    before = everything()
+    with pytest.raises(Forbidden):
+        call(actor, bob)
+    assert everything() == before
+
+
+# never zero active admins
+
+ENDS = {
+    "demoting": lambda actor, user: users.set_role(actor=actor, user=user, role="user"),
+    "demoting by a group": lambda actor, user: users.set_role(actor=actor, user=user, role="user", source=RoleSource.GROUP),
+    "disabling": lambda actor, user: users.set_active(actor=actor, user=user, active=False),
+    "deleting": lambda actor, user: users.delete_user(actor=actor, user=user),
+    "deleting with a successor": lambda actor, user: users.delete_user(actor=actor, user=user, transfer_to=UserFactory()),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("who", ["system", "themselves"])
+@pytest.mark.parametrize("other", ["no other", "a disabled one", "an ordinary user"])
+def test_promise_33_the_last_active_admin_stays(alice, system, end, who, other):
+    if other != "no other":
+        UserFactory(role=role("admin" if "disabled" in other else "user"), is_active="disabled" not in other)
+    with pytest.raises(Conflict, match="last active admin"):
+        end(system if who == "system" else principal(alice), alice)
+    alice.refresh_from_db()
+    assert alice.is_superuser
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_promise_33_one_of_two_admins_may_go(alice, system, end):
+    UserFactory(role=role("admin"))
+    end(system, alice)
+    assert users.active_admins() == 1
+
+
+def test_promise_33_many_at_once_leave_the_last_admin_and_say_so(alice, bob, system):
+    second = UserFactory(role=role("admin"))
+    outcomes = users.bulk_set_role(actor=system, uids=[alice.uid, second.uid, "nosuch", bob.uid], role="viewer")
+    assert [(one.target, one.error is None) for one in outcomes] == [
+        (alice.uid, True), (second.uid, False), ("nosuch", False), (bob.uid, True)
+    ]  # fmt: skip
+    assert "last active admin" in outcomes[1].error
+    assert users.active_admins() == 1
+
+
+def test_a_disabled_admin_may_be_demoted_and_deleted(alice, system):
+    other = UserFactory(role=role("admin"), is_active=False)
+    users.set_role(actor=system, user=other, role="user")
+    users.delete_user(actor=system, user=other)
+    assert users.active_admins() == 1
+
+
+# changing
+
+
+def test_a_role_is_given_and_old_and_new_are_recorded(bob, system):
+    user = users.set_role(actor=system, user=bob, role="viewer")
+    assert (user.role.name, user.role_source) == ("viewer", RoleSource.MANUAL)
+    assert last() == ("user.updated", "bob@example.com", {"old": {"role": "user"}, "new": {"role": "viewer"}})
+    written = Entry.objects.count()
+    users.set_role(actor=system, user=bob, role="viewer")
+    assert Entry.objects.count() == written, "nothing changed, so nothing happened"
+    with pytest.raises(Invalid, match="admin, user, viewer"):
+        users.set_role(actor=system, user=bob, role="nosuch")
+
+
+def test_disabling_and_enabling_are_recorded_once(bob, system):
+    for active in (False, False, True, True):
+        assert users.set_active(actor=system, user=bob, active=active).is_active is active
+    assert [entry.data["new"] for entry in Entry.objects.order_by("id")] == [{"active": False}, {"active": True}]
+
+
+def test_a_profile_changes_what_does_not_decide(bob, system):
+    user = users.update_profile(actor=system, user=bob, email="B@Example.com", display_name="Bob", sign_in="sso")
+    assert (user.email, user.display_name, user.sign_in) == ("b@example.com", "Bob", "sso")
+    assert last()[2]["old"] == {"email": "bob@example.com", "display_name": "", "sign_in": "both"}
+    written = Entry.objects.count()
+    users.update_profile(actor=system, user=bob, display_name="Bob")
+    assert Entry.objects.count() == written
+    assert users.update_profile(actor=system, user=bob, email="").email == ""
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "fields", "field"),
+    [
+        ("bob@example.com", PASSWORD, {"email": "x"}, "email"),
+        ("bob@example.com", PASSWORD, {"sign_in": "magic"}, "sign_in"),
+        ("bob@example.com", PASSWORD, {"display_name": "x" * 151}, "display_name"),
+        ("bob", PASSWORD, {"sign_in": "sso"}, "sign_in"),
+        ("bob", PASSWORD, {"sign_in": "both"}, "sign_in"),
+        ("bob@example.com", None, {"sign_in": "password"}, "sign_in"),
+        ("bob@example.com", None, {"sign_in": "both"}, "sign_in"),
+    ],
+)
+def test_a_bad_profile_is_refused_with_its_field(system, username, password, fields, field):
+    user = users.create_user(actor=system, username=username, password=password, role="user")
+    with pytest.raises(Invalid) as raised:
+        users.update_profile(actor=system, user=user, **fields)
+    assert field in raised.value.fields
+
+
+def test_a_password_is_set_and_opens_sign_in_by_password(bob, system):
+    User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
+    user = users.set_password(actor=system, user=bob, password=GOOD)
+    assert user.sign_in == SignIn.BOTH
+    assert check_password(GOOD, user.password)
+    assert last() == ("user.password-changed", "bob@example.com", {})
+    with pytest.raises(Invalid):
+        users.set_password(actor=system, user=bob, password="short")
+
+
+def test_ones_own_password_needs_the_old_one(bob):
+    with pytest.raises(Invalid) as raised:
+        users.change_own_password(actor=principal(bob), current="wrong", password=GOOD)
+    assert "current_password" in raised.value.fields
+    user = users.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
+    assert check_password(GOOD, user.password)
+    assert last()[0] == "user.password-changed"
+
+
+def test_who_has_no_password_cannot_change_it(bob, vera, pipeline, system):
+    machine = Principal(Kind.SERVICE_ACCOUNT, pipeline.uid, "pipeline", permissions=frozenset({"password:own"}), owner=bob.pk)
+    sso = users.create_user(actor=system, username="carol@example.com", role="user")
+    for actor, refusal in ((machine, Forbidden), (principal(vera), Forbidden), (principal(sso), Conflict), (system, Forbidden)):
+        with pytest.raises(refusal):
+            users.change_own_password(actor=actor, current=PASSWORD, password=GOOD)
+
+
+# deleting
+
+
+def test_deleting_keeps_the_machines_without_an_owner_and_within_what_they_could_do(bob, pipeline, system):
+    stronger = ServiceAccountFactory(name="stronger", owner=bob, role=role("admin"))
+    users.delete_user(actor=system, user=bob)
+    pipeline.refresh_from_db()
+    stronger.refresh_from_db()
+    assert (pipeline.owner, pipeline.role.name, pipeline.is_active) == (None, "user", True)
+    assert (stronger.owner, stronger.role.name) == (None, "user"), "what its owner capped stays capped"
+    event, target, data = last()
+    assert (event, target) == ("user.deleted", "bob@example.com")
+    assert (data["role"], sorted(data["service_accounts"])) == ("user", ["pipeline", "stronger"])
+
+
+def test_promise_14_the_machines_of_a_disabled_user_do_not_wake_up_by_deleting_it(bob, pipeline, system):
+    User.objects.filter(pk=bob.pk).update(is_active=False)
+    users.delete_user(actor=system, user=bob)
+    pipeline.refresh_from_db()
+    assert (pipeline.owner, pipeline.is_active) == (None, False)
+
+
+def test_machines_can_be_handed_over(bob, vera, pipeline, system):
+    users.delete_user(actor=system, user=bob, transfer_to=vera)
+    pipeline.refresh_from_db()
+    assert (pipeline.owner, pipeline.is_active) == (vera, True)
+    assert last()[2]["transferred_to"] == "vera@example.com"
+
+
+def test_machines_cannot_be_handed_to_whom_is_deleted(bob, pipeline, system):
+    with pytest.raises(Invalid) as raised:
+        users.delete_user(actor=system, user=bob, transfer_to=bob)
+    assert "transfer_to" in raised.value.fields
+    pipeline.refresh_from_db()
+    assert pipeline.owner == bob
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_user_who_went_meanwhile_is_not_found(bob, system, call):
+    User.objects.filter(pk=bob.pk).delete()
+    if call in (CALLS["create_user"], CALLS["bulk_set_role"]):
+        call(system, bob)
+        return
+    with pytest.raises(NotFound):
+        call(system, bob)
+
+
+@pytest.mark.parametrize("text", ["bob@example.com", "BOB@example.com", user_uid("bob@example.com")])
+def test_a_user_is_found_by_name_and_by_id(bob, text):
+    assert users.find_user(text) == bob
+
+
+def test_who_is_not_there_is_not_found(bob):
+    for look in (users.find_user, users.get_user):
+        with pytest.raises(NotFound):
+            look("nosuch")

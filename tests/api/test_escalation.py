@@ -1,0 +1,137 @@
+"""Nobody grants more than they hold, whichever way they try (promise 30)."""
+
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from accounts.models import GroupRole, User
+from rbac.models import Role
+from tests.api import calling
+from tests.api.calling import Api
+from tests.factories import PASSWORD, GroupRoleFactory, ServiceAccountFactory, UserFactory
+
+GOOD = "another good passphrase"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/users", {"username": "new@example.com", "role": "admin"}),
+        ("PATCH", "/users/{bob}", {"role": "admin"}),
+        ("PATCH", "/users/{me}", {"role": "admin"}),
+        ("PATCH", "/users/{alice}", {"role": "user"}),
+        ("PATCH", "/users/{alice}", {"active": False}),
+        ("PATCH", "/users/{alice}", {"password": GOOD}),
+        ("PATCH", "/users/{alice}", {"email": "mallory@example.com"}),
+        ("PATCH", "/users/{alice}", {"sign_in": "both"}),
+        ("DELETE", "/users/{alice}", None),
+        ("POST", "/users/bulk-role", {"uids": ["{bob}"], "role": "admin"}),
+        ("POST", "/service-accounts", {"name": "new", "role": "admin"}),
+        ("POST", "/roles", {"name": "new", "permissions": ["upstream:read"]}),
+    ],
+)
+def test_who_manages_users_and_is_no_admin_makes_none_and_touches_none(
+    as_helpdesk: Api, alice: User, bob: User, method: str, path: str, body: Any
+) -> None:
+    me = User.objects.get(username="helen@example.com")
+    UserFactory(username="root@example.com", role=alice.role)  # alice is not the last admin: that is not what protects her
+    names = {"{alice}": alice.uid, "{bob}": bob.uid, "{me}": me.uid}
+    before = list(User.objects.order_by("pk").values("username", "role", "is_active", "password", "email", "sign_in"))
+    for name, uid in names.items():
+        path = path.replace(name, uid)
+    if body and "uids" in body:
+        body = {**body, "uids": [bob.uid]}
+    calling.problem(as_helpdesk.request(method, path, body), 403, "forbidden")
+    assert list(User.objects.order_by("pk").values("username", "role", "is_active", "password", "email", "sign_in")) == before
+
+
+def test_a_bulk_change_leaves_admins_as_they_are(as_helpdesk: Api, alice: User, bob: User) -> None:
+    UserFactory(role=alice.role)
+    found = as_helpdesk.post("/users/bulk-role", {"uids": [alice.uid, bob.uid], "role": "viewer"}).json()
+    assert found["succeeded"] == [bob.uid]
+    assert "do not hold" in found["failed"][0]["error"]
+
+
+def test_an_import_with_an_admin_in_it_is_refused_by_line(as_helpdesk: Api) -> None:
+    found = calling.problem(as_helpdesk.csv("/users/import", "username,role\na@example.com,user\nb@example.com,admin\n"), 400)
+    assert [failure["line"] for failure in found["failures"]] == [3]
+    assert not User.objects.filter(username="a@example.com").exists()
+
+
+@pytest.mark.parametrize("default", ["admin", "first-admin"])
+def test_the_default_role_gives_no_more_than_its_giver_holds(as_helpdesk: Api, settings: Any, default: str) -> None:
+    settings.RBAC_DEFAULT_ROLE = default
+    assert as_helpdesk.post("/users", {"username": "new@example.com"}).json()["role"] == "helpdesk"
+    found = as_helpdesk.csv("/users/import", "username\nother@example.com\n").json()
+    assert found["created"] == ["other@example.com"]
+    assert User.objects.get(username="other@example.com").role.name == "helpdesk"
+    assert not User.objects.filter(role__name="admin").exists()
+
+
+def test_what_is_within_ones_own_rights_can_be_given(as_helpdesk: Api, vera: User) -> None:
+    assert as_helpdesk.patch(f"/users/{vera.uid}", {"role": "user", "password": GOOD}).json()["role"] == "user"
+
+
+@pytest.fixture
+def as_roleskeeper(db: None) -> Api:
+    """Somebody who may write roles and read, and no more."""
+    role = Role.objects.create(name="roles-keeper", permissions=["roles:read", "roles:write", "upstream:read"])
+    return calling.session(UserFactory(username="mallory@example.com", role=role))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/roles", {"name": "new", "permissions": ["users:write"]}),
+        ("PATCH", "/roles/roles-keeper", {"permissions": ["roles:read", "roles:write", "users:write"]}),
+        ("PATCH", "/roles/user", {"description": "Mine."}),
+        ("DELETE", "/roles/strong", None),
+        ("POST", "/group-roles", {"group": "mine", "role": "admin"}),
+        ("PATCH", "/group-roles/{group}", {"role": "admin"}),
+        ("PATCH", "/group-roles/{strong}", {"role": "roles-keeper"}),
+        ("DELETE", "/group-roles/{strong}", None),
+    ],
+)
+def test_who_writes_roles_gives_no_permission_that_they_do_not_hold(
+    as_roleskeeper: Api, method: str, path: str, body: Any
+) -> None:
+    strong = Role.objects.create(name="strong", permissions=["users:write"])
+    groups = {
+        "group": GroupRoleFactory(role=Role.objects.get(name="roles-keeper")).pk,
+        "strong": GroupRoleFactory(role=strong).pk,
+    }
+    before = list(Role.objects.values()), list(GroupRole.objects.values())
+    calling.problem(as_roleskeeper.request(method, path.format(**groups), body, if_match="*"), 403, "forbidden")
+    assert before == (list(Role.objects.values()), list(GroupRole.objects.values()))
+
+
+def test_who_writes_routes_must_hold_what_routes_guard(db: None) -> None:
+    role = Role.objects.create(name="routes-keeper", permissions=["routes:read", "routes:write", "upstream:read"])
+    api = calling.session(UserFactory(username="mallory@example.com", role=role))
+    route = {"path": "/**", "methods": ["*"], "permission": "upstream:public"}
+    calling.problem(api.post("/routes", route), 403, "forbidden")
+    calling.problem(api.post("/policy/packs/open/load"), 403, "forbidden")
+    calling.problem(api.post("/routes/reorder", {"order": []}, if_match="*"), 403, "forbidden")
+
+
+def test_nobody_gets_at_more_through_an_account_of_somebody_stronger(as_bob: Api, bob: User, alice: User) -> None:
+    strong = ServiceAccountFactory(name="strong", owner=bob, role=Role.objects.get(name="admin"))  # past the service layer
+    path = f"/service-accounts/{strong.uid}"
+    calling.problem(as_bob.post(f"{path}/tokens"), 403, "forbidden")
+    calling.problem(as_bob.patch(path, {"active": True}), 403, "forbidden")
+    calling.problem(as_bob.patch(path, {"owner": alice.uid}), 403, "forbidden")
+
+
+def test_a_demoted_admin_is_one_no_longer_on_the_next_request(as_alice: Api, alice: User, bob: User) -> None:
+    second = calling.session(UserFactory(username="root@example.com", role=alice.role))
+    assert second.patch(f"/users/{alice.uid}", {"role": "viewer"}).status_code == 200
+    calling.problem(as_alice.patch(f"/users/{alice.uid}", {"role": "admin"}), 403, "forbidden")
+
+
+def test_an_own_password_is_not_another_way_to_a_role(as_bob: Api, bob: User) -> None:
+    body = {"current_password": PASSWORD, "password": GOOD, "role": "admin", "uid": "ffffffff", "is_active": False}
+    assert as_bob.post("/users/me/password", body).status_code == 204
+    bob.refresh_from_db()
+    assert (bob.role.name, bob.is_active) == ("user", True)
+    assert not connection.needs_rollback

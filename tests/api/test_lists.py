@@ -1,0 +1,173 @@
+"""Lists: pages, filters, search, order; and no list asks the database more when it is longer."""
+
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.models import ServiceAccount, User
+from audit.models import Entry
+from rbac.models import Role, Route
+from tests.api import calling
+from tests.api.calling import Api
+from tests.factories import GroupRoleFactory, ServiceAccountFactory, UserFactory, make_token
+
+
+def _users(n: int, role: Role) -> None:
+    UserFactory.create_batch(n)
+
+
+def _accounts(n: int, role: Role) -> None:
+    for _ in range(n):
+        ServiceAccountFactory(owner=UserFactory())
+
+
+def _tokens(n: int, role: Role) -> None:
+    account = ServiceAccount.objects.get(name="pipeline")
+    newest = make_token(account)[0]
+    for _ in range(n):
+        make_token(account, replaced_by=newest)
+
+
+def _roles(n: int, role: Role) -> None:
+    Role.objects.bulk_create(Role(name=f"role{Role.objects.count() + i}", permissions=["upstream:read"]) for i in range(n))
+
+
+def _groups(n: int, role: Role) -> None:
+    for _ in range(n):
+        GroupRoleFactory()
+
+
+def _routes(n: int, role: Role) -> None:
+    first = Route.objects.count()
+    Route.objects.bulk_create(
+        Route(position=first + i, path=f"/{first + i}", methods=["*"], permission="upstream:read") for i in range(n)
+    )
+
+
+def _entries(n: int, role: Role) -> None:
+    Entry.objects.bulk_create(Entry(event="user.created", actor="tests") for _ in range(n))
+
+
+@pytest.mark.parametrize(
+    ("path", "make"),
+    [
+        ("/users", _users),
+        ("/users/export", _users),
+        ("/service-accounts", _accounts),
+        ("/service-accounts/{account}/tokens", _tokens),
+        ("/roles", _roles),
+        ("/group-roles", _groups),
+        ("/routes", _routes),
+        ("/audit-events", _entries),
+    ],
+)
+def test_a_list_of_thirty_asks_the_database_no_more_than_one_of_three(
+    as_alice: Api, pipeline: ServiceAccount, path: str, make: Any
+) -> None:
+    path = path.format(account=pipeline.uid)
+    role = Role.objects.get(name="user")
+    counts, lengths = [], []
+    as_alice.get(path)  # notes once a minute when alice was last seen
+    for more in (3, 27):
+        make(more, role)
+        with CaptureQueriesContext(connection) as queries:
+            response = as_alice.get(path)
+        assert response.status_code == 200
+        counts.append(len(queries))
+        lengths.append(len(response.content))
+    assert lengths[1] > lengths[0] + 27 * 20
+    assert counts[0] == counts[1]
+    assert counts[0] <= 8
+
+
+def test_pages_follow_each_other_and_hold_every_row_once(as_alice: Api) -> None:
+    UserFactory.create_batch(7)
+    first = as_alice.get("/users", page_size=3).json()
+    assert first["count"] == 8
+    assert first["previous"] is None
+    seen = [row["uid"] for row in first["results"]]
+    following = first["next"]
+    while following:
+        page = as_alice.client.get(following).json()
+        seen += [row["uid"] for row in page["results"]]
+        following = page["next"]
+    assert sorted(seen) == sorted(User.objects.values_list("uid", flat=True))
+
+
+def test_a_page_holds_a_thousand_at_most(as_alice: Api) -> None:
+    Role.objects.bulk_create(Role(name=f"r{n}") for n in range(1_010))
+    assert len(as_alice.get("/roles", page_size=5_000).json()["results"]) == 1_000
+
+
+@pytest.mark.parametrize("page", ["0", "99", "x", "-1"])
+def test_a_page_that_does_not_exist_is_404(as_alice: Api, page: str) -> None:
+    calling.problem(as_alice.get("/users", page=page), 404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"role": "viewer"}, ["vera@example.com"]),
+        ({"role": "none"}, []),
+        ({"active": "false"}, ["mallory@example.com"]),
+        ({"active": "true", "role": "user"}, ["bob@example.com"]),
+        ({"sign_in": "sso"}, ["vera@example.com"]),
+        ({"search": "BUILDER"}, ["bob@example.com"]),
+        ({"search": "alice"}, ["alice@example.com"]),
+        (
+            {"ordering": "-username"},
+            ["vera@example.com", "mallory@example.com", "bob@example.com", "alice@example.com"],
+        ),
+        ({"ordering": "role"}, ["alice@example.com", "bob@example.com", "mallory@example.com", "vera@example.com"]),
+        ({"ordering": "password"}, ["alice@example.com", "bob@example.com", "mallory@example.com", "vera@example.com"]),
+    ],
+    ids=str,
+)
+def test_users_are_filtered_searched_and_ordered(
+    as_alice: Api, bob: User, vera: User, query: dict[str, str], expected: list[str]
+) -> None:
+    UserFactory(username="mallory@example.com", is_active=False)
+    User.objects.filter(pk=bob.pk).update(display_name="Bob the builder")
+    User.objects.filter(pk=vera.pk).update(sign_in="sso")
+    assert [row["username"] for row in as_alice.get("/users", **query).json()["results"]] == expected
+
+
+@pytest.mark.parametrize("query", [{"active": "maybe"}, {"sign_in": "carrier pigeon"}], ids=str)
+def test_a_filter_that_means_nothing_is_refused_and_not_ignored(as_alice: Api, query: dict[str, str]) -> None:
+    found = calling.problem(as_alice.get("/users", **query), 400, "invalid")
+    assert set(found["errors"]) == set(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"event": "user.created"}, ["one"]),
+        ({"actor": "bob@example.com"}, ["two"]),
+        ({"target": "x"}, ["two"]),
+        ({"peer": "192.0.2.1"}, ["one"]),
+        ({"since": "2026-02-01T00:00:00Z"}, ["two"]),
+        ({"until": "2026-02-01T00:00:00Z"}, ["one"]),
+        ({"search": "two"}, ["two"]),
+        ({"ordering": "at"}, ["one", "two"]),
+        ({}, ["two", "one"]),
+    ],
+    ids=str,
+)
+def test_audit_events_are_filtered(as_alice: Api, query: dict[str, str], expected: list[str]) -> None:
+    Entry.objects.prune("2100-01-01T00:00:00Z")  # type: ignore[arg-type]
+    Entry.objects.create(at="2026-01-01T00:00:00Z", event="user.created", actor="alice", peer="192.0.2.1", reason="one")
+    Entry.objects.create(at="2026-03-01T00:00:00Z", event="role.created", actor="bob@example.com", target="x", reason="two")
+    assert [row["reason"] for row in as_alice.get("/audit-events", **query).json()["results"]] == expected
+
+
+def test_a_time_that_is_none_is_refused(as_alice: Api) -> None:
+    calling.problem(as_alice.get("/audit-events", since="yesterday"), 400, "invalid")
+
+
+def test_service_accounts_are_filtered_by_owner(as_alice: Api, pipeline: ServiceAccount, bob: User) -> None:
+    ServiceAccountFactory(name="orphan")
+    found = as_alice.get("/service-accounts", owner=bob.uid).json()["results"]
+    assert [row["name"] for row in found] == ["pipeline"]
+    assert found[0]["owner_name"] == "bob@example.com"

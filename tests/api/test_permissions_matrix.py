@@ -1,0 +1,215 @@
+"""Who may do what through the API: one table, which names every operation there is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.db import transaction
+from drf_spectacular.generators import SchemaGenerator
+from rest_framework.test import APIRequestFactory
+
+from accounts.models import ServiceAccount, User
+from api.base import Resource
+from api.urls import router
+from audit import record
+from rbac.models import Role, Route
+from tests.api import calling
+from tests.api.calling import BASE, Api
+from tests.factories import PASSWORD, GroupRoleFactory, UserFactory, make_token, principal
+
+# `{x}` are the rows of the world below; BODIES has what is sent.
+MATRIX = """
+    operation                                               alice  bob  vera  anonymous  pipeline  shared
+    GET    /                                                  200  200   200        401       200     401
+    GET    /whoami                                            200  200   200        401       200     401
+    GET    /permissions                                       200  200   200        401       200     401
+    GET    /openapi.json                                      200  200   200        401       200     401
+    GET    /openapi.yaml                                      200  200   200        401       200     401
+    GET    /docs                                              200  200   200        401       200     401
+
+    GET    /users                                             200  200   200        401       200     401
+    POST   /users                                             201  403   403        401       403     401
+    GET    /users/{uid}                                       200  200   200        401       200     401
+    PATCH  /users/{uid}                                       200  403   403        401       403     401
+    DELETE /users/{uid}                                       204  403   403        401       403     401
+    POST   /users/bulk-role                                   200  403   403        401       403     401
+    POST   /users/import                                      200  403   403        401       403     401
+    GET    /users/export                                      200  200   200        401       200     401
+    POST   /users/me/password                                 204  204   403        401       403     401
+
+    GET    /service-accounts                                  200  200   403        401       200     401
+    POST   /service-accounts                                  201  201   403        401       201     401
+    GET    /service-accounts/{account}                        200  200   403        401       200     401
+    PATCH  /service-accounts/{account}                        200  200   403        401       200     401
+    DELETE /service-accounts/{account}                        204  204   403        401       204     401
+    GET    /service-accounts/{account}/tokens                 200  200   403        401       200     401
+    POST   /service-accounts/{account}/tokens                 201  201   403        401       201     401
+    GET    /service-accounts/{account}/tokens/{key_id}        200  200   403        401       200     401
+    POST   /service-accounts/{account}/tokens/{key_id}/rotate 201  201   403        401       201     401
+    POST   /service-accounts/{account}/tokens/{key_id}/revoke 200  200   403        401       200     401
+
+    GET    /roles                                             200  200   200        401       200     401
+    POST   /roles                                             201  403   403        401       403     401
+    GET    /roles/{name}                                      200  200   200        401       200     401
+    PATCH  /roles/{name}                                      200  403   403        401       403     401
+    DELETE /roles/{name}                                      204  403   403        401       403     401
+    GET    /group-roles                                       200  200   200        401       200     401
+    POST   /group-roles                                       201  403   403        401       403     401
+    GET    /group-roles/{group}                               200  200   200        401       200     401
+    PATCH  /group-roles/{group}                               200  403   403        401       403     401
+    DELETE /group-roles/{group}                               204  403   403        401       403     401
+
+    GET    /routes                                            200  403   403        401       403     401
+    POST   /routes                                            201  403   403        401       403     401
+    GET    /routes/{route}                                    200  403   403        401       403     401
+    PATCH  /routes/{route}                                    200  403   403        401       403     401
+    DELETE /routes/{route}                                    204  403   403        401       403     401
+    POST   /routes/reorder                                    200  403   403        401       403     401
+    GET    /policy/packs                                      200  403   403        401       403     401
+    GET    /policy/packs/{pack}                               200  403   403        401       403     401
+    POST   /policy/packs/{pack}/load                          200  403   403        401       403     401
+    GET    /policy/explain                                    200  403   403        401       403     401
+    POST   /policy/explain                                    200  403   403        401       403     401
+
+    GET    /audit-events                                      200  403   403        401       403     401
+    GET    /audit-events/{entry}                              200  403   403        401       403     401
+"""
+CALLERS = ("alice", "bob", "vera", "anonymous", "pipeline", "shared")
+BODIES: dict[str, Any] = {
+    "POST /users": {"username": "new@example.com", "role": "viewer"},
+    "PATCH /users/{uid}": {"display_name": "M."},
+    "POST /users/bulk-role": {"uids": ["{uid}"], "role": "viewer"},
+    "POST /users/import": {"csv": "username,role\nnew@example.com,viewer\n"},
+    "POST /users/me/password": {"current_password": PASSWORD, "password": "another good passphrase"},
+    "POST /service-accounts": {"name": "another"},
+    "PATCH /service-accounts/{account}": {"description": "Builds."},
+    "POST /service-accounts/{account}/tokens": {"days": 1},
+    "POST /service-accounts/{account}/tokens/{key_id}/rotate": {},
+    "POST /roles": {"name": "another", "permissions": ["upstream:read"]},
+    "PATCH /roles/{name}": {"description": "Reads."},
+    "POST /group-roles": {"group": "staff", "role": "viewer"},
+    "PATCH /group-roles/{group}": {"priority": 1},
+    "POST /routes": {"path": "/x/**", "methods": ["*"], "permission": "upstream:read"},
+    "PATCH /routes/{route}": {"note": "Why."},
+    "POST /routes/reorder": {"order": []},
+    "POST /policy/explain": {"principal": "mallory@example.com", "method": "GET", "path": "/"},
+}
+QUERIES = {"GET /policy/explain": "?principal=mallory@example.com&method=GET&path=/"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: an operation and the status that each caller gets."""
+
+    operation: str
+    expected: dict[str, int]
+
+    @property
+    def method(self) -> str:
+        return self.operation.split()[0]
+
+    @property
+    def path(self) -> str:
+        return self.operation.split()[1]
+
+
+def rows() -> list[Row]:
+    header, *lines = [line.split() for line in MATRIX.splitlines() if line.strip()]
+    assert header[1:] == list(CALLERS)
+    return [Row(f"{line[0]} {line[1]}", dict(zip(CALLERS, map(int, line[2:]), strict=True))) for line in lines]
+
+
+@pytest.fixture
+def world(read_write: None, pipeline: ServiceAccount) -> dict[str, str]:
+    """What the paths name. Mallory is the user whom things are done to."""
+    ops = Role.objects.create(name="ops", permissions=["upstream:read"])
+    mallory = UserFactory(username="mallory@example.com", role=Role.objects.get(name="viewer"))
+    route = Route.objects.create(position=3, path="/z", methods=["GET"], permission="upstream:read")
+    Route.objects.exclude(pk=route.pk).delete()
+    entry = record.Entry.objects.create(event="user.created", actor="tests")
+    return {
+        "uid": mallory.uid,
+        "account": pipeline.uid,
+        "key_id": make_token(pipeline)[0].key_id,
+        "name": ops.name,
+        "group": str(GroupRoleFactory(group="guests").pk),
+        "route": str(route.pk),
+        "pack": "read-write",
+        "entry": str(entry.pk),
+    }
+
+
+@pytest.fixture
+def callers(settings: Any, alice: User, bob: User, vera: User, pipeline_token: str) -> dict[str, Api]:
+    settings.AUTH_STRING = "team:$2b$04$Z8LaLNaSAcaDvVq/th5ptOfR2FI2olIenWlY8FDcLPSKvpkapBW4y"
+    return {
+        "alice": calling.session(alice),
+        "bob": calling.session(bob),
+        "vera": calling.session(vera),
+        "anonymous": calling.nobody(),
+        "pipeline": calling.bearer(pipeline_token),
+        "shared": calling.basic("team", "sharedpassword"),
+    }
+
+
+def filled(value: Any, world: dict[str, str]) -> Any:
+    """Return a body or path with the world's rows in it."""
+    if isinstance(value, str):
+        for name, text in world.items():
+            value = value.replace(f"{{{name}}}", text)
+        return value
+    if isinstance(value, list):
+        return [filled(item, world) for item in value]
+    return {name: filled(item, world) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.operation)
+def test_each_caller_gets_exactly_what_the_table_says(row: Row, world: dict[str, str], callers: dict[str, Api]) -> None:
+    path = filled(row.path, world) + QUERIES.get(row.operation, "")
+    body = filled(BODIES.get(row.operation), world)
+    if row.path == "/routes/reorder":
+        body = {"order": [int(world["route"])]}
+    got = {}
+    for name, api in callers.items():
+        with transaction.atomic():
+            response = api.request(row.method, path, body, if_match="*")
+            transaction.set_rollback(True)
+        got[name] = response.status_code
+        if response.status_code >= 400:
+            calling.problem(response, response.status_code)
+    assert got == row.expected
+
+
+def test_the_table_names_every_operation_of_the_openapi_document() -> None:
+    document = SchemaGenerator().get_schema(request=None, public=True)
+    documented = {
+        (method.upper(), _shape(path.removeprefix(BASE)))
+        for path, operations in document["paths"].items()
+        for method in operations
+        if method in {"get", "post", "put", "patch", "delete"}
+    }
+    tabled = {(row.method, _shape(row.path)) for row in rows()}
+    assert documented - tabled == set()
+    assert {path for _, path in tabled - documented} == {"/openapi.json", "/openapi.yaml", "/docs"}
+
+
+def _shape(path: str) -> str:
+    """Return a path with its parameters made alike: the document calls them by other names."""
+    return "/".join("{}" if part.startswith("{") else part for part in path.split("/"))
+
+
+@pytest.mark.parametrize(("prefix", "viewset", "name"), router.registry, ids=lambda value: str(value))
+def test_every_action_of_every_resource_says_what_it_needs(prefix: str, viewset: type[Resource], name: str) -> None:
+    actions = {action for route in router.get_routes(viewset) for action in route.mapping.values() if hasattr(viewset, action)}
+    assert actions == set(viewset.needs)
+
+
+def test_an_action_that_no_table_names_is_denied_to_the_admin_too(alice: User) -> None:
+    class Forgotten(Resource):
+        def list(self, request: Any) -> None:
+            raise AssertionError("It ran.")
+
+    request = APIRequestFactory().get("/")
+    request.principal = principal(alice)
+    response = Forgotten.as_view({"get": "list"})(request)
+    calling.problem(response, 403, "forbidden")

@@ -1,0 +1,217 @@
+"""Roles, groups and routes; and nobody overwrites unseen what somebody else has changed."""
+
+from typing import Any
+
+import pytest
+
+from accounts.models import GroupRole, User
+from rbac.models import Role, Route
+from rbac.permissions import EVERYTHING, MEANINGS
+from tests.api import calling
+from tests.api.calling import Api
+from tests.factories import GroupRoleFactory
+
+
+@pytest.fixture
+def ops(db: None) -> Role:
+    """A role that an operator made."""
+    return Role.objects.create(name="ops", permissions=["upstream:read"])
+
+
+@pytest.fixture
+def route(db: None) -> Route:
+    """One route."""
+    return Route.objects.create(position=1, path="/jobs/**", methods=["GET"], permission="upstream:read")
+
+
+def test_roles_show_what_they_really_give(as_vera: Api, ops: Role) -> None:
+    found = {row["name"]: row for row in as_vera.get("/roles").json()["results"]}
+    assert set(found) == {"admin", "ops", "user", "viewer"}
+    assert found["admin"]["permissions"] == sorted(EVERYTHING)
+    assert found["ops"] == {
+        "name": "ops",
+        "description": "",
+        "permissions": ["upstream:public", "upstream:read"],
+        "builtin": False,
+        "version": 1,
+    }
+
+
+def test_every_permission_has_a_meaning(as_vera: Api) -> None:
+    found = as_vera.get("/permissions").json()["results"]
+    assert [row["name"] for row in found] == sorted(EVERYTHING)
+    assert {row["name"]: row["meaning"] for row in found} == MEANINGS
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"name": "Ops"}, 400),
+        ({"name": "1ops"}, 400),
+        ({"name": "viewer"}, 400),
+        ({"name": "new", "permissions": ["upstream:everything"]}, 400),
+        ({"name": "new", "permissions": "upstream:read"}, 400),
+        ({"name": "new", "permissions": [["upstream:read"]]}, 400),
+        ({"permissions": []}, 400),
+    ],
+    ids=str,
+)
+def test_a_role_that_cannot_be_is_refused(as_alice: Api, body: dict[str, Any], status: int) -> None:
+    found = calling.problem(as_alice.post("/roles", body), status)
+    assert found["errors"]
+    assert not Role.objects.filter(name="new").exists()
+
+
+def test_a_role_that_is_held_and_one_that_came_with_skyauth_stay(as_alice: Api, ops: Role, bob: User) -> None:
+    User.objects.filter(pk=bob.pk).update(role=ops)
+    calling.problem(as_alice.delete("/roles/ops", if_match="*"), 409, "conflict")
+    calling.problem(as_alice.delete("/roles/viewer", if_match="*"), 409, "conflict")
+    calling.problem(as_alice.patch("/roles/admin", {"permissions": []}, if_match="*"), 409, "conflict")
+
+
+def test_version_and_builtin_are_not_to_be_written(as_alice: Api, ops: Role) -> None:
+    forged = {"name": "other", "version": 9, "builtin": True, "id": 1}
+    found = as_alice.patch("/roles/ops", forged, if_match="*").json()
+    assert (found["name"], found["version"], found["builtin"]) == ("ops", 2, False)
+
+
+CHANGES: list[tuple[str, str, dict[str, Any]]] = [
+    ("PATCH", "/roles/ops", {"description": "New."}),
+    ("DELETE", "/roles/ops", {}),
+    ("PATCH", "/routes/{route}", {"note": "New."}),
+    ("DELETE", "/routes/{route}", {}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+def test_a_change_must_say_which_version_it_is_about(
+    as_alice: Api, ops: Role, route: Route, method: str, path: str, body: dict[str, Any]
+) -> None:
+    path = path.format(route=route.pk)
+    before = list(Role.objects.values()), list(Route.objects.values())
+    calling.problem(as_alice.request(method, path, body), 428, "precondition-required")
+    for wrong in ('"2"', 'W/"1"', "1", '"x"', '"0", "2"', ""):
+        calling.problem(as_alice.request(method, path, body, if_match=wrong), 412, "stale")
+    assert before == (list(Role.objects.values()), list(Route.objects.values()))
+    assert as_alice.get(path).headers["ETag"] == '"1"'
+    assert as_alice.request(method, path, body, if_match='"1"').status_code in {200, 204}
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+def test_a_star_and_a_list_of_tags_match_too(
+    as_alice: Api, ops: Role, route: Route, method: str, path: str, body: dict[str, Any]
+) -> None:
+    path = path.format(route=route.pk)
+    if method == "PATCH":
+        assert as_alice.request(method, path, body, if_match="*").headers["ETag"] == '"2"'
+        assert as_alice.request(method, path, body, if_match='"1", "2"').headers["ETag"] == '"3"'
+    else:
+        assert as_alice.request(method, path, body, if_match="*").status_code == 204
+
+
+def test_of_two_who_read_the_same_role_the_second_learns_that_it_was_changed(as_alice: Api, ops: Role) -> None:
+    first = second = as_alice.get("/roles/ops").headers["ETag"]
+    assert as_alice.patch("/roles/ops", {"permissions": ["upstream:write"]}, if_match=first).status_code == 200
+    calling.problem(as_alice.patch("/roles/ops", {"permissions": []}, if_match=second), 412, "stale")
+    assert Role.objects.get(name="ops").permissions == ["upstream:write"]
+
+
+def test_a_change_between_reading_and_locking_is_seen_too(as_alice: Api, ops: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rbac import services
+
+    locked = services.lock
+
+    def somebody_was_faster() -> Role:
+        Role.objects.filter(name="ops").update(version=2, description="Theirs.")
+        return locked()
+
+    monkeypatch.setattr(services, "lock", somebody_was_faster)
+    calling.problem(as_alice.patch("/roles/ops", {"description": "Mine."}, if_match='"1"'), 412, "stale")
+    assert Role.objects.get(name="ops").description != "Mine."
+
+
+def test_routes_are_inserted_changed_and_deleted(as_alice: Api, route: Route) -> None:
+    body = {"path": "/jobs/secret", "methods": ["*"], "permission": "upstream:admin", "position": 1, "note": "First."}
+    response = as_alice.post("/routes", body)
+    assert response.status_code == 201
+    found = response.json()
+    assert (found["position"], found["host"], found["methods"]) == (1, "", ["*"])
+    assert [row["path"] for row in as_alice.get("/routes").json()["results"]] == ["/jobs/secret", "/jobs/**"]
+    changed = as_alice.patch(f"/routes/{found['id']}", {"methods": ["GET", "POST"]}, if_match=response.headers["ETag"]).json()
+    assert (changed["methods"], changed["permission"], changed["version"]) == (["GET", "POST"], "upstream:admin", 2)
+    assert as_alice.delete(f"/routes/{found['id']}", if_match='"2"').status_code == 204
+    assert Route.objects.get().position == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"path": "jobs"}, "path"),
+        ({"path": "/a/**/b"}, "path"),
+        ({"path": "/a%2fb"}, "path"),
+        ({"methods": []}, "methods"),
+        ({"methods": ["get"]}, "methods"),
+        ({"methods": "GET"}, "methods"),
+        ({"permission": "upstream:all"}, "permission"),
+        ({"host": "Example.com"}, "host"),
+        ({"position": 0}, "position"),
+        ({"position": 10**30}, "position"),
+    ],
+    ids=str,
+)
+def test_a_route_that_cannot_be_is_refused_by_field(as_alice: Api, change: dict[str, Any], field: str) -> None:
+    good = {"path": "/x", "methods": ["GET"], "permission": "upstream:read"}
+    found = calling.problem(as_alice.post("/routes", {**good, **change}), 400, "invalid")
+    assert field in found["errors"]
+    assert not Route.objects.exists()
+
+
+def test_the_table_is_reordered_by_who_has_seen_it(as_alice: Api, read_write: None) -> None:
+    listed = as_alice.get("/routes")
+    first, second = (row["id"] for row in listed.json()["results"])
+    calling.problem(as_alice.post("/routes/reorder", {"order": [second, first]}), 428)
+    response = as_alice.post("/routes/reorder", {"order": [second, first]}, if_match=listed.headers["ETag"])
+    assert [row["id"] for row in response.json()] == [second, first]
+    calling.problem(as_alice.post("/routes/reorder", {"order": [first, second]}, if_match=listed.headers["ETag"]), 412, "stale")
+    assert response.headers["ETag"] == as_alice.get("/routes").headers["ETag"] != listed.headers["ETag"]
+
+
+@pytest.mark.parametrize("order", [[], [1], [1, 1], [1, 2, 3]])
+def test_an_order_that_is_not_one_of_all_routes_is_refused(as_alice: Api, read_write: None, order: list[int]) -> None:
+    ids = list(Route.objects.values_list("id", flat=True))
+    named = [ids[n - 1] if n <= len(ids) else 999_999 for n in order]
+    found = calling.problem(as_alice.post("/routes/reorder", {"order": named}, if_match="*"), 400)
+    assert "order" in found["errors"]
+
+
+def test_packs_are_shown_and_loaded(as_alice: Api, route: Route) -> None:
+    assert [row["name"] for row in as_alice.get("/policy/packs").json()["results"]] == ["open", "read-write", "skypilot"]
+    pack = as_alice.get("/policy/packs/read-write").json()
+    assert pack["routes"][0]["methods"] == ["GET", "HEAD", "OPTIONS"]
+    response = as_alice.post("/policy/packs/read-write/load")
+    assert [row["path"] for row in response.json()] == [row["path"] for row in pack["routes"]]
+    assert not Route.objects.filter(pk=route.pk).exists()
+    assert response.headers["ETag"] == as_alice.get("/routes").headers["ETag"]
+    calling.problem(as_alice.post("/policy/packs/none/load"), 404, "not-found")
+
+
+def test_groups_with_any_name_give_roles(as_alice: Api) -> None:
+    body = {"group": "/org/team ä?#", "role": "viewer", "priority": 5}
+    response = as_alice.post("/group-roles", body)
+    assert response.status_code == 201
+    row = response.json()
+    assert {key: row[key] for key in body} == body
+    assert as_alice.client.get(response.headers["Location"]).json() == row
+    assert as_alice.get("/group-roles", group="/org/team ä?#").json()["count"] == 1
+    calling.problem(as_alice.post("/group-roles", body), 409, "conflict")
+    changed = as_alice.patch(f"/group-roles/{row['id']}", {"role": "user", "group": "other"}).json()
+    assert (changed["role"], changed["group"]) == ("user", "/org/team ä?#")
+    assert as_alice.delete(f"/group-roles/{row['id']}").status_code == 204
+    assert not GroupRole.objects.exists()
+
+
+@pytest.mark.parametrize("change", [{"role": "none"}, {"priority": -1}, {"priority": 2**31}, {"priority": "high"}], ids=str)
+def test_a_group_role_that_cannot_be_is_refused(as_alice: Api, change: dict[str, Any]) -> None:
+    row = GroupRoleFactory()
+    calling.problem(as_alice.patch(f"/group-roles/{row.pk}", change), 400, "invalid")
+    calling.problem(as_alice.post("/group-roles", {"group": "g", "role": "user", **change}), 400, "invalid")

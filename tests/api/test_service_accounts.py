@@ -1,0 +1,216 @@
+"""Service accounts and tokens: one's own, and each token shown once."""
+
+import logging
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import ServiceAccount, Token, User
+from audit.models import Entry
+from rbac.models import Role
+from tests.api import calling
+from tests.api.calling import BASE, Api
+from tests.factories import ServiceAccountFactory, make_token
+
+SHOWN = {
+    "key_id",
+    "name",
+    "state",
+    "created_by",
+    "created_at",
+    "expires_at",
+    "revoked_at",
+    "replaced_by",
+    "last_used_at",
+    "last_used_from",
+}
+
+
+@pytest.fixture
+def alices(alice: User) -> ServiceAccount:
+    """Alice's own account, an admin."""
+    return ServiceAccountFactory(name="backup", owner=alice, role=Role.objects.get(name="admin"))
+
+
+def tokens(account: ServiceAccount) -> str:
+    return f"/service-accounts/{account.uid}/tokens"
+
+
+def test_a_new_account_belongs_to_whoever_makes_it(as_bob: Api, bob: User) -> None:
+    response = as_bob.post("/service-accounts", {"name": "Deploy", "description": "Ships.", "role": "viewer"})
+    assert response.status_code == 201
+    found = response.json()
+    assert set(found) == {
+        "uid",
+        "name",
+        "description",
+        "role",
+        "owner",
+        "owner_name",
+        "active",
+        "created_by",
+        "created_at",
+    }
+    assert (found["name"], found["role"], found["owner"], found["created_by"]) == ("deploy", "viewer", bob.uid, bob.username)
+    assert as_bob.client.get(response.headers["Location"]).json() == found
+
+
+def test_an_admin_makes_one_for_somebody_else_or_for_nobody(as_alice: Api, bob: User) -> None:
+    body = {"name": "deploy", "role": "user", "owner": bob.uid}
+    assert as_alice.post("/service-accounts", body).json()["owner_name"] == "bob@example.com"
+    assert as_alice.post("/service-accounts", {"name": "backup", "owner": None}).json()["owner"] is None
+    found = calling.problem(as_alice.post("/service-accounts", {"name": "x1", "owner": "ffffffff"}), 400)
+    assert "owner" in found["errors"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"name": "sa-x"}, 400),
+        ({"name": "two words"}, 400),
+        ({"name": "pipeline"}, 409),
+        ({"name": "x1", "role": "none"}, 400),
+        ({"name": "x1", "role": "admin"}, 403),
+        ({"name": "x1", "owner": None}, 403),
+        ({"name": "x1", "description": "x" * 201}, 400),
+    ],
+    ids=str,
+)
+def test_an_account_that_cannot_be_is_refused(as_bob: Api, pipeline: ServiceAccount, body: dict[str, Any], status: int) -> None:
+    calling.problem(as_bob.post("/service-accounts", body), status)
+    assert ServiceAccount.objects.count() == 1
+
+
+def test_fields_that_are_not_to_be_written_change_nothing(as_bob: Api, pipeline: ServiceAccount) -> None:
+    before = ServiceAccount.objects.values().get(pk=pipeline.pk)
+    forged = {"uid": "sa-0", "name": "other", "is_active": False, "created_by": "x", "owner_id": 1, "owner_name": "x"}
+    assert as_bob.patch(f"/service-accounts/{pipeline.uid}", forged).status_code == 200
+    assert ServiceAccount.objects.values().get(pk=pipeline.pk) == before
+
+
+def test_a_disabled_account_stops_at_once(as_bob: Api, as_pipeline: Api, pipeline: ServiceAccount) -> None:
+    assert as_pipeline.get("/whoami").status_code == 200
+    assert as_bob.patch(f"/service-accounts/{pipeline.uid}", {"active": False}).json()["active"] is False
+    calling.problem(as_pipeline.get("/whoami"), 401)
+
+
+def test_what_one_may_not_see_looks_absent(as_bob: Api, as_pipeline: Api, alices: ServiceAccount, pipeline: Any) -> None:
+    key_id = make_token(alices)[0].key_id
+    for api in (as_bob, as_pipeline):
+        assert [row["name"] for row in api.get("/service-accounts").json()["results"]] == ["pipeline"]
+        for method, path in [
+            ("GET", f"/service-accounts/{alices.uid}"),
+            ("PATCH", f"/service-accounts/{alices.uid}"),
+            ("DELETE", f"/service-accounts/{alices.uid}"),
+            ("GET", tokens(alices)),
+            ("POST", tokens(alices)),
+            ("GET", f"{tokens(alices)}/{key_id}"),
+            ("POST", f"{tokens(alices)}/{key_id}/rotate"),
+            ("POST", f"{tokens(alices)}/{key_id}/revoke"),
+            ("POST", f"{tokens(pipeline)}/{key_id}/rotate"),
+            ("POST", f"{tokens(pipeline)}/{key_id}/revoke"),
+        ]:
+            calling.problem(api.request(method, path, {} if method != "GET" else None), 404, "not-found")
+    assert Token.objects.get(key_id=key_id).state() == "active"
+
+
+def test_nobody_raises_an_account_above_themselves(as_bob: Api, as_pipeline: Api, pipeline: ServiceAccount) -> None:
+    for api in (as_bob, as_pipeline):
+        calling.problem(api.patch(f"/service-accounts/{pipeline.uid}", {"role": "admin"}), 403, "forbidden")
+    pipeline.refresh_from_db()
+    assert pipeline.role.name == "user"
+
+
+def test_a_new_token_works_and_is_shown_once(
+    as_bob: Api, as_alice: Api, pipeline: ServiceAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    response = as_bob.post(tokens(pipeline), {"days": 7, "name": "ci"})
+    assert response.status_code == 201
+    assert response.headers["Cache-Control"] == "no-store"
+    found = response.json()
+    plaintext = found.pop("token")
+    assert set(found) == SHOWN
+    assert calling.bearer(plaintext).get("/whoami").json()["token_key_id"] == found["key_id"]
+    here = f"{tokens(pipeline)}/{found['key_id']}"
+    assert response.headers["Location"] == BASE + here
+    rotated = as_bob.post(f"{here}/rotate").json()["token"]
+    texts = [
+        as_bob.get(tokens(pipeline)).content,
+        as_bob.get(here).content,
+        as_bob.post(f"{here}/revoke").content,
+        as_bob.get(f"/service-accounts/{pipeline.uid}").content,
+        as_alice.get("/audit-events").content,
+        as_alice.get("/service-accounts").content,
+        repr(list(Token.objects.values())).encode(),
+        repr(list(Entry.objects.values())).encode(),
+        caplog.text.encode(),
+    ]
+    for secret in (plaintext, rotated):
+        assert not [text for text in texts if secret[17:60].encode() in text]
+    digests = [token.digest for token in Token.objects.all()]
+    assert not [text for text in texts[:6] for digest in digests if digest.encode() in text]
+
+
+def test_a_token_lives_as_long_as_was_asked_for(as_bob: Api, pipeline: ServiceAccount, settings: Any) -> None:
+    def expires(**body: Any) -> Any:
+        return as_bob.post(tokens(pipeline), body).json()["expires_at"]
+
+    assert expires(days=0) is None
+    assert datetime.fromisoformat(expires()) - timezone.now() > timedelta(days=29, hours=23)
+    assert datetime.fromisoformat(expires(days=None)) - timezone.now() < timedelta(days=30)
+    settings.TOKEN_MAX_DAYS = 10
+    for days in (0, 11):
+        found = calling.problem(as_bob.post(tokens(pipeline), {"days": days}), 400)
+        assert "days" in found["errors"]
+
+
+@pytest.mark.parametrize("days", [-1, 36_501, "many", 1.5, 10**400])
+def test_days_that_are_none_are_refused(as_bob: Api, pipeline: ServiceAccount, days: Any) -> None:
+    found = calling.problem(as_bob.post(tokens(pipeline), {"days": days}), 400)
+    assert "days" in found["errors"]
+    assert not Token.objects.filter(account=pipeline).exists()
+
+
+def test_a_rotated_token_dies_at_once_or_after_the_grace(as_bob: Api, pipeline: ServiceAccount) -> None:
+    first, old = make_token(pipeline)
+    new = as_bob.post(f"{tokens(pipeline)}/{first.key_id}/rotate", {"days": 3}).json()
+    calling.problem(calling.bearer(old).get("/whoami"), 401)
+    newer = as_bob.post(f"{tokens(pipeline)}/{new['key_id']}/rotate", {"grace": 60}).json()
+    for token in (new["token"], newer["token"]):
+        assert calling.bearer(token).get("/whoami").status_code == 200
+    shown = as_bob.get(f"{tokens(pipeline)}/{new['key_id']}").json()
+    assert (shown["replaced_by"], shown["state"]) == (newer["key_id"], "active")
+    calling.problem(as_bob.post(f"{tokens(pipeline)}/{first.key_id}/rotate"), 409, "conflict")
+
+
+def test_a_revoked_token_stops_at_once_and_stays_revoked(as_bob: Api, pipeline: ServiceAccount) -> None:
+    row, plaintext = make_token(pipeline)
+    first = as_bob.post(f"{tokens(pipeline)}/{row.key_id}/revoke").json()
+    assert first["state"] == "revoked"
+    calling.problem(calling.bearer(plaintext).get("/whoami"), 401)
+    assert as_bob.post(f"{tokens(pipeline)}/{row.key_id}/revoke").json() == first
+
+
+def test_a_machine_rotates_its_own_token(as_pipeline: Api, pipeline: ServiceAccount) -> None:
+    key_id = as_pipeline.get("/whoami").json()["token_key_id"]
+    successor = as_pipeline.post(f"{tokens(pipeline)}/{key_id}/rotate").json()["token"]
+    calling.problem(as_pipeline.get("/whoami"), 401)
+    assert calling.bearer(successor).get("/whoami").json()["name"] == "pipeline"
+
+
+def test_nobody_gets_a_token_while_service_accounts_are_off(as_bob: Api, pipeline: ServiceAccount, settings: Any) -> None:
+    settings.ENABLE_SERVICE_ACCOUNTS = False
+    calling.problem(as_bob.post(tokens(pipeline)), 409, "conflict")
+
+
+def test_who_may_only_read_all_accounts_changes_none(db: None, pipeline: ServiceAccount) -> None:
+    from tests.factories import UserFactory
+
+    reader = Role.objects.create(name="auditor", permissions=["service-accounts:read", "service-accounts:own"])
+    api = calling.session(UserFactory(username="mallory@example.com", role=reader))
+    assert api.get(f"/service-accounts/{pipeline.uid}").status_code == 200
+    calling.problem(api.patch(f"/service-accounts/{pipeline.uid}", {"active": False}), 403, "forbidden")
+    calling.problem(api.post(tokens(pipeline)), 403, "forbidden")

@@ -1,0 +1,207 @@
+"""Users and one's own password."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.hashers import check_password
+
+from accounts.models import ServiceAccount, User
+from audit.models import Entry
+from tests.api import calling
+from tests.api.calling import Api
+from tests.factories import PASSWORD, UserFactory
+
+SHOWN = {
+    "uid",
+    "username",
+    "email",
+    "display_name",
+    "role",
+    "role_source",
+    "sign_in",
+    "active",
+    "created_at",
+    "last_seen_at",
+}
+GOOD = "another good passphrase"
+
+
+def test_a_user_is_shown_with_these_fields_and_no_others(as_bob: Api, vera: User) -> None:
+    found = as_bob.get(f"/users/{vera.uid}").json()
+    assert set(found) == SHOWN
+    assert (found["username"], found["role"], found["active"]) == ("vera@example.com", "viewer", True)
+
+
+def test_a_new_user_gets_what_was_asked_for_and_a_location(as_alice: Api) -> None:
+    response = as_alice.post("/users", {"username": "New@Example.com", "role": "viewer", "password": GOOD})
+    assert response.status_code == 201
+    found = response.json()
+    assert (found["username"], found["role"], found["sign_in"], found["role_source"]) == (
+        "new@example.com",
+        "viewer",
+        "password",
+        "manual",
+    )
+    assert as_alice.client.get(response.headers["Location"]).json() == found
+    assert calling.basic("new@example.com", GOOD).get("/whoami").status_code == 200
+    assert Entry.objects.get(event="user.created", target="new@example.com").actor == "alice@example.com"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({}, 400, "username"),
+        ({"username": "two words"}, 400, "username"),
+        ({"username": " blank@example.com"}, 400, "username"),
+        ({"username": "sa-machine"}, 400, "username"),
+        ({"username": "plain"}, 400, "username"),
+        ({"username": "bob@example.com"}, 409, "username"),
+        ({"username": "pipeline", "password": GOOD}, 409, "username"),
+        ({"username": "new@example.com", "role": "none"}, 400, "role"),
+        ({"username": "new@example.com", "password": "short"}, 400, "password"),
+        ({"username": "new@example.com", "password": "password1234"}, 400, "password"),
+        ({"username": "new@example.com", "email": "nobody"}, 400, "email"),
+        ({"username": "new@example.com", "sign_in": "pigeon"}, 400, "sign_in"),
+        ({"username": "new@example.com", "display_name": "x" * 151}, 400, "display_name"),
+    ],
+    ids=str,
+)
+def test_a_user_who_cannot_be_is_refused_by_field(
+    as_alice: Api, pipeline: ServiceAccount, body: dict[str, Any], status: int, field: str
+) -> None:
+    found = calling.problem(as_alice.post("/users", body), status)
+    assert field in found["errors"]
+    assert not User.objects.filter(username="new@example.com").exists()
+
+
+def test_a_change_changes_what_was_sent_and_nothing_else(as_alice: Api, bob: User) -> None:
+    response = as_alice.patch(f"/users/{bob.uid}", {"display_name": "Bob", "role": "viewer", "active": False})
+    assert response.status_code == 200
+    found = response.json()
+    assert (found["display_name"], found["role"], found["active"], found["email"]) == ("Bob", "viewer", False, "bob@example.com")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"role": "none"}, {"active": None}, {"email": "nobody"}, {"sign_in": "pigeon"}, {"password": "short"}],
+    ids=str,
+)
+def test_a_change_of_which_one_part_is_refused_changes_nothing(as_alice: Api, bob: User, bad: dict[str, Any]) -> None:
+    good: dict[str, Any] = {"display_name": "Robert", "role": "viewer", "active": False, "password": GOOD}
+    before = User.objects.values().get(pk=bob.pk)
+    calling.problem(as_alice.patch(f"/users/{bob.uid}", {**good, **bad}), 400)
+    assert User.objects.values().get(pk=bob.pk) == before
+    assert not Entry.objects.filter(event__startswith="user.", target=bob.username).exists()
+
+
+FORGED = {
+    "uid": "ffffffff",
+    "id": 7,
+    "pk": 7,
+    "is_active": False,
+    "is_staff": True,
+    "is_superuser": True,
+    "role_source": "group",
+    "created_at": "2000-01-01T00:00:00Z",
+    "last_seen_at": "2000-01-01T00:00:00Z",
+    "last_login": "2000-01-01T00:00:00Z",
+    "permissions": ["users:write"],
+}
+
+
+def test_fields_that_are_not_to_be_written_change_nothing(as_alice: Api, bob: User) -> None:
+    before = User.objects.values().get(pk=bob.pk)
+    assert as_alice.patch(f"/users/{bob.uid}", {**FORGED, "username": "other@example.com"}).status_code == 200
+    assert User.objects.values().get(pk=bob.pk) == before
+    found = as_alice.post("/users", {**FORGED, "username": "new@example.com", "role": "viewer"}).json()
+    assert found["uid"] != "ffffffff"
+    assert (found["active"], found["role_source"], found["last_seen_at"]) == (True, "manual", None)
+    assert not found["created_at"].startswith("2000")
+
+
+def test_the_last_admin_stays(as_alice: Api, alice: User) -> None:
+    for change in ({"role": "user"}, {"active": False}):
+        calling.problem(as_alice.patch(f"/users/{alice.uid}", change), 409, "conflict")
+    calling.problem(as_alice.delete(f"/users/{alice.uid}"), 409, "conflict")
+    assert as_alice.get("/whoami").json()["role"] == "admin"
+
+
+def test_a_deleted_users_accounts_go_to_the_heir(as_alice: Api, bob: User, vera: User, pipeline: ServiceAccount) -> None:
+    assert as_alice.delete(f"/users/{bob.uid}?transfer_to={vera.uid}").status_code == 204
+    pipeline.refresh_from_db()
+    assert pipeline.owner == vera
+
+
+@pytest.mark.parametrize("heir", ["ffffffff", "", "{bob}"])
+def test_an_heir_who_is_none_is_refused_and_nobody_is_deleted(as_alice: Api, bob: User, heir: str) -> None:
+    found = calling.problem(as_alice.delete(f"/users/{bob.uid}?transfer_to={heir.format(bob=bob.uid)}"), 400)
+    assert "transfer_to" in found["errors"]
+    assert User.objects.filter(pk=bob.pk).exists()
+
+
+def test_a_bulk_change_tells_what_became_of_each(as_alice: Api, alice: User, bob: User, vera: User) -> None:
+    uids = [bob.uid, "ffffffff", alice.uid, vera.uid]
+    found = as_alice.post("/users/bulk-role", {"uids": uids, "role": "user"}).json()
+    assert found["succeeded"] == [bob.uid, vera.uid]
+    assert [failure["uid"] for failure in found["failed"]] == ["ffffffff", alice.uid]
+    assert "last active admin" in found["failed"][1]["error"]
+    vera.refresh_from_db()
+    assert vera.role.name == "user"
+
+
+def test_ones_own_password_needs_the_one_that_one_has(as_bob: Api, bob: User) -> None:
+    wrong = {"current_password": "a wrong passphrase", "password": GOOD}
+    found = calling.problem(as_bob.post("/users/me/password", wrong), 400)
+    assert "current_password" in found["errors"]
+    assert as_bob.post("/users/me/password", {"current_password": PASSWORD, "password": GOOD}).status_code == 204
+    bob.refresh_from_db()
+    assert check_password(GOOD, bob.password)
+    calling.problem(as_bob.get("/whoami"), 401)  # the session has ended with the old password
+
+
+def test_whoami_tells_who_one_is(as_bob: Api, as_pipeline: Api, bob: User, pipeline: ServiceAccount) -> None:
+    me = as_bob.get("/whoami").json()
+    assert (me["kind"], me["uid"], me["name"], me["role"], me["method"], me["identity"]) == (
+        "user",
+        bob.uid,
+        "bob@example.com",
+        "user",
+        "session",
+        "bob@example.com",
+    )
+    assert me["permissions"] == sorted(bob.permissions)
+    machine = as_pipeline.get("/whoami").json()
+    assert (machine["kind"], machine["method"]) == ("service-account", "bearer")
+    assert machine["identity"] == f"pipeline@{pipeline.uid}"
+    assert machine["token_key_id"] == pipeline.tokens.get().key_id
+
+
+def test_nothing_may_be_kept_by_a_cache(as_alice: Api) -> None:
+    for path in ("/", "/whoami", "/users", "/users/export", "/docs", "/openapi.json"):
+        assert as_alice.get(path).headers["Cache-Control"] == "no-store"
+
+
+def test_a_disabled_user_is_nobody(as_bob: Api, bob: User) -> None:
+    assert as_bob.get("/whoami").status_code == 200
+    User.objects.filter(pk=bob.pk).update(is_active=False)
+    calling.problem(as_bob.get("/whoami"), 401)
+
+
+def test_no_answer_and_no_entry_has_a_password_or_a_hash(as_alice: Api) -> None:
+    texts = [
+        as_alice.post("/users", {"username": "new@example.com", "role": "user", "password": GOOD}).content,
+        as_alice.get("/users").content,
+        as_alice.get("/users/export").content,
+        as_alice.get("/audit-events").content,
+        as_alice.post("/users", {"username": "new@example.com", "password": GOOD}).content,
+    ]
+    stored = User.objects.get(username="new@example.com").password
+    for text in texts:
+        assert GOOD not in text.decode()
+        assert stored not in text.decode()
+        assert "argon2" not in text.decode()
+
+
+def test_a_plain_list_of_users_is_open_to_who_may_read_them(as_vera: Api) -> None:
+    UserFactory()
+    assert as_vera.get("/users").json()["count"] == 2

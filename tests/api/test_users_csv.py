@@ -1,0 +1,221 @@
+"""Users as CSV: all or nothing, every bad line named, and no cell that a spreadsheet runs."""
+
+import csv
+import io
+from typing import Any
+
+import pytest
+from django.contrib.auth.hashers import check_password
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from accounts.models import User
+from accounts.principals import Principal
+from accounts.services import people_csv
+from audit.models import Entry
+from rbac.errors import Forbidden, Invalid
+from tests.api import calling
+from tests.api.calling import Api
+from tests.factories import UserFactory, principal
+
+GOOD = "another good passphrase"
+
+
+def test_a_file_creates_its_users(as_alice: Api) -> None:
+    text = (
+        "\ufeffRole , USERNAME,password,display_name\r\n"
+        f'viewer,Ann@example.com,"{GOOD}","Ann ""the"" First, of that name"\r\n'
+        "\r\n"
+        f"user,ben@example.com,,\r\n"
+    )
+    response = as_alice.csv("/users/import", text.encode())
+    assert response.status_code == 200, response.content
+    assert response.json() == {"applied": True, "created": ["ann@example.com", "ben@example.com"]}
+    ann = User.objects.get(username="ann@example.com")
+    assert check_password(GOOD, ann.password)
+    assert (ann.role.name, ann.display_name, ann.sign_in) == ("viewer", 'Ann "the" First, of that name', "password")
+    assert User.objects.get(username="ben@example.com").sign_in == "sso"
+    assert Entry.objects.filter(event="user.created", actor="alice@example.com").count() == 2
+
+
+def test_the_same_works_in_json(as_alice: Api) -> None:
+    assert as_alice.post("/users/import", {"csv": "username,role\nann@example.com,user"}).json()["applied"] is True
+    assert User.objects.filter(username="ann@example.com").exists()
+
+
+def test_a_dry_run_says_the_same_and_does_nothing(as_alice: Api) -> None:
+    before = Entry.objects.count()
+    found = as_alice.csv("/users/import?dry_run=true", "username,role,password\nann@example.com,user,0123456789abc\n").json()
+    assert found == {"applied": False, "created": ["ann@example.com"]}
+    assert not User.objects.filter(username="ann@example.com").exists()
+    assert Entry.objects.count() == before
+
+
+def test_a_misspelt_dry_run_is_not_a_real_one(as_alice: Api) -> None:
+    found = calling.problem(as_alice.csv("/users/import?dry_run=yes", "username,role\nann@example.com,user\n"), 400)
+    assert "dry_run" in found["errors"]
+    assert not User.objects.filter(username="ann@example.com").exists()
+
+
+@pytest.mark.parametrize("dry", ["", "?dry_run=true"])
+def test_every_bad_line_is_named_and_nothing_is_applied(as_alice: Api, bob: User, dry: str) -> None:
+    text = (
+        "username,role,password,sign_in\n"
+        "good@example.com,user,,\n"
+        "two words,user,,\n"
+        '"ann@\nexample.com",user,,\n'
+        "carl@example.com,none,,\n"
+        "bob@example.com,user,,\n"
+        "GOOD@example.com,user,,\n"
+        "dan@example.com,user,short,\n"
+        "eve@example.com,user\n"
+        "fay@example.com,user,,pigeon\n"
+        "gus@example.com,user,,password\n"
+    )
+    found = calling.problem(as_alice.csv(f"/users/import{dry}", text), 400, "invalid")
+    said = {failure["line"]: failure["error"] for failure in found["failures"]}
+    assert list(said) == [3, 4, 6, 7, 8, 9, 10, 11, 12]
+    assert found["errors"]["line 8"] == ["good@example.com is on line 2 already."]
+    assert "no role named 'none'" in said[6]
+    assert "already exists" in said[7]
+    assert "too short" in said[9]
+    assert "2 values" in said[10]
+    assert "needs one" in said[12]
+    assert not User.objects.filter(username="good@example.com").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "required"),
+        ("\n\n", "empty"),
+        ("name,role\nx,y\n", "'name'"),
+        ("username,is_staff\nx,y\n", "'is_staff'"),
+        ("username;role\nx;y\n", "'username;role'"),
+        ("role\nuser\n", "no column username"),
+        ("username,Username\nx,y\n", "twice"),
+        ("username\nx\x00y\n", "Null"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_as_a_whole(as_alice: Api, text: str, says: str) -> None:
+    found = calling.problem(as_alice.csv("/users/import", text), 400)
+    assert says in found["detail"] or says in str(found.get("errors"))
+
+
+def test_a_broken_quote_is_named_by_its_line(as_alice: Api) -> None:
+    found = calling.problem(as_alice.csv("/users/import", 'username,role\nann@example.com,user\n"x"y,user\nz,user\n'), 400)
+    assert [failure["line"] for failure in found["failures"]] == [3]
+    assert not User.objects.filter(username="ann@example.com").exists()
+
+
+def test_what_is_not_utf_8_is_refused(as_alice: Api) -> None:
+    calling.problem(as_alice.csv("/users/import", b"username\nann\xff@example.com\n"), 400, "malformed")
+
+
+def test_there_is_a_largest_file_and_a_most_of_rows(system: Principal, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Invalid, match="larger than 5 MB"):
+        people_csv.import_users(actor=system, text="username\n" + "x" * 5_000_000)
+    for text, says in (("username\nx\x00y\n", "NUL"), ("username\n\ud800\n", "not Unicode")):
+        with pytest.raises(Invalid, match=says):
+            people_csv.import_users(actor=system, text=text)
+    monkeypatch.setattr(people_csv, "MAX_ROWS", 2)
+    with pytest.raises(Invalid, match="more than 2 users"):
+        people_csv.import_users(actor=system, text="username\na\nb\nc\n")
+
+
+def test_somebody_else_who_takes_a_name_meanwhile_makes_the_import_fail_as_a_whole(system: Principal, db: None) -> None:
+    def meanwhile(done: int, total: int) -> None:
+        if done == 2:  # the rehearsal is over
+            UserFactory(username="ben@example.com")
+
+    text = "username,role\nann@example.com,user\nben@example.com,user\n"
+    report = people_csv.import_users(actor=system, text=text, progress=meanwhile)
+    assert [(failure.line, failure.username) for failure in report.failures] == [(3, "ben@example.com")]
+    assert (report.applied, report.created) == (False, ())
+    assert not User.objects.filter(username="ann@example.com").exists()
+
+
+def test_the_progress_is_told_to_its_end(system: Principal, db: None) -> None:
+    told: list[tuple[int, int]] = []
+    text = f"username,role,password\nann@example.com,user,{GOOD}\nben@example.com,user,\n"
+    people_csv.import_users(actor=system, text=text, progress=lambda done, total: told.append((done, total)))
+    assert told == [(n, 5) for n in range(1, 6)]
+
+
+def test_no_report_shows_a_password(system: Principal, db: None) -> None:
+    report = people_csv.import_users(actor=system, text="username,password,role\nann@example.com,secret7,user\n")
+    assert report.failures
+    assert "secret7" not in repr(report)
+
+
+def test_only_who_may_write_users_imports_and_only_who_may_read_them_exports(bob: User, db: None) -> None:
+    with pytest.raises(Forbidden):
+        people_csv.import_users(actor=principal(bob), text="username\n")
+    bob.role.permissions = []
+    with pytest.raises(Forbidden):
+        people_csv.export_users(principal(bob))
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "'=", "''@"])
+def test_no_exported_cell_is_a_formula_and_the_import_takes_the_apostrophe_off(
+    as_alice: Api, system: Principal, start: str
+) -> None:
+    name = f"{start}cmd|' /C calc'!A0"
+    UserFactory(username="mallory@example.com", display_name=name, sign_in="sso")
+    response = as_alice.get("/users/export")
+    assert response.headers["Content-Disposition"].startswith("attachment;")
+    row = next(row for row in _rows(response.content.decode()) if row["username"] == "mallory@example.com")
+    assert row["display_name"] == f"'{name}"
+    assert _again(system, response.content.decode(), "mallory@example.com").display_name == name
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def _again(system: Principal, text: str, username: str) -> User:
+    """Delete the user, import the export's line of them, and return the new row."""
+    header, *lines = list(csv.reader(io.StringIO(text, newline="")))
+    User.objects.filter(username=username).delete()
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows([header, *(line for line in lines if line[0].lstrip("'") == username)])
+    report = people_csv.import_users(actor=system, text=buffer.getvalue())
+    assert report.applied, report.failures
+    return User.objects.get(username=username)
+
+
+_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=40)
+
+
+@pytest.mark.django_db
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    display_name=st.one_of(_TEXT, st.builds(lambda start, text: start + text, st.sampled_from("=+-@\t\r'"), _TEXT)),
+    username=st.sampled_from(["=a@example.com", "+a@example.com", "-a@example.com", "a@example.com"]),
+    email=st.sampled_from(["", "x@example.com", "=x@example.com"]),
+    role=st.sampled_from(["user", "viewer", "admin"]),
+    sign_in=st.sampled_from(["sso", "both"]),
+)
+def test_what_was_exported_is_imported_as_it_was(system: Principal, **values: Any) -> None:
+    from rbac.models import Role
+
+    role = Role.objects.get(name=values.pop("role"))
+    User.objects.all().delete()
+    before = UserFactory(**values, role=role)
+    after = _again(system, "".join(people_csv.export_users(system)), before.username)
+    fields = ("username", "uid", "email", "display_name", "sign_in", "role_id")
+    assert [getattr(after, field) for field in fields] == [getattr(before, field) for field in fields]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.one_of(st.text(max_size=60), st.text("username,role\n\r\"'=;\ufeff ", max_size=60).map("username,role\n".__add__)))
+@pytest.mark.django_db
+def test_whatever_is_sent_is_imported_or_refused_and_never_half_of_it(system: Principal, text: str) -> None:
+    before = User.objects.count()
+    try:
+        report = people_csv.import_users(actor=system, text=text)
+    except Invalid:
+        assert User.objects.count() == before
+    else:
+        assert User.objects.count() == before + (len(report.created) if report.applied else 0)
+        assert bool(report.failures) != report.applied

@@ -1,0 +1,49 @@
+"""What reaches the gateway, for tests: a proxy's word on the original request, and credentials as header lines."""
+
+import base64
+from types import MappingProxyType
+
+from accounts.trust import Proxied
+from gateway.headers import IDENTITY, Answer
+
+PROXY = "10.0.0.1"
+CLIENT = "192.0.2.7"
+Lines = list[tuple[bytes, bytes]]
+
+
+def proxied(
+    method: str = "GET",
+    path: str = "/things",
+    *,
+    host: str = "api.example.com",
+    client: str = CLIENT,
+    subject: str | None = None,
+    groups: str | None = None,
+) -> Proxied:
+    """Return what the gate finds when a trusted proxy asks about a request."""
+    said = MappingProxyType({"method": method, "uri": path, "host": host, "proto": "https"})
+    return Proxied(trusted=True, peer=PROXY, client=client, subject=subject, groups=groups, forwarded=said)
+
+
+def bearer(token: str) -> Lines:
+    """Return the header line of a token."""
+    return [(b"authorization", b"Bearer " + token.encode("utf-8"))]
+
+
+def basic(username: str, password: str) -> Lines:
+    """Return the header line of a name and a password."""
+    return [(b"authorization", b"Basic " + base64.b64encode(f"{username}:{password}".encode()))]
+
+
+def cookie(session_key: str) -> Lines:
+    """Return the header line of a session."""
+    return [(b"cookie", f"skyauth={session_key}".encode())]
+
+
+def identity(answer: Answer) -> dict[str, str]:
+    """Return the identity headers of an answer, by the last word of their name. Fails unless each is there exactly once."""
+    names = [name for name, _ in answer.headers]
+    for header in IDENTITY:
+        assert names.count(header.lower().encode()) == 1, f"{header} must be written exactly once"
+    said = {name.decode(): value.decode("ascii") for name, value in answer.headers}
+    return {header.rsplit("-", 1)[1].lower(): said[header.lower()] for header in IDENTITY}

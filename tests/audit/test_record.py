@@ -1,0 +1,200 @@
+"""What is written to the audit log, and how much of what strangers cause."""
+
+from types import SimpleNamespace
+
+import pytest
+from django.db import connection, transaction
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accounts import principals
+from audit import record as module
+from audit.events import Event
+from audit.models import Entry
+from audit.record import Budget, clean, record, record_refusal
+from tests.factories import principal
+
+LIMIT = 60
+
+
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    moved = Clock()
+    monkeypatch.setattr(module, "time", moved)
+    return moved
+
+
+def test_an_entry_says_who_did_what_to_what_and_why(alice):
+    entry = record(Event.ROLE_UPDATED, actor=principal(alice), target="ops", reason="asked for", data={"old": [], "new": ["a"]})
+    entry.refresh_from_db()
+    assert (entry.event, entry.actor, entry.actor_uid, entry.method) == ("role.updated", alice.username, alice.uid, "session")
+    assert (entry.target, entry.reason, entry.data) == ("ops", "asked for", {"old": [], "new": ["a"]})
+    assert str(entry).endswith("alice@example.com role.updated ops")
+
+
+@pytest.mark.django_db
+def test_an_entry_without_details_is_still_one(system):
+    entry = record(Event.ROUTES_REORDERED, actor=system)
+    assert (entry.target, entry.reason, entry.data, entry.peer) == ("", "", {}, "")
+    assert str(entry).endswith("tests routes.reordered")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("plain text", "plain text"),
+        ("a\nrole.updated admin", "a\ufffdrole.updated admin"),
+        ("a\r\nb", "a\ufffd\ufffdb"),
+        ("\x1b[31mred\x1b[0m", "\ufffd[31mred\ufffd[0m"),
+        ("nul\x00", "nul\ufffd"),
+        ("bidi\u202eevil", "bidi\ufffdevil"),
+        ("line\u2028sep", "line\ufffdsep"),
+        ("half\ud800", "half\ufffd"),
+        ("zoë €", "zoë €"),
+        ("x" * 20, "x" * 20),
+        ("x" * 21, "x" * 20),
+    ],
+)
+def test_promise_42_no_text_forges_a_line(text, kept):
+    assert clean(text, 30 if len(kept) < 20 or len(text) == len(kept) else 20) == kept
+
+
+@settings(deadline=None)
+@given(st.text(), st.integers(0, 50))
+def test_promise_42_what_is_cleaned_is_short_printable_and_stays_as_it_is(text, limit):
+    cleaned = clean(text, limit)
+    assert len(cleaned) <= limit
+    assert all(c.isprintable() or c == "\ufffd" for c in cleaned)
+    assert clean(cleaned, limit) == cleaned
+
+
+@pytest.mark.django_db
+def test_promise_42_every_field_is_cleaned_and_cut():
+    actor = principals.claimed("mallory\n" * 100, "basic", "203.0.113.9\n" + "x" * 100)
+    entry = record(Event.SIGN_IN_REFUSED, actor=actor, target="t\n" * 600, reason="r\x00" * 600)
+    entry.refresh_from_db()
+    texts = [entry.actor, entry.peer, entry.target, entry.reason]
+    assert [len(text) for text in texts] == [320, 64, 512, 512]
+    assert not any("\n" in text or "\x00" in text for text in texts)
+
+
+@pytest.mark.django_db
+def test_promise_44_an_entry_goes_with_the_change_it_speaks_of(system):
+    with transaction.atomic():
+        record(Event.ROLE_CREATED, actor=system, target="ops")
+        transaction.set_rollback(True)
+    assert not Entry.objects.exists()
+
+
+def test_the_same_refusal_is_written_once_a_minute(clock):
+    budget = Budget()
+    assert budget.take(("a",), LIMIT) == 0
+    assert budget.take(("a",), LIMIT) is None
+    assert budget.take(("b",), LIMIT) == 1, "the next one written tells how many were left out"
+    assert budget.take(("b",), LIMIT) is None
+    clock.now += 59
+    assert budget.take(("a",), LIMIT) is None
+    clock.now += 1
+    assert budget.take(("a",), LIMIT) == 2
+    assert budget.take(("c",), LIMIT) == 0
+
+
+def test_all_refusals_together_have_a_limit_that_ends_with_the_minute(clock):
+    budget = Budget()
+    taken = [budget.take((str(n),), 3) for n in range(10)]
+    assert taken == [0, 0, 0, *[None] * 7]
+    clock.now += 60
+    assert budget.take(("0",), 3) == 7
+
+
+def test_what_is_remembered_of_refusals_is_bounded(clock):
+    budget = Budget()
+    for n in range(budget.MAX_KEYS + 5):
+        assert budget.take((str(n),), 10**6) == 0
+    assert len(budget._seen) == budget.MAX_KEYS
+    assert budget.take(("4",), 10**6) == 0, "the oldest key was forgotten"
+    assert budget.take((str(budget.MAX_KEYS),), 10**6) is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.floats(0, 90)), max_size=60), st.integers(1, 5))
+def test_no_minute_has_more_refusals_than_the_limit_and_none_is_lost(steps, limit):
+    budget, now, written = Budget(), 1_000.0, []
+    suppressed = 0
+    real = module.time
+    module.time = SimpleNamespace(monotonic=lambda: now)
+    try:
+        for key, pause in steps:
+            now += pause
+            told = budget.take((str(key),), limit)
+            if told is None:
+                suppressed += 1
+                continue
+            assert told == suppressed
+            suppressed = 0
+            assert not [at for at, other in written if other == key and now - at < 60]
+            written.append((now, key))
+    finally:
+        module.time = real
+    # windows are fixed, not sliding: any sixty seconds touch at most two of them
+    assert all(sum(1 for other, _ in written if at <= other < at + 60) <= 2 * limit for at, _ in written)
+
+
+def refuse(target="t", **fields):
+    record_refusal(Event.REQUEST_DENIED, actor=principals.anonymous("203.0.113.9"), target=target, reason="no", **fields)
+
+
+@pytest.mark.django_db
+def test_a_refusal_is_written_once_for_its_key():
+    for _ in range(3):
+        refuse()
+    refuse("another")
+    refuse("third", key=("anonymous",))
+    refuse("fourth", key=("anonymous",))
+    assert [(entry.target, entry.data) for entry in Entry.objects.order_by("id")] == [
+        ("t", {}),
+        ("another", {"suppressed": 2}),
+        ("third", {}),
+    ]
+
+
+@pytest.mark.django_db
+def test_a_flood_of_refusals_cannot_fill_the_disk(settings):
+    settings.AUDIT_REFUSALS_PER_MINUTE = 7
+    for n in range(50):
+        refuse(str(n))
+    assert Entry.objects.count() == 7
+
+
+@pytest.mark.django_db
+def test_promise_43_a_refusal_that_cannot_be_written_stays_a_refusal(caplog):
+    # a real error of the database: nothing can be inserted any more
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE audit_entry RENAME TO audit_entry_gone")
+    refuse("secret-free target")
+    assert "could not be written" in caplog.text
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE audit_entry_gone RENAME TO audit_entry")
+    assert not Entry.objects.exists()
+
+
+@pytest.mark.django_db
+def test_promise_43_a_lost_connection_does_not_turn_a_refusal_into_an_error(caplog):
+    from django.db import InterfaceError
+
+    def lose(execute, sql, params, many, context):
+        raise InterfaceError("connection already closed")
+
+    with connection.execute_wrapper(lose):
+        refuse()
+    assert "could not be written" in caplog.text

@@ -1,0 +1,365 @@
+"""apply: what a declaration may say, and that it becomes so, all of it or nothing."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from accounts import declaration
+from accounts.models import GroupRole, ServiceAccount, Token, User
+from audit.models import Entry
+from rbac.errors import Invalid
+from rbac.models import Role, Route
+from tests.commands.running import Ended, run
+from tests.factories import GroupRoleFactory, ServiceAccountFactory, make_token
+
+WHOLE = """\
+roles:
+  - name: deployer
+    description: Deploys from CI.
+    permissions: [upstream:write, upstream:read]
+  - name: viewer
+    description: Reads, and no more.
+routes:
+  - path: /api/**
+    methods: [GET, HEAD]
+    permission: upstream:read
+  - {path: /**, methods: ["*"], permission: upstream:write, host: api.example.com, note: the rest}
+group_roles:
+  - {group: platform team, role: admin, priority: 10}
+  - {group: ci, role: deployer}
+service_accounts:
+  - name: pipeline
+    role: deployer
+    description: Nightly build.
+    owner: bob@example.com
+  - {name: backup, role: viewer, active: false}
+"""
+
+
+@pytest.fixture
+def apply(tmp_path: Path):
+    """Apply a text."""
+
+    def apply(text: str, *words: str) -> Ended:
+        file = tmp_path / "skyauth.yaml"
+        file.write_text(text, encoding="utf-8")
+        return run("apply", str(file), *words)
+
+    return apply
+
+
+def state() -> dict[str, list[object]]:
+    """Return everything that a declaration can change."""
+    return {
+        "roles": list(Role.objects.values_list("name", "description", "permissions")),
+        "routes": list(Route.objects.values_list("position", "host", "path", "methods", "permission", "note")),
+        "group_roles": list(GroupRole.objects.values_list("group", "role__name", "priority")),
+        "accounts": list(ServiceAccount.objects.values_list("name", "role__name", "description", "owner__username", "is_active")),
+        "audit": list(Entry.objects.values_list("event", "target")),
+    }
+
+
+def test_a_declaration_becomes_so(bob: User, apply) -> None:
+    ended = apply(WHOLE)
+    assert (ended.code, "8 differences, applied." in ended.err) == (0, True), ended
+    now = state()
+    assert ("deployer", "Deploys from CI.", ["upstream:read", "upstream:write"]) in now["roles"]
+    assert Role.objects.get(name="viewer").description == "Reads, and no more."
+    assert now["routes"] == [
+        (1, "", "/api/**", ["GET", "HEAD"], "upstream:read", ""),
+        (2, "api.example.com", "/**", ["*"], "upstream:write", "the rest"),
+    ]
+    assert now["group_roles"] == [("platform team", "admin", 10), ("ci", "deployer", 100)]
+    assert now["accounts"] == [
+        ("backup", "viewer", "", None, False),
+        ("pipeline", "deployer", "Nightly build.", "bob@example.com", True),
+    ]
+    assert not Token.objects.exists()
+
+
+def test_what_is_not_mentioned_stays(bob: User, apply) -> None:
+    apply(WHOLE)
+    apply("service_accounts:\n  - {name: pipeline, description: Weekly build.}\nroles:\n  - name: deployer\n")
+    account = ServiceAccount.objects.get(name="pipeline")
+    assert (account.description, account.owner, account.role.name) == ("Weekly build.", bob, "deployer")
+    assert Role.objects.get(name="deployer").permissions == ["upstream:read", "upstream:write"]
+    assert Route.objects.count() == 2
+
+
+def test_a_second_run_changes_nothing_and_records_nothing(bob: User, apply) -> None:
+    apply(WHOLE)
+    before = state()
+    ended = apply(WHOLE, "--json")
+    assert json.loads(ended.out) == {"applied": False, "changes": []}
+    assert ended.code == 0
+    assert state() == before
+
+
+@pytest.mark.parametrize("pack", ["open", "read-write", "skypilot"])
+def test_routes_can_be_a_pack_and_stay_it(db: None, apply, pack: str) -> None:
+    assert apply(f"routes: {{pack: {pack}}}").code == 0
+    entries = Entry.objects.count()
+    assert "Everything is as the file says." in apply(f"routes: {{pack: {pack}}}").err
+    assert (Entry.objects.count(), Entry.objects.first().reason) == (entries, f"from pack {pack}")
+
+
+def test_a_dry_run_shows_the_differences_and_changes_nothing(bob: User, apply) -> None:
+    before = state()
+    ended = apply(WHOLE, "--dry-run", "--json")
+    answer = json.loads(ended.out)
+    assert (ended.code, answer["applied"], len(answer["changes"])) == (3, False, 8)
+    assert state() == before
+    assert json.loads(apply(WHOLE, "--json").out)["changes"] == answer["changes"]
+    assert apply(WHOLE, "--dry-run").code == 0
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(bob: User, apply) -> None:
+    text = "service_accounts: [{name: x, role: admin, owner: bob@example.com}]"
+    dry, wet = apply(text, "--dry-run"), apply(text)
+    assert (dry.code, wet.code) == (1, 1)
+    assert dry.err == wet.err
+
+
+def test_differences_are_shown_with_old_and_new_values(bob: User, apply) -> None:
+    apply(WHOLE)
+    text = WHOLE.replace("role: viewer, active: false", "role: user, active: true").replace(
+        "owner: bob@example.com", "owner: null"
+    )
+    text = text.replace("[GET, HEAD]", "[GET]")
+    table = apply(text, "--dry-run").out
+    assert "role: viewer -> user; active: no -> yes" in table
+    assert "owner: bob@example.com -> nobody" in table
+    lines = [" ".join(line.split()) for line in table.splitlines()]
+    assert "- route #1 GET,HEAD /api/** -> upstream:read" in lines
+    assert "+ route #1 GET /api/** -> upstream:read" in lines
+    assert apply(text).code == 0
+    assert ServiceAccount.objects.get(name="pipeline").owner is None
+
+
+def test_prune_removes_what_the_sections_of_the_file_do_not_name(bob: User, apply) -> None:
+    apply(WHOLE)
+    make_token(ServiceAccount.objects.get(name="backup"))
+    text = "roles: []\ngroup_roles: [{group: platform team, role: admin, priority: 10}]\n"
+    text += "service_accounts: [{name: pipeline, role: viewer}]\n"
+    assert apply(text).code == 0
+    assert ServiceAccount.objects.count() == 2
+    dry = json.loads(apply(text, "--prune", "--dry-run", "--json").out)["changes"]
+    ended = apply(text, "--prune", "--json")
+    changes = json.loads(ended.out)["changes"]
+    assert changes == dry
+    assert [(change["action"], change["kind"], change["name"]) for change in changes] == [
+        ("remove", "service account", "backup"),
+        ("remove", "group role", "ci"),
+        ("remove", "role", "deployer"),
+    ]
+    assert sorted(Role.objects.values_list("name", flat=True)) == ["admin", "user", "viewer"]
+    assert apply(text, "--prune", "--dry-run").code == 0
+
+
+def test_prune_leaves_sections_alone_that_the_file_does_not_have(db: None, apply) -> None:
+    ServiceAccountFactory(name="kept")
+    GroupRoleFactory(group="kept")
+    assert apply("roles: []", "--prune").code == 0
+    assert (ServiceAccount.objects.count(), GroupRole.objects.count(), Role.objects.count()) == (1, 1, 3)
+
+
+def test_a_role_in_use_is_not_pruned_and_nothing_else_is_either(bob: User, apply) -> None:
+    apply("roles: [{name: deployer}, {name: spare}]\nservice_accounts: [{name: x, role: deployer}]")
+    before = state()
+    ended = apply("roles: []", "--prune")
+    assert ended.code == 1
+    assert "--prune: role deployer: The role deployer is still held." in ended.err
+    assert state() == before
+
+
+def test_everything_that_services_refuse_is_named_by_its_line_and_nothing_is_applied(bob: User, apply) -> None:
+    before = state()
+    ended = apply(
+        """\
+roles:
+  - {name: fine, permissions: []}
+  - {name: admin, permissions: [upstream:read]}
+group_roles:
+  - {group: a, role: nonsense}
+service_accounts:
+  - {name: good, role: user}
+  - {name: x, owner: mallory}
+  - {name: y, role: admin, owner: bob@example.com}
+"""
+    )
+    assert ended.code == 1
+    assert ended.err.splitlines() == [
+        "line 3: role admin: The role admin always holds everything; it cannot be changed.",
+        "line 5: group role a: There is no role named 'nonsense'. The roles are: admin, fine, user, viewer.",
+        "line 8: service account x: There is no user named 'mallory', who should be the owner.",
+        (
+            "line 9: service account y: The owner, bob@example.com, holds less than the role admin. "
+            "Give a smaller role, another owner, or no owner."
+        ),
+    ]
+    assert state() == before
+
+
+BROKEN = {
+    "not YAML": ("roles: [", "line 1: This is not YAML"),
+    "a tab": ("roles:\n\t- name: x", "line 2: This is not YAML"),
+    "nothing": ("", "line 1: a declaration is a mapping"),
+    "a list": ("- roles", "line 1: a declaration is a mapping"),
+    "two documents": ("roles: []\n---\nroles: []", "This is not YAML"),
+    "an unknown section": (
+        "roles: []\nrolls: []",
+        "line 2: unknown key 'rolls'; known are roles, routes, group_roles, service_accounts.",
+    ),
+    "a section twice": ("roles: []\nroutes: []\nroles: []", "line 3: the key 'roles' is repeated."),
+    "a section of nothing": ("roles:\nroutes: []", "line 1: this must be a list of roles; write [] for none."),
+    "a key twice": ("roles:\n  - name: a\n    name: b", "line 3: the key 'name' is repeated."),
+    "an unknown key": ("roles:\n  - name: a\n    permission: []", "line 3: unknown key 'permission' of a role"),
+    "a role without a name": ("roles:\n  - description: a", "line 2: a role needs a name"),
+    "a role with a bad name": ("roles: [{name: Big Boss}]", "line 1: role 'Big Boss': name: A role name has"),
+    "a role twice": ("roles:\n  - name: a\n  - name: a", "line 3: role 'a' is declared already, on line 2."),
+    "a permission that is none": ("roles: [{name: a, permissions: [fly]}]", "No such permission: fly."),
+    "a permission that is no text": ("roles: [{name: a, permissions: [1]}]", "Permissions are a list of names"),
+    "permissions that are no list": ("roles: [{name: a, permissions: fly}]", "line 1: permissions must be a list."),
+    "a word that YAML reads as false": (
+        "service_accounts: [{name: no}]",
+        "line 1: a service account needs a name, which is text.",
+    ),
+    "a number for a flag": ("service_accounts: [{name: a, active: 1}]", "active must be true or false."),
+    "an account with a person's name": ("service_accounts: [{name: a@example.com}]", "A service account's name starts"),
+    "two spellings of an account": ("service_accounts: [{name: a}, {name: A}]", "service account 'a' is declared already"),
+    "a token": ("service_accounts: [{name: a, token: sky_x}]", "unknown key 'token' of a service account"),
+    "a group without a role": ("group_roles: [{group: a}]", "group role 'a': role is missing."),
+    "a priority below zero": ("group_roles: [{group: a, role: user, priority: -1}]", "priority:"),
+    "a truth for a priority": ("group_roles: [{group: a, role: user, priority: true}]", "priority must be a whole number."),
+    "a route without a path": ("routes: [{methods: [GET], permission: upstream:read}]", "line 1: route: path is missing."),
+    "a route with a bad pattern": (
+        "routes: [{path: /a/**/b, methods: [GET], permission: upstream:read}]",
+        "** may only stand at the end",
+    ),
+    "a route with a bad method": ("routes: [{path: /, methods: [get], permission: upstream:read}]", "Not a method: get."),
+    "a route with a bad permission": ("routes: [{path: /, methods: [GET], permission: read}]", "No such permission: read."),
+    "a route with an unknown key": ("routes: [{path: /, methods: [GET], permission: upstream:read, x: y}]", "unknown key x"),
+    "a pack that is none": ("routes: {pack: nonsense}", "There is no pack named 'nonsense'."),
+    "a pack and more": ("routes: {pack: open, also: x}", "routes is a list of routes, or pack: NAME."),
+    "an alias": ("roles: [&a {name: a}, *a]", "line 1: aliases (*a) are not read"),
+    "a merge key": ("roles: [{<<: {name: a}}]", "a key must be text."),
+    "a Python object": ("roles: [{name: !!python/name:os.system x}]", "a value is one line of text"),
+    "a date": ("roles: [{name: 2026-01-01}]", "a value is one line of text"),
+    "a NUL": ('roles: [{name: "a\\0b"}]', "a value is one line of text"),
+    "half a surrogate pair": ('roles: [{name: "\\ud800"}]', "a value is one line of text"),
+    "a character that there is not": ('roles: [{name: "\\UFFFFFFFF"}]', "This is not YAML"),
+    "a deep nest": ("roles: " + "[" * 5_000, "nested too deeply"),
+    "a large file": ("# " + "x" * declaration.MAX_TEXT, "longer than"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_broken_is_named_and_nothing_is_applied(db: None, apply, what: str) -> None:
+    text, sentence = BROKEN[what]
+    before = state()
+    ended = apply(text)
+    assert (ended.code, ended.out) == (1, "")
+    assert sentence in ended.err
+    assert state() == before
+
+
+def test_all_that_is_broken_is_named_at_once_in_the_order_of_the_lines(db: None, apply) -> None:
+    ended = apply("roles:\n  - {name: A}\n  - {name: fine}\n  - {name: b, x: 1}\nservice_accounts:\n  - {name: 1}\nextra: 1\n")
+    assert [line.split(":")[0] for line in ended.err.splitlines()] == ["line 2", "line 4", "line 6", "line 7"]
+    assert not Role.objects.filter(name="fine").exists()
+
+
+def test_a_file_that_is_missing_or_no_text_is_refused(db: None, tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"roles: []\n# caf\xe9")
+    assert "cannot be read: No such file" in run("apply", str(tmp_path / "none")).err
+    assert "is not UTF-8 text (line 2)." in run("apply", str(tmp_path / "latin")).err
+
+
+def test_a_declaration_comes_from_standard_input(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"roles: [{name: deployer}]")))
+    assert run("apply", "-").code == 0
+    assert Role.objects.filter(name="deployer").exists()
+
+
+def declared_or_refused(text: str) -> declaration.Declaration | str:
+    """Return the declaration or the words of its refusal; anything else that is raised is a defect."""
+    try:
+        return declaration.read(text)
+    except Invalid as refusal:
+        return refusal.message
+
+
+# Keys, values, and what YAML makes something of.
+_WORDS = st.sampled_from(
+    [
+        *[
+            "roles",
+            "routes",
+            "group_roles",
+            "service_accounts",
+            "name",
+            "pack",
+            "path",
+            "methods",
+            "permission",
+            "role",
+            "owner",
+            "active",
+            "open",
+            "user",
+            "true",
+            "null",
+        ],
+        *[
+            "1",
+            "1e9",
+            "0x1",
+            "2026-01-01",
+            "<<",
+            "=",
+            "*a",
+            "&a",
+            "!!binary",
+            "!",
+            "|",
+            ">",
+            "?",
+            "[",
+            "]",
+            "{",
+            "}",
+            "'",
+            "#",
+            "---",
+            "...",
+            "é",
+        ],
+        *("- ", ": ", ", ", "\n", "\n  ", "\t", "\x85", '"', "\\u", "\\UFFFFFFFF", "%YAML 1.1"),
+    ]
+)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.binary(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_WORDS | st.text(max_size=4), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(text=st.text(max_size=200) | st.lists(_WORDS, max_size=30).map("".join))
+@example(text="%YAML " + "9" * 5_000 + ".1\n---\nroles: []")
+@example(text="!<tag:yaml.org,2002:bool> maybe: 1")
+@example(text="roles: [{name: !!int x}, {name: !!bool x}, {name: !!null x}]")
+def test_any_text_is_a_declaration_or_a_clean_refusal(text: str) -> None:
+    assert declared_or_refused(text)
+
+
+@given(value=_VALUES | st.dictionaries(st.sampled_from(declaration.SECTIONS), st.lists(_VALUES, max_size=3), max_size=4))
+def test_any_yaml_value_is_a_declaration_or_a_clean_refusal(value: object) -> None:
+    import yaml
+
+    text = yaml.safe_dump(value, allow_unicode=True)
+    assert declared_or_refused(text)

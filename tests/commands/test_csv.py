@@ -1,0 +1,78 @@
+"""import_users and export_users."""
+
+import csv
+import io
+import json
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from accounts.models import User
+from tests.commands.running import run
+
+PEOPLE = "username,role,password\nbob@example.com,user,\nvera,viewer,correct horse battery staple\n"
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    path = tmp_path / "people.csv"
+    path.write_text(PEOPLE)
+    return path
+
+
+def test_users_are_imported(db: None, people: Path) -> None:
+    answer = run("import_users", str(people), "--json")
+    assert json.loads(answer.out) == {"applied": True, "dry_run": False, "created": ["bob@example.com", "vera"], "failures": []}
+    assert list(User.objects.values_list("username", "role__name")) == [("bob@example.com", "user"), ("vera", "viewer")]
+    assert "2 users created." in answer.err
+
+
+def test_a_dry_run_creates_nobody(db: None, people: Path) -> None:
+    ended = run("import_users", str(people), "--dry-run")
+    assert (ended.code, ended.out) == (0, "")
+    assert "2 users would be created (--dry-run)." in ended.err
+    assert not User.objects.exists()
+
+
+def test_users_are_read_from_standard_input(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(PEOPLE.encode())))
+    assert run("import_users", "-").code == 0
+    assert User.objects.count() == 2
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_every_bad_line_is_in_the_table_and_nobody_is_created(db: None, people: Path, words: list[str]) -> None:
+    people.write_text(PEOPLE + "mallory,boss,hunter2hunter2\ncarol,user,hunter2\n")
+    ended = run("import_users", str(people), *words)
+    assert ended.code == 1
+    assert [line.split()[:2] for line in ended.out.splitlines()[1:]] == [["4", "mallory"], ["5", "carol"]]
+    assert "There is no role named 'boss'." in ended.out
+    assert "2 bad lines; nobody was created." in ended.err
+    assert "hunter2" not in ended.out + ended.err
+    assert not User.objects.exists()
+
+
+def test_a_file_that_is_no_csv_of_users_is_one_sentence(db: None, people: Path) -> None:
+    people.write_text("name\nbob\n")
+    ended = run("import_users", str(people))
+    assert (ended.code, ended.out) == (1, "")
+    assert "Unknown column: 'name'." in ended.err
+
+
+def test_what_is_exported_can_be_read_and_holds_no_password(alice: User, bob: User, tmp_path: Path) -> None:
+    out = run("export_users").out
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["username"], row["role"]) for row in rows] == [("alice@example.com", "admin"), ("bob@example.com", "user")]
+    assert "argon2" not in out
+
+
+def test_an_export_into_a_file_is_the_same_and_the_owners_alone(bob: User, tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    assert run("export_users", str(file)).out == ""
+    assert file.read_bytes().decode() == run("export_users").out
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    ended = run("export_users", str(file))
+    assert ended.code == 1
+    assert "It is not overwritten" in ended.err

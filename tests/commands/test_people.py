@@ -1,0 +1,165 @@
+"""create_user, changepassword, set_role, createsuperuser."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.hashers import check_password
+
+from accounts.models import ServiceAccount, SignIn, User
+from audit.models import Entry
+from tests.commands.running import run
+
+GOOD = "correct horse battery staple"
+
+
+def stdin(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8"))
+
+
+def test_a_random_password_is_the_only_thing_on_standard_output(db: None) -> None:
+    ended = run("create_user", "alice", "--role", "admin", "--random-password")
+    password = ended.out.rstrip("\n")
+    user = User.objects.get(username="alice")
+    assert (ended.code, user.role.name, user.sign_in) == (0, "admin", SignIn.PASSWORD)
+    assert check_password(password, user.password)
+    assert password not in ended.err
+    assert password not in repr(list(Entry.objects.values()))
+
+
+def test_the_audit_log_names_the_command_and_who_ran_it(db: None) -> None:
+    run("create_user", "alice", "--random-password")
+    entry = Entry.objects.get()
+    assert (entry.event, entry.target, entry.method) == ("user.created", "alice", "command")
+    assert entry.actor.startswith("manage.py create_user (")
+
+
+def test_a_password_is_read_from_the_first_line_of_a_file(db: None, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(f"{GOOD}\nnot this\n")
+    ended = run("create_user", "alice", "--password-file", str(file))
+    assert (ended.code, ended.out) == (0, "")
+    assert check_password(GOOD, User.objects.get().password)
+
+
+def test_a_password_is_read_from_standard_input(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, f"{GOOD}\n")
+    assert run("create_user", "alice", "--password-file", "-").code == 0
+    assert check_password(GOOD, User.objects.get().password)
+
+
+def test_where_nobody_can_type_the_password_must_come_from_somewhere(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, "")
+    ended = run("create_user", "alice")
+    assert ended.code == 2
+    assert "--password-file or --random-password" in ended.err
+    assert not User.objects.exists()
+
+
+@pytest.mark.parametrize(("second", "code"), [(GOOD, 0), ("something else", 1)])
+def test_a_typed_password_is_typed_twice(db: None, monkeypatch: pytest.MonkeyPatch, second: str, code: int) -> None:
+    typed = iter([GOOD, second])
+    monkeypatch.setattr("getpass.getpass", lambda prompt: next(typed))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert run("create_user", "alice").code == code
+    assert User.objects.exists() is (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "sign_in"),
+    [(["--sso"], SignIn.SSO), (["--sso", "--random-password"], SignIn.BOTH), (["--random-password"], SignIn.PASSWORD)],
+)
+def test_how_a_user_signs_in_follows_from_the_options(db: None, words: list[str], sign_in: SignIn) -> None:
+    run("create_user", "bob@example.com", *words)
+    assert User.objects.get().sign_in == sign_in
+
+
+def test_json_holds_the_user_and_the_password_that_was_made(db: None) -> None:
+    answer = json.loads(run("create_user", "vera@example.com", "--role", "viewer", "--random-password", "--json").out)
+    assert (answer["username"], answer["role"], answer["active"]) == ("vera@example.com", "viewer", True)
+    assert check_password(answer["password"], User.objects.get().password)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["alice", "--role", "boss", "--random-password"], "There is no role named 'boss'. The roles are: admin, user, viewer."),
+        (["sa-alice", "--random-password"], "Names that start with sa- are kept for service accounts."),
+        (["alice", "--sso"], "Single sign-on names users by e-mail address"),
+        (["alice", "--password-file", "/nowhere/at-all"], "/nowhere/at-all cannot be read: No such file or directory."),
+        (["bob@example.com", "--random-password"], "User 'bob@example.com' already exists."),
+    ],
+)
+def test_what_create_user_refuses_is_one_sentence(bob: User, words: list[str], sentence: str) -> None:
+    ended = run("create_user", *words)
+    assert (ended.code, ended.out) == (1, "")
+    assert sentence in ended.err
+    assert User.objects.count() == 1
+
+
+def test_a_weak_password_is_not_repeated(db: None, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("hunter2")
+    ended = run("create_user", "alice", "--password-file", str(tmp_path / "password"))
+    assert ended.code == 1
+    assert "too short" in ended.err
+    assert "hunter2" not in ended.err
+
+
+def test_a_password_cannot_be_an_argument(db: None) -> None:
+    assert run("create_user", "alice", "--password", GOOD).code != 0
+    assert not User.objects.exists()
+
+
+def test_changing_a_password_is_recorded_and_shown_once(bob: User) -> None:
+    ended = run("changepassword", "bob@example.com", "--random-password")
+    bob.refresh_from_db()
+    assert check_password(ended.out.strip(), bob.password)
+    assert Entry.objects.get().event == "user.password-changed"
+    assert ended.out.strip() not in ended.err
+
+
+def test_changing_the_password_of_nobody_is_refused(db: None) -> None:
+    ended = run("changepassword", "mallory", "--random-password")
+    assert (ended.code, ended.out) == (1, "")
+    assert "There is no user named 'mallory'." in ended.err
+
+
+def test_set_role_gives_a_user_another_role(bob: User) -> None:
+    ended = run("set_role", "bob@example.com", "viewer", "--json")
+    bob.refresh_from_db()
+    assert bob.role.name == json.loads(ended.out)["role"] == "viewer"
+
+
+def test_set_role_gives_a_service_account_another_role(pipeline: ServiceAccount) -> None:
+    ended = run("set_role", "pipeline", "viewer")
+    pipeline.refresh_from_db()
+    assert (ended.code, ended.out, pipeline.role.name) == (0, "", "viewer")
+    assert "pipeline has the role viewer." in ended.err
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "sentence"),
+    [
+        ("mallory", "user", "There is no user and no service account named 'mallory'."),
+        ("pipeline", "boss", "There is no role named 'boss'."),
+        ("pipeline", "admin", "The owner, bob@example.com, holds less than the role admin."),
+        ("alice@example.com", "user", "alice@example.com is the last active admin."),
+    ],
+)
+def test_what_set_role_refuses_is_one_sentence(
+    alice: User, pipeline: ServiceAccount, name: str, role: str, sentence: str
+) -> None:
+    ended = run("set_role", name, role)
+    assert ended.code == 1
+    assert sentence in ended.err
+    assert not Entry.objects.exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--noinput"], ["--username", "alice", "--email", "a@example.com"]])
+def test_createsuperuser_says_what_to_use_instead(db: None, words: list[str]) -> None:
+    ended = run("createsuperuser", *words)
+    assert ended.code == 1
+    assert "create_user NAME --role admin" in ended.err
+    assert not User.objects.exists()

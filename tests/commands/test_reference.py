@@ -1,0 +1,107 @@
+"""The reference pages: made from the code, complete, and committed as they are made."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from rbac.models import Role
+from rbac.permissions import MEANINGS, Permission
+from skyauth import reference
+from skyauth.settings import env
+from tests.commands.running import ROOT, run
+
+OUR_COMMANDS = [
+    "apply", "changepassword", "create_service_account", "create_token", "create_user", "createsuperuser", "doctor", "explain",
+    "export_users", "import_users", "list_tokens", "load_pack", "prune", "reference", "revoke_token", "rotate_token", "runserver",
+    "serve", "set_role",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("page", reference.PAGES)
+def test_the_committed_file_is_what_the_code_says(page: str) -> None:
+    path, make = reference.PAGES[page]
+    assert (ROOT / path).read_text(encoding="utf-8") == make(), "Run: manage.py reference --write"
+
+
+@pytest.mark.parametrize("page", reference.PAGES)
+def test_reference_prints_the_page_and_nothing_else(db: None, page: str) -> None:
+    assert run("reference", page).out == reference.PAGES[page][1]()
+
+
+def test_reference_wants_a_page(db: None) -> None:
+    assert run("reference").code == 2
+
+
+def test_every_setting_is_in_both_references() -> None:
+    names = [setting.name for setting in env.settings]
+    assert len(names) == len(set(names))
+    assert re.findall(r"^### `(\w+)`$", reference.settings(), re.MULTILINE) == names
+    assert re.findall(r"^#(\w+)=", reference.dotenv(), re.MULTILINE) == names
+
+
+def test_every_setting_says_what_it_does_in_a_sentence() -> None:
+    assert all(setting.meaning.endswith((".", ")")) and setting.section for setting in env.settings)
+
+
+def test_a_copied_example_sets_nothing() -> None:
+    assert all(line.startswith("#") or not line for line in reference.dotenv().splitlines())
+
+
+def test_settings_read_the_environment_through_env_alone() -> None:
+    """Every call that takes the name of a variable is one of `env`'s, so none is missing from the reference."""
+    text = (ROOT / "skyauth" / "settings.py").read_text(encoding="utf-8")
+    assert not re.search(r"environ\b(?!ment)|getenv", text.replace("skyauth.environment", ""))
+    readers = {"text", "flag", "number", "words", "choice", "parsed", "database"}
+    read = {
+        node.args[0].value
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in readers
+        and isinstance(node.func.value, ast.Name) and node.func.value.id == "env" and isinstance(node.args[0], ast.Constant)
+    }  # fmt: skip
+    assert read == {setting.name for setting in env.settings}
+
+
+@pytest.mark.parametrize("package", ["accounts", "api", "audit", "gateway", "rbac", "skyauth"])
+def test_nothing_else_reads_the_environment(package: str) -> None:
+    allowed = {"skyauth/environment.py", "skyauth/asgi.py"}
+    readers = [
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(r"os\.environ|getenv", path.read_text(encoding="utf-8"))
+    ]
+    assert set(readers) <= allowed
+
+
+def test_the_permissions_page_shows_the_roles_as_they_are_seeded(db: None) -> None:
+    page = reference.permissions()
+    roles = {role.name: role for role in Role.objects.all()}
+    for permission in Permission:
+        row = " | ".join("yes" if permission in roles[name].holds else "" for name in ("admin", "user", "viewer"))
+        assert f"| `{permission}` | {row} |" in page
+        assert f"| `{permission}` | {MEANINGS[permission]} |" in page
+    assert all(f"| `{role.name}` | {role.description} |" in page for role in roles.values())
+
+
+def test_the_commands_page_has_every_command_of_ours() -> None:
+    assert re.findall(r"^## (\w+)$", reference.commands(), re.MULTILINE) == OUR_COMMANDS
+
+
+@pytest.mark.parametrize("name", OUR_COMMANDS)
+def test_every_example_is_good_usage(name: str) -> None:
+    """The examples of a command are accepted by its own parser."""
+    import shlex
+
+    from django.core.management import get_commands, load_command_class
+
+    command = load_command_class(get_commands()[name], name)
+    assert command.examples or name == "createsuperuser"
+    for example in command.examples:
+        words = shlex.split(example.split(" < ")[0])
+        assert words[0] == name
+        command.create_parser("manage.py", name).parse_args(words[1:])
+
+
+def test_no_page_names_a_path_of_this_machine() -> None:
+    assert not [path for path, make in reference.PAGES.values() if str(ROOT) in make() or str(Path.home()) in make()]

@@ -1,0 +1,220 @@
+"""What keeps SkyAuth from starting: a sentence, an exit code, and never a traceback. And what starts."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from skyauth.environment import Environment
+from tests.commands.running import ROOT, Ended, run, run_alone
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a migrated database."""
+    path = tmp_path_factory.mktemp("data")
+    assert run_alone("migrate", "--verbosity", "0", data_dir=path).code == 0
+    return path
+
+
+def one_sentence(ended: Ended) -> bool:
+    return len(ended.err.splitlines()) == 1 and not ended.out and "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("command", [["check"], ["serve"], ["list_tokens"]])
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"RBAC_DEFALT_ROLE": "user"}, "RBAC_DEFALT_ROLE is not a setting of SkyAuth. Did you mean RBAC_DEFAULT_ROLE?"),
+        ({"TOKEN_MAX_DAYS": "abc"}, "TOKEN_MAX_DAYS='abc' is not a whole number of at least 0. Write, say, TOKEN_MAX_DAYS=0."),
+        ({"DATABASE_URL": "mysql://a:b@db/x"}, "DATABASE_URL must name SQLite"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_one_sentence_and_exit_code_2(
+    tmp_path: Path, command: list[str], settings: dict[str, str], sentence: str
+) -> None:
+    ended = run_alone(*command, data_dir=tmp_path, **settings)
+    assert ended.code == 2
+    assert one_sentence(ended)
+    assert sentence in ended.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"DATABASE_URL": "hunter2"}, "DATABASE_URL is not a database URL."),
+        ({"DATABASE_URL": "postgers://skyauth:hunter2@db/skyauth"}, "DATABASE_URL must name SQLite"),
+        ({"DATABASE_URL": "sqlite://hunter2/x.sqlite3"}, "DATABASE_URL is not a database URL."),
+        ({"SECRET_KEY": "hunter2"}, "SECRET_KEY cannot be used: it is shorter than 32 characters."),
+        ({"DEBUG": "maybe"}, "DEBUG='maybe' is neither true nor false."),
+        ({"LOG_LEVEL": "loud"}, "Write one of: DEBUG, INFO, WARNING, ERROR."),
+        ({"PUBLIC_URL": "auth.example.com"}, "is not an origin."),
+        ({"SKYAUTH_FLAVOUR": "1"}, "SKYAUTH_FLAVOUR is not a setting of SkyAuth. docs/settings.md lists those that exist."),
+    ],
+)
+def test_other_settings_that_cannot_be_used(tmp_path: Path, settings: dict[str, str], sentence: str) -> None:
+    ended = run_alone("check", data_dir=tmp_path, **settings)
+    assert (ended.code, one_sentence(ended)) == (2, True)
+    assert sentence in ended.err
+    assert "hunter2" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({"RBAC_DEFAULT_ROLE": "nonsense"}, "skyauth.E011"),
+        ({"TRUSTED_PROXIES": "notanip"}, "skyauth.E001"),
+        ({"TRUSTED_PROXIES": "0.0.0.0/0"}, "skyauth.E002"),
+        ({"AUTH_USER_HEADER_FORMAT": "plaintext"}, "skyauth.E003"),
+        ({"AUTH_STRING": "plain:text"}, "skyauth.E009"),
+    ],
+)
+@pytest.mark.parametrize("command", [["check", "--database", "default"], ["serve", "--port", "1"], ["runserver", "1"]])
+def test_an_unsafe_setting_refuses_to_start_and_says_what_to_write(
+    data_dir: Path, command: list[str], settings: dict[str, str], code: str
+) -> None:
+    ended = run_alone(*command, data_dir=data_dir, **settings)
+    assert ended.code == 1
+    assert code in ended.err
+    assert "HINT: " in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("line", ["RBAC_DEFALT_ROLE=user", "export COLOUR=red"])
+def test_a_line_of_the_env_file_that_is_no_setting_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    name = line.removeprefix("export ").partition("=")[0]
+    monkeypatch.setenv(name, "")  # so that what the file sets is taken back afterwards
+    monkeypatch.delenv(name)
+    (tmp_path / ".env").write_text(f"# a comment\n{line}\n")
+    environment = Environment(tmp_path / ".env")
+    environment.text("RBAC_DEFAULT_ROLE", "admin", "The role.")
+    with pytest.raises(ImproperlyConfigured, match=f"{name} is not a setting of SkyAuth."):
+        environment.refuse_unknown()
+
+
+def test_a_database_without_tables_is_one_sentence(tmp_path: Path) -> None:
+    ended = run_alone("create_user", "alice", "--random-password", data_dir=tmp_path)
+    assert ended.code == 1
+    assert one_sentence(ended)
+    assert "manage.py migrate" in ended.err
+
+
+def test_a_database_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
+    url = "postgres://skyauth:hunter2@127.0.0.1:1/skyauth"
+    for command in ("list_tokens", "serve"):
+        ended = run_alone(command, data_dir=tmp_path, DATABASE_URL=url)
+        assert ended.code == 1
+        assert "The database cannot be used" in ended.err
+        assert "Traceback" not in ended.err
+        assert "hunter2" not in ended.err
+
+
+def test_doctor_tells_of_a_database_that_does_not_answer_or_is_old(tmp_path: Path) -> None:
+    gone = run_alone("doctor", "--json", data_dir=tmp_path, DATABASE_URL="postgres://skyauth:hunter2@127.0.0.1:1/skyauth")
+    old = run_alone("doctor", "--json", data_dir=tmp_path)
+    assert (gone.code, old.code) == (1, 1)
+    assert json.loads(gone.out)[0]["code"] == "database.unreachable"
+    assert json.loads(old.out)[0]["code"] == "database.migrations"
+    assert "hunter2" not in gone.out + gone.err
+
+
+@pytest.mark.parametrize("command", [["serve"], ["runserver"]])
+def test_a_database_with_migrations_to_come_is_not_served(tmp_path: Path, command: list[str]) -> None:
+    ended = run_alone(*command, data_dir=tmp_path)
+    assert ended.code == 1
+    assert "Run: manage.py migrate" in ended.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["serve", "--port", "0"], ["serve", "--workers", "x"], ["serve", "--reload", "--workers", "2"], ["runserver", "a:b:c"]],
+)
+def test_wrong_usage_ends_with_2(data_dir: Path, words: list[str]) -> None:
+    ended = run_alone(*words, data_dir=data_dir)
+    assert ended.code == 2
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "served"),
+    [
+        (["serve"], {"host": "127.0.0.1", "port": 8000, "workers": 1, "reload": False}),
+        (
+            ["serve", "--host", "::1", "--port", "81", "--workers", "4"],
+            {"host": "::1", "port": 81, "workers": 4, "reload": False},
+        ),
+        (["runserver"], {"host": "127.0.0.1", "port": 8000, "workers": 1, "reload": True}),
+        (["runserver", "0.0.0.0:9000"], {"host": "0.0.0.0", "port": 9000, "workers": 1, "reload": True}),
+        (["runserver", "[::1]:9000", "--noreload"], {"host": "::1", "port": 9000, "workers": 1, "reload": False}),
+    ],
+)
+def test_what_is_asked_for_is_served(
+    db: None, monkeypatch: pytest.MonkeyPatch, words: list[str], served: dict[str, object]
+) -> None:
+    calls: list[dict[str, object]] = []
+    monkeypatch.setattr("skyauth.server.serve", lambda **how: calls.append(how))
+    monkeypatch.setattr("skyauth.management.commands.serve.connections.close_all", lambda: None)  # the test's own
+    ended = run(*words)
+    assert calls == [served | {"log_level": "info"}]
+    assert ("one server profile" in ended.err) is (words[0] == "runserver")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_serve_answers_and_stops_when_told_to(data_dir: Path) -> None:
+    port = _free_port()
+    env = {"PATH": os.environ["PATH"], "DATA_DIR": str(data_dir)}
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "serve", "--port", str(port)], cwd=ROOT, env=env, stderr=subprocess.PIPE
+    )
+    try:
+        assert _status_line(port) == "HTTP/1.1 403 Forbidden"  # nobody is trusted
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+
+
+def test_a_port_that_is_taken_is_refused_with_1(data_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ended = run_alone("serve", "--port", str(taken.getsockname()[1]), data_dir=data_dir)
+    assert ended.code == 1
+    assert "address already in use" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def _status_line(port: int) -> str:
+    """Return the first line of the answer of /authz/verify, once there is one."""
+    for _ in range(200):
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+                connection.sendall(b"GET /authz/verify HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return connection.recv(4096).split(b"\r\n")[0].decode()
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+    raise AssertionError("The server did not start.")
+
+
+def test_nothing_but_json_is_on_standard_output_of_a_script(data_dir: Path) -> None:
+    ended = run_alone("create_token", "scripted", "--create", "--role", "viewer", "--json", data_dir=data_dir)
+    assert json.loads(ended.out)["account"] == "scripted"
+    assert ended.err == ""
+
+
+@pytest.mark.parametrize("command", ["create_token", "apply", "doctor", "serve", "explain"])
+def test_help_has_examples(tmp_path: Path, command: str) -> None:
+    ended = run_alone(command, "--help", data_dir=tmp_path)
+    assert ended.code == 0
+    assert f"  manage.py {command}" in ended.out.partition("examples:")[2]

@@ -1,0 +1,146 @@
+"""prune and doctor."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from axes.models import AccessAttempt
+from django.contrib.sessions.models import Session
+from django.utils import timezone
+from pytest_django import Settings
+
+from accounts.management import findings
+from accounts.models import RoleSource, ServiceAccount, Token, User
+from audit.models import Entry
+from rbac.models import Role
+from tests.commands.running import run
+from tests.factories import ServiceAccountFactory, make_token
+
+
+@pytest.fixture
+def old_and_new(pipeline: ServiceAccount) -> None:
+    """One row that is over and one that is not, of each sort."""
+    now = timezone.now()
+    for days in (-1, 1):
+        Session.objects.create(session_key=f"s{days}", session_data="", expire_date=now + timedelta(days=days))
+    for days in (400, 300):
+        Entry.objects.create(event="user.created", actor="tests", at=now - timedelta(days=days))
+    for minutes in (60, 1):
+        attempt = AccessAttempt.objects.create(
+            username=f"a{minutes}", ip_address="192.0.2.1", user_agent="", get_data="", post_data="", failures_since_start=1
+        )
+        AccessAttempt.objects.filter(pk=attempt.pk).update(attempt_time=now - timedelta(minutes=minutes))
+    make_token(pipeline, days=-500)
+
+
+def test_prune_forgets_what_is_over_and_nothing_else(old_and_new: None) -> None:
+    expected = {"sessions": 1, "audit_entries": 1, "sign_in_failures": 1}
+    assert json.loads(run("prune", "--dry-run", "--json").out) == {"dry_run": True, **expected}
+    assert (Session.objects.count(), Entry.objects.count(), AccessAttempt.objects.count()) == (2, 2, 2)
+    assert json.loads(run("prune", "--json").out) == {"dry_run": False, **expected}
+    assert Session.objects.get().session_key == "s1"
+    assert Entry.objects.get(event="user.created").at > timezone.now() - timedelta(days=301)
+    pruned = Entry.objects.get(event="audit.pruned")
+    assert (pruned.actor.split()[0], pruned.data["entries"]) == ("manage.py", 1)
+    assert AccessAttempt.objects.get().username == "a1"
+    assert Token.objects.count() == 1
+
+
+def test_prune_keeps_audit_entries_for_as_long_as_the_setting_says(old_and_new: None, settings: Settings) -> None:
+    settings.AUDIT_KEEP_DAYS = 500
+    run("prune")
+    assert Entry.objects.count() == 2
+
+
+def test_prune_tells_people_what_it_forgot(old_and_new: None) -> None:
+    lines = [line.split() for line in run("prune").out.splitlines()]
+    assert ["ended", "sessions", "1"] in lines
+
+
+def codes() -> dict[str, str]:
+    """Return what doctor finds, code to severity."""
+    return {found["code"]: found["severity"] for found in json.loads(run("doctor", "--json").out)}
+
+
+@pytest.fixture
+def healthy(alice: User, read_write: None, settings: Settings, tmp_path: Path) -> None:
+    """An installation of which doctor has nothing bad to say."""
+    settings.DATA_DIR = tmp_path
+    User.objects.update(role_source=RoleSource.MANUAL)
+    settings.RBAC_DEFAULT_ROLE = "first-admin"
+    settings.TRUSTED_PROXIES = ["127.0.0.1"]
+
+
+def test_a_healthy_installation_has_no_error_and_exit_code_0(healthy: None) -> None:
+    assert not [code for code, severity in codes().items() if severity == "error" or not code.startswith("security.")]
+    assert run("doctor").code == 0
+
+
+def test_an_empty_installation_has_errors_and_exit_code_1(db: None) -> None:
+    ended = run("doctor")
+    assert ended.code == 1
+    assert codes().items() >= {"users.no-admin": "error", "routes.none": "error", "skyauth.W101": "warning"}.items()
+    assert "Run: manage.py create_user NAME --role admin" in ended.out
+    assert ended.out.index("error") < ended.out.index("warning")
+
+
+def test_doctor_shows_the_checks_that_stop_other_commands(healthy: None, settings: Settings) -> None:
+    settings.AUTH_USER_HEADER_FORMAT = "plaintext"
+    settings.TRUSTED_PROXIES = []
+    settings.RBAC_DEFAULT_ROLE = "nonsense"
+    assert codes().items() >= {"skyauth.E003": "error", "skyauth.E011": "error", "skyauth.W102": "warning"}.items()
+
+
+def test_doctor_names_the_tokens_that_want_attention(healthy: None, pipeline: ServiceAccount) -> None:
+    now = timezone.now()
+    make_token(pipeline)
+    assert not [code for code in codes() if code.startswith("tokens.")]
+    make_token(pipeline, days=None)
+    make_token(pipeline, days=6)
+    row = make_token(pipeline, created_at=now - timedelta(days=95))[0]
+    make_token(pipeline, days=None, revoked_at=now)
+    found = {each.code: each for each in findings.examine() if each.code.startswith("tokens.")}
+    assert set(found) == {"tokens.endless", "tokens.expiring", "tokens.unused"}
+    assert found["tokens.unused"].what == f"Unused for 90 days: pipeline {row.key_id}."
+
+
+def test_doctor_names_accounts_that_do_less_than_they_seem_to(
+    healthy: None, pipeline: ServiceAccount, bob: User, vera: User
+) -> None:
+    assert not [code for code in codes() if code.startswith("accounts.")]
+    User.objects.filter(pk=bob.pk).update(is_active=False)
+    ServiceAccountFactory(name="tall", owner=vera)
+    found = {each.code: each.what for each in findings.examine()}
+    assert found["accounts.owner-disabled"].endswith("their owner is disabled: pipeline.")
+    assert found["accounts.above-owner"].endswith("do less than it says: tall.")
+
+
+def test_doctor_names_admins_whom_nobody_made_one(healthy: None, bob: User) -> None:
+    assert "users.admin-by-default" not in codes()
+    User.objects.filter(pk=bob.pk).update(role=Role.objects.get(name="admin"), role_source=RoleSource.DEFAULT)
+    assert codes()["users.admin-by-default"] == "warning"
+
+
+def test_a_long_list_of_names_is_cut_short(healthy: None) -> None:
+    for n in range(8):
+        make_token(ServiceAccountFactory(name=f"m{n}"), days=None)
+    what = next(each.what for each in findings.examine() if each.code == "tokens.endless")
+    assert what.endswith(" and 3 more.")
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "found"), [(0o755, 0o644, True), (0o755, 0o640, True), (0o700, 0o644, False), (0o755, 0o600, False)]
+)
+def test_a_secret_key_that_others_can_read_is_an_error(
+    healthy: None, settings: Settings, folder: int, file: int, found: bool
+) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        data = Path(name)
+        (data / "secret_key").write_text("x")
+        (data / "secret_key").chmod(file)
+        data.chmod(folder)
+        settings.DATA_DIR = data
+        assert ("files.secret-key" in codes()) is found

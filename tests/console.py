@@ -1,0 +1,137 @@
+"""Changes made from outside to a running server's data, as an operator makes them: through the services.
+
+`python -m tests.console` migrates and then answers lines of JSON `[verb, {arguments}]` with lines of JSON, so that a test
+pays for one start and not for one per change.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
+
+
+def create_user(name: str, role: str | None = None, password: str | None = None) -> str:
+    """Create a user and return the id. Without a password the user comes by the proxy's header."""
+    from accounts.services import users
+
+    return users.create_user(actor=_actor(), username=name, role=role, password=password).uid
+
+
+def set_role(name: str, role: str) -> None:
+    """Give a user another role."""
+    from accounts.services import users
+
+    users.set_role(actor=_actor(), user=users.find_user(name), role=role)
+
+
+def set_active(name: str, active: bool) -> None:
+    """Enable or disable a user."""
+    from accounts.services import users
+
+    users.set_active(actor=_actor(), user=users.find_user(name), active=active)
+
+
+def role_of(name: str) -> str:
+    """Return the role of a user."""
+    from accounts.services import users
+
+    return users.find_user(name).role.name
+
+
+def create_account(name: str, role: str, owner: str | None = None) -> str:
+    """Create a service account and return its id."""
+    from accounts.services import machines, users
+
+    who = {"owner": users.find_user(owner)} if owner else {"unowned": True}
+    return machines.create_service_account(actor=_actor(), name=name, role=role, **who).uid
+
+
+def update_account(name: str, **changes: Any) -> None:
+    """Change a service account."""
+    from accounts.services import machines
+
+    machines.update_service_account(actor=_actor(), account=machines.get_account(_actor(), name), **changes)
+
+
+def issue(account: str) -> str:
+    """Return a new token of an account."""
+    from accounts.services import machines
+
+    return machines.issue_token(actor=_actor(), account=machines.get_account(_actor(), account)).plaintext
+
+
+def revoke(token: str) -> None:
+    """Revoke a token."""
+    from accounts.services import machines
+
+    machines.revoke_token(actor=_actor(), token=machines.get_token(_actor(), token.split("_")[1]))
+
+
+def expire(token: str) -> None:
+    """Let a token have expired a second ago: time is the one thing that no service changes."""
+    from django.utils import timezone
+
+    from accounts.models import Token
+
+    now = timezone.now()
+    row = Token.objects.filter(key_id=token.split("_")[1])
+    assert row.update(created_at=now - timedelta(days=31), expires_at=now - timedelta(seconds=1)) == 1
+
+
+def load_pack(name: str) -> None:
+    """Make a pack the route table."""
+    from rbac import packs, services
+
+    services.replace_routes(actor=_actor(), specs=packs.load(name).routes, source=f"pack {name}")
+
+
+def refusals() -> list[dict[str, str]]:
+    """Return what the audit log has of refusals, the oldest first."""
+    from audit.models import Entry
+
+    rows = Entry.objects.filter(event__in=["sign-in.refused", "request.denied"]).order_by("pk")
+    return [
+        {"event": row.event, "actor": row.actor, "peer": row.peer, "target": row.target, "reason": row.reason} for row in rows
+    ]
+
+
+VERBS: dict[str, Callable[..., Any]] = {
+    verb.__name__: verb
+    for verb in (
+        create_user, set_role, set_active, role_of, create_account, update_account, issue, revoke, expire, load_pack, refusals,
+    )
+}  # fmt: skip
+
+
+def _actor() -> Any:
+    from accounts.principals import system
+
+    return system("tests")
+
+
+def main() -> None:
+    """Migrate, say so, and carry out what is asked until there is nothing more."""
+    import django
+    from django.core.management import call_command
+    from django.db import connection
+
+    django.setup()
+    call_command("migrate", verbosity=0, interactive=False)
+    connection.close()
+    print(json.dumps({"done": None}), flush=True)  # noqa: T201 - standard output is the protocol
+    for line in sys.stdin:
+        verb, arguments = json.loads(line)
+        try:
+            answer = {"done": VERBS[verb](**arguments)}
+        except Exception as error:  # noqa: BLE001 - whatever went wrong is the test's to show
+            answer = {"failed": f"{type(error).__name__}: {error}"}
+        connection.close()  # no lock and no snapshot outlives a change
+        print(json.dumps(answer), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

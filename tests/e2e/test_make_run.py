@@ -1,0 +1,189 @@
+"""The launcher behind `make run`: what it starts and prints, what it refuses, and that it leaves nothing behind."""
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Console, Launch, database, directory, environment, launch, launched, listens, wait_until
+from tests.wire import HOST, ask, basic, bearer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("make run")]
+
+
+@pytest.fixture
+def place() -> Iterator[tuple[Path, dict[str, str]]]:
+    """A directory for the data, and the settings of an empty database."""
+    with directory() as data, database() as where:
+        yield data, where
+
+
+def family(run: Launch) -> set[int]:
+    """Return the ids of the processes that the launcher started."""
+    listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return {int(pid) for pid, parent in map(str.split, listed.splitlines()) if int(parent) == run.program.process.pid}
+
+
+def gone(pids: set[int]) -> bool:
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_the_three_lines_that_a_first_run_prints_do_what_they_say(place: tuple[Path, dict[str, str]]) -> None:
+    data, where = place
+    with launched(data, **where) as run:
+        commands = re.findall(r"^  curl -i (.+)\n      (\d{3}):", run.output, re.MULTILINE)
+        assert [status for _, status in commands] == ["200", "401", "403"]
+        for command, status in commands:
+            words = shlex.split(command)
+            method = "POST" if words[:2] == ["-X", "POST"] else "GET"
+            url = next(word for word in words if word.startswith("http"))
+            headers = [tuple(words[n + 1].split(": ", 1)) for n, word in enumerate(words) if word == "-H"]
+            assert url == f"http://{HOST}:{run.gateway}/hello"
+            reply = ask(run.gateway, "/hello", headers, method=method)
+            assert str(reply.status) == status
+            if status == "200":
+                assert reply.json["told"]["X-Auth-Request-Email"].startswith("demo@sa-")
+                assert reply.json["told"]["X-Auth-Request-Role"] == "viewer"
+        assert (
+            ask(run.gateway, "/", [basic("admin", run.password)], method="DELETE").json["told"]["X-Auth-Request-Role"] == "admin"
+        )
+
+
+def test_a_second_run_keeps_the_data_and_prints_no_secret(place: tuple[Path, dict[str, str]]) -> None:
+    data, where = place
+    with launched(data, **where) as first:
+        token, password = first.token, first.password
+        with closing(Console(environment(**first.environment))) as console:
+            console("load_pack", name="open")
+    with launched(data, **where) as second:
+        assert "Password" not in second.output
+        assert "sky_" not in second.output
+        assert "create_token demo" in second.output
+        assert ask(second.gateway, "/", [bearer(token)], method="POST").status == 200, "the route table was kept"
+        assert ask(second.gateway, "/", [basic("admin", password)]).status == 200
+
+
+def test_the_secrets_that_a_first_run_shows_are_nowhere_on_disk(place: tuple[Path, dict[str, str]]) -> None:
+    data, where = place
+    with launched(data, **where) as run:
+        assert ask(run.gateway, "/", [bearer(run.token)]).status == 200
+        assert ask(run.gateway, "/", [basic("admin", run.password)]).status == 200
+        secrets = (run.token.encode(), run.password.encode())
+        found = [file for file in run.data.rglob("*") if file.is_file() and any(text in file.read_bytes() for text in secrets)]
+        assert found == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_everything_and_leaves_no_process(place: tuple[Path, dict[str, str]], number: signal.Signals) -> None:
+    data, where = place
+    with launched(data, **where) as run:
+        children = family(run)
+        assert len(children) == 3
+        run.program.process.send_signal(number)
+        assert run.program.process.wait(20) == 0
+        assert gone(children)
+        assert not any(listens(port) for port in (run.port, run.gateway, int(run.environment["ECHO_PORT"])))
+        assert "Traceback" not in run.output
+
+
+def test_a_signal_in_the_middle_of_the_start_leaves_no_process_either(place: tuple[Path, dict[str, str]]) -> None:
+    data, where = place
+    run = launch(data, **where)
+    try:
+        wait_until(lambda: "Password" in run.output, "the first admin was created")
+        run.program.process.send_signal(signal.SIGINT)
+        assert run.program.process.wait(20) == 0
+        assert not any(listens(port) for port in (run.port, run.gateway))
+    finally:
+        run.program.end()
+
+
+@pytest.mark.parametrize("victim", ["skyauth", "gateway", "upstream"])
+def test_a_child_that_dies_stops_the_others_and_is_named_with_the_end_of_its_log(
+    place: tuple[Path, dict[str, str]], victim: str
+) -> None:
+    data, where = place
+    with launched(data, **where) as run:
+        children = family(run)
+        marks = {"skyauth": "serve", "gateway": "Caddyfile", "upstream": "echo_upstream"}
+        [pid] = [pid for pid in children if marks[victim] in Path(f"/proc/{pid}/cmdline").read_text()]
+        os.kill(pid, signal.SIGKILL)
+        assert run.program.process.wait(20) == 1
+        assert f"make run: {victim} was ended by signal 9. The end of {run.data / 'log' / victim}.log:" in run.output
+        assert gone(children)
+
+
+def test_the_upstream_may_be_somebody_elses_and_may_come_later(place: tuple[Path, dict[str, str]]) -> None:
+    data, where = place
+    with socket.socket() as quiet:
+        quiet.bind((HOST, 0))
+        address = f"http://{HOST}:{quiet.getsockname()[1]}"
+        with launched(data, UPSTREAM=address, **where) as run:
+            assert f"Upstream  {address}   yours, but nothing answers there yet" in run.output
+            assert not listens(int(run.environment["ECHO_PORT"]))
+            assert ask(run.gateway, "/", [bearer(run.token)]).status == 502
+            assert ask(run.gateway, "/").status == 401
+
+
+@pytest.mark.parametrize("name", ["PORT", "GATEWAY_PORT", "ECHO_PORT"])
+def test_a_port_in_use_is_told_before_anything_starts(place: tuple[Path, dict[str, str]], name: str) -> None:
+    data, where = place
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        run = launch(data, **{name: str(port)}, **where)
+        assert run.program.process.wait(20) == 1
+    assert run.output == f"make run: Port {port} cannot be used: Address already in use. Choose another, as {name}={port + 10}\n"
+    assert not run.data.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"PORT": "eighty"}, "PORT='eighty' is not a port"),
+        ({"GATEWAY_PORT": "70000"}, "GATEWAY_PORT='70000' is not a port"),
+        ({"PORT": "21000", "GATEWAY_PORT": "21000"}, "must be three different ports"),
+        ({"UPSTREAM": "127.0.0.1:9000"}, "Write scheme, host and port, as UPSTREAM=http://127.0.0.1:9000"),
+        ({"UPSTREAM": "http://127.0.0.1:9000/api"}, "Write scheme, host and port"),
+        ({"UPSTREAM": "http://a b\n}"}, "Write scheme, host and port"),
+        ({"GATEWAY_PORT": "21001", "UPSTREAM": "http://localhost:21001"}, "one of our own addresses"),
+    ],
+)
+def test_an_impossible_wish_is_answered_with_what_to_write_instead(
+    place: tuple[Path, dict[str, str]], settings: dict[str, str], said: str
+) -> None:
+    data, where = place
+    run = launch(data, **{**where, **settings})
+    assert run.program.process.wait(20) == 1
+    assert said in run.output
+    assert "Traceback" not in run.output
+    assert not run.data.exists()
+
+
+@pytest.mark.parametrize("settings", [{"RBAC_DEFAULT_ROLE": "emperor"}, {"AUTH_BASIC": "perhaps"}, {"AUTH_STRINGS": "x"}])
+def test_a_setting_that_skyauth_refuses_is_told_in_its_words(
+    place: tuple[Path, dict[str, str]], settings: dict[str, str]
+) -> None:
+    data, where = place
+    run = launch(data, **where, **settings)
+    assert run.program.process.wait(30) == 1
+    assert next(iter(settings)) in run.output
+    assert "Traceback" not in run.output
+    assert not listens(run.gateway)
+
+
+def test_nothing_is_written_into_the_home_directory(place: tuple[Path, dict[str, str]]) -> None:
+    data, where = place
+    home = data / "home"
+    home.mkdir()
+    with launched(data, HOME=str(home), **where) as run:
+        assert ask(run.gateway, "/", [bearer(run.token)]).status == 200
+    assert list(home.rglob("*")) == []

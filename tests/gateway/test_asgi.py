@@ -1,0 +1,97 @@
+"""The verify line as an ASGI layer: which requests it answers, and that it needs the gate."""
+
+import asyncio
+
+import pytest
+from django.db import connections
+
+from accounts.gate import OVERSIZED_KEY, SCOPE_KEY, Gate
+from accounts.trust import TrustPolicy, parse_networks
+from gateway.asgi import VerifyLine
+
+POLICY = TrustPolicy(parse_networks(["10.0.0.0/8"]))
+ASKED = [(b"x-forwarded-method", b"GET"), (b"x-forwarded-host", b"h"), (b"x-forwarded-uri", b"//")]  # unreadable: no route needed
+
+
+class Django:
+    """Stands where Django's handler stands, and says so."""
+
+    async def __call__(self, scope, receive, send):
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b"django"})
+
+
+def ask(application, path, headers=(), **scope):
+    """Return the status and body that an ASGI application answers with."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    whole = {"type": "http", "raw_path": path, "path": "/", "headers": list(headers), "client": ("10.0.0.1", 5), **scope}
+    asyncio.run(application(whole, None, send))
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    return sent[0]["status"], sent[1]["body"]
+
+
+@pytest.fixture
+def ungated():
+    """The verify line without the gate; its one thread, as it serves one request at a time here, closes its connection."""
+    made = VerifyLine(Django())
+    yield made
+    made._threads.submit(connections.close_all).result()
+    made._threads.shutdown()
+
+
+@pytest.fixture
+def line(ungated):
+    return Gate(ungated, POLICY)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/authz/verify/",
+        b"/authz/verifyx",
+        b"//authz/verify",
+        b"/authz/%76erify",
+        b"/AUTHZ/VERIFY",
+        b"/authz",
+        b"/",
+        b"",
+        b"/authz/verify;x",
+    ],
+)
+def test_promise_23_only_the_exact_raw_path_is_answered(line, path):
+    assert ask(line, path) == (204, b"django")
+
+
+def test_an_oversized_header_section_reaches_nobody(line):
+    status, body = ask(line, b"/anything", [(b"a", b"b")] * 101)
+    assert status == 431
+    assert b"headers-too-large" in body
+
+
+def test_promise_29_an_oversized_question_is_403_because_a_proxy_expects_no_other(line):
+    status, body = ask(line, b"/authz/verify", [(b"a", b"b")] * 101)
+    assert status == 403
+    assert b"headers-too-large" in body
+
+
+def test_a_question_is_judged_in_a_thread_with_what_the_gate_found(separate_connections, line):
+    status, body = ask(line, b"/authz/verify", ASKED)
+    assert status == 403
+    assert b"empty segment" in body
+    status, body = ask(line, b"/authz/verify", ASKED, client=("192.0.2.1", 5))
+    assert status == 403
+    assert b"TRUSTED_PROXIES" in body
+
+
+@pytest.mark.parametrize("scope", [{}, {SCOPE_KEY: {"trusted": True}, OVERSIZED_KEY: False}, {OVERSIZED_KEY: True}])
+def test_promise_01_without_the_gate_every_question_is_refused(separate_connections, ungated, scope):
+    status, _ = ask(ungated, b"/authz/verify", [(b"x-auth-request-email", b"alice@example.com"), *ASKED], **scope)
+    assert status == 403
+
+
+def test_promise_01_without_the_gate_nothing_else_is_served(ungated):
+    assert ask(ungated, b"/")[0] == 431

@@ -1,0 +1,139 @@
+"""One place turns a decision into an answer, and every answer writes every identity header."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accounts import principals
+from accounts.principals import Kind, Method, Principal
+from gateway import headers
+from gateway.headers import IDENTITY
+from rbac.permissions import Permission
+from rbac.policy import Decision, Reason
+from tests.asking import identity
+
+ALICE = Principal(
+    Kind.USER, "96ed8a5c", "alice@example.com", role="admin", method=Method.PROXY, peer="192.0.2.7", pk=1, groups=("dev", "ops")
+)
+MACHINE = Principal(Kind.SERVICE_ACCOUNT, "sa-0123456789abcdef", "pipeline", role="user", method=Method.BEARER, pk=2, owner=1)
+SHARED = principals.shared("team", "192.0.2.7")
+NOBODY = principals.anonymous("192.0.2.7")
+DENIED = Decision(
+    False, Reason.NOT_PERMITTED, "This needs upstream:write.", Permission.UPSTREAM_WRITE, "#2 * /** -> upstream:write"
+)
+NO_ROUTE = Decision(False, Reason.NO_ROUTE, "No route.")
+ODD = Decision(False, Reason.UNREADABLE_TARGET, "The path is odd.")
+EMPTY = dict.fromkeys(("email", "user", "groups", "role", "method"), "")
+
+
+def lines(answer, name):
+    return [value for key, value in answer.headers if key == name.encode()]
+
+
+@pytest.mark.parametrize(
+    ("principal", "said"),
+    [
+        (ALICE, {"email": "alice@example.com", "user": "96ed8a5c", "groups": "dev,ops", "role": "admin", "method": "proxy"}),
+        (
+            MACHINE,
+            {**EMPTY, "email": "pipeline@sa-0123456789abcdef", "user": "sa-0123456789abcdef", "role": "user", "method": "bearer"},
+        ),
+        (SHARED, {**EMPTY, "method": "shared"}),
+        (NOBODY, EMPTY),
+    ],
+)
+def test_promise_28_every_identity_header_is_written_exactly_once(principal, said):
+    answer = headers.allowed(principal)
+    assert answer.status == 200
+    assert answer.body == b""
+    assert identity(answer) == said
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        headers.denied(ALICE, DENIED, basic=True),
+        headers.denied(NOBODY, DENIED, basic=True),
+        headers.denied(ALICE, ODD, basic=True),
+        headers.unauthenticated(basic=False),
+        headers.refused("headers-too-large", "Too large."),
+        headers.unavailable(),
+    ],
+)
+def test_promise_28_a_refusal_writes_them_empty(answer):
+    assert identity(answer) == EMPTY
+    assert answer.status in {401, 403, 503}
+    assert lines(answer, "cache-control") == [b"no-store"]
+    assert lines(answer, "content-type") == [b"application/problem+json"]
+    assert lines(answer, "content-length") == [str(len(answer.body)).encode()]
+    body = json.loads(answer.body)
+    assert body["status"] == answer.status
+    assert {"type", "title", "code", "detail"} <= body.keys()
+
+
+def test_a_denial_says_what_was_needed_and_by_which_rule():
+    answer = headers.denied(ALICE, DENIED, basic=True)
+    assert answer.status == 403
+    body = json.loads(answer.body)
+    assert (body["code"], body["detail"]) == ("not-permitted", "This needs upstream:write.")
+    assert (body["needed"], body["role"], body["rule"]) == ("upstream:write", "admin", "#2 * /** -> upstream:write")
+    assert not lines(answer, "www-authenticate")
+
+
+def test_a_denial_leaves_out_what_there_is_not():
+    assert not {"needed", "rule"} & json.loads(headers.denied(ALICE, NO_ROUTE, basic=True).body).keys()
+    assert "role" not in json.loads(headers.denied(SHARED, NO_ROUTE, basic=True).body)
+
+
+@pytest.mark.parametrize("decision", [DENIED, NO_ROUTE])
+def test_promise_16_who_has_not_signed_in_learns_nothing_of_the_routes(decision):
+    assert headers.denied(NOBODY, decision, basic=True) == headers.unauthenticated(basic=True)
+
+
+def test_an_unreadable_request_is_403_to_everybody_because_signing_in_would_not_help():
+    assert headers.denied(NOBODY, ODD, basic=True).status == 403
+
+
+@pytest.mark.parametrize(
+    ("basic", "challenges"),
+    [(True, [b'Basic realm="SkyAuth", charset="UTF-8"', b'Bearer realm="SkyAuth"']), (False, [b'Bearer realm="SkyAuth"'])],
+)
+def test_a_401_challenges_with_what_is_accepted(basic, challenges):
+    assert lines(headers.unauthenticated(basic=basic), "www-authenticate") == challenges
+
+
+def test_promise_43_trouble_of_ours_is_503_with_retry_after():
+    answer = headers.unavailable()
+    assert answer.status == 503
+    assert lines(answer, "retry-after") == [b"5"]
+    assert not lines(answer, "www-authenticate")
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        (("a,b", "c"), "a?b,c"),
+        (("é", "\r\nX-Evil: 1"), "?,??X-Evil: 1"),
+        (("", " "), ", "),
+        (("\u2028",), "?"),
+        ((), ""),
+    ],
+)
+def test_promise_42_no_group_makes_a_header_of_its_own(groups, said):
+    assert identity(headers.allowed(Principal(Kind.USER, "1", "a@example.com", groups=groups)))["groups"] == said
+
+
+@settings(deadline=None)
+@given(
+    name=st.text(max_size=20),
+    role=st.text(max_size=10),
+    groups=st.lists(st.text(max_size=10), max_size=3),
+    kind=st.sampled_from(Kind),
+)
+def test_promise_28_whatever_a_principal_is_called_each_header_is_one_line_of_ascii(name, role, groups, kind):
+    answer = headers.allowed(Principal(kind, "uid", name, role=role, groups=tuple(groups)))
+    assert len(identity(answer)) == len(IDENTITY)
+    assert all(b"\r" not in value and b"\n" not in value and value.isascii() for _, value in answer.headers)
+    assert identity(answer)["groups"].count(",") <= max(len(groups) - 1, 0)

@@ -1,0 +1,336 @@
+"""The straight line, from what a proxy asks to the answer: 200, 401, 403 or 503, and nothing else."""
+
+import json
+
+import pytest
+from django.db import connection
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from accounts import tokens
+from accounts.models import User
+from accounts.trust import Proxied, TrustPolicy, admit, parse_networks
+from audit.models import Entry
+from gateway.headers import IDENTITY, unauthenticated
+from gateway.verify import judge
+from rbac import services as rbac
+from rbac.models import Role, Route
+from rbac.packs import RouteSpec
+from tests.asking import CLIENT, basic, bearer, cookie, identity, proxied
+from tests.factories import PASSWORD, make_token
+
+pytestmark = pytest.mark.django_db
+
+
+def body(answer):
+    return json.loads(answer.body)
+
+
+@pytest.fixture
+def people(alice, bob, vera, pipeline, read_write, settings):
+    """The cast, behind the pack read-write, with header sign-in on."""
+    settings.AUTH_USER_HEADER_FORMAT = "plaintext"
+    settings.RBAC_DEFAULT_ROLE = "viewer"
+    return {"pipeline": bearer(make_token(pipeline)[1]), "nobody": [], "forged": bearer(tokens.mint().plaintext)}
+
+
+@pytest.mark.parametrize(
+    ("who", "method", "status"),
+    [
+        ("alice@example.com", "GET", 200),
+        ("alice@example.com", "DELETE", 200),
+        ("bob@example.com", "GET", 200),
+        ("bob@example.com", "POST", 200),
+        ("vera@example.com", "GET", 200),
+        ("vera@example.com", "HEAD", 200),
+        ("vera@example.com", "POST", 403),
+        ("vera@example.com", "DELETE", 403),
+        ("new@example.com", "GET", 200),
+        ("new@example.com", "PUT", 403),
+        ("pipeline", "GET", 200),
+        ("pipeline", "POST", 200),
+        ("forged", "GET", 401),
+        ("nobody", "GET", 401),
+        ("nobody", "POST", 401),
+        ("no address", "GET", 401),
+    ],
+)
+def test_everyone_gets_the_answer_of_their_role(people, who, method, status):
+    lines = people.get(who, [])
+    answer = judge(lines, proxied(method, "/things", subject=None if who in people else who))
+    assert answer.status == status
+    said = identity(answer)
+    assert bool(said["email"]) is (status == 200)
+    if status == 403:
+        assert body(answer)["needed"] == "upstream:write"
+
+
+@pytest.mark.parametrize("name", ["alice@example.com", "bob@example.com"])
+def test_a_users_own_password_carries_their_role(people, name):
+    said = identity(judge(basic(name, PASSWORD), proxied("POST")))
+    assert (said["email"], said["method"]) == (name, "basic")
+    assert said["role"] == User.objects.get(username=name).role.name
+
+
+def test_a_session_carries_its_users_role(people, client):
+    client.login(username="bob@example.com", password=PASSWORD)
+    said = identity(judge(cookie(client.session.session_key), proxied("POST")))
+    assert (said["email"], said["method"]) == ("bob@example.com", "session")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        lambda key: [(b"cookie", f"skyauth={key}; skyauth={'x' * 32}".encode())],
+        lambda key: [*cookie(key), *cookie("y" * 32)],
+        lambda key: [(b"cookie", f"xskyauth={key}".encode())],
+        lambda key: [(b"cookie", f"skyauth={key}'--".encode())],
+        lambda key: [(b"cookie", b"skyauth")],
+        lambda key: [(b"cookie", b"skyauth=")],
+        lambda key: [(b"cookie", b"skyauth=\xff")],
+        lambda key: [(b"set-cookie", f"skyauth={key}".encode())],
+    ],
+)
+def test_a_cookie_that_is_not_one_session_is_none(people, client, lines):
+    client.login(username="bob@example.com", password=PASSWORD)
+    assert judge(lines(client.session.session_key), proxied()).status == 401
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        lambda key: [(b"cookie", f"a=b; skyauth={key} ;c".encode())],
+        lambda key: [*cookie(key), *cookie(key)],
+        lambda key: [(b"cookie", b"a=b"), *cookie(key)],
+    ],
+)
+def test_a_session_is_found_among_other_cookies(people, client, lines):
+    client.login(username="bob@example.com", password=PASSWORD)
+    assert judge(lines(client.session.session_key), proxied()).status == 200
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        Proxied(),
+        Proxied(peer="192.0.2.7", client="192.0.2.7"),
+        Proxied(trusted=True, peer="10.0.0.1", client="192.0.2.7"),
+        proxied(path="//"),
+        proxied(path="/a/../b"),
+        proxied(method="get"),
+        proxied(host="a_b"),
+    ],
+)
+def test_promise_25_what_cannot_be_read_is_403_whoever_asks(people, found):
+    for lines in ([], people["pipeline"]):
+        answer = judge(lines, found)
+        assert answer.status == 403
+        assert body(answer)["code"] == "unreadable-target"
+    assert Entry.objects.filter(event="request.denied", target="unreadable request").exists()
+
+
+def test_a_bad_credential_is_401_before_the_request_is_read(people):
+    assert judge(people["forged"], proxied(path="//")).status == 401
+    assert judge(people["forged"], Proxied()).status == 401
+
+
+def test_promise_04_a_fault_of_the_gate_is_401(people):
+    found = Proxied(trusted=True, peer="10.0.0.1", client=CLIENT, fault="the identity header is repeated")
+    assert judge(people["pipeline"], found) == unauthenticated(basic=True)
+    assert Entry.objects.first().reason == "the identity header is repeated"
+
+
+def test_an_oversized_header_section_is_not_looked_at(people):
+    answer = judge(people["pipeline"], proxied(), oversized=True)
+    assert (answer.status, body(answer)["code"]) == (403, "headers-too-large")
+
+
+@pytest.mark.parametrize("agent", [b"kube-probe/1.29", b"ELB-HealthChecker/2.0", b"GoogleHC/1.0", b"Prometheus/2"])
+@pytest.mark.parametrize("client", ["127.0.0.1", "::1", "10.0.0.1"])
+@pytest.mark.parametrize(
+    ("method", "path"), [("OPTIONS", "/"), ("GET", "/health"), ("GET", "/healthz"), ("GET", "/api/health"), ("HEAD", "/metrics")]
+)
+def test_promise_27_no_agent_address_or_preflight_gets_a_bypass(people, agent, client, method, path):
+    lines = [(b"user-agent", agent), (b"access-control-request-method", b"POST"), (b"origin", b"https://evil.example")]
+    assert judge(lines, proxied(method, path, client=client)).status == 401
+
+
+def test_a_public_route_is_open_to_everybody_but_not_with_a_bad_credential(people, system):
+    rbac.create_route(actor=system, spec=RouteSpec("/health", ("GET",), "upstream:public"), position=1)
+    answer = judge([], proxied(path="/health"))
+    assert answer.status == 200
+    assert set(identity(answer).values()) == {""}
+    assert judge(people["pipeline"], proxied(path="/health")).status == 200
+    assert judge(people["forged"], proxied(path="/health")).status == 401
+    assert judge([], proxied("POST", "/health")).status == 401
+
+
+def test_promise_35_without_routes_nobody_gets_through(people):
+    Route.objects.all().delete()
+    for lines, found in (([], proxied(subject="alice@example.com")), (people["pipeline"], proxied())):
+        answer = judge(lines, found)
+        assert (answer.status, body(answer)["code"]) == (403, "no-route")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"path": "/a*", "methods": ["GET"], "permission": "upstream:read"},
+        {"path": "/x", "methods": None, "permission": "upstream:read"},
+        {"path": "/x", "methods": 7, "permission": "upstream:read"},
+        {"path": "/x", "methods": [7], "permission": "upstream:read"},
+    ],
+)
+def test_promise_35_a_malformed_policy_lets_nobody_through(people, row):
+    if row["methods"] is None:
+        row = {**row, "methods": {"GET": 1}, "path": "/x*"}
+    Route.objects.create(position=0, **row)
+    assert judge([], proxied(subject="alice@example.com")).status == 503
+
+
+@pytest.mark.parametrize(("permission", "code"), [("upstream:everything", "unknown-permission"), ("", "unknown-permission")])
+def test_promise_35_an_unknown_permission_denies_even_admins(people, permission, code):
+    Route.objects.create(position=0, path="/**", methods=["*"], permission=permission)
+    answer = judge([], proxied(subject="alice@example.com"))
+    assert (answer.status, body(answer)["code"]) == (403, code)
+
+
+def test_promise_35_an_unknown_permission_in_a_role_gives_nothing(people):
+    Role.objects.filter(name="viewer").update(permissions=["upstream:everything", "*", "upstream"])
+    assert judge([], proxied(subject="vera@example.com")).status == 403
+
+
+def gone(*tables):
+    """Take tables away, so that the database really answers with an error."""
+    for table in tables:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {table} RENAME TO {table}_gone")
+
+
+@pytest.mark.parametrize(
+    ("table", "lines", "found"),
+    [
+        ("rbac_route", lambda people: people["pipeline"], proxied()),
+        ("accounts_token", lambda people: people["pipeline"], proxied()),
+        ("accounts_user", lambda people: basic("bob@example.com", PASSWORD), proxied()),
+        ("accounts_user", lambda people: [], proxied(subject="bob@example.com")),
+        ("django_session", lambda people: cookie("x" * 32), proxied()),
+        ("axes_accessattempt", lambda people: basic("bob@example.com", PASSWORD), proxied()),
+    ],
+)
+def test_promise_43_a_database_that_fails_is_503_never_401_and_never_200(people, caplog, table, lines, found):
+    asked = lines(people)
+    gone(table)
+    answer = judge(asked, found)
+    assert answer.status == 503
+    assert (b"retry-after", b"5") in answer.headers
+    assert set(identity(answer).values()) == {""}
+    assert "could not be judged" in caplog.text
+
+
+def test_promise_42_the_log_of_an_error_repeats_nothing_that_was_sent(people, caplog):
+    token = people["pipeline"][0][1].decode()
+    gone("accounts_token")
+    judge(people["pipeline"], proxied(path="/secret-path?token=hunter2"))
+    assert token not in caplog.text
+    assert token[7:24] not in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_promise_17_a_token_in_the_url_is_no_credential_and_is_not_written_down(people):
+    token = people["pipeline"][0][1].decode().removeprefix("Bearer ")
+    for path in (f"/x?access_token={token}", f"/x?token={token}", f"/x?Authorization=Bearer%20{token}"):
+        assert judge([], proxied(path=path)).status == 401
+    assert token not in str(list(Entry.objects.values()))
+
+
+# what is recorded
+
+
+def test_a_denied_request_is_recorded_with_its_reason(people):
+    judge([], proxied("POST", "/things?secret=1", subject="vera@example.com"))
+    entry = Entry.objects.get(event="request.denied")
+    assert (entry.actor, entry.method, entry.peer, entry.target) == (
+        "vera@example.com", "proxy", CLIENT, "POST api.example.com/things"
+    )  # fmt: skip
+    assert entry.reason.startswith("not-permitted: This needs upstream:write")
+
+
+def test_of_a_stranger_one_entry_a_minute_tells_enough(people):
+    for n in range(20):
+        judge([], proxied(path=f"/try/{n}"))
+    judge([], proxied(client="203.0.113.9"))
+    assert [entry.peer for entry in Entry.objects.filter(event="request.denied").order_by("id")] == [CLIENT, "203.0.113.9"]
+    assert Entry.objects.first().data == {"suppressed": 19}
+
+
+def test_what_is_allowed_is_not_recorded(people):
+    before = Entry.objects.count()
+    judge(people["pipeline"], proxied())
+    assert Entry.objects.count() == before
+
+
+# whatever comes
+
+NAMES = st.sampled_from(
+    [
+        b"authorization",
+        b"Authorization",
+        b"cookie",
+        b"x-skypilot-auth-mode",
+        b"x-auth-request-email",
+        b"x_auth_request_email",
+        b"x-forwarded-uri",
+        b"x-forwarded-method",
+        b"x-forwarded-host",
+        b"x-forwarded-for",
+        b"x-groups",
+        b"accept",
+        b"",
+    ]
+)
+VALUES = st.one_of(
+    st.binary(max_size=40),
+    st.sampled_from(
+        [
+            b"GET",
+            b"/a",
+            b"h",
+            b"token",
+            b"alice@example.com",
+            b"a,b",
+            b"Bearer sky_x",
+            b"Basic YTpi",
+            b"Basic !",
+            b"skyauth=abcdefghij",
+            b"192.0.2.1",
+        ]
+    ),
+    st.builds(lambda _: b"Bearer " + tokens.mint().plaintext.encode(), st.none()),
+)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(headers=st.lists(st.tuples(NAMES, VALUES), max_size=8), peer=st.sampled_from(["10.0.0.1", "192.0.2.7", "", None]))
+def test_promise_29_whatever_is_sent_the_answer_is_one_of_four(people, headers, peer):
+    policy = TrustPolicy(parse_networks(["10.0.0.0/8"]), "X-Auth-Request-Email", "X-Groups")
+    admitted = admit(headers, peer, policy)
+    answer = judge([(name.lower(), value) for name, value in admitted.headers], admitted.proxied, oversized=admitted.oversized)
+    assert answer.status in {200, 401, 403}, "nothing that is sent is trouble of ours"
+    assert len(identity(answer)) == len(IDENTITY)
+    if peer != "10.0.0.1":
+        assert answer.status != 200, "who is no trusted proxy opens nothing"
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lines=st.lists(st.tuples(st.binary(max_size=12), st.binary(max_size=30)), max_size=5),
+    subject=st.one_of(st.none(), st.text(max_size=20)),
+    groups=st.one_of(st.none(), st.text(max_size=20)),
+    client=st.one_of(st.ip_addresses().map(str), st.text(max_size=10)),
+    method=st.text(max_size=6),
+    path=st.text(max_size=12),
+)
+def test_promise_29_judging_never_raises(people, lines, subject, groups, client, method, path):
+    answer = judge(lines, proxied(method, path, subject=subject, groups=groups, client=client))
+    assert answer.status in {200, 401, 403, 503}

@@ -1,0 +1,133 @@
+"""An upstream that keeps what reached it, byte for byte, and can stream, take large bodies and speak WebSocket."""
+
+import base64
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+
+from tests.wire import HOST
+
+STREAMED = 5  # lines
+PAUSE = 0.2  # seconds between them
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """One request as it reached the upstream; the header names are as they were spelt."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    body_bytes: int = 0
+
+    def all(self, name: str) -> list[str]:
+        """Return every value of a header of exactly this name, in any case."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+
+class Upstream(ThreadingTCPServer):
+    """Serves in a thread; `arrived` has the requests that came through, the latest last."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(self) -> None:
+        super().__init__((HOST, 0), _Handler)
+        self.arrived: list[Arrived] = []
+
+    @property
+    def address(self) -> str:
+        return f"http://{HOST}:{self.server_address[1]}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: a client that went away in the middle is part of the tests."""
+
+
+class _Handler(StreamRequestHandler):
+    server: Upstream
+    timeout = 60
+
+    def handle(self) -> None:
+        while line := self.rfile.readline().rstrip(b"\r\n"):
+            method, target, _ = line.decode("latin-1").split(" ")
+            headers = tuple(self._headers())
+            arrived = Arrived(method, target, headers)
+            if arrived.all("Upgrade") == ["websocket"]:
+                self.server.arrived.append(arrived)
+                self._websocket(arrived.all("Sec-WebSocket-Key")[0])
+                return
+            arrived = Arrived(method, target, headers, sum(self._body(arrived)))
+            self.server.arrived.append(arrived)
+            if target == "/stream":
+                self._stream()
+            else:
+                self._answer(arrived)
+
+    def _headers(self) -> Iterator[tuple[str, str]]:
+        while line := self.rfile.readline().rstrip(b"\r\n"):
+            name, _, value = line.decode("latin-1").partition(":")
+            yield name, value.strip()
+
+    def _body(self, arrived: Arrived) -> Iterator[int]:
+        if arrived.all("Transfer-Encoding"):
+            while size := int(self.rfile.readline(), 16):
+                yield len(self.rfile.read(size))
+                self.rfile.readline()
+            list(self._headers())  # trailers
+        left = int((arrived.all("Content-Length") or ["0"])[0])
+        while left:
+            part = len(self.rfile.read(min(left, 1 << 20)))
+            left -= part
+            yield part
+
+    def _answer(self, arrived: Arrived) -> None:
+        shown = {
+            "method": arrived.method,
+            "target": arrived.target,
+            "headers": arrived.headers,
+            "body_bytes": arrived.body_bytes,
+        }
+        content = json.dumps(shown).encode()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(content)
+        self.wfile.write(head if arrived.method == "HEAD" else head + content)
+
+    def _stream(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for n in range(STREAMED):
+            line = b"line %d\n" % n
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+            time.sleep(PAUSE)
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _websocket(self, key: str) -> None:
+        """Echo small frames (RFC 6455 section 5.2) until the other side closes."""
+        accept = base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest())
+        self.wfile.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: %s\r\n\r\n" % accept
+        )
+        while len(start := self.rfile.read(2)) == 2:
+            size = start[1] & 0x7F
+            mask = self.rfile.read(4)
+            payload = bytes(byte ^ mask[n % 4] for n, byte in enumerate(self.rfile.read(size)))
+            self.wfile.write(bytes((start[0], size)) + payload)
+
+
+@contextmanager
+def upstream() -> Iterator[Upstream]:
+    """Serve an upstream on a free loopback port for as long as the block lasts."""
+    with Upstream() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,87 @@
+"""HTTP as bytes on a socket. A client library would tidy up exactly what these tests are about."""
+
+import base64
+import json
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http.client import HTTPResponse
+from typing import Any
+
+HOST = "127.0.0.1"
+Headers = Iterable[tuple[str | bytes, str | bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as it came: `headers` keep their order and repeats."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def all(self, name: str) -> list[str]:
+        """Return every value of a header."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def header(self, name: str) -> str | None:
+        """Return the one value of a header, or None. Fails when it came more than once."""
+        values = self.all(name)
+        assert len(values) <= 1, f"{name} came {len(values)} times"
+        return values[0] if values else None
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def encode(method: str, target: str | bytes, headers: Headers = (), body: bytes = b"", *, host: str | None = HOST) -> bytes:
+    """Return the bytes of a request, with nothing added but Host, Content-Length where there is a body, and Connection."""
+    lines = [b"%s %s HTTP/1.1" % (method.encode(), _bytes(target))]
+    names = {_bytes(name).lower() for name, _ in headers}
+    if host is not None and b"host" not in names:
+        lines.append(b"Host: " + host.encode())
+    lines += [_bytes(name) + b": " + _bytes(value) for name, value in headers]
+    if body:
+        lines.append(b"Content-Length: %d" % len(body))
+    if b"connection" not in names:
+        lines.append(b"Connection: close")
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("latin-1")
+
+
+def send(port: int, raw: bytes, *, source: str = HOST, method: str = "GET", timeout: float = 30) -> Reply:
+    """Send raw bytes from the source address and return the answer. Raises OSError or HTTPException when there is none."""
+    with (
+        socket.create_connection((HOST, port), timeout=timeout, source_address=(source, 0)) as connection,
+        HTTPResponse(connection, method=method) as response,
+    ):
+        connection.sendall(raw)
+        response.begin()
+        return Reply(response.status, tuple(response.getheaders()), response.read())
+
+
+def ask(
+    port: int,
+    target: str | bytes = "/",
+    headers: Headers = (),
+    *,
+    method: str = "GET",
+    body: bytes = b"",
+    source: str = HOST,
+) -> Reply:
+    """Send one request and return the answer."""
+    return send(port, encode(method, target, list(headers), body), source=source, method=method)
+
+
+def bearer(token: str | bytes) -> tuple[str, bytes]:
+    """Return the Authorization header of a token."""
+    return "Authorization", b"Bearer " + _bytes(token)
+
+
+def basic(username: str, password: str) -> tuple[str, bytes]:
+    """Return the Authorization header of a name and a password."""
+    return "Authorization", b"Basic " + base64.b64encode(f"{username}:{password}".encode())
