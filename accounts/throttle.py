@@ -24,7 +24,7 @@ def must_wait(username: str, client: str) -> bool:
     if not AxesProxyHandler.is_allowed(_request(client), {"username": username}):
         return True
     since = timezone.now() - settings.AXES_COOLOFF_TIME
-    recent = AccessAttempt.objects.filter(ip_address=client or None, attempt_time__gte=since)
+    recent = AccessAttempt.objects.filter(ip_address=_address(client), attempt_time__gte=since)
     failures = recent.aggregate(failures=Sum("failures_since_start"))["failures"] or 0
     return bool(failures >= settings.AUTH_FAILURE_LIMIT_PER_ADDRESS)
 
@@ -36,13 +36,21 @@ def count_failure(username: str, client: str) -> None:
 
 def forgive(username: str, client: str) -> None:
     """Forget the failures of this name from this address, and of no other, after a good password."""
-    AccessAttempt.objects.filter(username=username, ip_address=client or None).delete()
+    AccessAttempt.objects.filter(username=username, ip_address=_address(client)).delete()
+
+
+def _address(client: str) -> str:
+    """Return what the database takes for an address: without a zone, and the unspecified one for a peer that has none.
+
+    NULL would equal nothing, and so count nothing.
+    """
+    return client.partition("%")[0] or "::"
 
 
 def _request(client: str) -> Any:
     """Return the little of a request that axes looks at."""
     request = HttpRequest()
-    request.META["REMOTE_ADDR"] = client
+    request.META["REMOTE_ADDR"] = _address(client)
     request.path = "/"
     request.method = "POST"
     return request

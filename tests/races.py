@@ -17,7 +17,7 @@ from rbac.models import Role
 
 
 @pytest.fixture
-def separate_connections(transactional_db: None, django_db_serialized_rollback: None, tmp_path: Path) -> Iterator[None]:
+def separate_connections(transactional_db: None, tmp_path: Path) -> Iterator[None]:
     """A database on which every thread has a connection of its own, with the seeded roles and nothing else in it.
 
     For SQLite it is a file: a shared database in memory locks whole tables and knows no waiting. For PostgreSQL it is the test
@@ -47,6 +47,7 @@ def _copy_on_disk(path: Path) -> Iterator[None]:
     connection.connection = None
     connection.settings_dict["NAME"] = str(path)
     try:
+        connection.ensure_connection()  # makes the file a WAL one, which threads that come at once could not
         yield
     finally:
         connection.close()
@@ -61,6 +62,10 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
     def run(call: Callable[[], Any]) -> Any:
         try:
             connection.ensure_connection()
+        except BaseException:
+            start.abort()
+            raise
+        try:
             start.wait(30)
             return call()
         except Exception as error:  # noqa: BLE001 - what is raised is what is tested

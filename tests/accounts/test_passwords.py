@@ -393,9 +393,13 @@ def test_a_known_name_is_written_down_with_what_happened(bob):
     assert AccessAttempt.objects.get().username == "bob@example.com"
 
 
-def test_a_client_without_an_address_is_counted_all_the_same(settings, bob):
-    assert refused("bob@example.com", "wrong", client="") == "wrong password"
-    assert verify(BOB, "").pk == bob.pk
+@pytest.mark.parametrize("client", ["", "2001:db8::1", "fe80::1%eth0", "::ffff:192.0.2.7"])
+def test_promise_22_no_form_of_address_escapes_the_count(settings, bob, client):
+    again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT, client=client)
+    assert refused(*BOB_PAIR, client=client) == "too many failures; must wait"
+    AccessAttempt.objects.update(failures_since_start=settings.AUTH_FAILURE_LIMIT - 1)
+    assert verify(BOB, client).pk == bob.pk
+    assert not AccessAttempt.objects.exists(), "and a good password forgives it"
 
 
 def test_the_shared_credential_opens_no_identity(settings, read_write):

@@ -1,7 +1,8 @@
 """Users: what each service does, refuses and records."""
 
 import pytest
-from django.contrib.auth.hashers import check_password
+from axes.models import AccessAttempt
+from django.contrib.auth.hashers import check_password, make_password
 
 from accounts import principals
 from accounts.identifiers import user_uid
@@ -323,6 +324,34 @@ def test_ones_own_password_needs_the_old_one(bob):
     user = users.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
     assert check_password(GOOD, user.password)
     assert last()[0] == "user.password-changed"
+
+
+def test_promise_21_guessing_ones_own_password_is_throttled_like_a_sign_in(bob, settings):
+    for n in range(settings.AUTH_FAILURE_LIMIT):
+        with pytest.raises(Invalid):
+            users.change_own_password(actor=principal(bob), current=f"guess {n}", password=GOOD)
+    assert AccessAttempt.objects.get().username == "bob@example.com"
+    with pytest.raises(Invalid):
+        users.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
+    AccessAttempt.objects.all().delete()
+    with pytest.raises(Invalid):
+        users.change_own_password(actor=principal(bob), current="x" * 2_000, password=GOOD)
+    assert users.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
+    assert not AccessAttempt.objects.exists()
+
+
+def test_promise_44_a_password_that_changed_meanwhile_is_not_overwritten(bob, monkeypatch):
+    proves = users.proves
+
+    def slow(*args):
+        fits = proves(*args)
+        User.objects.filter(pk=bob.pk).update(password=make_password("somebody else's phrase"))
+        return fits
+
+    monkeypatch.setattr(users, "proves", slow)  # what happens between the check and the act
+    with pytest.raises(Conflict, match="meanwhile"):
+        users.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
+    assert check_password("somebody else's phrase", User.objects.get().password)
 
 
 def test_who_has_no_password_cannot_change_it(bob, vera, pipeline, system):

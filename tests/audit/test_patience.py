@@ -14,7 +14,7 @@ def wait_of_this_connection() -> str:
         return str(cursor.fetchone()[0])
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("separate_connections")
 def test_the_wait_is_short_inside_and_as_configured_afterwards() -> None:
     before = wait_of_this_connection()
     with briefly():
@@ -23,7 +23,7 @@ def test_the_wait_is_short_inside_and_as_configured_afterwards() -> None:
     assert before in {str(settings.DATABASE_TIMEOUT * 1000), f"{settings.DATABASE_TIMEOUT}s"}
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("separate_connections")
 def test_the_wait_is_as_configured_after_a_failure_too() -> None:
     before = wait_of_this_connection()
     with pytest.raises(DatabaseError), briefly(), connection.cursor() as cursor:

@@ -1,6 +1,7 @@
 """The verify line as an ASGI layer: which requests it answers, and that it needs the gate."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connections
@@ -36,8 +37,10 @@ def ask(application, path, headers=(), **scope):
 
 @pytest.fixture
 def ungated():
-    """The verify line without the gate; its one thread, as it serves one request at a time here, closes its connection."""
+    """The verify line without the gate, with one thread, so that its one connection can be closed."""
     made = VerifyLine(Django())
+    made._threads.shutdown()
+    made._threads = ThreadPoolExecutor(1)
     yield made
     made._threads.submit(connections.close_all).result()
     made._threads.shutdown()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from accounts import principals
 from accounts.principals import Kind, Method, Principal
+from accounts.problems import problem
 from gateway import headers
 from gateway.headers import IDENTITY
 from rbac.permissions import Permission
@@ -102,6 +103,12 @@ def test_an_unreadable_request_is_403_to_everybody_because_signing_in_would_not_
 )
 def test_a_401_challenges_with_what_is_accepted(basic, challenges):
     assert lines(headers.unauthenticated(basic=basic), "www-authenticate") == challenges
+
+
+def test_a_problem_names_the_fields_at_fault():
+    body = problem(400, "invalid", "Bad.", {"name": ("too long",)}, hint="x")
+    assert (body["errors"], body["hint"], body["title"]) == ({"name": ["too long"]}, "x", "Bad Request")
+    assert "errors" not in problem(400, "invalid", "Bad.")
 
 
 def test_promise_43_trouble_of_ours_is_503_with_retry_after():

@@ -8,20 +8,13 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1]
 NAME = re.compile(r"^(?:async )?def test_promise_(\d\d)_\w+\(", re.MULTILINE)
 
-# The promises whose code this repository does not have yet, or that another kind of test holds; each with the reason.
+# The promises whose code this repository does not have yet, each with the reason.
 LATER = {
     37: "the loopback hand-over to the CLI comes with the SkyPilot door",
     38: "out-of-band codes come with the SkyPilot door",
     39: "the device-style page comes with the SkyPilot door",
 }
-# Promises of the REST API and the admin: their tests carry names of their own until those doors name them, so a missing
-# number is told here and does not fail the core.
-DOORS = {
-    31: "field-level write lists: the serializers of the REST API",
-    36: "CSRF proof of browser writes: the REST API's session authentication and the admin",
-    41: "redirects stay on the host: the admin's login page",
-}
-KEPT = sorted(set(range(1, 46)) - LATER.keys() - DOORS.keys())
+KEPT = sorted(set(range(1, 46)) - LATER.keys())
 
 
 def named() -> dict[int, list[str]]:

@@ -339,6 +339,13 @@ def test_permissions_of_a_row_are_a_list_of_known_names(names):
     assert "permissions" in raised.value.fields
 
 
+@pytest.mark.parametrize("methods", [None, "GET", {"GET": 1}, [], ["*", "GET"], [7]])
+def test_methods_of_a_row_are_a_list_of_upper_case_names(methods):
+    with pytest.raises(Invalid) as raised:
+        services.validate(Route(position=1, path="/a", methods=methods, permission="upstream:read"))
+    assert "methods" in raised.value.fields
+
+
 @pytest.mark.parametrize("error", [ServiceError, Forbidden, Invalid, NotFound, Conflict, Stale])
 def test_every_refusal_has_a_code_a_sentence_and_its_fields(error):
     refusal = error("A sentence.", fields={"name": ("bad",)})
