@@ -18,6 +18,7 @@ from accounts.credentials import InvalidCredential
 
 ASYMMETRIC: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
 _REFRESH_SECONDS: Final = 30  # a stranger's made-up key ids must not make us fetch more often than this
+_MAX_AGE_SECONDS: Final = 600  # for so long a key that the provider withdrew may still be taken
 _LEEWAY_SECONDS: Final = 30
 _MAX_ASSERTION: Final = 16_384
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999
@@ -28,24 +29,30 @@ class KeysUnavailable(Exception):
 
 
 class KeySet:
-    """The configured keys, by key id; read when first needed and again when an unknown key id turns up."""
+    """The configured keys, by key id; read when first needed, when they are old, and when an unknown key id turns up."""
 
     def __init__(self, source: str) -> None:
         self._source = source
         self._lock = threading.Lock()
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._read_at = float("-inf")
+        self._read_at = self._tried_at = float("-inf")
 
     def find(self, key_id: str) -> jwt.PyJWK | None:
         """Return the key of that id, or None. Raises KeysUnavailable."""
         known = self._keys.get(key_id)  # without the lock: a slow fetch for one key holds up nobody who has another
-        if known is not None:
+        if known is not None and not self._old():
             return known
         with self._lock:
-            if key_id not in self._keys and time.monotonic() - self._read_at >= _REFRESH_SECONDS:
+            if (key_id not in self._keys or self._old()) and time.monotonic() - self._tried_at >= _REFRESH_SECONDS:
+                self._tried_at = time.monotonic()
                 self._keys = {str(key.key_id): key for key in self._read().keys if key.key_id}
                 self._read_at = time.monotonic()
+            if self._old():
+                raise KeysUnavailable("The key set of AUTH_JWT_JWKS could not be read lately.")
             return self._keys.get(key_id)
+
+    def _old(self) -> bool:
+        return time.monotonic() - self._read_at >= _MAX_AGE_SECONDS
 
     def _read(self) -> jwt.PyJWKSet:
         try:

@@ -75,6 +75,8 @@ def proxy_header(**kwargs: Any) -> list[CheckMessage]:
                     "Use letters, digits and hyphens, such as X-Auth-Request-Email.",
                 )
             )
+    if settings.AUTH_USER_HEADER and settings.AUTH_USER_HEADER.lower() == settings.AUTH_GROUPS_HEADER.lower():
+        found.append(_error(4, "AUTH_USER_HEADER and AUTH_GROUPS_HEADER are the same header.", "Name two headers."))
     return found
 
 

@@ -4,6 +4,7 @@ A stranger elsewhere therefore cannot lock an owner out, and a credential that i
 asked about at all. A second limit, over all names from one address, stops spraying.
 """
 
+import ipaddress
 from typing import Any
 
 from axes.handlers.proxy import AxesProxyHandler
@@ -40,11 +41,17 @@ def forgive(username: str, client: str) -> None:
 
 
 def _address(client: str) -> str:
-    """Return what the database takes for an address: without a zone, and the unspecified one for a peer that has none.
+    """Return what failures are counted under: an IPv4 address, or the /64 network that one holder of IPv6 has to choose from.
 
-    NULL would equal nothing, and so count nothing.
+    A peer without an address counts as the unspecified one: NULL would equal nothing, and so count nothing.
     """
-    return client.partition("%")[0] or "::"
+    try:
+        address = ipaddress.ip_address(client.partition("%")[0])
+    except ValueError:
+        return "::"
+    if address.version == 4:
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((int(address), 64), strict=False).network_address)
 
 
 def _request(client: str) -> Any:

@@ -265,7 +265,8 @@ def _require_mintable(actor: Principal, account: ServiceAccount) -> None:
 def rotate_token(*, actor: Principal, token: Token, days: int | None = None, grace: int = 0) -> Issued:
     """Issue a successor with the same name and return it. The old token dies at once, or after `grace` seconds.
 
-    `days` None keeps the old one's length of life. A dead token has no successor. Raises Forbidden, Invalid, Conflict, NotFound.
+    `days` None keeps the old one's length of life. A token that was revoked or rotated has no further one.
+    Raises Forbidden, Invalid, Conflict, NotFound.
     """
     account = _locked(actor, token.account)
     _require_mintable(actor, account)

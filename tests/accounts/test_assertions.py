@@ -340,6 +340,25 @@ def test_promise_43_a_key_server_that_goes_away_is_trouble_of_ours_for_unknown_k
         verify(signed(kid="new"))
 
 
+def test_a_withdrawn_key_is_gone_after_ten_minutes_though_nobody_asks_for_a_new_one(server, clock):
+    assert verify(signed())
+    server.body = json.dumps({"keys": [{**KEYS["keys"][2]}]}).encode()
+    clock.now += 599
+    assert verify(signed())
+    clock.now += 1
+    with pytest.raises(InvalidCredential, match="unknown key"):
+        verify(signed())
+
+
+def test_promise_43_old_keys_are_not_trusted_and_a_dead_key_server_is_not_asked_for_every_request(server, clock):
+    assert verify(signed())
+    server.stop()
+    clock.now += 600
+    for message in ("cannot be read", "could not be read lately", "could not be read lately"):
+        with pytest.raises(KeysUnavailable, match=message):
+            verify(signed())
+
+
 def test_a_slow_key_server_holds_up_nobody_whose_key_is_known(server, clock):
     verify(signed())
     clock.now += 31

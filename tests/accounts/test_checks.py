@@ -78,6 +78,7 @@ def test_promise_02_trusted_proxies_are_networks_and_not_everybody(safe, network
         ({"AUTH_USER_HEADER": "Authorization"}, ["E004"]),
         ({"AUTH_USER_HEADER": "cookie"}, ["E004"]),
         ({"AUTH_GROUPS_HEADER": "Host"}, ["E004"]),
+        ({"AUTH_GROUPS_HEADER": "x-auth-request-email"}, ["E004"]),
         ({"AUTH_GROUPS_HEADER": "X-Forwarded-For"}, ["E004"]),
         ({"AUTH_USER_HEADER": "é", "AUTH_GROUPS_HEADER": "X Groups", "TRUSTED_PROXIES": []}, ["E003", "E004", "E004"]),
     ],

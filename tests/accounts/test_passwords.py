@@ -402,6 +402,13 @@ def test_promise_22_no_form_of_address_escapes_the_count(settings, bob, client):
     assert not AccessAttempt.objects.exists(), "and a good password forgives it"
 
 
+def test_promise_22_the_addresses_of_one_ipv6_network_count_as_one(settings, bob):
+    for n in range(settings.AUTH_FAILURE_LIMIT):
+        again_wrong("bob@example.com", 1, client=f"2001:db8:0:7::{n + 1:x}")
+    assert refused(*BOB_PAIR, client="2001:db8:0:7:ffff::1") == "too many failures; must wait"
+    assert verify(BOB, "2001:db8:0:8::1").pk == bob.pk, "a stranger's network does not lock the owner out of theirs"
+
+
 def test_the_shared_credential_opens_no_identity(settings, read_write):
     settings.AUTH_STRING = SHARED
     answer = judge(basic("team", SHARED_PASSWORD), proxied("DELETE", "/x"))
