@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.models import GroupRole, RoleSource, ServiceAccount, SignIn, Token, User, token_state
-from rbac.permissions import granted
+from rbac.permissions import granted, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +122,8 @@ def token_by_key(key_id: str) -> TokenRecord | None:
         owner_permissions,
     ) = row
     held = granted(role, permissions)
-    if owner_pk is not None and not held <= (owners := granted(owner_role, owner_permissions)):
-        # An upstream may go by the role it is told, so that too is cut to the owner's; "" where no role says it.
-        held, role = held & owners, owner_role if owners <= held else ""
+    if owner_pk is not None:
+        role, held = within(role, held, owner_role, granted(owner_role, owner_permissions))
     return TokenRecord(
         pk, digest, token_state(expires_at, revoked_at, timezone.now()), last_used_at,
         account_pk, uid, name, active, owner_pk, owner_pk is None or owner_active, role, held,

@@ -10,7 +10,7 @@ from accounts.models import ServiceAccount, User
 from accounts.principals import ANONYMOUS, Kind, Method, Principal
 from rbac.errors import Conflict, Forbidden, NotFound
 from rbac.patterns import AmbiguousPath, BadPattern, split_path
-from rbac.permissions import Permission
+from rbac.permissions import Permission, within
 from rbac.policy import Decision, Explanation, Reason, unreadable
 from rbac.policy import explain as explain_request
 from rbac.routes import Target, valid_host, valid_method
@@ -119,14 +119,14 @@ def _person(user: User) -> tuple[Principal, Standing]:
 
 
 def _machine(account: ServiceAccount) -> tuple[Principal, Standing]:
-    held = account.role.holds
+    role, held = account.role.name, account.role.holds
     if account.owner is not None:
-        held &= account.owner.role.holds
+        role, held = within(role, held, account.owner.role.name, account.owner.role.holds)
     principal = Principal(
         Kind.SERVICE_ACCOUNT,
         account.uid,
         account.name,
-        role=account.role.name,
+        role=role,
         permissions=held,
         method=Method.BEARER,
         pk=account.pk,

@@ -52,6 +52,16 @@ PUBLIC: frozenset[str] = frozenset({Permission.UPSTREAM_PUBLIC})
 UPSTREAM: frozenset[str] = frozenset(p for p in Permission if p.startswith("upstream:"))
 
 
+def within(role: str, held: frozenset[str], owner_role: str, owners: frozenset[str]) -> tuple[str, frozenset[str]]:
+    """Return the role and the permissions that are left of a machine's within its owner's (ADR 0004).
+
+    An upstream may go by the role it is told, so that too is cut to the owner's; "" where no role says it.
+    """
+    if held <= owners:
+        return role, held
+    return (owner_role if owners <= held else ""), held & owners
+
+
 def granted(role: str, names: Iterable[str]) -> frozenset[str]:
     """Return the permissions that a role really gives: all for `admin`, else the names that exist, and the public one.
 
