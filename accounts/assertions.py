@@ -18,6 +18,7 @@ from accounts.credentials import InvalidCredential
 
 ASYMMETRIC: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
 _REFRESH_SECONDS: Final = 30  # a stranger's made-up key ids must not make us fetch more often than this
+_PATIENCE_SECONDS: Final = 0.5  # who waits for another's fetch holds a thread that could answer others
 _MAX_AGE_SECONDS: Final = 600  # for so long a key that the provider withdrew may still be taken
 _LEEWAY_SECONDS: Final = 30
 _MAX_ASSERTION: Final = 16_384
@@ -42,7 +43,11 @@ class KeySet:
         known = self._keys.get(key_id)  # without the lock: a slow fetch for one key holds up nobody who has another
         if known is not None and not self._old():
             return known
-        with self._lock:
+        if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
+            if known is not None:
+                return known  # old by as long as the fetch that is under way takes
+            raise KeysUnavailable("The key set of AUTH_JWT_JWKS is being read.")
+        try:
             if (key_id not in self._keys or self._old()) and time.monotonic() - self._tried_at >= _REFRESH_SECONDS:
                 self._tried_at = time.monotonic()
                 self._keys = {str(key.key_id): key for key in self._read().keys if key.key_id}
@@ -50,6 +55,8 @@ class KeySet:
             if self._old():
                 raise KeysUnavailable("The key set of AUTH_JWT_JWKS could not be read lately.")
             return self._keys.get(key_id)
+        finally:
+            self._lock.release()
 
     def _old(self) -> bool:
         return time.monotonic() - self._read_at >= _MAX_AGE_SECONDS

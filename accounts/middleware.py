@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 
@@ -46,6 +47,7 @@ class PrincipalMiddleware(AuthenticationMiddleware):
     def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
         """Identify the caller."""
         proxied = proxied_of(request)
+        _drop_impossible_session(request)
         try:
             credential = self._read(request, proxied)
             principal = authn.identify(credential, client=proxied.client)
@@ -66,6 +68,14 @@ class PrincipalMiddleware(AuthenticationMiddleware):
         except InvalidCredential as refusal:
             authn.refused(refusal, client=proxied.client)
             raise
+
+
+def _drop_impossible_session(request: HttpRequest) -> None:
+    """Take a session cookie off the request that no key of ours can be; PostgreSQL raises for a NUL in one."""
+    key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    if key is not None and not (key.isascii() and key.isalnum()):
+        del request.COOKIES[settings.SESSION_COOKIE_NAME]
+        request.session = SessionStore()
 
 
 def _user(principal: Principal) -> Any:

@@ -164,9 +164,12 @@ def _nearest_stranger(values: Iterable[bytes], peer: str, networks: tuple[Networ
     hops = b",".join(values).decode("latin-1").split(",")
     for hop in reversed([text for text in map(str.strip, hops) if text]):
         try:
-            nearest = str(ipaddress.ip_address(hop))
+            address = ipaddress.ip_address(hop)
         except ValueError:
             break  # written by nobody we trust to write addresses
+        if getattr(address, "scope_id", None):
+            break  # a zone means something on the machine that wrote it, and may be of any length
+        nearest = str(address)
         if not _within(nearest, networks):
             break
     return nearest

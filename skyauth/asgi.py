@@ -10,5 +10,6 @@ _django: Any = get_asgi_application()  # its annotation is narrower than ASGI's
 
 from accounts.gate import Gate, policy_from_settings  # noqa: E402 - Django must be set up first
 from gateway.asgi import VerifyLine  # noqa: E402
+from skyauth.bounds import Bounds  # noqa: E402
 
-application = Gate(VerifyLine(_django), policy_from_settings())
+application = Gate(VerifyLine(Bounds(_django)), policy_from_settings())

@@ -2,6 +2,8 @@
 
 import uvicorn
 
+from skyauth.bounds import BoundedProtocol
+
 
 def serve(*, host: str, port: int, workers: int = 1, reload: bool = False, log_level: str = "info") -> None:
     """Serve until told to stop. `reload` restarts on changed code, for development, with one worker."""
@@ -12,7 +14,7 @@ def serve(*, host: str, port: int, workers: int = 1, reload: bool = False, log_l
         workers=None if reload else workers,
         reload=reload,
         log_level=log_level,
-        http="httptools",
+        http=BoundedProtocol,
         loop="uvloop",
         ws="none",
         lifespan="off",

@@ -261,10 +261,13 @@ _database["OPTIONS"] = (
     else {
         **_database.get("OPTIONS", {}),
         "connect_timeout": DATABASE_TIMEOUT,
+        "pool": {"min_size": 1, "max_size": 24, "timeout": DATABASE_TIMEOUT},
         "options": f"-c lock_timeout={DATABASE_TIMEOUT}s -c statement_timeout={DATABASE_TIMEOUT * 6}s",
     }
 )
-_database["CONN_MAX_AGE"] = None  # kept: a new connection for each request costs a factor of eight (docs/adr)
+# Kept, because a new connection for each request costs a factor of eight. Django serves each request in a thread of its own
+# under ASGI: on PostgreSQL a connection that belongs to a thread would be lost with it, so there they belong to a pool.
+_database["CONN_MAX_AGE"] = None if _SQLITE else 0
 _database["CONN_HEALTH_CHECKS"] = True
 DATABASES: dict[str, dict[str, Any]] = {"default": _database}
 

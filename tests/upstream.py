@@ -67,6 +67,8 @@ class _Handler(StreamRequestHandler):
             self.server.arrived.append(arrived)
             if target == "/stream":
                 self._stream()
+            elif target == "/drip":
+                self._drip()
             else:
                 self._answer(arrived)
 
@@ -105,6 +107,14 @@ class _Handler(StreamRequestHandler):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
             time.sleep(PAUSE)
         self.wfile.write(b"0\r\n\r\n")
+
+    def _drip(self) -> None:
+        """Answer as `_stream`, but say beforehand how long it will be: proxies like to buffer that."""
+        lines = [b"line %d\n" % n for n in range(STREAMED)]
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % sum(map(len, lines)))
+        for line in lines:
+            self.wfile.write(line)
+            time.sleep(PAUSE)
 
     def _websocket(self, key: str) -> None:
         """Echo small frames (RFC 6455 section 5.2) until the other side closes."""

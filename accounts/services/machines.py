@@ -111,7 +111,9 @@ def create_service_account(
         raise Forbidden("This needs the permission service-accounts:own, which your role does not hold.")
     lock()
     if owner is None and not unowned and actor.owner is not None:
-        owner = User.objects.select_related("role").get(pk=actor.owner)
+        owner = User.objects.select_related("role").filter(pk=actor.owner).first()
+        if owner is None:
+            raise Forbidden("Your user was deleted meanwhile.")
     if not manages_all and (owner is None or owner.pk != actor.owner):
         raise Forbidden("You can only create service accounts of your own.")
     given = _default_role(actor) if role is None else get_role(role)

@@ -368,6 +368,10 @@ def test_a_slow_key_server_holds_up_nobody_whose_key_is_known(server, clock):
         waiting = pool.submit(verify, signed(kid="new"))
         assert server.busy.wait(20)
         assert verify(signed())[0] == "alice@example.com"
+        clock.now += 600
+        assert verify(signed())[0] == "alice@example.com", "old by as long as the fetch under way takes"
+        with pytest.raises(KeysUnavailable, match="is being read"):
+            verify(signed(kid="another"))
         assert not waiting.done()
         server.go_on.set()
         assert isinstance(waiting.exception(20), InvalidCredential)

@@ -93,6 +93,13 @@ def test_promise_30_a_default_role_beyond_the_owner_becomes_the_owners(settings,
     assert account.role.name == "viewer"
 
 
+def test_a_user_who_was_deleted_meanwhile_creates_nothing(bob):
+    actor = principal(bob)
+    bob.delete()
+    with pytest.raises(Forbidden, match="deleted"):
+        machines.create_service_account(actor=actor, name="ghost", role="user")
+
+
 def test_an_admin_creates_for_others_and_for_nobody(alice, bob, system):
     assert machines.create_service_account(actor=principal(alice), name="one", owner=bob).owner == bob
     assert machines.create_service_account(actor=principal(alice), name="two", unowned=True).owner is None

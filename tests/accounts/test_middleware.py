@@ -175,3 +175,11 @@ def test_a_session_decides_last(client, bob):
     assert response.wsgi_request.user == bob
     response = client.get("/nothing", HTTP_X_SKYPILOT_AUTH_MODE="token")
     assert response.status_code == 401
+
+
+@pytest.mark.parametrize("key", ["a\x00b", "\u00e9", "a b", "../x"])
+def test_a_session_cookie_that_no_key_of_ours_can_be_is_no_session(client, key):
+    client.cookies["skyauth"] = "x"
+    client.cookies["skyauth"].set("skyauth", key, key)
+    response = client.get("/admin/login/")
+    assert response.status_code == 200

@@ -186,6 +186,7 @@ def test_what_is_forwarded_cannot_be_changed_afterwards():
         ([b" , ,192.0.2.7, "], "192.0.2.7"),
         ([b"\xff\xfe"], "10.0.0.1"),
         ([b"unknown"], "10.0.0.1"),
+        ([b"192.0.2.7, fe80::1%" + b"z" * 80], "10.0.0.1"),
     ],
 )
 def test_promise_22_the_clients_address_is_the_nearest_that_no_trusted_proxy_has(values, client):

@@ -27,6 +27,7 @@ def test_without_a_credential_the_answer_is_401_with_both_challenges(stage: Stag
     assert reply.header("Content-Type") == "application/problem+json"
     assert reply.header("Cache-Control") == "no-store"
     assert reply.json["code"] == "unauthenticated"
+    assert not [name for name, _ in reply.headers if name.lower().startswith("x-auth-request-")]
 
 
 def test_a_token_goes_through_and_the_upstream_reads_who_it_is(stage: Stage, pipeline: str) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import SkyAuth, skyauth_server
-from tests.wire import bearer
+from tests.servers import SkyAuth, caddy, skyauth_server
+from tests.upstream import upstream
+from tests.wire import ask, bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("peers")]
 
@@ -38,6 +39,13 @@ def test_a_trusted_proxy_names_the_user_who_is_created_on_first_sight(server: Sk
     assert reply.header("X-Auth-Request-Groups") == "ops,dev"
     assert reply.header("X-Auth-Request-Role") == "user"
     assert reply.header("X-Auth-Request-Method") == "proxy"
+
+
+@pytest.mark.parametrize("name", ["X-Auth-Request-Email", "x-auth-request-email", "X_Auth_Request_Email", "X.Auth.Request.Email"])
+def test_a_client_of_the_gateway_names_nobody_though_the_gateway_is_trusted(server: SkyAuth, name: str) -> None:
+    with upstream() as behind, caddy(server.port, behind.address) as gateway:
+        assert ask(gateway, "/", [(name, "alice@example.com")]).status == 401
+        assert behind.arrived == []
 
 
 def test_an_untrusted_peer_names_nobody_and_creates_nobody(server: SkyAuth) -> None:

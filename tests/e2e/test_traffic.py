@@ -3,12 +3,14 @@
 import secrets
 import socket
 import time
-from http.client import HTTPConnection
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
 
 import pytest
 
 from tests.e2e.conftest import Stage, identity
-from tests.upstream import PAUSE, STREAMED
+from tests.servers import caddy
+from tests.upstream import PAUSE, STREAMED, upstream
 from tests.wire import HOST, bearer, encode, send
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stage")]
@@ -30,6 +32,23 @@ def test_a_body_without_a_length_arrives_whole(stage: Stage, pipeline: str) -> N
     assert stage.upstream.arrived[-1].body_bytes == 5 * MEGABYTE
 
 
+def test_the_question_carries_neither_a_body_nor_an_upgrade_and_names_the_request_once() -> None:
+    """The place of SkyAuth is taken by an upstream here, which shows what it was asked."""
+    asked = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Expect", "100-continue"), ("X-Forwarded-Uri", "/forged")]
+    with upstream() as questions, upstream() as behind, caddy(questions.server_address[1], behind.address) as gateway:
+        raw = encode("PUT", "/blob?x=1", [("Host", "api.example:8080"), *asked], b"x" * MEGABYTE)
+        with suppress(OSError, HTTPException):
+            send(gateway, raw, method="PUT")
+        [question] = questions.arrived
+    assert (question.method, question.target, question.body_bytes) == ("GET", "/authz/verify", 0)
+    assert question.all("X-Forwarded-Method") == ["PUT"]
+    assert question.all("X-Forwarded-Uri") == ["/blob?x=1"]
+    assert question.all("X-Forwarded-Host") == ["api.example:8080"]
+    for name in ("Upgrade", "Connection", "Expect", "Transfer-Encoding"):
+        assert question.all(name) == [], name
+    assert question.all("Content-Length") in ([], ["0"])
+
+
 def test_a_refused_upload_never_reaches_the_upstream(stage: Stage, reader: str) -> None:
     before = len(stage.upstream.arrived)
     reply = send(stage.run.gateway, encode("PUT", "/blob", [bearer(reader)], bytes(MEGABYTE)), method="PUT")
@@ -37,9 +56,10 @@ def test_a_refused_upload_never_reaches_the_upstream(stage: Stage, reader: str) 
     assert len(stage.upstream.arrived) == before
 
 
-def test_streamed_lines_come_as_they_are_written(stage: Stage, reader: str) -> None:
+@pytest.mark.parametrize("target", ["/stream", "/drip"])
+def test_streamed_lines_come_as_they_are_written(stage: Stage, reader: str, target: str) -> None:
     connection = HTTPConnection(HOST, stage.run.gateway, timeout=30)
-    connection.request("GET", "/stream", headers=dict([bearer(reader)]))
+    connection.request("GET", target, headers=dict([bearer(reader)]))
     response = connection.getresponse()
     times = []
     for n in range(STREAMED):

@@ -1,0 +1,161 @@
+"""Bounds on what a stranger can make the server hold: the head of a request, its body, and how many are worked on at a time.
+
+uvicorn and httptools have none: a header without an end grows in memory, a half-sent request waits for ever, a body is
+spooled to disk whole, and each request that Django works on takes a thread.
+"""
+
+import asyncio
+import json
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from accounts.gate import Application, Receive, Scope, Send
+from accounts.problems import CONTENT_TYPE, RETRY_AFTER_SECONDS, problem
+
+MAX_HEAD: Final = 65_536  # what the gate looks at is half of that, and refused with an answer
+HEAD_SECONDS: Final = 10.0
+MAX_BODY: Final = 6_000_000  # the largest import (5 MB), as JSON
+BODY_SECONDS: Final = 30.0
+AT_ONCE: Final = 16
+WAITING: Final = 200
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Ends a connection whose request line and headers are too large or too slow in coming."""
+
+    _in_head = True
+    _moved_on = False  # whether a head or a message ended in the piece that is being parsed
+    _head_size = 0
+    _clock: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Count and time what belongs to a head. One that begins behind another's end counts from the next piece on."""
+        if self._in_head and self._clock is None:
+            self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        self._moved_on = False
+        super().data_received(data)
+        if self._in_head and not self._moved_on:
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD:
+                self._give_up()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head, self._head_size = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._in_head, self._moved_on = False, True
+        self._stop_clock()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """What comes next belongs to another head."""
+        super().on_message_complete()
+        self._in_head, self._moved_on, self._head_size = True, True, 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client went."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _give_up(self) -> None:
+        self._clock = None
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+
+class Bounds:
+    """Hands an application whole requests, with bodies of at most MAX_BODY, and at most AT_ONCE until they are answered."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body, wait for a place, and let the application answer; or answer 413, 408 or 503."""
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _read(receive)
+        except TimeoutError:
+            return await _refuse(send, 408, "timeout", "The body did not come in time.")
+        except _Gone:
+            return None
+        if body is None:
+            return await _refuse(send, 413, "too-large", f"The body is larger than {MAX_BODY:,} bytes.")
+        if self._waiting >= WAITING:
+            return await _refuse(send, 503, "unavailable", "Too many requests at a time; try again shortly.")
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        return await self._answer(scope, body, receive, send)
+
+    async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Let the application answer. Its place is free as soon as it begins to: a slow reader keeps nobody out."""
+        held = given = False
+
+        def free() -> None:
+            nonlocal held
+            if held:
+                held = False
+                self._places.release()
+
+        async def replay() -> Any:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def answer(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                free()
+            await send(message)
+
+        held = True
+        try:
+            await self._application(scope, replay, answer)
+        finally:
+            free()
+
+
+class _Gone(Exception):
+    """The client went before its request was whole."""
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """Return the whole body, or None when it is too large. Raises _Gone."""
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise _Gone
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MAX_BODY:
+            return None
+    return bytes(body)
+
+
+async def _refuse(send: Send, status: int, code: str, detail: str) -> None:
+    content = json.dumps(problem(status, code, detail)).encode()
+    headers = [
+        (b"content-type", CONTENT_TYPE.encode()),
+        (b"content-length", str(len(content)).encode()),
+        (b"cache-control", b"no-store"),
+        (b"connection", b"close"),  # what is left of the body is not read
+    ]
+    if status == 503:
+        headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
