@@ -5,7 +5,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
-from django.db import IntegrityError, InterfaceError, OperationalError
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
@@ -86,6 +86,8 @@ def _translated(exc: Exception) -> exceptions.APIException | None:
             return _TooLarge()
         case SuspiciousOperation() | UnreadablePostError():
             return exceptions.ParseError("The request cannot be read.")
+        case DataError():
+            return exceptions.ParseError("The request has a value that cannot be stored or compared.")
         case IntegrityError():
             return _Conflict()
         case _:

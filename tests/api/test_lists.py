@@ -166,6 +166,14 @@ def test_a_time_that_is_none_is_refused(as_alice: Api) -> None:
     calling.problem(as_alice.get("/audit-events", since="yesterday"), 400, "invalid")
 
 
+def test_a_time_of_a_zone_that_a_database_does_not_know_is_the_same_time_in_utc(as_alice: Api) -> None:
+    Entry.objects.create(event="user.created", actor="zoned", at="2026-03-01T12:00:00Z")
+    for until, count in (("2026-02-28T18:00:00-18:09", 1), ("2026-02-28T17:00:00-18:09", 0)):
+        assert as_alice.get("/audit-events", actor="zoned", until=until).json()["count"] == count
+    calling.problem(as_alice.get("/audit-events", until="0001-01-01T00:00:00+18:09"), 400, "invalid")
+    calling.problem(as_alice.get("/audit-events", since="9999-12-31T23:00:00-18:09"), 400, "invalid")
+
+
 def test_service_accounts_are_filtered_by_owner(as_alice: Api, pipeline: ServiceAccount, bob: User) -> None:
     ServiceAccountFactory(name="orphan")
     found = as_alice.get("/service-accounts", owner=bob.uid).json()["results"]
