@@ -111,7 +111,7 @@ def _subject(claims: dict[str, Any]) -> str:
     subject = claims.get(settings.AUTH_JWT_CLAIM)
     if not isinstance(subject, str) or not isinstance(claims["exp"], int) or claims["exp"] > _LAST_SECOND:
         raise _bad("no usable subject")
-    if claims.get("email_verified") is False and settings.AUTH_JWT_CLAIM == "email":
+    if claims.get("email_verified") not in (None, True, "true") and settings.AUTH_JWT_CLAIM == "email":
         raise _bad("e-mail address not verified")
     return subject
 

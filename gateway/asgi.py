@@ -8,10 +8,11 @@ from django.db import close_old_connections
 
 from accounts.gate import OVERSIZED_KEY, SCOPE_KEY, Application, Receive, Scope, Send
 from accounts.trust import Proxied
-from gateway.headers import Answer, refused
+from gateway.headers import Answer, refused, unavailable
 from gateway.verify import judge
 
 PATH: Final = b"/authz/verify"
+PATIENCE_SECONDS: Final = 8.0  # then 503: a database that is gone must not make a queue of everybody
 THREADS: Final = 8  # each keeps a database connection of its own
 
 
@@ -26,7 +27,12 @@ class VerifyLine:
         """Judge, or pass on. The raw path decides, so that no encoding of another path is taken for this one."""
         if scope.get("raw_path", b"") == PATH:
             loop = asyncio.get_running_loop()
-            await _send(send, await loop.run_in_executor(self._threads, _judge, scope))
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    answer = await loop.run_in_executor(self._threads, _judge, scope)
+            except TimeoutError:  # what had not begun is taken out of the queue
+                answer = unavailable()
+            await _send(send, answer)
         elif scope.get(OVERSIZED_KEY, True):
             await _send(send, refused("headers-too-large", "The header section is too large to be looked at."), status=431)
         else:

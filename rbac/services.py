@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
@@ -138,6 +139,8 @@ def delete_role(*, actor: Actor, name: str, version: int | None = None) -> None:
     require_all(actor, role.holds, f"delete the role {name}")
     if role.builtin:
         raise Conflict(f"The role {name} came with SkyAuth and cannot be deleted.")
+    if name == settings.RBAC_DEFAULT_ROLE:
+        raise Conflict(f"The role {name} is what newcomers get (RBAC_DEFAULT_ROLE).")
     try:
         role.delete()
     except models.ProtectedError:

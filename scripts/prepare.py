@@ -32,10 +32,10 @@ def prepare() -> dict[str, str]:
     made: dict[str, str] = {}
     with transaction.atomic():
         services.lock()  # two first runs at the same time make one admin
+        if users.active_admins():
+            return made  # not the first run: no routes may be what the operator wants
         if not Route.objects.exists():
             services.replace_routes(actor=actor, specs=packs.load(PACK).routes, source=f"pack {PACK}")
-        if users.active_admins():
-            return made
         made["password"] = secrets.token_urlsafe(18)
         users.create_user(actor=actor, username=ADMIN_NAME, password=made["password"], role="admin")
         account = machines.create_service_account(

@@ -266,7 +266,7 @@ def introduce(plan: Plan, token: str | None) -> None:
 Try, from another terminal:
 """)
     if token is None:
-        say('  TOKEN="$(.venv/bin/python manage.py create_token demo)"   # the first run showed one; a token is shown once\n')
+        say('  TOKEN="$(.venv/bin/python manage.py create_token demo --create --role viewer)"   # a token is shown once\n')
     say(f"""  curl -i {plan.gateway}/hello {header}
       200: let through, and the upstream reads who it is
   curl -i {plan.gateway}/hello

@@ -19,6 +19,7 @@ MAX_BODY: Final = 6_000_000  # the largest import (5 MB), as JSON
 BODY_SECONDS: Final = 30.0
 AT_ONCE: Final = 16
 WAITING: Final = 200
+MAX_BODIES: Final = 64_000_000  # bytes of all bodies that are held at a time
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -79,18 +80,34 @@ class Bounds:
         self._application = application
         self._places = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
+        self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body, wait for a place, and let the application answer; or answer 413, 408 or 503."""
+        body = bytearray()
+        try:
+            await self._serve(scope, body, receive, send)
+        finally:
+            self._bytes -= len(body)
+
+    async def _serve(self, scope: Scope, body: bytearray, receive: Receive, send: Send) -> None:
+        """Do so; `body` takes what comes, and the caller sees to it that it counts no longer than it is held."""
+        more = True
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await _read(receive)
+                while more:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return None
+                    piece, more = message.get("body", b""), message.get("more_body", False)
+                    body += piece
+                    self._bytes += len(piece)
+                    if len(body) > MAX_BODY:
+                        return await _refuse(send, 413, "too-large", f"The body is larger than {MAX_BODY:,} bytes.")
+                    if self._bytes > MAX_BODIES:
+                        return await _refuse(send, 503, "unavailable", "Too many bodies at a time; try again shortly.")
         except TimeoutError:
             return await _refuse(send, 408, "timeout", "The body did not come in time.")
-        except _Gone:
-            return None
-        if body is None:
-            return await _refuse(send, 413, "too-large", f"The body is larger than {MAX_BODY:,} bytes.")
         if self._waiting >= WAITING:
             return await _refuse(send, 503, "unavailable", "Too many requests at a time; try again shortly.")
         self._waiting += 1
@@ -98,7 +115,7 @@ class Bounds:
             await self._places.acquire()
         finally:
             self._waiting -= 1
-        return await self._answer(scope, body, receive, send)
+        return await self._answer(scope, bytes(body), receive, send)
 
     async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Let the application answer. Its place is free as soon as it begins to: a slow reader keeps nobody out."""
@@ -127,24 +144,6 @@ class Bounds:
             await self._application(scope, replay, answer)
         finally:
             free()
-
-
-class _Gone(Exception):
-    """The client went before its request was whole."""
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """Return the whole body, or None when it is too large. Raises _Gone."""
-    body, more = bytearray(), True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise _Gone
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > MAX_BODY:
-            return None
-    return bytes(body)
 
 
 async def _refuse(send: Send, status: int, code: str, detail: str) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from django.core.exceptions import ImproperlyConfigured
 T = TypeVar("T")
 
 # A name with one of these beginnings that is no setting is a misspelt one: better refused than silently ignored.
-_OURS: Final = ("AUTH_", "AUDIT_", "RBAC_", "TOKEN_", "TRUSTED_", "SKYAUTH_")
+_OURS: Final = ("AUTH_", "AUDIT_", "RBAC_", "TOKEN_", "TRUSTED_", "ENABLE_", "SESSION_", "ALLOWED_")
+# What Kubernetes gives every container for a Service named auth, token and the like.
+_INJECTED: Final = re.compile(r"_(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT(?:_.*)?)\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +117,10 @@ class Environment:
     def refuse_unknown(self) -> None:
         """Raise ImproperlyConfigured for a name that looks like a setting and is none."""
         known = {setting.name for setting in self.settings}
-        suspects = self._dotenv_names | {name for name in os.environ if name.startswith(_OURS)}
-        for name in sorted(suspects - known):
-            near = difflib.get_close_matches(name, known, n=1)
-            if near or name in self._dotenv_names or name.startswith("SKYAUTH_"):
+        suspects = {name for name in os.environ if name.startswith(_OURS) and not _INJECTED.search(name)}
+        for name in sorted((self._dotenv_names | suspects) - known):
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            if near or name in self._dotenv_names:
                 hint = f" Did you mean {near[0]}?" if near else " docs/settings.md lists those that exist."
                 raise ImproperlyConfigured(f"{name} is not a setting of SkyAuth.{hint}")
 

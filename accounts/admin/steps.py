@@ -71,7 +71,9 @@ class SteppedAdmin(ServiceAdmin):
         if not self.has_manage_permission(request):
             raise PermissionDenied
         numbers = (request.POST if request.method == "POST" else request.GET).get("rows", "").split(",")
-        rows = self.get_queryset(request).filter(pk__in=[int(pk) for pk in numbers if pk.isascii() and pk.isdigit()])
+        rows = self.get_queryset(request).filter(
+            pk__in=[int(pk) for pk in numbers if pk.isascii() and pk.isdigit() and len(pk) <= 18]
+        )
         if not rows:
             return self._back(request, "What was selected is not there any more.")
         if request.method != "POST":

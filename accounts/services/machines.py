@@ -70,6 +70,8 @@ def _require_manager(actor: Principal, account: ServiceAccount) -> None:
     if actor.holds(Permission.SERVICE_ACCOUNTS_WRITE):
         return
     if actor.holds(Permission.SERVICE_ACCOUNTS_OWN) and actor.owner is not None and account.owner_id == actor.owner:
+        held = account.role.holds & account.owner.role.holds  # type: ignore[union-attr]
+        require_all(actor, held, f"manage {account.name}")  # of a machine: its owner's may hold more than it does
         return
     raise Forbidden("You can only manage your own service accounts.")
 
@@ -180,6 +182,11 @@ def update_service_account(
     if owner is not None or unowned:
         if not actor.holds(Permission.SERVICE_ACCOUNTS_WRITE):
             raise Forbidden("Only an admin gives a service account another owner.")
+        cut = account.owner is not None and not account.role.holds <= account.owner.role.holds
+        if role is None and cut:
+            raise Invalid.field(
+                "role", f"{account.name} did less than its role {account.role.name} says. Say which role it shall have."
+            )
         account.owner = owner
     if active is not None:
         account.is_active = active

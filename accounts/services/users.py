@@ -18,7 +18,7 @@ from audit.events import Event
 from audit.record import record
 from rbac.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError
 from rbac.models import Role
-from rbac.permissions import ADMIN, Permission
+from rbac.permissions import ADMIN, Permission, within
 from rbac.services import get_role, lock, require, require_all, validate
 
 FIRST_ADMIN: Final = "first-admin"
@@ -302,10 +302,9 @@ def delete_user(*, actor: Principal, user: User, transfer_to: User | None = None
     accounts = list(ServiceAccount.objects.filter(owner=user).select_related("role"))
     for account in accounts:
         account.owner = transfer_to
-        if not account.role.holds <= user.role.holds:
-            account.role = user.role
-        if transfer_to is None:
-            account.is_active = account.is_active and user.is_active
+        role, _ = within(account.role.name, account.role.holds, user.role.name, user.role.holds)
+        account.role = account.role if role in ("", account.role.name) else user.role
+        account.is_active = account.is_active and user.is_active and role != ""  # "": no role says what it could do
         account.save(update_fields=["owner", "role", "is_active"])
     data = {"uid": user.uid, "role": user.role.name, "service_accounts": [account.name for account in accounts]}
     if transfer_to is not None:

@@ -509,3 +509,24 @@ def test_a_token_that_went_meanwhile_is_not_found(bob, pipeline):
     for call in (machines.rotate_token, machines.revoke_token):
         with pytest.raises(NotFound):
             call(actor=principal(bob, Method.BEARER), token=token)
+
+
+def test_promise_30_a_machine_does_not_manage_a_stronger_one_of_its_owner(alice):
+    low = ServiceAccountFactory(name="low", owner=alice)
+    high = ServiceAccountFactory(name="high", owner=alice, role=Role.objects.get(name="admin"))
+    actor = identify(Bearer(make_token(low)[1].encode()), client="")
+    for act in (
+        lambda: machines.delete_service_account(actor=actor, account=high),
+        lambda: machines.update_service_account(actor=actor, account=high, active=False),
+        lambda: machines.revoke_token(actor=actor, token=make_token(high)[0]),
+    ):
+        with pytest.raises(Forbidden):
+            act()
+    assert machines.revoke_token(actor=actor, token=make_token(low)[0]).revoked_at
+
+
+def test_promise_30_a_new_owner_does_not_restore_what_the_old_one_cut(alice, bob, system):
+    account = ServiceAccountFactory(name="cut", owner=bob, role=Role.objects.get(name="admin"))
+    with pytest.raises(Invalid, match="Say which role"):
+        machines.update_service_account(actor=system, account=account, owner=alice)
+    assert machines.update_service_account(actor=system, account=account, owner=alice, role="user").owner == alice

@@ -418,3 +418,21 @@ def test_who_is_not_there_is_not_found(bob):
     for look in (users.find_user, users.get_user):
         with pytest.raises(NotFound):
             look("nosuch")
+
+
+def test_promise_30_an_account_gains_nothing_by_its_owners_deletion(system):
+    ci = Role.objects.create(name="ci", permissions=["upstream:read", "upstream:write"])
+    hr = Role.objects.create(name="hr", permissions=["upstream:read", "users:read"])
+    dave = UserFactory(role=hr)
+    account = ServiceAccountFactory(owner=dave, role=ci)
+    users.delete_user(actor=system, user=dave)
+    account.refresh_from_db()
+    assert (account.role, account.is_active) == (ci, False), "no role says what it could do, so it stops"
+
+
+def test_promise_14_a_transfer_at_deletion_revives_nothing_of_a_disabled_owner(system, bob, alice):
+    account = ServiceAccountFactory(owner=bob)
+    users.set_active(actor=system, user=bob, active=False)
+    users.delete_user(actor=system, user=bob, transfer_to=alice)
+    account.refresh_from_db()
+    assert (account.owner, account.is_active) == (alice, False)

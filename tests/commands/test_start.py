@@ -56,7 +56,11 @@ def test_a_setting_that_cannot_be_used_is_one_sentence_and_exit_code_2(
         ({"DEBUG": "maybe"}, "DEBUG='maybe' is neither true nor false."),
         ({"LOG_LEVEL": "loud"}, "Write one of: DEBUG, INFO, WARNING, ERROR."),
         ({"PUBLIC_URL": "auth.example.com"}, "is not an origin."),
-        ({"SKYAUTH_FLAVOUR": "1"}, "SKYAUTH_FLAVOUR is not a setting of SkyAuth. docs/settings.md lists those that exist."),
+        (
+            {"ENABLE_SERVICE_ACOUNTS": "false"},
+            "ENABLE_SERVICE_ACOUNTS is not a setting of SkyAuth. Did you mean ENABLE_SERVICE_ACCOUNTS?",
+        ),
+        ({"SESSION_HOUR": "1"}, "SESSION_HOUR is not a setting of SkyAuth. Did you mean SESSION_HOURS?"),
     ],
 )
 def test_other_settings_that_cannot_be_used(tmp_path: Path, settings: dict[str, str], sentence: str) -> None:
