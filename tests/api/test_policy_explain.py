@@ -155,3 +155,9 @@ def test_a_broken_route_is_told_and_not_guessed_round(bob: User) -> None:
     Route.objects.create(position=1, path="/a/**/b", methods=["*"], permission="upstream:read")
     with pytest.raises(Conflict, match="503"):
         explain.explain(who="bob@example.com", method="GET", path="/")
+
+
+def test_the_shared_credential_is_explained_too(settings: Any, read_write: None) -> None:
+    settings.AUTH_STRING = "team:$2b$04$abcdefghijklmnopqrstuuu4Z1m2n3o4p5q6r7s8t9u0v1w2x3y4z5"
+    found = explain.explain(who="team", method="DELETE", path="/jobs/1")
+    assert (found.allowed, found.status, found.principal.kind, found.principal.identity) == (True, 200, "shared", "")
