@@ -99,7 +99,7 @@ def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     assert lines
-    loose = [line for line in lines if not re.match(r"[A-Za-z0-9._-]+(\[[\w,-]+\])?==\S+ .*--hash=sha256:[0-9a-f]{64}", line)]
+    loose = [line for line in lines if not re.match(r"[A-Za-z0-9._-]+(\[[\w, -]+\])?==\S+ .*--hash=sha256:[0-9a-f]{64}", line)]
     assert loose == []
 
 
