@@ -60,7 +60,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A ratio to reach: the rate of one contestant divided by that of another."""
+    """A ratio to reach: the rate of one contestant divided by that of another. The text may name the numbers of tokens."""
 
     text: str
     above: str
@@ -73,7 +73,7 @@ TARGETS: Final = (
     Target("bearer / bare Django view on its fastest safe server", "bearer", "view", 3.0),
     Target("bearer / DRF TokenAuthentication", "bearer", "drf", 20),
     Target("bearer / django-rest-knox", "bearer", "knox", 25),
-    Target("1 million tokens / 10 thousand tokens", "bearer-many", "bearer", 0.95),
+    Target("{many:,} tokens / {few:,} tokens", "bearer-many", "bearer", 0.95),
     Target("1,000 routes / 10 routes", "bearer-1000-routes", "bearer", 0.90),
     Target("PostgreSQL / SQLite", "pg-bearer", "bearer", 0.50),
     Target("bearer / SkyPilot's own server, cheapest authenticated GET", "bearer", "skypilot", 200),
@@ -105,13 +105,14 @@ def ratio(results: Mapping[str, Result], above: str, below: str) -> float | None
     return results[above].rate / results[below].rate
 
 
-def judge(results: Mapping[str, Result], memory: Memory | None, many: int) -> Sequence[Verdict]:
+def judge(results: Mapping[str, Result], memory: Memory | None, *, few: int, many: int) -> Sequence[Verdict]:
     """Return a verdict on each target, and on the memory of a worker that was shown `many` tokens."""
     verdicts = []
     for target in TARGETS:
         reached = ratio(results, target.above, target.below)
         met = None if reached is None else reached >= target.least
-        verdicts.append(Verdict(target.text, f"at least {target.least:.4g}", "" if reached is None else f"{reached:.2f}", met))
+        text = target.text.format(few=few, many=many)
+        verdicts.append(Verdict(text, f"at least {target.least:.4g}", "" if reached is None else f"{reached:.2f}", met))
     after = None if memory is None else memory.after / 1e6
     verdicts.append(
         Verdict(

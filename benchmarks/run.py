@@ -116,7 +116,7 @@ def prepare(stage: Stage, chosen: Sequence[Entry]) -> dict[Entry, Contestant]:
     started = {}
     for entry in chosen:
         started[entry] = entry.start(stage)
-        say(f"  started: {entry.title}")
+        say(f"  started: {entry.section}: {entry.title}")
     return started
 
 
@@ -211,7 +211,7 @@ def main(words: Sequence[str] | None = None) -> int:
         tools = find_tools(chosen, asked)
         with ExitStack() as stack:
             results, memory = run(Stage(stack, tools, few=plan.few, many=plan.many), plan, chosen)
-        verdicts = figures.judge({result.key: result for result in results}, memory, plan.many)
+        verdicts = figures.judge({result.key: result for result in results}, memory, few=plan.few, many=plan.many)
         finished = Report(
             datetime.datetime.now(datetime.UTC).date().isoformat(),
             commit(),

@@ -19,15 +19,17 @@ class Peer:
     invented: str
 
 
+# Tried: 1, 2 and 4. Threads that wait for nothing fight for the interpreter; those that wait for PostgreSQL let others run.
+THREADS: Final = {"sqlite": 1, "postgresql": 4}
 DRF: Final = Peer("drf", "Token", "0" * 40)
 KNOX: Final = Peer("knox", "Token", "0" * 64)
 API_KEY: Final = Peer("api-key", "Api-Key", "00000000." + "0" * 32)
 
 
-def granian(stage: Stage, name: str, application: str, port: int, **settings: str) -> Program:
-    """Start granian with one worker and one thread for Python: more of them only fight for the interpreter."""
+def granian(stage: Stage, name: str, application: str, port: int, *, threads: int = 1, **settings: str) -> Program:
+    """Start granian with one worker and so many threads for Python."""
     server = Path(stage.tools.peers).with_name("granian")
-    options = ["--interface", "wsgi", "--host", HOST, "--port", str(port), "--workers", "1", "--blocking-threads", "1"]
+    options = ["--interface", "wsgi", "--host", HOST, "--port", str(port), "--workers", "1", "--blocking-threads", str(threads)]
     return stage.serve(name, [str(server), *options, "--http", "1", "--no-ws", application], port, **settings)
 
 
@@ -43,7 +45,7 @@ def peer(stage: Stage, which: Peer, database: str) -> Contestant:
     filling = [stage.tools.peers, "-m", "benchmarks.sites.peers.fill", str(shown), "--tokens", str(stage.few)]
     stage.run(name, filling, **settings)
     port = stage.port()
-    program = granian(stage, name, "benchmarks.sites.peers.wsgi:application", port, **settings)
+    program = granian(stage, name, "benchmarks.sites.peers.wsgi:application", port, threads=THREADS[database], **settings)
     request = template("/", ("Authorization", f"{which.scheme} @@"), asked="/")
     requests = Requests(stage.template(name, request), shown, WORKING_SET)
     return Contestant(port, requests, (program,), also=(Also(request.replace(b"@@", which.invented.encode()), REFUSED),))
