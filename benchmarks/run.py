@@ -228,6 +228,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except Trouble as trouble:
         print(f"make bench: {trouble}", file=sys.stderr, flush=True)
         return 1
+    except KeyboardInterrupt:
+        return 130
     say(f"\nIt took {(time.monotonic() - began) / 60:.1f} minutes.")
     return 0
 

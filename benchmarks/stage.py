@@ -121,8 +121,11 @@ class Stage:
         return path
 
     def cluster(self) -> Postgres:
-        """Return the temporary PostgreSQL cluster that everybody shares who asks for one."""
-        return self.once("postgresql", lambda: self._stack.enter_context(postgres()))
+        """Return the temporary PostgreSQL cluster that everybody shares who asks for one. Raises Trouble when it does not start."""
+        try:
+            return self.once("postgresql", lambda: self._stack.enter_context(postgres()))
+        except AssertionError as error:
+            raise Trouble(f"PostgreSQL did not start: {str(error)[-TAIL:]}") from None
 
     def database(self, name: str) -> str:
         """Create a database in the cluster and return its URL."""

@@ -1,6 +1,7 @@
 """What programs and the machine have used, from /proc: processor time, resident memory, and whether anybody is at work."""
 
 import os
+import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -52,7 +53,7 @@ def settle(at_most: float = 2.0) -> bool:
 
 
 def machine() -> str:
-    """Return the processor and the memory of this machine in a phrase."""
+    """Return the processor, the memory and the Python of this machine in a phrase."""
     model = next(
         (
             line.partition(":")[2].strip()
@@ -62,4 +63,5 @@ def machine() -> str:
         os.uname().machine,
     )
     memory = os.sysconf("SC_PHYS_PAGES") * _PAGE / 2**30
-    return f"{os.cpu_count()} cores of {model}, {memory:.0f} GiB, Linux {os.uname().release.partition('-')[0]}"
+    system = f"Linux {os.uname().release.partition('-')[0]}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores of {model}, {memory:.0f} GiB, {system}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 import uvicorn
 
 from benchmarks import catalogue, run, usage
-from benchmarks.figures import TARGETS
-from benchmarks.run import FULL, QUICK, choose, find_tools, main, read_arguments, read_plan
+from benchmarks.figures import TARGETS, Result, Round, judge
+from benchmarks.report import BEGIN, END, Report
+from benchmarks.run import FULL, QUICK, choose, find_tools, main, publish, read_arguments, read_plan
 from benchmarks.sites import bare_asgi
 from benchmarks.trouble import Trouble
 from skyauth import server
@@ -86,6 +88,22 @@ def test_peers_without_their_environment_are_not_measured() -> None:
 def test_part_of_a_run_is_not_written_into_the_docs(part: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--write", *part]) == 1
     assert "--write goes with a whole run" in capsys.readouterr().err
+
+
+def test_a_whole_run_is_written_into_the_page_and_its_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text(f"Before\n{BEGIN}\n{END}\nAfter\n", encoding="utf-8")
+    (tmp_path / "images").mkdir()
+    monkeypatch.setattr(run, "PAGE", page)
+    bearer = Result("bearer", "bearer token", catalogue.SQLITE, (Round(40_000, 20, 500, 900, 80_000),))
+    verdicts = judge({"bearer": bearer}, None, few=10_000, many=1_000_000)
+    finished = Report("2026-11-25", "abc1234", "2 cores", 2, 5, 10_000, 1_000_000, [bearer], None, verdicts)
+    publish(finished, read_arguments(["--write", "--json", str(tmp_path / "var" / "bench.json")]))
+    assert "| bearer token | 40,000 |" in page.read_text(encoding="utf-8")
+    picture = re.search(r"!\[.*\]\((.*)\)", page.read_text(encoding="utf-8"))
+    assert picture is not None
+    assert "40,000" in (tmp_path / picture[1]).read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "var" / "bench.json").read_text(encoding="utf-8"))["commit"] == "abc1234"
 
 
 def test_what_this_process_has_used_is_found() -> None:
