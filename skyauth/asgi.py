@@ -12,4 +12,5 @@ from accounts.gate import Gate, policy_from_settings  # noqa: E402 - Django must
 from gateway.asgi import VerifyLine  # noqa: E402
 from skyauth.bounds import Bounds  # noqa: E402
 
-application = Gate(VerifyLine(Bounds(_django)), policy_from_settings())
+line = VerifyLine(Bounds(_django))
+application = Gate(line, policy_from_settings())

@@ -30,21 +30,21 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_size = 0
     _clock: asyncio.TimerHandle | None = None
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A head is expected, and not for ever."""
+        super().connection_made(transport)  # type: ignore[arg-type] # uvicorn's is narrower than asyncio's
+        self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
     def data_received(self, data: bytes) -> None:
         """Count and time what belongs to a head. One that begins behind another's end counts from the next piece on."""
-        if self._in_head and self._clock is None:
-            self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
         self._moved_on = False
         super().data_received(data)
         if self._in_head and not self._moved_on:
             self._head_size += len(data)
             if self._head_size > MAX_HEAD:
                 self._give_up()
-
-    def on_message_begin(self) -> None:
-        """A head begins."""
-        self._in_head, self._head_size = True, 0
-        super().on_message_begin()
+            elif self._clock is None:
+                self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
