@@ -1,27 +1,26 @@
 """Who is this: `identify` turns a credential into a principal. The one implementation behind every door."""
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import Any
+from datetime import datetime
+from typing import Final
 
 from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
-from django.db import Error, models
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
-from accounts import assertions, directory, passwords, principals, tokens
+from accounts import assertions, directory, passwords, principals, tokens, uses
 from accounts.credentials import Basic, Bearer, Credential, InvalidCredential, ProxyHeader, Session
 from accounts.directory import TokenRecord, UserRecord
 from accounts.identifiers import BadName, canonical_email, canonical_username
-from accounts.models import SignIn, Token, User
+from accounts.models import SignIn, User
 from accounts.principals import Kind, Method, Principal
 from accounts.services import sso
+from accounts.uses import Use
 from audit.events import Event
-from audit.patience import briefly
 from audit.record import record_refusal
 
-USED_EVERY = timedelta(minutes=1)
+FOR_EVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +33,53 @@ class SessionMarks:
 MARKS = SessionMarks()
 
 
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """Who shows a credential, and for how long that stands if nothing that decides is changed in the database.
+
+    `until` is in seconds since the epoch; 0 means that it has to be found out anew each time. `use` is what is to be noted
+    of it now and then, and `used_at` when it was noted last.
+    """
+
+    principal: Principal
+    until: float = FOR_EVER
+    use: Use | None = None
+    used_at: datetime | None = None
+
+
 def identify(credential: Credential | None, *, client: str) -> Principal:
     """Return who shows this credential; ANONYMOUS for None. `client` is the client's address.
 
     Raises InvalidCredential for one that is bad in any way, after recording the refusal. Whatever else is raised
     (a database error, `passwords.Busy`, `assertions.KeysUnavailable`) is trouble of ours.
     """
+    return recognise(credential, client=client).principal
+
+
+def recognise(credential: Credential | None, *, client: str) -> Recognised:
+    """Return what `identify` does, and for how long it stands. Notes the use."""
     try:
-        match credential:
-            case None:
-                return principals.anonymous(client)
-            case Bearer():
-                return _bearer(credential, client)
-            case Basic():
-                return _basic(credential, client)
-            case ProxyHeader():
-                return _proxy_header(credential, client)
-            case Session():
-                return _session(credential, client)
+        found = _recognise(credential, client)
     except InvalidCredential as refusal:
         refused(refusal, client=client)
         raise
+    if found.use is not None:
+        uses.note(found.use, found.used_at)
+    return found
+
+
+def _recognise(credential: Credential | None, client: str) -> Recognised:
+    match credential:
+        case None:
+            return Recognised(principals.anonymous(client))
+        case Bearer():
+            return _bearer(credential, client)
+        case Basic():
+            return _basic(credential, client)
+        case ProxyHeader():
+            return _proxy_header(credential, client)
+        case Session():
+            return _session(credential, client)
 
 
 def refused(refusal: InvalidCredential, *, client: str) -> None:
@@ -63,7 +88,7 @@ def refused(refusal: InvalidCredential, *, client: str) -> None:
     record_refusal(Event.SIGN_IN_REFUSED, actor=actor, reason=refusal.reason)
 
 
-def _bearer(credential: Bearer, client: str) -> Principal:
+def _bearer(credential: Bearer, client: str) -> Recognised:
     if not settings.ENABLE_SERVICE_ACCOUNTS:
         raise InvalidCredential("service accounts are switched off", method=Method.BEARER)
     presented = tokens.parse(credential.token)
@@ -74,8 +99,7 @@ def _bearer(credential: Bearer, client: str) -> Principal:
         raise InvalidCredential("unknown token", method=Method.BEARER)
     if reason := unusable(token):
         raise InvalidCredential(reason, method=Method.BEARER, claimed=token.account_name)
-    _touch(Token.objects.filter(pk=token.pk), "last_used_at", token.last_used_at, last_used_from=client)
-    return Principal(
+    principal = Principal(
         Kind.SERVICE_ACCOUNT,
         token.account_uid,
         token.account_name,
@@ -87,6 +111,8 @@ def _bearer(credential: Bearer, client: str) -> Principal:
         owner=token.owner_pk,
         token_key_id=presented.key_id,
     )
+    until = token.expires_at.timestamp() if token.expires_at is not None else FOR_EVER
+    return Recognised(principal, until, Use(uses.TOKEN, token.pk, client), token.last_used_at)
 
 
 def unusable(token: TokenRecord) -> str:
@@ -98,21 +124,29 @@ def unusable(token: TokenRecord) -> str:
     return "" if token.owner_active else "service account of a disabled owner"
 
 
-def _basic(credential: Basic, client: str) -> Principal:
+def _basic(credential: Basic, client: str) -> Recognised:
     if not settings.AUTH_BASIC:
         raise InvalidCredential("Basic is switched off", method=Method.BASIC)
-    return sign_in_with_password(credential, client)
+    user = passwords.verify(credential, client)
+    # A password is looked at anew when the process no longer remembers it, changed or not.
+    until = passwords.remembered_until(credential, user)
+    if user is None:
+        return Recognised(principals.shared(credential.username, client), until)
+    return _person(user, Method.BASIC, client, until)
 
 
 def sign_in_with_password(credential: Basic, client: str) -> Principal:
-    """Return who has this name and password; also what the login page asks, where Basic itself is switched off."""
+    """Return who has this name and password; what the login page asks, also where Basic itself is switched off."""
     user = passwords.verify(credential, client)
     if user is None:
         return principals.shared(credential.username, client)
-    return _person(user, Method.BASIC, client)
+    found = _person(user, Method.BASIC, client)
+    if found.use is not None:
+        uses.note(found.use, found.used_at)
+    return found.principal
 
 
-def _proxy_header(credential: ProxyHeader, client: str) -> Principal:
+def _proxy_header(credential: ProxyHeader, client: str) -> Recognised:
     if settings.AUTH_USER_HEADER_FORMAT == "jwt":
         subject, groups = assertions.verify(credential.subject)
     else:
@@ -128,31 +162,33 @@ def _proxy_header(credential: ProxyHeader, client: str) -> Principal:
         raise InvalidCredential("this user signs in by password only", method=Method.PROXY, claimed=username)
     if not user.active:
         raise InvalidCredential("disabled user", method=Method.PROXY, claimed=username)
-    return replace(_person(user, Method.PROXY, client), groups=groups or ())
+    # An assertion has an end, and its key may be withdrawn: it is verified anew each time.
+    found = _person(user, Method.PROXY, client, 0 if settings.AUTH_USER_HEADER_FORMAT == "jwt" else FOR_EVER)
+    return replace(found, principal=replace(found.principal, groups=groups or ()))
 
 
 def _split_groups(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(group for group in (part.strip() for part in text.split(",")) if group)
 
 
-def _session(credential: Session, client: str) -> Principal:
+def _session(credential: Session, client: str) -> Recognised:
     """Return whose session this is. An unknown or ended session is no credential any more: anonymous, not an error."""
-    data: dict[str, Any] = directory.session_data(credential.session_key)
+    nobody = Recognised(principals.anonymous(client), 0)  # a session of this key may begin at any time
+    data, ends = directory.session_data(credential.session_key)
     key, shown, since = data.get(SESSION_KEY), data.get(HASH_SESSION_KEY), data.get(MARKS.SIGNED_IN_AT)
-    if not (isinstance(key, str) and key.isdigit() and isinstance(shown, str) and isinstance(since, int | float)):
-        return principals.anonymous(client)
+    if ends is None or not (isinstance(key, str) and key.isdigit() and isinstance(shown, str) and isinstance(since, int | float)):
+        return nobody
     user = directory.user_by_pk(int(key))
-    ended = timezone.now().timestamp() - since >= settings.SESSION_COOKIE_AGE
-    if user is None or not user.active or ended:
-        return principals.anonymous(client)
+    until = min(since + settings.SESSION_COOKIE_AGE, ends.timestamp())
+    if user is None or not user.active or until <= timezone.now().timestamp():
+        return nobody
     if not constant_time_compare(shown, User(password=user.password).get_session_auth_hash()):
-        return principals.anonymous(client)
-    return _person(user, Method.SESSION, client)
+        return nobody
+    return _person(user, Method.SESSION, client, until)
 
 
-def _person(user: UserRecord, method: Method, client: str) -> Principal:
-    _touch(User.objects.filter(pk=user.pk), "last_seen_at", user.last_seen_at)
-    return Principal(
+def _person(user: UserRecord, method: Method, client: str, until: float = FOR_EVER) -> Recognised:
+    principal = Principal(
         Kind.USER,
         user.uid,
         user.username,
@@ -165,17 +201,4 @@ def _person(user: UserRecord, method: Method, client: str) -> Principal:
         display_name=user.display_name,
         email=user.email,
     )
-
-
-def _touch(row: models.QuerySet[Any], field: str, seen: Any, **also: Any) -> None:
-    """Note that a row was used, at most once a minute, by one conditional UPDATE. Its failure never fails the request."""
-    now = timezone.now()
-    if seen is not None and now - seen < USED_EVERY:
-        return
-    try:
-        with briefly():
-            row.filter(models.Q(**{f"{field}__isnull": True}) | models.Q(**{f"{field}__lte": now - USED_EVERY})).update(
-                **{field: now}, **also
-            )
-    except Error:
-        return
+    return Recognised(principal, until, Use(uses.USER, user.pk), user.last_seen_at)

@@ -76,7 +76,7 @@ def read(
     if len(authorization) > 1:
         raise InvalidCredential("more than one Authorization header")
     shown = _authorization(authorization[0], proxied) if authorization else None
-    if any(value.strip().lower() == b"token" for value in auth_mode) and not isinstance(shown, Bearer):
+    if auth_mode and any(value.strip().lower() == b"token" for value in auth_mode) and not isinstance(shown, Bearer):
         raise InvalidCredential("the auth mode asks for a service-account token, and there is none", method="bearer")
     if shown is not None:
         return shown
@@ -87,14 +87,13 @@ def read(
 
 def _authorization(value: bytes, proxied: Proxied) -> Bearer | Basic | None:
     """Return the credential of the header, or None when it is somebody else's and the proxy names the user."""
+    found = _BEARER.match(value)
+    if found is not None and found[1].startswith(_OURS):
+        return Bearer(found[1])
     if _BASIC_LIKE.match(value):
         return _basic(value)
-    if _BEARER_LIKE.match(value):
-        found = _BEARER.match(value)
-        if found is not None and found[1].startswith(_OURS):
-            return Bearer(found[1])
-        if value[6:].lstrip(b" \t").startswith(_OURS):  # ours by its prefix, broken in its shape
-            raise InvalidCredential("malformed bearer token", method="bearer")
+    if _BEARER_LIKE.match(value) and value[6:].lstrip(b" \t").startswith(_OURS):  # ours by its prefix, broken in its shape
+        raise InvalidCredential("malformed bearer token", method="bearer")
     if proxied.subject is None:
         raise InvalidCredential("an Authorization header that is not of this service")
     return None

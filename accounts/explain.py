@@ -16,7 +16,7 @@ from rbac.permissions import Permission, within
 from rbac.policy import Decision, Explanation, Reason, unreadable
 from rbac.policy import explain as explain_request
 from rbac.routes import Target, valid_host, valid_method
-from rbac.services import role_table, rules
+from rbac.services import role_table, route_table
 
 
 class Standing(StrEnum):
@@ -184,7 +184,7 @@ def _decide(held: frozenset[str], *, method: str, host: str, path: str) -> Expla
     except AmbiguousPath as error:
         return Explanation(unreadable(str(error)), ())
     try:
-        table = rules()
+        table = route_table()
     except BadPattern:
         raise Conflict("A stored route cannot be read, so every request is answered 503. Correct the routes.") from None
     return explain_request(held, Target(method, name, segments, path.partition("?")[0]), table, role_table())

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from accounts.trust import TrustPolicy, admit, parse_networks
+from accounts.trust import Admitted, TrustPolicy, admit, parse_networks
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -37,9 +37,13 @@ class Gate:
         """Pass HTTP requests on, cleaned. SkyAuth speaks nothing else."""
         if scope["type"] != "http":
             raise ValueError(f"SkyAuth does not speak {scope['type']}.")
-        client = scope.get("client")
-        admitted = admit(scope["headers"], client[0] if client else None, self._policy)
+        admitted = self.admit(scope)
         cleaned = {**scope, "headers": admitted.headers, SCOPE_KEY: admitted.proxied, OVERSIZED_KEY: admitted.oversized}
         if admitted.proxied.forwarded.get("proto") in {"http", "https"}:
             cleaned["scheme"] = admitted.proxied.forwarded["proto"]
         await self._application(cleaned, receive, send)
+
+    def admit(self, scope: Scope) -> Admitted:
+        """Return what the gate makes of a request's headers."""
+        client = scope.get("client")
+        return admit(scope["headers"], client[0] if client else None, self._policy)

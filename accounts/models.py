@@ -196,3 +196,16 @@ class GroupRole(models.Model):
 
     def __str__(self) -> str:
         return f"{self.group} -> {self.role.name}"
+
+
+class Generation(models.Model):
+    """One row: the mark of the state of everything that decides. `accounts.generation` says who rewrites it, and when."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    mark = models.CharField(max_length=32)
+
+    class Meta:
+        constraints = (models.CheckConstraint(condition=models.Q(id=1), name="generation_is_one_row"),)
+
+    def __str__(self) -> str:
+        return self.mark

@@ -58,6 +58,11 @@ class Remembered:
             self._until.move_to_end(digest)
             return True
 
+    def until(self, digest: bytes) -> float:
+        """Return for how many more seconds the pair will be known."""
+        with self._lock:
+            return max(0.0, self._until.get(digest, 0.0) - time.monotonic())
+
     def add(self, digest: bytes) -> None:
         """Remember a good pair."""
         if settings.AUTH_REMEMBER_SECONDS == 0:
@@ -119,7 +124,7 @@ def verify(credential: Basic, client: str) -> UserRecord | None:
     """
     shared = shared_hash(credential.username)
     user = None if shared else _find(credential.username)
-    stored = shared or (user.password if user is not None and _may_use_password(user) else "")
+    stored = _stored(shared, user)
     digest = remembered.digest(credential, stored)
     if stored and remembered.knows(digest):
         return user
@@ -134,6 +139,17 @@ def verify(credential: Basic, client: str) -> UserRecord | None:
     throttle.forgive(name, client)
     remembered.add(digest)
     return user
+
+
+def remembered_until(credential: Basic, user: UserRecord | None) -> float:
+    """Return until when, in seconds since the epoch, a pair that `verify` found good needs no hashing while nothing changes."""
+    stored = _stored(None if user is not None else shared_hash(credential.username), user)
+    return time.time() + remembered.until(remembered.digest(credential, stored))
+
+
+def _stored(shared: str | None, user: UserRecord | None) -> str:
+    """Return the hash that decides: the shared credential's, or the user's who may use a password; else ""."""
+    return shared or (user.password if user is not None and _may_use_password(user) else "")
 
 
 def proves(username: str, stored: str, password: str, client: str) -> bool:

@@ -6,11 +6,13 @@ else in the code base reads those headers (`tests/test_house_rules.py` looks).
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
+K = TypeVar("K", bytes, str)
+V = TypeVar("V")
 RawHeaders = list[tuple[bytes, bytes]]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -36,30 +38,73 @@ _FORWARDED: Final = {
     b"x-forwarded-uri": "uri",
     b"x-forwarded-host": "host",
     b"x-forwarded-proto": "proto",
+    b"x-original-method": "original-method",
+    b"x-original-uri": "original-uri",
+    b"x-original-host": "original-host",
 }
 _FOR: Final = b"x-forwarded-for"
+# What is found out of a name, an address or a list of them is remembered, for every request asks again. Strangers choose
+# them, so only so many are remembered, and none that is longer.
+_REMEMBERED: Final = 2_048
+_SHORT: Final = 64
+
+
+class Remembering(dict[K, V]):
+    """A pure function of a text as a mapping: `remembering[text]` works a value out once, and again when it was forgotten."""
+
+    def __init__(self, function: Callable[[K], V]) -> None:
+        super().__init__()
+        self._work_out: Callable[[K], V] = function
+
+    def __missing__(self, text: K) -> V:
+        value: V = self._work_out(text)
+        if len(text) <= _SHORT:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[text] = value
+        return value
 
 
 @dataclass(frozen=True, slots=True)
 class TrustPolicy:
-    """Whom to trust, and the names of the identity headers; `subject_header` empty: no header names a user."""
+    """Whom to trust, and the names of the identity headers; `subject_header` empty: no header names a user.
+
+    `taken_as` says what a header's name makes of it: "" when it goes on, None when it is dropped without a look, else the
+    name under which it is taken off. `trusts` says whether an address is a trusted proxy's, and `nearest` which address of
+    X-Forwarded-For counts, "" for none.
+    """
 
     networks: tuple[Network, ...] = ()
     subject_header: str = ""
     groups_header: str = ""
+    subject_name: bytes = field(init=False, repr=False, compare=False)
+    groups_name: bytes = field(init=False, repr=False, compare=False)
+    taken_as: Mapping[bytes, bytes | None] = field(init=False, repr=False, compare=False)
+    trusts: Mapping[str, bool] = field(init=False, repr=False, compare=False)
+    nearest: Mapping[bytes, str] = field(init=False, repr=False, compare=False)
 
-    def guarded(self) -> frozenset[bytes]:
-        """Return the configured header names, folded."""
-        return frozenset(fold(name.encode("ascii")) for name in (self.subject_header, self.groups_header) if name)
+    def __post_init__(self) -> None:
+        """Work out once what does not change."""
+        subject, groups = (name.lower().encode("ascii") for name in (self.subject_header, self.groups_header))
+        guarded = frozenset(fold(name) for name in (subject, groups) if name)
+        trusts = Remembering[str, bool](lambda address: _within(address, self.networks))
+        for name, value in (
+            ("subject_name", subject),
+            ("groups_name", groups),
+            ("taken_as", Remembering[bytes, bytes | None](lambda name: _taken_as(name, guarded))),
+            ("trusts", trusts),
+            ("nearest", Remembering[bytes, str](lambda hops: _nearest_stranger(hops, trusts))),
+        ):
+            object.__setattr__(self, name, value)
 
 
-@dataclass(frozen=True, slots=True)
-class Proxied:
+class Proxied(NamedTuple):
     """What the gate found out about a request's way here.
 
     `peer` is the socket's address; `client` is the nearest address that is not a trusted proxy. `subject` and `groups` are
     what a trusted proxy said of the user, None when it said nothing. `forwarded` has the original request's method, uri,
-    host and proto, as far as a trusted proxy sent them exactly once; `repeated` names those that came more than once.
+    host and proto (from `X-Forwarded-*`), original-method, original-uri and original-host (from `X-Original-*`), as far as
+    a trusted proxy sent them exactly once; `repeated` names those that came more than once.
     `fault` says what is wrong with the identity headers: then the credential is bad.
     """
 
@@ -68,7 +113,7 @@ class Proxied:
     client: str = ""
     subject: str | None = None
     groups: str | None = None
-    forwarded: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    forwarded: Mapping[str, str] = MappingProxyType({})
     repeated: frozenset[str] = frozenset()
     fault: str = ""
 
@@ -76,8 +121,7 @@ class Proxied:
 UNGATED: Final = Proxied()
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """The headers that go on, what was taken off them, and whether the header section is too large to be looked at."""
 
     headers: RawHeaders
@@ -103,66 +147,77 @@ def fold(name: bytes) -> bytes:
 
 def admit(headers: Iterable[tuple[bytes, bytes]], peer: str | None, policy: TrustPolicy) -> Admitted:
     """Return the request's headers without any that speak for the client, and what a trusted peer said in them."""
-    headers = list(headers)
-    oversized = len(headers) > MAX_FIELDS or sum(len(name) + len(value) + 4 for name, value in headers) > MAX_SECTION
-    guarded = policy.guarded()
     kept: RawHeaders = []
     taken: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        folded = fold(name)
-        if folded in guarded or folded in _SINGLES or folded.startswith(_FAMILIES):
-            if folded == name.lower():  # an alias spelling is dropped without a look, from anybody
-                taken.setdefault(folded, []).append(value)
-        else:
-            kept.append((name, value))
+    fields = size = 0
+    taken_as = policy.taken_as
+    for line in headers:
+        name, value = line
+        fields += 1
+        size += len(name) + len(value) + 4
+        known = taken_as[name]
+        if known == b"":
+            kept.append(line)
+        elif known is not None:
+            taken.setdefault(known, []).append(value)
+    oversized = fields > MAX_FIELDS or size > MAX_SECTION
     address = peer or ""
-    if not _within(address, policy.networks):
-        return Admitted(kept, Proxied(peer=address, client=address), oversized)
-    return Admitted(kept, _believe(taken, address, policy), oversized)
+    proxied = _believe(taken, address, policy) if policy.trusts[address] else Proxied(peer=address, client=address)
+    return Admitted(kept, proxied, oversized)
+
+
+def _taken_as(name: bytes, guarded: frozenset[bytes]) -> bytes | None:
+    folded = fold(name)
+    if not (folded in guarded or folded in _SINGLES or folded.startswith(_FAMILIES)):
+        return b""
+    return folded if folded == name.lower() else None  # an alias spelling is dropped without a look, from anybody
 
 
 def _believe(taken: Mapping[bytes, list[bytes]], peer: str, policy: TrustPolicy) -> Proxied:
     """Return what the headers of a trusted proxy say."""
-    subject, subject_fault = _single(taken, policy.subject_header)
-    groups, groups_fault = _single(taken, policy.groups_header)
+    subject, subject_fault = _single(taken, policy.subject_name)
+    groups, groups_fault = _single(taken, policy.groups_name)
     fault = subject_fault or groups_fault
     if not fault and subject is not None and "," in subject:
         fault = "the identity header has a comma"  # two values joined by a proxy, or one address that is two
     forwarded: dict[str, str] = {}
     repeated: set[str] = set()
-    for name, key in _FORWARDED.items():
-        values = taken.get(name, [])
+    for name, values in taken.items():
+        key = _FORWARDED.get(name)
+        if key is None:
+            continue
         if len(values) == 1 and values[0].isascii():
             forwarded[key] = values[0].decode("ascii")
-        elif values:
+        else:
             repeated.add(key)
     return Proxied(
-        trusted=True,
-        peer=peer,
-        client=_nearest_stranger(taken.get(_FOR, []), peer, policy.networks),
-        subject=subject or None,
-        groups=groups,
-        forwarded=MappingProxyType(forwarded),
-        repeated=frozenset(repeated),
-        fault=fault,
+        True,
+        peer,
+        policy.nearest[b",".join(taken[_FOR])] or peer if _FOR in taken else peer,
+        subject or None,
+        groups,
+        MappingProxyType(forwarded),
+        frozenset(repeated),
+        fault,
     )
 
 
-def _single(taken: Mapping[bytes, list[bytes]], name: str) -> tuple[str | None, str]:
+def _single(taken: Mapping[bytes, list[bytes]], name: bytes) -> tuple[str | None, str]:
     """Return the one value of a header, or None, and what is wrong with it."""
-    values = taken.get(name.lower().encode("ascii"), []) if name else []
+    values = taken.get(name)
+    if values is None:
+        return None, ""
     if len(values) > 1:
         return None, "the identity header is repeated"
-    if values and not values[0].isascii():
+    if not values[0].isascii():
         return None, "the identity header is not ASCII"
-    return (values[0].decode("ascii") if values else None), ""
+    return values[0].decode("ascii"), ""
 
 
-def _nearest_stranger(values: Iterable[bytes], peer: str, networks: tuple[Network, ...]) -> str:
-    """Return the first address, from the right of X-Forwarded-For, that is no trusted proxy; else the last one believed."""
-    nearest = peer
-    hops = b",".join(values).decode("latin-1").split(",")
-    for hop in reversed([text for text in map(str.strip, hops) if text]):
+def _nearest_stranger(hops: bytes, trusts: Mapping[str, bool]) -> str:
+    """Return the first address, from the right of X-Forwarded-For, that is no trusted proxy; else the last believed, or ""."""
+    nearest = ""
+    for hop in reversed([text for text in map(str.strip, hops.decode("latin-1").split(",")) if text]):
         try:
             address = ipaddress.ip_address(hop)
         except ValueError:
@@ -170,7 +225,7 @@ def _nearest_stranger(values: Iterable[bytes], peer: str, networks: tuple[Networ
         if getattr(address, "scope_id", None):
             break  # a zone means something on the machine that wrote it, and may be of any length
         nearest = str(address)
-        if not _within(nearest, networks):
+        if not trusts[nearest]:
             break
     return nearest
 

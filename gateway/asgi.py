@@ -1,54 +1,107 @@
-"""The verify endpoint as a small ASGI layer of its own, in front of Django's handler and without its machinery."""
+"""The verify endpoints as a small ASGI layer of their own, in front of Django's handler and without its machinery."""
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from django.conf import settings
 from django.db import close_old_connections
 
+from accounts.freshness import Freshness
 from accounts.gate import OVERSIZED_KEY, SCOPE_KEY, Application, Receive, Scope, Send
-from accounts.trust import Proxied
+from accounts.trust import UNGATED, Admitted, Proxied, RawHeaders
+from gateway import verify
+from gateway.forwarded import DIALECTS, Question, Reader
 from gateway.headers import Answer, refused, unavailable
-from gateway.verify import judge
+from gateway.memory import Known, Memory
 
-PATH: Final = b"/authz/verify"
 PATIENCE_SECONDS: Final = 8.0  # then 503: a database that is gone must not make a queue of everybody
 THREADS: Final = 8  # each keeps a database connection of its own
+_PREFIXES: Final = tuple(path for path in DIALECTS if path.endswith(b"/"))
+
+Asked = tuple[bytes, Reader]  # an endpoint: its path, and how its questions are read
+
+logger = logging.getLogger("skyauth.gateway")
+
+
+def dialect(scope: Scope) -> Asked | None:
+    """Return the path and the reader of the endpoint that is asked, or None when it is none.
+
+    The raw path decides, so that no encoding of another path is taken for one.
+    """
+    path = scope.get("raw_path", b"")
+    reader = DIALECTS.get(path)
+    if reader is not None:
+        return path, reader
+    return next(((prefix, DIALECTS[prefix]) for prefix in _PREFIXES if path.startswith(prefix)), None)
 
 
 class VerifyLine:
-    """Answers PATH; hands everything else on. Works behind `accounts.gate.Gate` only: without it every request is refused."""
+    """Answers the verify endpoints; hands everything else on. Works behind `accounts.gate.Gate` only: else all is refused."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, freshness: Freshness | None = None) -> None:
         self._application = application
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
+        self._memory = Memory()
+        self.freshness = freshness or Freshness()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Judge, or pass on. The raw path decides, so that no encoding of another path is taken for this one."""
-        if scope.get("raw_path", b"") == PATH:
-            loop = asyncio.get_running_loop()
-            try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    answer = await loop.run_in_executor(self._threads, _judge, scope)
-            except TimeoutError:  # what had not begun is taken out of the queue
-                answer = unavailable()
-            await _send(send, answer)
+        """Judge, or pass on."""
+        asked = dialect(scope)
+        if asked is not None:
+            await _send(send, await self._judge(scope, asked))
         elif scope.get(OVERSIZED_KEY, True):
             await _send(send, refused("headers-too-large", "The header section is too large to be looked at."), status=431)
         else:
             await self._application(scope, receive, send)
 
+    def recall(self, asked: Asked, scope: Scope, admitted: Admitted, mark: str) -> Answer | None:
+        """Return the answer to a question, if what is known under this mark suffices for it. Reads and writes nothing else."""
+        if admitted.oversized:
+            return None
+        path, reader = asked
+        try:
+            question = _question(path, scope, admitted.headers, admitted.proxied)
+            return verify.answer(question, reader, verify.Remembered(self._memory.at(mark)))
+        except verify.NotRemembered:
+            return None
+        except Exception as error:
+            # The type alone: an exception's text may quote what was sent. The long way answers, if need be with 503.
+            logger.error("A request could not be judged from memory: %s", type(error).__name__, exc_info=settings.DEBUG)
+            return None
 
-def _judge(scope: Scope) -> Answer:
-    """Judge in a worker thread, on a database connection that is alive."""
-    proxied = scope.get(SCOPE_KEY)
+    async def _judge(self, scope: Scope, asked: Asked) -> Answer:
+        """Judge in a thread, within PATIENCE_SECONDS. What is found is remembered under a mark that was read before."""
+        if scope.get(OVERSIZED_KEY, True):
+            return refused("headers-too-large", "The header section is too large to be looked at.")
+        path, reader = asked
+        found = scope.get(SCOPE_KEY)
+        question = _question(path, scope, scope["headers"], found if isinstance(found, Proxied) else UNGATED)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                mark = await self.freshness.mark()
+                known = None if mark is None else self._memory.at(mark)
+                return await loop.run_in_executor(self._threads, _in_thread, question, reader, known)
+        except TimeoutError:  # what had not begun is taken out of the queue
+            return unavailable()
+
+
+def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: Proxied) -> Question:
+    """Return what is asked at the endpoint of this path."""
+    if not path.endswith(b"/"):
+        return Question(headers, proxied)
+    query = scope.get("query_string", b"")
+    rest = scope["raw_path"][len(path) - 1 :] + (b"?" + query if query else b"")
+    return Question(headers, proxied, scope["method"], rest.decode("latin-1"))
+
+
+def _in_thread(question: Question, reader: Reader, known: Known | None) -> Answer:
+    """Judge on a database connection that is alive."""
     close_old_connections()
     try:
-        return judge(
-            scope["headers"],
-            proxied if isinstance(proxied, Proxied) else Proxied(),
-            oversized=scope.get(OVERSIZED_KEY, True),
-        )
+        return verify.judge(question, reader, known)
     finally:
         close_old_connections()
 

@@ -1,4 +1,12 @@
-"""What a proxy says of the request it asks about, one small reader per dialect."""
+"""What a proxy says of the request it asks about: one small reader per dialect, and one strict parser behind all of them.
+
+Each dialect has an endpoint of its own, so no header guesses which proxy is talking. Method, host and URI are required, once
+each, from a trusted proxy; nothing is guessed or repaired (promises 23 to 26).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from accounts.trust import Proxied
 from rbac.patterns import AmbiguousPath, split_path
@@ -9,32 +17,87 @@ class Unreadable(ValueError):
     """The proxy did not say, or not in exactly one way, what is asked for; the text says which part."""
 
 
-def read(proxied: Proxied) -> Target:
-    """Return the target from X-Forwarded-Method, -Host and -Uri, as Caddy's and Traefik's forward auth send them.
+class Question(NamedTuple):
+    """A proxy's request to a verify endpoint.
 
-    All three are required, once each, from a trusted proxy; nothing is guessed or repaired (promises 23 to 26).
+    `headers` are raw and gated. `method` is the question's own; `rest` is its request target behind the endpoint's path.
+    """
+
+    headers: Sequence[tuple[bytes, bytes]]
+    proxied: Proxied
+    method: str = "GET"
+    rest: str = ""
+
+
+def x_forwarded(question: Question) -> Target:
+    """Return the target from X-Forwarded-Method, -Host and -Uri: Caddy `forward_auth`, Traefik ForwardAuth, our HAProxy script.
+
     Raises Unreadable.
     """
+    return _told(question.proxied, "method", "host", "uri")
+
+
+def x_original(question: Question) -> Target:
+    """Return the target from X-Original-Method, -Host and -URI: nginx `auth_request`. Raises Unreadable."""
+    return _told(question.proxied, "original-method", "original-host", "original-uri")
+
+
+def envoy(question: Question) -> Target:
+    """Return the target from the question itself: Envoy's ext_authz over HTTP.
+
+    Envoy asks with the original method and Host, and with the original path and query behind `path_prefix`.
+    Raises Unreadable.
+    """
+    _require_trust(question.proxied)
+    hosts = [value for name, value in question.headers if name == b"host"]
+    if len(hosts) != 1 or not hosts[0].isascii():
+        raise Unreadable("Host is missing, repeated or not ASCII.")
+    if not question.rest:
+        raise Unreadable("The proxy did not send the original path behind the endpoint's.")
+    return parse(question.method, hosts[0].decode("ascii"), question.rest.partition("?")[0])
+
+
+def _told(proxied: Proxied, *keys: str) -> Target:
+    """Return the target from the three headers of a family: method, host and URI. Raises Unreadable."""
+    _require_trust(proxied)
+    told = proxied.forwarded
+    for key in keys:
+        if not told.get(key):
+            raise Unreadable(f"The proxy did not send {_header(key)}.")
+    method, host, uri = keys
+    return parse(told[method], told[host], told[uri].partition("?")[0])
+
+
+def _require_trust(proxied: Proxied) -> None:
     if not proxied.trusted:
         raise Unreadable("The request did not come through a trusted proxy. TRUSTED_PROXIES names whom SkyAuth trusts.")
     if proxied.repeated:
-        raise Unreadable(f"X-Forwarded-{min(proxied.repeated).capitalize()} is repeated or not ASCII.")
-    method = _required(proxied, "method")
+        raise Unreadable(f"{_header(min(proxied.repeated))} is repeated or not ASCII.")
+
+
+def _header(key: str) -> str:
+    """Return the name of the header that the gate keeps under this key."""
+    family, _, name = key.rpartition("-")
+    return f"X-{family.capitalize() or 'Forwarded'}-{name.capitalize()}"
+
+
+def parse(method: str, host: str, path: str) -> Target:
+    """Return the target of a request's method, Host and path (without its query), read strictly. Raises Unreadable."""
+    return (_remembered if len(path) <= _SHORT else _parse)(method, host, path)
+
+
+def _parse(method: str, host: str, path: str) -> Target:
     if not valid_method(method):
-        raise Unreadable("X-Forwarded-Method is not a method in upper case.")
-    host = canonical_host(_required(proxied, "host"))
-    uri = _required(proxied, "uri")
+        raise Unreadable("The method is not a method in upper case.")
     try:
-        return Target(method, host, split_path(uri), uri.partition("?")[0])
+        return Target(method, canonical_host(host), split_path(path), path)
     except AmbiguousPath as error:
         raise Unreadable(str(error)) from None
 
 
-def _required(proxied: Proxied, name: str) -> str:
-    value = proxied.forwarded.get(name, "")
-    if not value:
-        raise Unreadable(f"The proxy did not send X-Forwarded-{name.capitalize()}.")
-    return value
+# Strangers choose the paths: long ones, which may have thousands of segments, are not remembered.
+_SHORT: Final = 256
+_remembered = lru_cache(4_096)(_parse)
 
 
 def canonical_host(text: str) -> str:
@@ -44,5 +107,15 @@ def canonical_host(text: str) -> str:
         host, port = text, ""
     host = host.lower().removesuffix(".")
     if not text.isascii() or not valid_host(host) or (port and not port.isdigit()):
-        raise Unreadable("X-Forwarded-Host is not a host name or address.")
+        raise Unreadable("The host is not a host name or address.")
     return host
+
+
+Reader = Callable[[Question], Target]
+
+# By the exact raw path of the endpoint. One that ends in a slash is a prefix: what stands behind it is the question's `rest`.
+DIALECTS: Final[dict[bytes, Reader]] = {
+    b"/authz/verify": x_forwarded,
+    b"/authz/nginx": x_original,
+    b"/authz/envoy/": envoy,
+}

@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
+from http import HTTPStatus
 from typing import Final
 
 from accounts.principals import Principal
@@ -19,13 +21,20 @@ IDENTITY: Final = (
 HeaderLine = tuple[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
     """A complete HTTP answer. The status is 200, 401, 403 or 503, and nothing else (promise 29)."""
 
     status: int
     headers: tuple[HeaderLine, ...]
     body: bytes = b""
+
+    @cached_property
+    def wire(self) -> tuple[bytes, bytes]:
+        """The answer's status line, and what follows it, as they go over HTTP/1.1 (RFC 9112 section 2.1)."""
+        lines = b"".join(b"%s: %s\r\n" % line for line in self.headers)
+        phrase = HTTPStatus(self.status).phrase.encode()
+        return b"HTTP/1.1 %d %s\r\n" % (self.status, phrase), b"%s\r\n%s" % (lines, self.body)
 
 
 def allowed(principal: Principal) -> Answer:

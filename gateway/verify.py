@@ -1,74 +1,180 @@
-"""The straight line: headers to credential to principal, target to permission, both to a decision, decision to answer."""
+"""The straight line: headers to credential to principal, target to permission, both to a decision, decision to answer.
+
+It is walked with what is remembered, in the event loop, and where that does not suffice once more with the database, in a
+thread. There is one line; the two differ in their `Sources` alone.
+"""
 
 import logging
+import time
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol
 
 from django.conf import settings
 
-from accounts import authn, credentials
-from accounts.credentials import InvalidCredential
-from accounts.trust import Proxied
+from accounts import authn, credentials, principals
+from accounts.authn import Recognised
+from accounts.credentials import Credential, InvalidCredential
 from audit.events import Event
 from audit.record import record_refusal
 from gateway import forwarded, headers
+from gateway.forwarded import Question, Reader
 from gateway.headers import Answer
+from gateway.memory import Caller, Known, key_of
 from rbac import policy, services
+from rbac.policy import Decision
+from rbac.routes import Table
 
 logger = logging.getLogger("skyauth.gateway")
 
 
-def judge(raw_headers: Sequence[tuple[bytes, bytes]], proxied: Proxied, *, oversized: bool = False) -> Answer:
+class NotRemembered(Exception):
+    """Memory does not suffice for this question: the database has to be asked, or something be written."""
+
+
+class Sources(Protocol):
+    """Where the line has from what it cannot work out."""
+
+    def caller(self, credential: Credential | None, client: str) -> Caller:
+        """Return who shows the credential. Raises InvalidCredential, after recording the refusal."""
+        ...
+
+    def table(self) -> Table:
+        """Return the route table as it is now."""
+        ...
+
+    def unreadable(self, refusal: InvalidCredential, client: str) -> None:
+        """Record that a credential could not even be read."""
+        ...
+
+    def denied(self, caller: Caller, decision: Decision, asked: str) -> None:
+        """Record that a request was denied."""
+        ...
+
+
+class Remembered:
+    """What is known under the current mark, and nothing else: raises NotRemembered where that does not suffice."""
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+
+    def caller(self, credential: Credential | None, client: str) -> Caller:
+        if credential is None:
+            return Caller(Recognised(principals.anonymous(client)))
+        now = time.time()
+        found = self._known.caller(key_of(credential, client), now)
+        if found is None:
+            raise NotRemembered
+        found.note(now)
+        return found
+
+    def table(self) -> Table:
+        if self._known.table is None:
+            raise NotRemembered
+        return self._known.table
+
+    def unreadable(self, *_: object) -> None:
+        raise NotRemembered
+
+    def denied(self, *_: object) -> None:
+        raise NotRemembered
+
+
+class Database:
+    """Looks up what is not known, and adds it to what is known under the mark that was read before; without one, to nothing."""
+
+    def __init__(self, known: Known | None = None) -> None:
+        self._known = known
+
+    def caller(self, credential: Credential | None, client: str) -> Caller:
+        found = Caller(authn.recognise(credential, client=client))
+        if self._known is not None and credential is not None:
+            self._known.add(key_of(credential, client), found)
+        return found
+
+    def table(self) -> Table:
+        if self._known is None:
+            return services.route_table()
+        if self._known.table is None:
+            self._known.table = services.route_table()
+        return self._known.table
+
+    def unreadable(self, refusal: InvalidCredential, client: str) -> None:
+        authn.refused(refusal, client=client)
+
+    def denied(self, caller: Caller, decision: Decision, asked: str) -> None:
+        principal = caller.principal
+        reason = f"{decision.reason}: {decision.message}"
+        # Of a stranger one entry a minute tells enough, whatever paths they try.
+        key = () if principal.is_authenticated else ("anonymous", principal.peer)
+        record_refusal(Event.REQUEST_DENIED, actor=principal, target=asked, reason=reason, key=key)
+
+
+def judge(question: Question, reader: Reader = forwarded.x_forwarded, known: Known | None = None) -> Answer:
     """Return the answer to a proxy that asks about a request. Never raises: whatever goes wrong with us is 503."""
     try:
-        return _judge(raw_headers, proxied, oversized=oversized)
+        return answer(question, reader, Database(known))
     except Exception as error:
         # The type alone: an exception's text may quote what was sent.
         logger.error("A request could not be judged: %s", type(error).__name__, exc_info=settings.DEBUG)
         return headers.unavailable()
 
 
-def _judge(raw_headers: Sequence[tuple[bytes, bytes]], proxied: Proxied, *, oversized: bool) -> Answer:
-    if oversized:
-        return headers.refused("headers-too-large", "The header section is too large to be looked at.")
+def answer(question: Question, reader: Reader, sources: Sources) -> Answer:
+    """Walk the line. Raises NotRemembered, and whatever the sources raise."""
+    client = question.proxied.client
     try:
-        principal = authn.identify(_read(raw_headers, proxied), client=proxied.client)
+        credential = _read(question)
+    except InvalidCredential as refusal:
+        sources.unreadable(refusal, client)
+        return headers.unauthenticated(basic=settings.AUTH_BASIC)
+    try:
+        caller = sources.caller(credential, client)
     except InvalidCredential:
         return headers.unauthenticated(basic=settings.AUTH_BASIC)
     try:
-        target = forwarded.read(proxied)
+        target = reader(question)
     except forwarded.Unreadable as error:
         decision, asked = policy.unreadable(str(error)), "unreadable request"
     else:
-        decision, asked = policy.decide_request(principal.permissions, target, services.rules()), str(target)
-    if decision:
-        return headers.allowed(principal)
-    reason = f"{decision.reason}: {decision.message}"
-    # Of a stranger one entry a minute tells enough, whatever paths they try.
-    key = () if principal.is_authenticated else ("anonymous", principal.peer)
-    record_refusal(Event.REQUEST_DENIED, actor=principal, target=asked, reason=reason, key=key)
-    return headers.denied(principal, decision, basic=settings.AUTH_BASIC)
+        decision = policy.decide_request(caller.principal.permissions, target, sources.table())
+        if decision:
+            return caller.allowed()
+        asked = str(target)
+    sources.denied(caller, decision, asked)
+    return headers.denied(caller.principal, decision, basic=settings.AUTH_BASIC)
 
 
-def _read(raw_headers: Sequence[tuple[bytes, bytes]], proxied: Proxied) -> credentials.Credential | None:
-    """Return the credential among raw headers. Raises InvalidCredential, after recording the refusal."""
-    try:
-        return credentials.read(
-            authorization=[value for name, value in raw_headers if name == b"authorization"],
-            auth_mode=[value for name, value in raw_headers if name == b"x-skypilot-auth-mode"],
-            proxied=proxied,
-            session_key=_cookie(raw_headers, settings.SESSION_COOKIE_NAME.encode("ascii")),
-        )
-    except InvalidCredential as refusal:
-        authn.refused(refusal, client=proxied.client)
-        raise
+def _read(question: Question) -> Credential | None:
+    """Return the credential among raw headers. Raises InvalidCredential."""
+    authorization: list[bytes] = []
+    auth_mode: list[bytes] = []
+    cookies: list[bytes] = []
+    for name, value in question.headers:
+        if name == b"authorization":
+            authorization.append(value)
+        elif name == b"x-skypilot-auth-mode":
+            auth_mode.append(value)
+        elif name == b"cookie":
+            cookies.append(value)
+    return credentials.read(
+        authorization=authorization,
+        auth_mode=auth_mode,
+        proxied=question.proxied,
+        session_key=_cookie(cookies, _session_cookie(settings.SESSION_COOKIE_NAME)) if cookies else None,
+    )
 
 
-def _cookie(raw_headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str | None:
+@lru_cache(1)
+def _session_cookie(name: str) -> bytes:
+    return name.encode("ascii")
+
+
+def _cookie(lines: Sequence[bytes], name: bytes) -> str | None:
     """Return the value of a cookie (RFC 6265 section 5.4). One that came twice with two values is none."""
     found = {
         value.strip()
-        for header, line in raw_headers
-        if header == b"cookie"
+        for line in lines
         for key, equals, value in (pair.partition(b"=") for pair in line.split(b";"))
         if equals and key.strip() == name
     }

@@ -1,11 +1,12 @@
 """The one decision: may a principal that holds these permissions do what needs that one, and why."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from rbac.permissions import Permission
-from rbac.routes import Rule, Target, first_match
+from rbac.routes import Table, Target
 
 
 class Reason(StrEnum):
@@ -32,7 +33,8 @@ class Decision:
         return self.allowed
 
 
-def decide(held: frozenset[str], needed: Permission | None, *, rule: str = "") -> Decision:
+@lru_cache(4_096)  # of the few roles and rules that there are, each pair is decided once
+def decide(held: frozenset[str], needed: Permission | None, rule: str = "") -> Decision:
     """Return whether `held` contains `needed`. None stands for a permission that does not exist: denied to all."""
     if needed is None:
         return Decision(False, Reason.UNKNOWN_PERMISSION, "The route asks for a permission that does not exist.", None, rule)
@@ -41,12 +43,12 @@ def decide(held: frozenset[str], needed: Permission | None, *, rule: str = "") -
     return Decision(False, Reason.NOT_PERMITTED, f"This needs {needed}, which the role does not hold.", needed, rule)
 
 
-def decide_request(held: frozenset[str], target: Target, rules: Iterable[Rule]) -> Decision:
+def decide_request(held: frozenset[str], target: Target, table: Table) -> Decision:
     """Return whether `held` may make the request: the first rule that matches names the permission; no rule, no entry."""
-    rule = first_match(target, rules)
+    rule = table.first_match(target)
     if rule is None:
         return Decision(False, Reason.NO_ROUTE, "No route allows this method and path.")
-    return decide(held, rule.permission, rule=rule.text)
+    return decide(held, rule.permission, rule.text)
 
 
 def unreadable(message: str) -> Decision:
@@ -62,8 +64,8 @@ class Explanation:
     roles: tuple[str, ...]
 
 
-def explain(held: frozenset[str], target: Target, rules: Iterable[Rule], roles: Mapping[str, frozenset[str]]) -> Explanation:
+def explain(held: frozenset[str], target: Target, table: Table, roles: Mapping[str, frozenset[str]]) -> Explanation:
     """Return the decision of `decide_request` and the names of the roles that would have been let through."""
-    decision = decide_request(held, target, rules)
+    decision = decide_request(held, target, table)
     needed = decision.needed
     return Explanation(decision, tuple(sorted(name for name, holds in roles.items() if needed is not None and needed in holds)))

@@ -13,6 +13,10 @@ _METHOD = re.compile(r"[A-Z]{3,20}\Z")
 # RFC 1123 names and IPv4 literals, or a bracketed IPv6 literal; the port is never part of it.
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?)*|\[[0-9a-f:.]+\])\Z")
 
+# What was found for a target is remembered by its table. Strangers choose the targets: so many, and none that is longer.
+_REMEMBERED: Final = 8_192
+_SHORT: Final = 256
+
 
 def valid_method(text: str) -> bool:
     """Return whether `text` is a method name as requests carry it: upper-case letters only."""
@@ -65,6 +69,52 @@ def compile_rule(*, position: int, host: str, path: str, methods: Iterable[str],
     return Rule(position, host, compile_pattern(path), methods, known, f"#{position} {shown} {host}{path} -> {permission}")
 
 
-def first_match(target: Target, rules: Iterable[Rule]) -> Rule | None:
-    """Return the first rule that matches, in the order given, or None: then the request is denied."""
-    return next((rule for rule in rules if rule.matches(target)), None)
+class _Node:
+    """One step down the paths of a table: the rules that end here, those open from here on, and the next steps."""
+
+    __slots__ = ("children", "ending", "opening")
+
+    def __init__(self) -> None:
+        self.children: dict[str | None, _Node] = {}  # None is the step of `*`
+        self.ending: list[int] = []
+        self.opening: list[int] = []
+
+
+class Table:
+    """An ordered route table. What a look-up costs grows with the path's length and not with the number of routes."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
+        self._roots: dict[str, _Node] = {}
+        self._found: dict[tuple[str, str, str], Rule | None] = {}
+        for number, rule in enumerate(self.rules):
+            node = self._roots.setdefault(rule.host, _Node())
+            for wanted in rule.pattern.segments:
+                node = node.children.setdefault(wanted, _Node())
+            (node.opening if rule.pattern.open_ended else node.ending).append(number)
+
+    def first_match(self, target: Target) -> Rule | None:
+        """Return the first rule, in the table's order, that matches, or None: then the request is denied."""
+        key = (target.method, target.host, target.text)
+        try:
+            return self._found[key]
+        except KeyError:
+            candidates = sorted(self._candidates(target))
+            rule = next((rule for rule in map(self.rules.__getitem__, candidates) if rule.matches(target)), None)
+            if len(target.text) <= _SHORT and len(self._found) < _REMEMBERED:
+                self._found[key] = rule
+            return rule
+
+    def _candidates(self, target: Target) -> list[int]:
+        """Return the numbers of few rules, among them every one that matches; which of them do is `Rule.matches`'s to say."""
+        nodes = [root for root in map(self._roots.get, {"", target.host}) if root is not None]
+        found = [number for node in nodes for number in node.opening]
+        for segment in target.path:
+            nodes = [
+                child for node in nodes for child in (node.children.get(segment), node.children.get(None)) if child is not None
+            ]
+            for node in nodes:
+                found += node.opening
+        for node in nodes:
+            found += node.ending
+        return found

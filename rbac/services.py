@@ -15,7 +15,7 @@ from rbac.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
 from rbac.permissions import ADMIN, UPSTREAM, Permission
-from rbac.routes import Rule, compile_rule
+from rbac.routes import Table, compile_rule
 
 
 class Actor(RecordedActor, Protocol):
@@ -80,10 +80,10 @@ def role_table() -> dict[str, frozenset[str]]:
     return {role.name: role.holds for role in Role.objects.all()}
 
 
-def rules() -> tuple[Rule, ...]:
-    """Return the compiled route table in order. Raises BadPattern if a row was written round this layer: deny."""
+def route_table() -> Table:
+    """Return the compiled route table. Raises BadPattern if a row was written round this layer: deny."""
     rows = Route.objects.values_list("position", "host", "path", "methods", "permission")
-    return tuple(compile_rule(position=n, host=h, path=p, methods=m, permission=needed) for n, h, p, m, needed in rows)
+    return Table(compile_rule(position=n, host=h, path=p, methods=m, permission=needed) for n, h, p, m, needed in rows)
 
 
 @transaction.atomic

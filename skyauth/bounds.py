@@ -23,33 +23,35 @@ MAX_BODIES: Final = 64_000_000  # bytes of all bodies that are held at a time
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Ends a connection whose request line and headers are too large or too slow in coming."""
+    """Ends a connection whose request line and headers are too large, too slow in coming, or name a fragment."""
 
     _in_head = True
     _moved_on = False  # whether a head or a message ended in the piece that is being parsed
     _head_size = 0
     _clock: asyncio.TimerHandle | None = None
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A head is expected, and not for ever."""
+        super().connection_made(transport)  # type: ignore[arg-type] # uvicorn's is narrower than asyncio's
+        self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
     def data_received(self, data: bytes) -> None:
         """Count and time what belongs to a head. One that begins behind another's end counts from the next piece on."""
-        if self._in_head and self._clock is None:
-            self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
         self._moved_on = False
         super().data_received(data)
         if self._in_head and not self._moved_on:
             self._head_size += len(data)
             if self._head_size > MAX_HEAD:
                 self._give_up()
-
-    def on_message_begin(self) -> None:
-        """A head begins."""
-        self._in_head, self._head_size = True, 0
-        super().on_message_begin()
+            elif self._clock is None:
+                self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._in_head, self._moved_on = False, True
         self._stop_clock()
+        if b"#" in self.url:  # no request target has one (RFC 9112 section 3.2), and uvicorn would cut it off unseen
+            raise ValueError("fragment")  # httptools makes a parser's error of it, which uvicorn answers with 400
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

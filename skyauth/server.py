@@ -2,7 +2,7 @@
 
 import uvicorn
 
-from skyauth.bounds import BoundedProtocol
+from skyauth.line import LineProtocol
 
 
 def serve(*, host: str, port: int, workers: int = 1, reload: bool = False, log_level: str = "info") -> None:
@@ -14,7 +14,7 @@ def serve(*, host: str, port: int, workers: int = 1, reload: bool = False, log_l
         workers=None if reload else workers,
         reload=reload,
         log_level=log_level,
-        http=BoundedProtocol,
+        http=LineProtocol,
         loop="uvloop",
         ws="none",
         lifespan="off",

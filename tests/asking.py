@@ -4,6 +4,8 @@ import base64
 from types import MappingProxyType
 
 from accounts.trust import Proxied
+from gateway import verify
+from gateway.forwarded import Question
 from gateway.headers import IDENTITY, Answer
 
 PROXY = "10.0.0.1"
@@ -23,6 +25,11 @@ def proxied(
     """Return what the gate finds when a trusted proxy asks about a request."""
     said = MappingProxyType({"method": method, "uri": path, "host": host, "proto": "https"})
     return Proxied(trusted=True, peer=PROXY, client=client, subject=subject, groups=groups, forwarded=said)
+
+
+def judge(lines: Lines, proxied: Proxied) -> Answer:
+    """Return the answer to a question with these header lines, found out from the database alone."""
+    return verify.judge(Question(lines, proxied))
 
 
 def bearer(token: str) -> Lines:

@@ -18,8 +18,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from accounts import assertions
 from accounts.assertions import KeysUnavailable, verify
 from accounts.credentials import InvalidCredential
-from gateway.verify import judge
-from tests.asking import identity, proxied
+from tests.asking import identity, judge, proxied
 
 ISSUER, AUDIENCE = "https://idp.example.com", "skyauth"
 RSA = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)

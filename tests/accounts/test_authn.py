@@ -14,11 +14,10 @@ from accounts.models import ServiceAccount, SignIn, Token, User
 from accounts.principals import Kind, Method
 from accounts.services import users
 from audit.models import Entry
-from gateway.verify import judge
 from rbac import services as rbac
 from rbac.models import Role
 from rbac.permissions import EVERYTHING, PUBLIC, UPSTREAM
-from tests.asking import CLIENT, basic, bearer, identity, proxied
+from tests.asking import CLIENT, basic, bearer, identity, judge, proxied
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token, principal
 
 FORGED_SECRET = "0" * 43

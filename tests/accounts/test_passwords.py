@@ -17,9 +17,8 @@ from accounts.models import SignIn, User
 from accounts.passwords import Busy, Remembered, verify
 from accounts.services import users
 from audit.models import Entry
-from gateway.verify import judge
 from rbac.models import Role
-from tests.asking import CLIENT, basic, identity, proxied
+from tests.asking import CLIENT, basic, identity, judge, proxied
 from tests.factories import PASSWORD, UserFactory
 
 SHARED_PASSWORD = "the team's own"

@@ -11,12 +11,11 @@ from accounts.models import RoleSource, ServiceAccount, SignIn, Token, User
 from accounts.principals import Principal
 from accounts.services import machines, sso, users
 from audit.models import Entry
-from gateway.verify import judge
 from rbac import services as rbac
 from rbac.errors import Conflict
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
-from tests.asking import CLIENT, proxied
+from tests.asking import CLIENT, judge, proxied
 from tests.factories import ServiceAccountFactory, UserFactory, make_token, password_hash, principal
 from tests.races import at_once
 

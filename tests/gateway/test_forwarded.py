@@ -7,51 +7,112 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accounts.trust import Proxied
-from gateway.forwarded import Unreadable, canonical_host, read
+from gateway.forwarded import DIALECTS, Question, Unreadable, _remembered, canonical_host, envoy, parse, x_forwarded, x_original
 from rbac.routes import Target, valid_host
 from tests.asking import proxied
 
 GOOD = {"method": "GET", "host": "api.example.com", "uri": "/a/b?c=d"}
+FAMILIES = {"Forwarded": ("", x_forwarded), "Original": ("original-", x_original)}
 
 
-def said(**changes):
-    values = {key: value for key, value in {**GOOD, **changes}.items() if value is not None}
-    return Proxied(trusted=True, forwarded=MappingProxyType(values))
+def said(family="Forwarded", **changes):
+    values = {FAMILIES[family][0] + key: value for key, value in {**GOOD, **changes}.items() if value is not None}
+    return Question([], Proxied(trusted=True, forwarded=MappingProxyType(values)))
 
 
-def test_method_host_and_path_make_the_target():
-    assert read(said()) == Target("GET", "api.example.com", ("a", "b"), "/a/b")
-    assert read(said(host="API.Example.com.:8443")).host == "api.example.com"
+def asked(rest="/a/b?c=d", *, method="GET", hosts=(b"api.example.com",), **changes):
+    return Question([(b"host", host) for host in hosts], Proxied(trusted=True)._replace(**changes), method, rest)
 
 
-def test_promise_01_what_an_untrusted_peer_says_is_not_read():
+def read(family, **changes):
+    return FAMILIES[family][1](said(family, **changes))
+
+
+each_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+@each_family
+def test_method_host_and_path_make_the_target(family):
+    assert read(family) == Target("GET", "api.example.com", ("a", "b"), "/a/b")
+    assert read(family, host="API.Example.com.:8443").host == "api.example.com"
+
+
+def test_envoy_says_it_with_the_question_itself():
+    assert envoy(asked()) == Target("GET", "api.example.com", ("a", "b"), "/a/b")
+    assert envoy(asked("/", method="PUT", hosts=[b"API.Example.com.:8443"])) == Target("PUT", "api.example.com", ("",), "/")
+
+
+def test_no_dialect_reads_what_another_one_says():
+    for family, (_, other) in (("Original", FAMILIES["Forwarded"]), ("Forwarded", FAMILIES["Original"])):
+        with pytest.raises(Unreadable, match="did not send"):
+            other(said(family))
+    with pytest.raises(Unreadable, match="Host"):
+        envoy(said("Forwarded"))
+
+
+@pytest.mark.parametrize("reader", DIALECTS.values())
+def test_promise_01_what_an_untrusted_peer_says_is_not_read(reader):
+    both = MappingProxyType({**said("Forwarded").proxied.forwarded, **said("Original").proxied.forwarded})
     with pytest.raises(Unreadable, match="TRUSTED_PROXIES"):
-        read(Proxied(trusted=False, forwarded=MappingProxyType(GOOD)))
+        reader(asked(trusted=False, forwarded=both))
 
 
+@each_family
 @pytest.mark.parametrize("name", ["method", "host", "uri"])
 @pytest.mark.parametrize("value", [None, ""])
-def test_promise_25_what_the_proxy_did_not_send_is_not_guessed(name, value):
-    with pytest.raises(Unreadable, match=f"X-Forwarded-{name.capitalize()}"):
-        read(said(**{name: value}))
+def test_promise_25_what_the_proxy_did_not_send_is_not_guessed(family, name, value):
+    with pytest.raises(Unreadable, match=f"X-{family}-{name.capitalize()}"):
+        read(family, **{name: value})
 
 
-@pytest.mark.parametrize("name", ["method", "host", "uri", "proto"])
-def test_promise_04_what_came_more_than_once_is_refused(name):
-    with pytest.raises(Unreadable, match=f"X-Forwarded-{name.capitalize()} is repeated"):
-        read(Proxied(trusted=True, forwarded=MappingProxyType(GOOD), repeated=frozenset({name})))
+@pytest.mark.parametrize("question", [asked(""), asked(hosts=[]), asked(hosts=[b"a", b"a"]), asked(hosts=["\u212a".encode()])])
+def test_promise_25_what_envoy_did_not_send_is_not_guessed(question):
+    with pytest.raises(Unreadable):
+        envoy(question)
 
 
-@pytest.mark.parametrize("method", ["get", "GETz", "GET ", "G", "GET,POST", "M-SEARCH", "*"])
-def test_promise_25_an_odd_method_is_refused(method):
-    with pytest.raises(Unreadable, match="Method"):
-        read(said(method=method))
+@pytest.mark.parametrize("name", ["method", "host", "uri", "proto", "original-method", "original-host", "original-uri"])
+@pytest.mark.parametrize("reader", DIALECTS.values())
+def test_promise_04_what_came_more_than_once_is_refused(reader, name):
+    both = MappingProxyType({**said("Forwarded").proxied.forwarded, **said("Original").proxied.forwarded})
+    family, _, last = name.rpartition("-")
+    with pytest.raises(Unreadable, match=f"X-{family.capitalize() or 'Forwarded'}-{last.capitalize()} is repeated"):
+        reader(asked(forwarded=both, repeated=frozenset({name})))
 
 
-@pytest.mark.parametrize("uri", ["//a", "/a/../b", "/a%2fb", "http://evil.example/a", "/a#b", "a", "*"])
-def test_promise_23_an_ambiguous_path_is_refused_with_the_reason(uri):
+METHODS = ["get", "GETz", "GET ", "G", "GET,POST", "M-SEARCH", "*"]
+PATHS = ["//a", "/a/../b", "/a%2fb", "http://evil.example/a", "/a#b", "a", "*"]
+
+
+@each_family
+@pytest.mark.parametrize("method", METHODS)
+def test_promise_25_an_odd_method_is_refused(family, method):
+    with pytest.raises(Unreadable, match="method"):
+        read(family, method=method)
+    with pytest.raises(Unreadable, match="method"):
+        envoy(asked(method=method))
+
+
+@each_family
+@pytest.mark.parametrize("uri", PATHS)
+def test_promise_23_an_ambiguous_path_is_refused_with_the_reason(family, uri):
     with pytest.raises(Unreadable, match="path"):
-        read(said(uri=uri))
+        read(family, uri=uri)
+    with pytest.raises(Unreadable, match="path"):
+        envoy(asked(uri))
+
+
+def test_promise_24_a_query_satisfies_no_path_rule():
+    assert envoy(asked("/a?/b/../c//")).path == ("a",)
+    assert read("Original", uri="/a?/b/../c//").path == ("a",)
+
+
+def test_what_is_remembered_of_paths_is_bounded():
+    _remembered.cache_clear()
+    for path in ("/" + "a/" * 200, "/a"):
+        assert parse("GET", "h", path).text == path
+    assert _remembered.cache_info().currsize == 1, "a long path, which may have thousands of segments, is not kept"
+    assert _remembered.cache_info().maxsize == 4_096
 
 
 @pytest.mark.parametrize(
@@ -106,7 +167,7 @@ def test_promise_26_a_host_has_one_spelling(text, host):
     ],
 )
 def test_promise_26_what_is_no_host_is_refused(text):
-    with pytest.raises(Unreadable, match="Host"):
+    with pytest.raises(Unreadable, match="host"):
         canonical_host(text)
 
 
@@ -135,7 +196,7 @@ def test_a_host_is_refused_or_canonical(text):
 )
 def test_reading_raises_nothing_but_unreadable(values):
     try:
-        target = read(Proxied(trusted=True, forwarded=MappingProxyType(values)))
+        target = x_forwarded(Question([], Proxied(trusted=True, forwarded=MappingProxyType(values))))
     except Unreadable:
         return
     assert target.method == values["method"]
@@ -143,4 +204,4 @@ def test_reading_raises_nothing_but_unreadable(values):
 
 
 def test_the_helper_of_these_tests_is_readable():
-    assert str(read(proxied("POST", "/x"))) == "POST api.example.com/x"
+    assert str(x_forwarded(Question([], proxied("POST", "/x")))) == "POST api.example.com/x"

@@ -6,10 +6,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts import passwords
-from gateway.verify import judge
 from rbac import services as rbac
 from rbac.packs import RouteSpec
-from tests.asking import basic, bearer, cookie, proxied
+from tests.asking import basic, bearer, cookie, judge, proxied
 from tests.factories import PASSWORD, GroupRoleFactory
 
 pytestmark = pytest.mark.django_db

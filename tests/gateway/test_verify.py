@@ -12,11 +12,10 @@ from accounts.models import User
 from accounts.trust import Proxied, TrustPolicy, admit, parse_networks
 from audit.models import Entry
 from gateway.headers import IDENTITY, unauthenticated
-from gateway.verify import judge
 from rbac import services as rbac
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
-from tests.asking import CLIENT, basic, bearer, cookie, identity, proxied
+from tests.asking import CLIENT, basic, bearer, cookie, identity, judge, proxied
 from tests.factories import PASSWORD, make_token
 
 pytestmark = pytest.mark.django_db
@@ -138,11 +137,6 @@ def test_promise_04_a_fault_of_the_gate_is_401(people):
     found = Proxied(trusted=True, peer="10.0.0.1", client=CLIENT, fault="the identity header is repeated")
     assert judge(people["pipeline"], found) == unauthenticated(basic=True)
     assert Entry.objects.first().reason == "the identity header is repeated"
-
-
-def test_an_oversized_header_section_is_not_looked_at(people):
-    answer = judge(people["pipeline"], proxied(), oversized=True)
-    assert (answer.status, body(answer)["code"]) == (403, "headers-too-large")
 
 
 @pytest.mark.parametrize("agent", [b"kube-probe/1.29", b"ELB-HealthChecker/2.0", b"GoogleHC/1.0", b"Prometheus/2"])
@@ -315,7 +309,7 @@ VALUES = st.one_of(
 def test_promise_29_whatever_is_sent_the_answer_is_one_of_four(people, headers, peer):
     policy = TrustPolicy(parse_networks(["10.0.0.0/8"]), "X-Auth-Request-Email", "X-Groups")
     admitted = admit(headers, peer, policy)
-    answer = judge([(name.lower(), value) for name, value in admitted.headers], admitted.proxied, oversized=admitted.oversized)
+    answer = judge([(name.lower(), value) for name, value in admitted.headers], admitted.proxied)
     assert answer.status in {200, 401, 403}, "nothing that is sent is trouble of ours"
     assert len(identity(answer)) == len(IDENTITY)
     if peer != "10.0.0.1":

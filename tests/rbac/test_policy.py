@@ -1,12 +1,14 @@
 """Routes and the one decision: the first match names the permission, and no match means no."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rbac import policy
 from rbac.patterns import BadPattern, split_path
 from rbac.permissions import ADMIN, EVERYTHING, MEANINGS, PUBLIC, UPSTREAM, Permission, granted
 from rbac.policy import Reason, decide, decide_request, explain, unreadable
-from rbac.routes import Target, compile_rule, first_match, valid_host, valid_method
+from rbac.routes import Rule, Table, Target, compile_rule, valid_host, valid_method
 
 READ, WRITE = Permission.UPSTREAM_READ, Permission.UPSTREAM_WRITE
 
@@ -41,11 +43,42 @@ def test_a_rule_speaks_about_a_request_when_host_method_and_path_all_match(field
 
 def test_the_first_match_decides():
     rules = [rule("/a/x", permission="upstream:admin"), rule("/a/**"), rule("/**", permission="upstream:write")]
-    assert first_match(target(path="/a/x"), rules) is rules[0]
-    assert first_match(target(path="/a/y"), rules) is rules[1]
-    assert first_match(target(path="/b"), rules) is rules[2]
-    assert first_match(target(path="/a/x"), reversed(rules)) is rules[2]
-    assert first_match(target(), []) is None
+    assert Table(rules).first_match(target(path="/a/x")) is rules[0]
+    assert Table(rules).first_match(target(path="/a/y")) is rules[1]
+    assert Table(rules).first_match(target(path="/b")) is rules[2]
+    assert Table(reversed(rules)).first_match(target(path="/a/x")) is rules[2]
+    assert Table([]).first_match(target()) is None
+
+
+STEPS = st.sampled_from(["a", "b", "*"])
+RULES = st.lists(
+    st.builds(
+        lambda steps, last, methods, host: rule("/" + "/".join([*steps, *last]), methods, host=host),
+        st.lists(STEPS, max_size=3),
+        st.sampled_from([["a"], ["*"], ["**"], [""]]),
+        st.sampled_from([["*"], ["GET"], ["POST", "GET"]]),
+        st.sampled_from(["", "one.example", "two.example"]),
+    ),
+    max_size=12,
+)
+TARGETS = st.builds(
+    lambda method, steps, host: target(method, "/" + "/".join(steps), host),
+    st.sampled_from(["GET", "POST", "PUT"]),
+    st.lists(st.sampled_from(["a", "b", "c"]), max_size=4).map(lambda steps: [*steps, ""] if len(steps) == 3 else steps),
+    st.sampled_from(["one.example", "two.example", "three.example"]),
+)
+
+
+@given(RULES, TARGETS)
+def test_a_table_finds_what_trying_one_rule_after_the_other_finds(rules, asked):
+    assert Table(rules).first_match(asked) is next((rule for rule in rules if rule.matches(asked)), None)
+
+
+def test_what_a_look_up_tries_does_not_grow_with_the_number_of_routes(monkeypatch):
+    tried = []
+    monkeypatch.setattr(Rule, "matches", lambda self, _: tried.append(self) or False)
+    Table([rule(f"/r{n}/**") for n in range(1_000)] + [rule("/**")]).first_match(target(path="/r7/x"))
+    assert [found.text for found in tried] == ["#1 * /r7/** -> upstream:read", "#1 * /** -> upstream:read"]
 
 
 def test_a_rule_tells_what_it_is_in_one_line():
@@ -62,7 +95,7 @@ def test_a_rule_with_a_broken_pattern_does_not_compile():
 def test_promise_35_an_unknown_permission_is_held_by_nobody(permission):
     broken = rule(permission=permission)
     assert broken.permission is None
-    decision = decide_request(EVERYTHING, target(), [broken])
+    decision = decide_request(EVERYTHING, target(), Table([broken]))
     assert not decision
     assert decision.reason is Reason.UNKNOWN_PERMISSION
     assert decision.rule == broken.text
@@ -80,7 +113,7 @@ def test_promise_35_an_unknown_permission_is_held_by_nobody(permission):
     ],
 )
 def test_a_decision_says_yes_or_no_and_why(held, needed, allowed, reason):
-    decision = decide(held, needed, rule="#1")
+    decision = decide(held, needed, "#1")
     assert (decision.allowed, bool(decision), decision.reason, decision.needed, decision.rule) == (
         allowed,
         allowed,
@@ -92,8 +125,8 @@ def test_a_decision_says_yes_or_no_and_why(held, needed, allowed, reason):
 
 
 def test_promise_35_without_a_route_even_an_admin_is_denied():
-    assert decide_request(EVERYTHING, target(), []).reason is Reason.NO_ROUTE
-    assert decide_request(EVERYTHING, target("POST"), [rule(methods=["GET"])]).reason is Reason.NO_ROUTE
+    assert decide_request(EVERYTHING, target(), Table([])).reason is Reason.NO_ROUTE
+    assert decide_request(EVERYTHING, target("POST"), Table([rule(methods=["GET"])])).reason is Reason.NO_ROUTE
 
 
 def test_what_cannot_be_read_is_denied_with_the_sentence_that_says_why():
@@ -103,13 +136,13 @@ def test_what_cannot_be_read_is_denied_with_the_sentence_that_says_why():
 
 def test_explaining_uses_the_same_decision_and_names_the_roles_that_may():
     roles = {"admin": EVERYTHING, "user": frozenset({READ, WRITE}), "viewer": frozenset({READ})}
-    rules = [rule("/w", permission="upstream:write"), rule("/x", permission="nonsense")]
-    denied = explain(roles["viewer"], target(path="/w"), rules, roles)
-    assert denied.decision == decide_request(roles["viewer"], target(path="/w"), rules)
+    table = Table([rule("/w", permission="upstream:write"), rule("/x", permission="nonsense")])
+    denied = explain(roles["viewer"], target(path="/w"), table, roles)
+    assert denied.decision == decide_request(roles["viewer"], target(path="/w"), table)
     assert denied.roles == ("admin", "user")
-    assert explain(roles["user"], target(path="/w"), rules, roles).decision.allowed
-    assert explain(EVERYTHING, target(path="/x"), rules, roles).roles == ()
-    assert explain(EVERYTHING, target(path="/none"), rules, roles).roles == ()
+    assert explain(roles["user"], target(path="/w"), table, roles).decision.allowed
+    assert explain(EVERYTHING, target(path="/x"), table, roles).roles == ()
+    assert explain(EVERYTHING, target(path="/none"), table, roles).roles == ()
 
 
 @pytest.mark.parametrize("text", ["GET", "POST", "PROPFIND", "VERSIONCONTROLABCDEFG"[:20]])

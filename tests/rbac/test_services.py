@@ -304,14 +304,14 @@ def test_a_pack_replaces_the_whole_table_or_nothing_of_it(system):
 def test_the_compiled_table_is_in_order(system):
     for path in ("/a", "/b"):
         services.create_route(actor=system, spec=spec(path), position=1)
-    assert [rule.text for rule in services.rules()] == ["#1 GET /b -> upstream:read", "#2 GET /a -> upstream:read"]
+    assert [rule.text for rule in services.route_table().rules] == ["#1 GET /b -> upstream:read", "#2 GET /a -> upstream:read"]
     assert str(Route.objects.first()) == "#1 GET /b -> upstream:read"
 
 
 def test_promise_35_a_row_written_round_the_services_denies_by_failing(system):
     Route.objects.create(position=1, path="/a*b", methods=["GET"], permission="upstream:read")
     with pytest.raises(BadPattern):
-        services.rules()
+        services.route_table()
 
 
 # rows that cannot be

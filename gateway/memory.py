@@ -1,0 +1,110 @@
+"""What was found out while nothing that decides changed: who shows which credential, and the compiled route table.
+
+Everything here hangs on one mark of the database's state (`accounts.generation`), which is read before each use. When the mark
+is another one, all of it is forgotten at once. Only what was *found* is remembered: no refusal is, so no stranger fills it.
+"""
+
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from typing import Final
+
+from django.utils import timezone
+
+from accounts import uses
+from accounts.authn import Recognised
+from accounts.credentials import Basic, Bearer, Credential, ProxyHeader, Session
+from accounts.principals import Principal
+from gateway import headers
+from gateway.headers import Answer
+from rbac.routes import Table
+
+MOST: Final = 50_000  # callers; the least recently seen goes first. About a kilobyte each.
+_KEY: Final = secrets.token_bytes(32)
+
+Key = tuple[bytes, str]
+
+
+def key_of(credential: Credential, client: str) -> Key:
+    """Return what stands for a credential shown by a client: a keyed digest, of no use outside this process."""
+    shown: bytes
+    match credential:
+        case Bearer():
+            shown = b"t" + credential.token
+        case Basic():
+            shown = f"b{len(credential.username)}:{credential.username}{credential.password}".encode()
+        case ProxyHeader():
+            groups = "" if credential.groups is None else f"{len(credential.subject)}:{credential.groups}"
+            shown = f"p{groups}\0{credential.subject}".encode()
+        case Session():
+            shown = b"s" + credential.session_key.encode()
+    return hashlib.blake2b(shown, digest_size=24, key=_KEY).digest(), client
+
+
+class Caller:
+    """A recognised caller, with the answer that lets their requests through."""
+
+    __slots__ = ("_answer", "_note_at", "_use", "principal", "until")
+
+    def __init__(self, found: Recognised) -> None:
+        self.principal: Principal = found.principal
+        self.until = found.until
+        self._use = found.use
+        self._note_at = time.time() + uses.EVERY.total_seconds()
+        self._answer: Answer | None = None
+
+    def allowed(self) -> Answer:
+        """Return the 200 that tells who it is; made once."""
+        if self._answer is None:
+            self._answer = headers.allowed(self.principal)
+        return self._answer
+
+    def note(self, now: float) -> None:
+        """Note another use, once a minute."""
+        if self._use is not None and now >= self._note_at:
+            self._note_at = now + uses.EVERY.total_seconds()
+            uses.collector.add(self._use, timezone.now())
+
+
+class Known:
+    """What is known under one mark."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+        self.table: Table | None = None
+        self._callers: OrderedDict[Key, Caller] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._callers)
+
+    def caller(self, key: Key, now: float) -> Caller | None:
+        """Return the caller behind a key, if it is known and still stands at `now` (seconds since the epoch)."""
+        found = self._callers.get(key)
+        if found is None or found.until <= now:
+            return None
+        self._callers.move_to_end(key)
+        return found
+
+    def add(self, key: Key, caller: Caller) -> None:
+        """Remember a caller that stands for a while."""
+        if caller.until > time.time():
+            self._callers[key] = caller
+            if len(self._callers) > MOST:
+                self._callers.popitem(last=False)
+
+
+class Memory:
+    """What is known under the mark that was read last."""
+
+    def __init__(self) -> None:
+        self._known = Known("")
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def at(self, mark: str) -> Known:
+        """Return what is known under this mark: nothing, when it is another one than the last time."""
+        if self._known.mark != mark:
+            self._known = Known(mark)
+        return self._known
