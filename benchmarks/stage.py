@@ -121,7 +121,7 @@ class Stage:
         return path
 
     def cluster(self) -> Postgres:
-        """Return the temporary PostgreSQL cluster that everybody shares who asks for one. Raises Trouble when it does not start."""
+        """Return the temporary PostgreSQL cluster that is everybody's. Raises Trouble when it does not start."""
         try:
             return self.once("postgresql", lambda: self._stack.enter_context(postgres()))
         except AssertionError as error:

@@ -91,6 +91,7 @@ def test_part_of_a_run_is_not_written_into_the_docs(part: list[str], capsys: pyt
 
 
 def test_a_whole_run_is_written_into_the_page_and_its_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = read_arguments(["--write", "--json", str(tmp_path / "var" / "bench.json")])
     page = tmp_path / "performance.md"
     page.write_text(f"Before\n{BEGIN}\n{END}\nAfter\n", encoding="utf-8")
     (tmp_path / "images").mkdir()
@@ -98,7 +99,7 @@ def test_a_whole_run_is_written_into_the_page_and_its_picture(monkeypatch: pytes
     bearer = Result("bearer", "bearer token", catalogue.SQLITE, (Round(40_000, 20, 500, 900, 80_000),))
     verdicts = judge({"bearer": bearer}, None, few=10_000, many=1_000_000)
     finished = Report("2026-11-25", "abc1234", "2 cores", 2, 5, 10_000, 1_000_000, [bearer], None, verdicts)
-    publish(finished, read_arguments(["--write", "--json", str(tmp_path / "var" / "bench.json")]))
+    publish(finished, asked)
     assert "| bearer token | 40,000 |" in page.read_text(encoding="utf-8")
     picture = re.search(r"!\[.*\]\((.*)\)", page.read_text(encoding="utf-8"))
     assert picture is not None
