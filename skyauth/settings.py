@@ -147,10 +147,7 @@ ASSERTION_KEYS = [
     )
 ]
 ASSERTION_AUDIENCE = env.text(
-    "ASSERTION_AUDIENCE",
-    "",
-    "The audience (aud) of every assertion. Empty: the host that the request asked for.",
-    shown="the host that the request asked for",
+    "ASSERTION_AUDIENCE", "", "The audience (aud) of every assertion. Empty: the host that the request asked for."
 )
 
 env.section("Roles")
