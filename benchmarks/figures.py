@@ -85,11 +85,15 @@ TARGETS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A target, what it asks for, what was reached in words, and whether that is enough; None: not measured."""
+    """A target, what it asks for, what was reached in words, and whether that is enough; None: not measured.
+
+    `by_cpu` is the same ratio in processor time for an answer, which decides nothing: it says whether the machine was busy.
+    """
 
     text: str
     asked: str
     reached: str
+    by_cpu: str
     met: bool | None
 
     @property
@@ -105,21 +109,34 @@ def ratio(results: Mapping[str, Result], above: str, below: str) -> float | None
     return results[above].rate / results[below].rate
 
 
+def ratio_by_cpu(results: Mapping[str, Result], above: str, below: str) -> float | None:
+    """Return how many answers one contestant gives in the processor time that another spends on one, None without both."""
+    if above not in results or below not in results or not results[above].cpu:
+        return None
+    return results[below].cpu / results[above].cpu
+
+
 def judge(results: Mapping[str, Result], memory: Memory | None, *, few: int, many: int) -> Sequence[Verdict]:
     """Return a verdict on each target, and on the memory of a worker that was shown `many` tokens."""
     verdicts = []
     for target in TARGETS:
         reached = ratio(results, target.above, target.below)
+        by_cpu = ratio_by_cpu(results, target.above, target.below)
         met = None if reached is None else reached >= target.least
         text = target.text.format(few=few, many=many)
-        verdicts.append(Verdict(text, f"at least {target.least:.4g}", "" if reached is None else f"{reached:.2f}", met))
+        verdicts.append(Verdict(text, f"at least {target.least:.4g}", _shown(reached), _shown(by_cpu), met))
     after = None if memory is None else memory.after / 1e6
     verdicts.append(
         Verdict(
             f"memory of a worker after {many:,} tokens",
             f"under {MEMORY_LIMIT} MB",
             "" if after is None else f"{after:.0f} MB",
+            "",
             None if after is None else after < MEMORY_LIMIT,
         )
     )
     return verdicts
+
+
+def _shown(number: float | None) -> str:
+    return "" if number is None else f"{number:.2f}"

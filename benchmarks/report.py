@@ -51,9 +51,9 @@ def terminal(report: Report) -> str:
     for section, members in report.sections():
         lines += ["", section]
         lines += [f"  {one.title:<{width - 2}}" + "".join(f"{cell:>12}" for cell in report.cells(one)) for one in members]
-    lines += ["", "Targets"]
     wide = max(len(verdict.text) for verdict in report.verdicts)
-    lines += [f"  {one.text:<{wide}}  {one.asked:>14}  {one.reached:>8}  {one.word}" for one in report.verdicts]
+    lines += ["", f"{'Targets':<{wide + 4}}{'':>14}{'reached':>10}{'by CPU':>10}"]
+    lines += [f"  {one.text:<{wide}}  {one.asked:>14}{one.reached:>10}{one.by_cpu:>10}  {one.word}" for one in report.verdicts]
     return "\n".join(lines)
 
 
@@ -65,9 +65,12 @@ def markdown(report: Report, chart: str) -> str:
         "",
         f"![Answers per second of one worker, SkyAuth beside others; the same figures as in the table below.]({chart})",
         "",
-        "| what is asked for | at least | reached | |",
-        "|---|---:|---:|---|",
-        *(f"| {one.text} | {one.asked.removeprefix('at least ')} | {one.reached} | {one.word} |" for one in report.verdicts),
+        "| what is asked for | at least | reached | by CPU | |",
+        "|---|---:|---:|---:|---|",
+        *(
+            f"| {one.text} | {one.asked.removeprefix('at least ')} | {one.reached} | {one.by_cpu} | {one.word} |"
+            for one in report.verdicts
+        ),
     ]
     for section, members in report.sections():
         lines += ["", f"| {section} | {' | '.join(_HEADINGS)} |", f"|---|{'---:|' * len(_HEADINGS)}"]

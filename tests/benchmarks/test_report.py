@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import chart, report
-from benchmarks.figures import TARGETS, Memory, Result, Round, judge, ratio
+from benchmarks.figures import TARGETS, Memory, Result, Round, judge, ratio, ratio_by_cpu
 from benchmarks.report import BEGIN, END, Report
 from benchmarks.trouble import Trouble
 
@@ -41,6 +41,14 @@ def test_a_ratio_is_that_of_two_medians_and_none_without_both() -> None:
     assert ratio(found, "bearer", "knox") is None
 
 
+def test_a_ratio_by_processor_time_counts_answers_for_the_same_time() -> None:
+    dear = Result("drf", "DRF", "Others", (Round(2_000, 600, 1, 1, 2_000), Round(2_000, 400, 1, 1, 2_000)))
+    assert ratio_by_cpu({"bearer": BEARER, "drf": dear}, "bearer", "drf") == pytest.approx(20)
+    assert ratio_by_cpu({"bearer": BEARER}, "bearer", "drf") is None
+    idle = Result("asgi", "asgi", "Others", (Round(1, 0, 1, 1, 1),))
+    assert ratio_by_cpu({"asgi": idle, "drf": dear}, "asgi", "drf") is None
+
+
 def test_a_target_is_met_from_its_figure_on() -> None:
     verdicts = {one.text: one for one in judge({"bearer": BEARER, "drf": DRF}, None, few=1, many=2)}
     met = verdicts["bearer / DRF TokenAuthentication"]
@@ -67,7 +75,11 @@ def test_the_terminal_shows_every_contestant_and_every_target() -> None:
     lines = report.terminal(finished(BEARER, DRF)).splitlines()
     row = next(line for line in lines if "DRF  " in line)
     assert row.split() == ["DRF", "2,000", "1,000", "4,000", "500", "20x"]
-    assert lines.index("SkyAuth on SQLite") < lines.index("Others") < lines.index("Targets")
+    assert (
+        lines.index("SkyAuth on SQLite")
+        < lines.index("Others")
+        < lines.index(next(line for line in lines if line.startswith("Targets")))
+    )
     assert sum("not measured" in line for line in lines) == 11
 
 
@@ -77,14 +89,14 @@ def test_the_docs_get_when_where_what_and_whether_it_is_enough() -> None:
     assert "(images/x.svg)" in text
     assert "| bearer token | 40,000 | 10,000 | 50,000 | 25 |  |" in text
     assert "| DRF | 2,000 | 1,000 | 4,000 | 500 | 20x |" in text
-    assert "| bearer / DRF TokenAuthentication | 20 | 20.00 | met |" in text
+    assert "| bearer / DRF TokenAuthentication | 20 | 20.00 | 20.00 | met |" in text
     assert "90 MB when started, 250 MB after 1,000,000 tokens" in text
 
 
 def test_json_has_every_round() -> None:
     whole = json.loads(report.as_json(finished(BEARER, DRF)))
     assert [one["rate"] for one in whole["results"][0]["rounds"]] == [40_000, 50_000, 10_000]
-    assert whole["verdicts"][0].keys() == {"text", "asked", "reached", "met"}
+    assert whole["verdicts"][0].keys() == {"text", "asked", "reached", "by_cpu", "met"}
 
 
 def test_what_stands_around_the_markers_stays(tmp_path: Path) -> None:
