@@ -75,11 +75,8 @@ def test_the_terminal_shows_every_contestant_and_every_target() -> None:
     lines = report.terminal(finished(BEARER, DRF)).splitlines()
     row = next(line for line in lines if "DRF  " in line)
     assert row.split() == ["DRF", "2,000", "1,000", "4,000", "500", "20x"]
-    assert (
-        lines.index("SkyAuth on SQLite")
-        < lines.index("Others")
-        < lines.index(next(line for line in lines if line.startswith("Targets")))
-    )
+    targets = next(n for n, line in enumerate(lines) if line.startswith("Targets"))
+    assert lines.index("SkyAuth on SQLite") < lines.index("Others") < targets
     assert sum("not measured" in line for line in lines) == 11
 
 
