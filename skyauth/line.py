@@ -85,10 +85,10 @@ class LineProtocol(BoundedProtocol):
         if asked is None or not self._plain():
             return None
         scope = cast("Scope", self.scope)
-        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["method"] = method = self.parser.get_method().decode("ascii")
         scope["raw_path"], scope["query_string"] = path, query
         recalled = self.line.recall(asked, scope, self._gate.admit(scope))
-        return None if recalled is None or (recalled.answer.body and scope["method"] == "HEAD") else recalled
+        return None if recalled is None or (method == "HEAD" and recalled.answer.body) else recalled
 
     def _plain(self) -> bool:
         """Return whether nothing about the request's connection is out of the ordinary. Of the rest uvicorn knows more."""
@@ -96,7 +96,6 @@ class LineProtocol(BoundedProtocol):
         return (
             self._idle()
             and parser.should_keep_alive()
-            and parser.get_http_version() == "1.1"
             and not parser.should_upgrade()
             and not self.expect_100_continue
             and not self.flow.write_paused
