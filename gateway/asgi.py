@@ -3,20 +3,23 @@
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import Final
 
 from django.conf import settings
 from django.db import close_old_connections
 
+from accounts import request_id
 from accounts.freshness import Freshness
 from accounts.gate import OVERSIZED_KEY, SCOPE_KEY, Application, Receive, Scope, Send
 from accounts.trust import UNGATED, Admitted, Proxied, RawHeaders
-from gateway import verify
+from gateway import metrics, verify
 from gateway.forwarded import DIALECTS, Question, Reader
 from gateway.headers import Answer, refused, unavailable
 from gateway.memory import Known, Memory
 
 PATIENCE_SECONDS: Final = 8.0  # then 503: a database that is gone must not make a queue of everybody
+BEGAN_KEY: Final = "skyauth.began"  # when a question came that memory did not suffice for
 THREADS: Final = 8  # each keeps a database connection of its own
 _PREFIXES: Final = tuple(path for path in DIALECTS if path.endswith(b"/"))
 
@@ -44,13 +47,17 @@ class VerifyLine:
         self._application = application
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
         self._memory = Memory()
+        metrics.watch(self._memory)
         self.freshness = Freshness()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge, or pass on."""
         asked = dialect(scope)
         if asked is not None:
-            await _send(send, await self._judge(scope, asked))
+            began = scope.get(BEGAN_KEY) or perf_counter()
+            answer = await self._judge(scope, asked)
+            metrics.DATABASE.decided(answer, began)
+            await _send(send, answer)
         elif scope.get(OVERSIZED_KEY, True):
             await _send(send, refused("headers-too-large", "The header section is too large to be looked at."), status=431)
         else:
@@ -99,6 +106,7 @@ def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: Proxied) 
 
 def _in_thread(question: Question, reader: Reader, known: Known | None) -> Answer:
     """Judge on a database connection that is alive."""
+    request_id.begin([value for name, value in question.headers if name == b"x-request-id"], trusted=question.proxied.trusted)
     close_old_connections()
     try:
         return verify.judge(question, reader, known)

@@ -1,4 +1,4 @@
-"""The application: trust gate, then the verify line, then Django's handler."""
+"""The application: trust gate, then the verify line, the health probes, and Django's handler."""
 
 import os
 from typing import Any
@@ -9,8 +9,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
 _django: Any = get_asgi_application()  # its annotation is narrower than ASGI's
 
 from accounts.gate import Gate, policy_from_settings  # noqa: E402 - Django must be set up first
+from gateway import metrics  # noqa: E402
 from gateway.asgi import VerifyLine  # noqa: E402
 from skyauth.bounds import Bounds  # noqa: E402
+from skyauth.health import Health  # noqa: E402
 
-line = VerifyLine(Bounds(_django))
+line = VerifyLine(Health(Bounds(_django)))
 application = Gate(line, policy_from_settings())
+metrics.start()

@@ -5,12 +5,14 @@ remembered, as soon as the database has told that nothing changed. Only what mem
 """
 
 from functools import partial
+from time import perf_counter
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from accounts.gate import Scope
-from gateway.asgi import Asked, dialect
+from gateway import metrics
+from gateway.asgi import BEGAN_KEY, Asked, dialect
 from skyauth.bounds import BoundedProtocol
 
 
@@ -29,19 +31,21 @@ class LineProtocol(BoundedProtocol):
         asked = dialect(scope)
         # Of a client that reads slowly, or wants the connection closed, uvicorn knows more than is repeated here.
         if asked is not None and cycle.keep_alive and not self.flow.write_paused:
-            self._line.freshness.read(partial(self._answer, cycle, app, asked, scope))
+            self._line.freshness.read(partial(self._answer, cycle, app, asked, scope, perf_counter()))
         else:
             super()._start_asgi_task(cycle, app)
 
-    def _answer(self, cycle: RequestResponseCycle, app: Any, asked: Asked, scope: Scope, mark: str | None) -> None:
+    def _answer(self, cycle: RequestResponseCycle, app: Any, asked: Asked, scope: Scope, began: float, mark: str | None) -> None:
         """Write the answer that memory has, or take the long way."""
         if cycle.disconnected or self.transport.is_closing():
             return
         answer = None if mark is None else self._line.recall(asked, scope, self._gate.admit(scope), mark)
         if answer is None or not cycle.keep_alive or (answer.body and scope["method"] == "HEAD"):
+            scope[BEGAN_KEY] = began
             super()._start_asgi_task(cycle, app)
             return
         self.transport.write(answer.wire)
+        metrics.MEMORY.decided(answer, began)
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
