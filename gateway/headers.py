@@ -1,7 +1,7 @@
 """Turns a decision into status, headers and body: the one place where an upstream is told who calls."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from http import HTTPStatus
@@ -36,7 +36,7 @@ class Answer:
     """A complete HTTP answer. The status is 200, 401, 403 or 503, and nothing else (promise 29)."""
 
     status: int
-    reason: Reason | Cause
+    reason: Reason | Cause = field(compare=False)  # for our own counting: whoever gets the answer is not told
     headers: tuple[HeaderLine, ...]
     body: bytes = b""
 
