@@ -43,12 +43,12 @@ def dialect(scope: Scope) -> Asked | None:
 class VerifyLine:
     """Answers the verify endpoints; hands everything else on. Works behind `accounts.gate.Gate` only: else all is refused."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, freshness: Freshness | None = None) -> None:
         self._application = application
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
         self._memory = Memory()
         metrics.watch(self._memory)
-        self.freshness = Freshness()
+        self.freshness = freshness or Freshness()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge, or pass on."""
