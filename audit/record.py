@@ -109,4 +109,5 @@ def _log(event: Event, actor: Actor, target: str, reason: str, suppressed: int) 
         "reason": clean(reason, 512),
         "suppressed": suppressed,
     }
-    logger.info("%(event)s: %(caller)s (%(method)s) from %(client)s: %(target)s: %(reason)s", fields, extra=fields)
+    told = "%(event)s: %(caller)s (%(method)s) from %(client)s: " + ("%(target)s: " if target else "") + "%(reason)s"
+    logger.info(told, fields, extra=fields)

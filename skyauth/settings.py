@@ -405,6 +405,8 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "axes": {"level": "ERROR"},  # its warnings carry the names that people typed
-        "django.db.backends": {"level": "INFO"},  # what it tells below that has the parameters, such as session keys
+        # Below INFO it tells statements with their parameters. Its default handlers, gone here, write lines of their own.
+        "django": {"level": "INFO"},
+        "django.request": {"level": "ERROR"},  # a 4xx is the client's, and anybody can cause any number of them
     },
 }

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("logs")]
 
 FORGED = "2026-11-25 10:00:00,000 INFO skyauth.audit forged"
 MISSING_TABLE = "ProgrammingError" if os.environ.get("DATABASE_URL", "").startswith("postgres") else "OperationalError"
+FORMATS = {"line": "line", "json": "json", "debug": "json"}
 BEGINS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) [a-z]")
 
 
@@ -91,19 +92,19 @@ def use_every_credential(server: SkyAuth, shared: str) -> dict[str, str]:
     return used
 
 
-@pytest.fixture(scope="module", params=["line", "json"])
+@pytest.fixture(scope="module", params=["line", "json", "debug"])
 def run(request: pytest.FixtureRequest) -> tuple[str, str, dict[str, str]]:
     """The format, the log of a whole run in it, and the secrets that were used."""
     shared, key = secret(), secret() + secret()
     line = "team:" + bcrypt.hashpw(shared.encode(), bcrypt.gensalt(4)).decode()
     settings = {"AUTH_STRING": line, "SECRET_KEY": key, "AUDIT_REFUSALS_PER_MINUTE": "100000", "AUTH_FAILURE_LIMIT": "1000"}
-    with skyauth_server(LOG_LEVEL="DEBUG", LOG_FORMAT=request.param, **settings) as server:
+    with skyauth_server(LOG_LEVEL="DEBUG", LOG_FORMAT=FORMATS[request.param], DEBUG=str(request.param == "debug"), **settings) as server:
         used = use_every_credential(server, shared)
         used |= {"shared line": line.partition(":")[2], "SECRET_KEY": key}
         if "DATABASE_URL" in os.environ:
             assert server.environment["DATABASE_URL"] not in server.log
         server.stop()
-        return request.param, server.log, used
+        return FORMATS[request.param], server.log, used
 
 
 def test_promise_42_the_log_of_a_run_has_none_of_the_secrets(run: tuple[str, str, dict[str, str]]) -> None:
@@ -116,7 +117,7 @@ def test_promise_42_the_log_of_a_run_has_none_of_the_secrets(run: tuple[str, str
 def test_promise_42_every_line_is_one_of_ours(run: tuple[str, str, dict[str, str]]) -> None:
     form, log, _ = run
     lines = log.splitlines()
-    assert len(lines) > 50
+    assert len(lines) > 20
     if form == "json":
         assert all(isinstance(json.loads(line), dict) for line in lines)
     else:
