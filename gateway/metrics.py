@@ -1,7 +1,7 @@
 """What Prometheus is told of this process, or of all workers of one server.
 
-Where requests are answered, plain numbers are counted: a counter of Prometheus' takes a lock and some microseconds, and the
-whole answer has not many more. They are carried over when they are asked for and, where several workers share a directory
+Where requests are answered, plain numbers are counted: a counter of Prometheus' takes a lock and microseconds, and the whole
+answer has not many more. They are carried over when they are asked for and, where several workers share a directory
 (PROMETHEUS_MULTIPROC_DIR, which `skyauth.server` sets), once a second: a worker that is killed takes a second with it.
 
 No label has a value that comes with a request: OUTCOMES names all reasons there are.

@@ -98,7 +98,9 @@ def run(request: pytest.FixtureRequest) -> tuple[str, str, dict[str, str]]:
     shared, key = secret(), secret() + secret()
     line = "team:" + bcrypt.hashpw(shared.encode(), bcrypt.gensalt(4)).decode()
     settings = {"AUTH_STRING": line, "SECRET_KEY": key, "AUDIT_REFUSALS_PER_MINUTE": "100000", "AUTH_FAILURE_LIMIT": "1000"}
-    with skyauth_server(LOG_LEVEL="DEBUG", LOG_FORMAT=FORMATS[request.param], DEBUG=str(request.param == "debug"), **settings) as server:
+    with skyauth_server(
+        LOG_LEVEL="DEBUG", LOG_FORMAT=FORMATS[request.param], DEBUG=str(request.param == "debug"), **settings
+    ) as server:
         used = use_every_credential(server, shared)
         used |= {"shared line": line.partition(":")[2], "SECRET_KEY": key}
         if "DATABASE_URL" in os.environ:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 import threading
 import time
 from datetime import timedelta
@@ -9,6 +10,7 @@ from time import perf_counter
 
 import bcrypt
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 from hypothesis import given
@@ -320,3 +322,11 @@ def test_the_whole_page_is_one_that_prometheus_reads(scraper):
     named = [line.split()[2] for line in text.splitlines() if line.startswith("# HELP")]
     assert len(named) == len(set(named))
     assert len(named) == len(list(text_string_to_metric_families(text)))
+
+
+def test_the_operating_guide_names_every_metric_and_no_other(scraper):
+    guide = (settings.BASE_DIR / "docs" / "operating.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`(?:skyauth|process)_.*?`) \|", guide, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    text = Client().get("/metrics", headers=scraper).content.decode()
+    assert named == {line.split()[2] for line in text.splitlines() if line.startswith("# HELP")}
