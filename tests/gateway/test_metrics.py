@@ -176,7 +176,6 @@ def test_passwords_that_are_checked_wait_or_are_turned_away_are_counted(monkeypa
     monkeypatch.setattr(passwords, "WAIT_SECONDS", 0.2)
     monkeypatch.setattr(passwords, "_slots", threading.BoundedSemaphore(1))
     monkeypatch.setattr(passwords, "_queue", threading.BoundedSemaphore(2))
-    monkeypatch.setattr(passwords, "load", passwords.Load())
     before = told()
     assert hashing() == {"running": 0, "waiting": 0}
     gave_up = threading.Event()
