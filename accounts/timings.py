@@ -9,8 +9,6 @@ BOUNDS: Final = (
     *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 
-BEGAN_KEY: Final = "skyauth.began"  # in the scope of a question that memory did not suffice for: when it came
-
 
 class Timings:
     """How often something took up to each of BOUNDS and no less than the one before; the last number counts what took longer.
