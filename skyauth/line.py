@@ -6,6 +6,7 @@ written. Only what memory does not suffice for takes the long way.
 """
 
 from collections.abc import Coroutine
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -32,9 +33,10 @@ class Exchange:
     keep_alive = more_body = True
     disconnected = response_complete = False
 
-    def __init__(self, protocol: "LineProtocol", recalled: "Recalled") -> None:
+    def __init__(self, protocol: "LineProtocol", recalled: "Recalled", began: float) -> None:
         self._protocol = protocol
         self._recalled = recalled
+        self._began = began
 
     def hear(self, mark: str | None) -> None:
         """Write the answer if it stands under this mark; else find out what stands now."""
@@ -42,11 +44,13 @@ class Exchange:
             return
         if mark == self._recalled.mark:
             self._protocol.finish(self, *self._recalled.answer.wire)
+            self._protocol.memory.decided(self._recalled.answer, self._began)
         else:
             self._protocol.run(self._find_out())
 
     async def _find_out(self) -> None:
         answer = await self._protocol.line.judge(self._recalled.asked, self._recalled.question)
+        self._protocol.database.decided(answer, self._began)
         if not self._gone:
             self._protocol.finish(self, *answer.wire)
 
@@ -64,17 +68,20 @@ class LineProtocol(BoundedProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        from skyauth.asgi import application, line  # Django is set up by now
+        from gateway import metrics  # Django is set up by now
+        from skyauth.asgi import application, line
 
         self._gate, self.line = application, line
+        self.memory, self.database = metrics.MEMORY, metrics.DATABASE
 
     def begin(self) -> None:
         """Begin to answer a request whose head is whole."""
+        began = perf_counter()
         recalled = self._recall()
         if recalled is None:
             super().begin()
         else:
-            exchange = Exchange(self, recalled)
+            exchange = Exchange(self, recalled, began)
             self.cycle = exchange  # type: ignore[assignment] # it has all that uvicorn asks of one
             self.line.freshness.read(exchange.hear)
 
