@@ -91,10 +91,10 @@ class VerifyLine:
 def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: Proxied) -> Question:
     """Return what is asked at the endpoint of this path."""
     if not path.endswith(b"/"):
-        return Question(headers, proxied)
+        return Question(headers, proxied, "GET", "", path)
     query = scope.get("query_string", b"")
     rest = scope["raw_path"][len(path) - 1 :] + (b"?" + query if query else b"")
-    return Question(headers, proxied, scope["method"], rest.decode("latin-1"))
+    return Question(headers, proxied, scope["method"], rest.decode("latin-1"), path)
 
 
 def _in_thread(question: Question, reader: Reader, known: Known | None) -> Answer:
