@@ -30,10 +30,11 @@ class Answer:
     body: bytes = b""
 
     @cached_property
-    def wire(self) -> bytes:
-        """The answer as it goes over an HTTP/1.1 connection that stays open (RFC 9112 section 2.1)."""
+    def wire(self) -> tuple[bytes, bytes]:
+        """The answer's status line, and what follows it, as they go over HTTP/1.1 (RFC 9112 section 2.1)."""
         lines = b"".join(b"%s: %s\r\n" % line for line in self.headers)
-        return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (self.status, HTTPStatus(self.status).phrase.encode(), lines, self.body)
+        phrase = HTTPStatus(self.status).phrase.encode()
+        return b"HTTP/1.1 %d %s\r\n" % (self.status, phrase), b"%s\r\n%s" % (lines, self.body)
 
 
 def allowed(principal: Principal) -> Answer:

@@ -17,6 +17,9 @@ from skyauth.bounds import BoundedProtocol
 class LineProtocol(BoundedProtocol):
     """Answers verify requests from memory, in the event loop, where that can be."""
 
+    _made_of: list[tuple[bytes, bytes]] | None = None
+    _lines = b""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         from skyauth.asgi import application, line  # Django is set up by now
@@ -41,7 +44,16 @@ class LineProtocol(BoundedProtocol):
         if answer is None or not cycle.keep_alive or (answer.body and scope["method"] == "HEAD"):
             super()._start_asgi_task(cycle, app)
             return
-        self.transport.write(answer.wire)
+        first, rest = answer.wire
+        self.transport.write(first + self._defaults() + rest)
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
+
+    def _defaults(self) -> bytes:
+        """Return the header lines that uvicorn puts into every answer; it renews them, the date, once a second."""
+        headers = self.server_state.default_headers
+        if headers is not LineProtocol._made_of:
+            LineProtocol._made_of = headers
+            LineProtocol._lines = b"".join(b"%s: %s\r\n" % line for line in headers)
+        return LineProtocol._lines

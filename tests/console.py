@@ -71,6 +71,14 @@ def revoke(token: str) -> None:
     machines.revoke_token(actor=_actor(), token=machines.get_token(_actor(), token.split("_")[1]))
 
 
+def last_used(token: str) -> str | None:
+    """Return from where a token was used last, or None when it was not yet."""
+    from accounts.models import Token
+
+    row = Token.objects.get(key_id=token.split("_")[1])
+    return row.last_used_from if row.last_used_at else None
+
+
 def expire(token: str) -> None:
     """Let a token have expired a second ago: time is the one thing that no service changes."""
     from django.utils import timezone
@@ -102,7 +110,8 @@ def refusals() -> list[dict[str, str]]:
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
-        create_user, set_role, set_active, role_of, create_account, update_account, issue, revoke, expire, load_pack, refusals,
+        create_user, set_role, set_active, role_of, create_account, update_account, issue, revoke, last_used,
+        expire, load_pack, refusals,
     )
 }  # fmt: skip
 
