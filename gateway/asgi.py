@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -14,7 +15,7 @@ from accounts.trust import UNGATED, Admitted, Proxied, RawHeaders
 from gateway import verify
 from gateway.forwarded import DIALECTS, Question, Reader
 from gateway.headers import Answer, refused, unavailable
-from gateway.memory import Known, Memory
+from gateway.memory import Memory
 
 PATIENCE_SECONDS: Final = 8.0  # then 503: a database that is gone must not make a queue of everybody
 THREADS: Final = 8  # each keeps a database connection of its own
@@ -73,17 +74,17 @@ class VerifyLine:
 
     async def _judge(self, scope: Scope, asked: Asked) -> Answer:
         """Judge in a thread, within PATIENCE_SECONDS. What is found is remembered under a mark that was read before."""
-        if scope.get(OVERSIZED_KEY, True):
-            return refused("headers-too-large", "The header section is too large to be looked at.")
         path, reader = asked
         found = scope.get(SCOPE_KEY)
         question = _question(path, scope, scope["headers"], found if isinstance(found, Proxied) else UNGATED)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
+                if scope.get(OVERSIZED_KEY, True):
+                    return await loop.run_in_executor(self._threads, _in_thread, verify.refuse_unread, question, reader)
                 mark = await self.freshness.mark()
                 known = None if mark is None else self._memory.at(mark)
-                return await loop.run_in_executor(self._threads, _in_thread, question, reader, known)
+                return await loop.run_in_executor(self._threads, _in_thread, verify.judge, question, reader, known)
         except TimeoutError:  # what had not begun is taken out of the queue
             return unavailable()
 
@@ -97,11 +98,11 @@ def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: Proxied) 
     return Question(headers, proxied, scope["method"], rest.decode("latin-1"), path)
 
 
-def _in_thread(question: Question, reader: Reader, known: Known | None) -> Answer:
+def _in_thread(judge: Callable[..., Answer], *asked: object) -> Answer:
     """Judge on a database connection that is alive."""
     close_old_connections()
     try:
-        return verify.judge(question, reader, known)
+        return judge(*asked)
     finally:
         close_old_connections()
 

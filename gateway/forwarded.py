@@ -47,6 +47,9 @@ class Told(NamedTuple):
         return self.uri.partition("?")[0].partition("#")[0]
 
 
+NOTHING_TOLD: Final = Told()
+
+
 def x_forwarded(question: Question) -> Target:
     """Return the target from X-Forwarded-Method, -Host and -Uri: Caddy `forward_auth`, Traefik ForwardAuth, our HAProxy script.
 
@@ -149,7 +152,7 @@ def told(question: Question, reader: "Reader") -> Told:
     """Return what the proxy said of the original request in the way that this reader reads."""
     proxied = question.proxied
     if not proxied.trusted or proxied.repeated:
-        return Told()
+        return NOTHING_TOLD
     said = proxied.forwarded
     proto = said.get("proto", "")
     if reader is envoy:

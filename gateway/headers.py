@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from http import HTTPStatus
 from typing import Final
 
 from accounts.principals import Principal
 from accounts.problems import CONTENT_TYPE, NOT_SIGNED_IN, RETRY_AFTER_SECONDS, challenges, problem
-from rbac.policy import Decision, Reason
+from rbac.policy import Decision
 
 IDENTITY: Final = (
     "X-Auth-Request-Email",
@@ -18,12 +18,14 @@ IDENTITY: Final = (
     "X-Auth-Request-Method",
 )
 
+DECISION: Final = "X-Skyauth-Decision"
+
 HeaderLine = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A complete HTTP answer. The status is 200, 401, 403 or 503, and nothing else (promise 29)."""
+    """A complete HTTP answer. The status is 200, 401, 403 or 503, and nothing else (promise 29); 302 in redirect mode alone."""
 
     status: int
     headers: tuple[HeaderLine, ...]
@@ -42,9 +44,9 @@ def allowed(principal: Principal) -> Answer:
     return _answer(200, principal)
 
 
-def denied(principal: Principal, decision: Decision, *, basic: bool) -> Answer:
-    """Return the refusal: 403 with the reason, but 401 to whoever has not signed in, who learns nothing of the routes."""
-    if not principal.is_authenticated and decision.reason is not Reason.UNREADABLE_TARGET:
+def denied(principal: Principal, decision: Decision, reference: str, *, basic: bool) -> Answer:
+    """Return the refusal: 403 with the reason and the decision's id, but 401 to strangers, who learn nothing of the routes."""
+    if not principal.is_authenticated and not decision.whoever_asks:
         return unauthenticated(basic=basic)
     body = problem(
         403,
@@ -53,10 +55,13 @@ def denied(principal: Principal, decision: Decision, *, basic: bool) -> Answer:
         needed=decision.needed,
         role=principal.role or None,
         rule=decision.rule or None,
+        decision=reference,
     )
-    return _answer(403, principal, body={key: value for key, value in body.items() if value is not None})
+    said = {key: value for key, value in body.items() if value is not None}
+    return _answer(403, principal, body=said, extra=((DECISION.lower().encode(), reference.encode("ascii")),))
 
 
+@lru_cache(2)
 def unauthenticated(*, basic: bool) -> Answer:
     """Return the 401 that a bad or missing credential gets, whatever was wrong with it."""
     lines = tuple((b"www-authenticate", challenge.encode("ascii")) for challenge in challenges(basic=basic))
@@ -72,6 +77,25 @@ def unavailable() -> Answer:
     """Return the 503 of trouble that is ours."""
     body = problem(503, "unavailable", "SkyAuth cannot answer right now; try again shortly.")
     return _answer(503, None, body=body, extra=((b"retry-after", str(RETRY_AFTER_SECONDS).encode()),))
+
+
+def page(refusal: Answer, content: bytes, policy: str) -> Answer:
+    """Return a refusal with a page in the place of its body; `policy` is the page's Content-Security-Policy."""
+    body = (b"content-type", b"content-length")
+    lines = (
+        *(line for line in refusal.headers if line[0] not in body),
+        (b"content-length", str(len(content)).encode()),
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-security-policy", policy.encode("ascii")),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+    )
+    return Answer(refusal.status, lines, content)
+
+
+def sent_to(location: str) -> Answer:
+    """Return the 302 that sends a browser to a page of ours; redirect mode alone gives it."""
+    return _answer(302, None, extra=((b"location", location.encode("ascii")),))
 
 
 def _answer(

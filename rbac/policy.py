@@ -62,6 +62,11 @@ def unreadable(message: str) -> Decision:
     return Decision(False, Reason.UNREADABLE_TARGET, message)
 
 
+def too_large() -> Decision:
+    """Return the denial of a request whose header section is too large to be looked at."""
+    return Decision(False, Reason.HEADERS_TOO_LARGE, "The header section is too large to be looked at.")
+
+
 def holders(needed: Permission | None, roles: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
     """Return the names of the roles that hold what is needed, sorted."""
     return tuple(sorted(name for name, holds in roles.items() if needed is not None and needed in holds))

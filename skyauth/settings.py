@@ -105,6 +105,12 @@ TRUSTED_PROXIES = env.words(
     """Addresses or networks (CIDR) of the reverse proxies in front of SkyAuth. Only what they send is believed of the forwarded
     method, path, host, client address and user. Empty: nobody is trusted, and /authz/verify refuses everything.""",
 )
+AUTH_REDIRECT = env.flag(
+    "AUTH_REDIRECT",
+    False,
+    """Whether a browser that opens a page without having signed in is sent to the sign-in page, and back again afterwards. Only
+    where PUBLIC_URL is the origin of the protected page itself; programs, and browsers elsewhere, get 401 as ever.""",
+)
 AUTH_USER_HEADER_FORMAT = env.choice(
     "AUTH_USER_HEADER_FORMAT",
     "off",
@@ -201,6 +207,7 @@ INSTALLED_APPS = [
     "accounts.apps.AccountsConfig",
     "gateway",
     "api",
+    "dashboard",
     "accounts.apps.SiteConfig",  # django.contrib.admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
