@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import psycopg
@@ -84,23 +85,30 @@ def _reader() -> Reader:
 
 
 class SqliteReader:
-    """Reads from a file: a few microseconds, in the loop itself. One that is locked is not waited for."""
+    """Reads from a file: a few microseconds, in the loop itself. One that is locked is not waited for.
+
+    A file that was put in the place of the one that is open tells nothing: what others read may still be the old one.
+    """
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._path = Path(path)
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
 
     def begin(self, heard: Heard) -> None:
         """Read, and tell."""
         try:
             if self._connection is None:
-                self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, uri=True)
+                self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
             row = self._connection.execute(READ).fetchone()
-        except sqlite3.Error:
+            found = self._path.stat()
+        except (sqlite3.Error, OSError):
             self.close()
             heard(None)
-        else:
-            heard(row[0] if row else None)
+            return
+        file = (found.st_dev, found.st_ino)
+        self._file = self._file or file
+        heard(row[0] if row and file == self._file else None)
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -41,11 +41,11 @@ def dialect(scope: Scope) -> Asked | None:
 class VerifyLine:
     """Answers the verify endpoints; hands everything else on. Works behind `accounts.gate.Gate` only: else all is refused."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, freshness: Freshness | None = None) -> None:
         self._application = application
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
         self._memory = Memory()
-        self.freshness = Freshness()
+        self.freshness = freshness or Freshness()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge, or pass on."""

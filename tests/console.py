@@ -50,6 +50,14 @@ def create_account(name: str, role: str, owner: str | None = None) -> str:
     return machines.create_service_account(actor=_actor(), name=name, role=role, **who).uid
 
 
+def ensure_account(name: str, role: str, owner: str | None = None) -> str:
+    """Create a service account unless there is one of that name, and return its id."""
+    from accounts.models import ServiceAccount
+
+    found = ServiceAccount.objects.filter(name=name).first()
+    return found.uid if found else create_account(name, role, owner)
+
+
 def update_account(name: str, **changes: Any) -> None:
     """Change a service account."""
     from accounts.services import machines
@@ -97,6 +105,13 @@ def load_pack(name: str) -> None:
     services.replace_routes(actor=_actor(), specs=packs.load(name).routes, source=f"pack {name}")
 
 
+def no_routes() -> None:
+    """Empty the route table: then everything is denied."""
+    from rbac import services
+
+    services.replace_routes(actor=_actor(), specs=[], source="tests")
+
+
 def refusals() -> list[dict[str, str]]:
     """Return what the audit log has of refusals, the oldest first."""
     from audit.models import Entry
@@ -110,8 +125,8 @@ def refusals() -> list[dict[str, str]]:
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
-        create_user, set_role, set_active, role_of, create_account, update_account, issue, revoke, last_used,
-        expire, load_pack, refusals,
+        create_user, set_role, set_active, role_of, create_account, ensure_account, update_account, issue, revoke, last_used,
+        expire, load_pack, no_routes, refusals,
     )
 }  # fmt: skip
 

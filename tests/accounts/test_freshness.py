@@ -1,6 +1,7 @@
 """The shared read of the mark: nobody is told one that is older than the question."""
 
 import asyncio
+import shutil
 import sqlite3
 import threading
 from contextlib import closing
@@ -151,6 +152,12 @@ def test_an_sqlite_file_that_cannot_be_read_is_not_waited_for_and_read_again_whe
         assert told(reader) == [None]
         writer.execute("ROLLBACK")
         assert told(reader) == ["m"]
+    kept = path.rename(tmp_path / "kept.sqlite3")
+    assert told(reader) == [None], "the file is gone"
+    shutil.copy(kept, path)
+    assert told(reader) == [None], "another file is in its place"
+    kept.rename(path)
+    assert told(reader) == ["m"]
     reader.close()
 
 

@@ -6,12 +6,23 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import connections
 
+from accounts.freshness import Freshness
 from accounts.gate import OVERSIZED_KEY, SCOPE_KEY, Gate
 from accounts.trust import TrustPolicy, parse_networks
 from gateway.asgi import VerifyLine
 
 POLICY = TrustPolicy(parse_networks(["10.0.0.0/8"]))
 ASKED = [(b"x-forwarded-method", b"GET"), (b"x-forwarded-host", b"h"), (b"x-forwarded-uri", b"//")]  # unreadable: no route needed
+
+
+class Untold:
+    """A reader of the mark that cannot read it."""
+
+    def begin(self, heard):
+        heard(None)
+
+    def close(self):
+        pass
 
 
 class Django:
@@ -37,8 +48,8 @@ def ask(application, path, headers=(), **scope):
 
 @pytest.fixture
 def ungated():
-    """The verify line without the gate, with one thread, so that its one connection can be closed."""
-    made = VerifyLine(Django())
+    """The verify line without the gate, with one thread, so that its one connection can be closed, and without a memory."""
+    made = VerifyLine(Django(), Freshness(Untold))
     made._threads.shutdown()
     made._threads = ThreadPoolExecutor(1)
     yield made
