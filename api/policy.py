@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from accounts.decisions import Recalled, recall_to
 from accounts.explain import Explained, Standing, explain_to
-from accounts.principals import Kind, Method
+from accounts.principals import Kind
 from api.base import Resource, Text
 from api.etags import etag
 from api.permissions import ANYBODY, Need
@@ -91,9 +91,7 @@ class RecalledOut(serializers.Serializer[Recalled]):
     uid = serializers.CharField(allow_blank=True)
     kind = serializers.ChoiceField(choices=[(kind.value, kind.value) for kind in Kind])
     role = serializers.CharField(allow_blank=True)
-    identity_source = serializers.ChoiceField(
-        source="source", choices=[(word.value, word.value) for word in Method], help_text="How the caller was recognised."
-    )
+    identity_source = serializers.CharField(source="source", help_text="How the caller was recognised: session, bearer ...")
     peer = serializers.CharField(allow_blank=True, help_text="The client's address.")
     method = serializers.CharField(allow_blank=True)
     host = serializers.CharField(allow_blank=True)

@@ -28,6 +28,11 @@ _RECOGNISED: Final = {
     Method.SESSION: "by your signing in here",
     Method.SHARED: "by a password that several people share",
 }
+_INSTEAD: Final = {  # how to come as somebody else; a session is ended on the sign-in page
+    Method.BASIC: "close your browser, which then asks for a name and a password again",
+    Method.PROXY: "sign out at the single sign-on",
+    Method.SHARED: "close your browser, which then asks for a name and a password again",
+}
 
 
 def denied(refusal: Answer, person: Told, denial: Denial, reference: str) -> Answer:
@@ -39,10 +44,10 @@ def denied(refusal: Answer, person: Told, denial: Denial, reference: str) -> Ans
         denial=denial,
         who=_who(denial.principal),
         recognised=_RECOGNISED.get(denial.principal.method, ""),
+        instead=_INSTEAD.get(denial.principal.method, ""),
         roles=policy.holders(denial.decision.needed, services.role_table()) if denial.decision.needed else (),
         reference=reference,
-        sign_in=_sign_in() if _is_ours(person) else "",
-        by_session=denial.principal.method is Method.SESSION,
+        sign_in=_sign_in() if denial.principal.method is Method.SESSION and _is_ours(person) else "",
     )
 
 
