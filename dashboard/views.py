@@ -46,6 +46,11 @@ class SignIn(StaysHere, LoginView):
             return redirect(onward)
         return super().get(request, *args, **kwargs)
 
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        """Sign in, and end the session that was there before, whose ever it was (promise 40)."""
+        self.request.session.flush()
+        return super().form_valid(form)
+
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Add who has signed in, and whether they can sign out here."""
         principal = self.request.principal  # type: ignore[attr-defined]

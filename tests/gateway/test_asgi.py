@@ -98,7 +98,7 @@ def test_promise_29_an_oversized_question_is_403_because_a_proxy_expects_no_othe
 
 
 def test_nothing_of_an_oversized_question_is_looked_at(separate_connections, line):
-    page_wanted = [(b"accept", b"text/html")] + ASKED[:2] + [(b"x-forwarded-uri", b"/a")]
+    page_wanted = [(b"accept", b"text/html"), *ASKED[:2], (b"x-forwarded-uri", b"/a")]
     _, body = ask(line, b"/authz/verify", [*page_wanted, *[(b"a", b"b")] * 101])
     assert json.loads(body)["code"] == "headers-too-large"
 
