@@ -5,6 +5,7 @@ waiting when it began. What it tells is therefore never older than the question.
 """
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,8 @@ from django.db import connection
 from psycopg import pq
 
 from accounts.generation import READ
+
+logger = logging.getLogger("skyauth.gateway")
 
 Heard = Callable[[str | None], None]
 
@@ -75,7 +78,10 @@ class Freshness:
     def _tell(self, mark: str | None) -> None:
         asked, self._asked = self._asked, []
         for heard in asked:
-            heard(mark)
+            try:
+                heard(mark)
+            except Exception:  # one that fails must not keep the others waiting
+                logger.exception("A question could not be gone on with.")
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._begin)
 

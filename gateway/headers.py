@@ -17,6 +17,7 @@ IDENTITY: Final = (
     "X-Auth-Request-Role",
     "X-Auth-Request-Method",
 )
+ASSERTION: Final = "X-Auth-Request-Jwt"
 
 DECISION: Final = "X-Skyauth-Decision"
 
@@ -39,9 +40,9 @@ class Answer:
         return b"HTTP/1.1 %d %s\r\n" % (self.status, phrase), b"%s\r\n%s" % (lines, self.body)
 
 
-def allowed(principal: Principal) -> Answer:
-    """Return the 200 that lets a request through, with who it is."""
-    return _answer(200, principal)
+def allowed(principal: Principal, assertion: str = "") -> Answer:
+    """Return the 200 that lets a request through, with who it is and, where there is one, the signed assertion of it."""
+    return _answer(200, principal, assertion=assertion)
 
 
 def denied(principal: Principal, decision: Decision, reference: str, *, basic: bool) -> Answer:
@@ -104,10 +105,12 @@ def _answer(
     *,
     body: dict[str, object] | None = None,
     extra: tuple[HeaderLine, ...] = (),
+    assertion: str = "",
 ) -> Answer:
     content = json.dumps(body).encode() if body is not None else b""
     lines = [
         *_identity(principal if status == 200 else None),
+        (ASSERTION.lower().encode(), assertion.encode("ascii")),
         *extra,
         (b"cache-control", b"no-store"),
         (b"content-length", str(len(content)).encode()),

@@ -102,6 +102,20 @@ def test_nobody_who_asks_is_forgotten_whatever_the_order():
     asyncio.run(scenario())
 
 
+def test_one_question_that_fails_keeps_no_other_waiting(caplog):
+    async def scenario():
+        reader, heard = Held(), []
+        fresh = Freshness(lambda: reader)
+        fresh.read(lambda _: heard[7])
+        fresh.read(heard.append)
+        await turns()
+        reader.begun[0]("m")
+        assert heard == ["m"]
+
+    asyncio.run(scenario())
+    assert "could not be gone on with" in caplog.text
+
+
 def test_a_reader_that_cannot_tell_says_so():
     async def scenario():
         class Broken(Held):
