@@ -207,7 +207,7 @@ SESSION_HOURS = env.number("SESSION_HOURS", 12, "How long a browser stays signed
 AUDIT_REFUSALS_PER_MINUTE = env.number(
     "AUDIT_REFUSALS_PER_MINUTE",
     60,
-    "How many refusals a process writes to the audit log each minute; the rest is counted.",
+    "How many refusals of each kind (request.denied, sign-in.refused) a process writes to the audit log each minute.",
     least=1,
 )
 AUDIT_KEEP_DAYS = env.number("AUDIT_KEEP_DAYS", 365, "After how many days `manage.py prune` forgets audit entries.", least=1)
