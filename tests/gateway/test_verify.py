@@ -1,4 +1,4 @@
-"""The straight line, from what a proxy asks to the answer: 200, 401, 403 or 503, and nothing else."""
+"""The straight line, from what a proxy asks to the answer: 200, 401, 403 or 503, and nothing else but in redirect mode."""
 
 import json
 
@@ -298,6 +298,7 @@ VALUES = st.one_of(
             b"Basic !",
             b"skyauth=abcdefghij",
             b"192.0.2.1",
+            b"text/html",
         ]
     ),
     st.builds(lambda _: b"Bearer " + tokens.mint().plaintext.encode(), st.none()),
