@@ -13,7 +13,7 @@ from accounts.principals import ANONYMOUS, Kind, Method, Principal
 from rbac.errors import Conflict, Forbidden, NotFound
 from rbac.patterns import AmbiguousPath, BadPattern, split_path
 from rbac.permissions import Permission, within
-from rbac.policy import Decision, Explanation, Reason, unreadable
+from rbac.policy import Explanation, unreadable
 from rbac.policy import explain as explain_request
 from rbac.routes import Target, valid_host, valid_method
 from rbac.services import role_table, route_table
@@ -63,7 +63,7 @@ def explain(*, who: str, method: str, host: str = "", path: str) -> Explained:
     would be. Raises NotFound, and Conflict where the route table itself cannot be read.
     """
     principal, standing = find(who)
-    return _explained(principal, standing, method=method, host=host, path=path)
+    return explained(principal, standing, method=method, host=host, path=path)
 
 
 def explain_to(*, actor: Principal, who: str = "", method: str, host: str = "", path: str) -> Explained:
@@ -77,7 +77,7 @@ def explain_to(*, actor: Principal, who: str = "", method: str, host: str = "", 
             f"To ask about others you need the permission {Permission.POLICY_EXPLAIN}, which your role does not hold."
         )
     principal, standing = (actor, Standing.GOOD) if about_self else find(who)
-    return _explained(principal, standing, method=method, host=host, path=path)
+    return explained(principal, standing, method=method, host=host, path=path)
 
 
 def _is(actor: Principal, who: str) -> bool:
@@ -97,17 +97,18 @@ def find(who: str) -> tuple[Principal, Standing]:
     users = User.objects.select_related("role")
     accounts = ServiceAccount.objects.select_related("role", "owner", "owner__role")
     if user := users.filter(username=who.lower()).first():
-        return _person(user)
+        return person(user)
     if account := accounts.filter(name=who.lower()).first():
-        return _machine(account)
+        return machine(account)
     if who.startswith(ACCOUNT_PREFIX) and (account := accounts.filter(uid=who).first()):
-        return _machine(account)
+        return machine(account)
     if user := users.filter(uid=who).first():
-        return _person(user)
+        return person(user)
     raise NotFound(f"There is no user and no service account {who!r}.")
 
 
-def _person(user: User) -> tuple[Principal, Standing]:
+def person(user: User) -> tuple[Principal, Standing]:
+    """Return the principal of a user, and its standing."""
     principal = Principal(
         Kind.USER,
         user.uid,
@@ -122,7 +123,8 @@ def _person(user: User) -> tuple[Principal, Standing]:
     return principal, Standing.GOOD if user.is_active else Standing.DISABLED_USER
 
 
-def _machine(account: ServiceAccount) -> tuple[Principal, Standing]:
+def machine(account: ServiceAccount) -> tuple[Principal, Standing]:
+    """Return the principal of a service account, and its standing."""
     role, held = account.role.name, account.role.holds
     if account.owner is not None:
         role, held = within(role, held, account.owner.role.name, account.owner.role.holds)
@@ -144,14 +146,16 @@ def _machine(account: ServiceAccount) -> tuple[Principal, Standing]:
     return principal, Standing.DISABLED_OWNER if owner_stopped else Standing.GOOD
 
 
-def _explained(principal: Principal, standing: Standing, *, method: str, host: str, path: str) -> Explained:
+def explained(principal: Principal, standing: Standing, *, method: str, host: str, path: str) -> Explained:
+    """Return what a principal of this standing would be answered. Raises Conflict."""
     explanation = _decide(principal.permissions, method=method, host=host, path=path)
     decision = explanation.decision
     if standing is not Standing.GOOD:
         allowed, status, reason, message = False, 401, str(standing), _MEANINGS[standing]
     else:
         allowed, reason, message = decision.allowed, str(decision.reason), decision.message
-        status = 200 if allowed else 401 if _learns_nothing(principal, decision) else 403
+        # Whoever has not signed in is asked to, first.
+        status = 200 if allowed else 403 if principal.is_authenticated or decision.whoever_asks else 401
     return Explained(
         replace(principal, peer=""),
         standing,
@@ -163,11 +167,6 @@ def _explained(principal: Principal, standing: Standing, *, method: str, host: s
         decision.rule,
         explanation.roles,
     )
-
-
-def _learns_nothing(principal: Principal, decision: Decision) -> bool:
-    """Return whether a denial is answered 401: whoever has not signed in is asked to, first."""
-    return not principal.is_authenticated and decision.reason is not Reason.UNREADABLE_TARGET
 
 
 def _decide(held: frozenset[str], *, method: str, host: str, path: str) -> Explanation:

@@ -20,7 +20,7 @@ class EntryOut(serializers.ModelSerializer[Entry]):
 
     class Meta:
         model = Entry
-        fields = ("id", "at", "event", "actor", "actor_uid", "method", "peer", "target", "reason", "data")
+        fields = ("id", "at", "event", "actor", "actor_uid", "method", "peer", "target", "reason", "reference", "data")
         read_only_fields = fields
 
 
@@ -42,6 +42,7 @@ class Entries(FilterSet):  # type: ignore[misc]
     actor = CharFilter(label="Who did it, by name.")
     target = CharFilter(label="What it was done to.")
     peer = CharFilter(label="The client's address.")
+    reference = CharFilter(label="The id that a refused caller was told.")
     since = Moment(field_name="at", lookup_expr="gte", label="Not before this time (ISO 8601).")
     until = Moment(field_name="at", lookup_expr="lt", label="Before this time (ISO 8601).")
 

@@ -8,6 +8,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.decisions import Recalled, recall_to
 from accounts.explain import Explained, Standing, explain_to
 from accounts.principals import Kind
 from api.base import Resource, Text
@@ -79,6 +80,44 @@ class ExplainView(Resource):
         given = dict(body.validated_data)
         found = explain_to(actor=self.principal, who=given.pop("principal", ""), **given)
         return Response(ExplainedOut(found).data)
+
+
+class RecalledOut(serializers.Serializer[Recalled]):
+    """A request that was denied, and what it would be answered now."""
+
+    decision = serializers.CharField(source="reference", help_text="The id that the caller was told.")
+    at = serializers.DateTimeField()
+    name = serializers.CharField()
+    uid = serializers.CharField(allow_blank=True)
+    kind = serializers.ChoiceField(choices=[(kind.value, kind.value) for kind in Kind])
+    role = serializers.CharField(allow_blank=True)
+    identity_source = serializers.CharField(source="source", help_text="How the caller was recognised: session, bearer ...")
+    peer = serializers.CharField(allow_blank=True, help_text="The client's address.")
+    method = serializers.CharField(allow_blank=True)
+    host = serializers.CharField(allow_blank=True)
+    path = serializers.CharField(allow_blank=True)
+    reason = serializers.CharField(help_text="A stable word.")
+    message = serializers.CharField()
+    needed = serializers.CharField(allow_blank=True, help_text="The permission that the route asked for.")
+    rule = serializers.CharField(allow_blank=True, help_text="The route that decided.")
+    roles = serializers.ListField(child=serializers.CharField(), help_text="The roles that hold that permission today.")
+    now = ExplainedOut(allow_null=True)
+    now_unknown = serializers.CharField(allow_blank=True, help_text="Why `now` cannot be told.")
+
+
+class DecisionViewSet(Resource):
+    """Decisions of the past by the id that a 403 carries: one's own, or anybody's with policy:explain."""
+
+    needs: ClassVar[dict[str, Need]] = {"retrieve": ANYBODY}
+    serializer_class = RecalledOut
+    pagination_class = None
+    filter_backends = ()
+    lookup_field = "decision"
+    lookup_value_regex = "[0-9A-Za-z]{12}"
+
+    def retrieve(self, request: Request, decision: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """Say what was refused and why, and whether it would be now."""
+        return Response(RecalledOut(recall_to(actor=self.principal, reference=decision)).data)
 
 
 class PackRoute(serializers.Serializer[packs.RouteSpec]):

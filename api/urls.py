@@ -7,7 +7,7 @@ from rest_framework.routers import SimpleRouter
 
 from api.audit_events import EntryViewSet
 from api.docs import OpenApiJson, OpenApiYaml, SwaggerUi
-from api.policy import ExplainView, PackViewSet
+from api.policy import DecisionViewSet, ExplainView, PackViewSet
 from api.roles import GroupRoleViewSet, RoleViewSet
 from api.routes import RouteViewSet
 from api.service_accounts import ServiceAccountViewSet, TokenViewSet
@@ -23,6 +23,7 @@ _RESOURCES: tuple[tuple[str, Any, str], ...] = (
     ("roles", RoleViewSet, "role"),
     ("group-roles", GroupRoleViewSet, "group-role"),
     ("routes", RouteViewSet, "route"),
+    ("policy/decisions", DecisionViewSet, "decision"),
     ("policy/packs", PackViewSet, "pack"),
     ("audit-events", EntryViewSet, "audit-event"),
     ("permissions", PermissionViewSet, "permission"),

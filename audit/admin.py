@@ -33,11 +33,11 @@ class EntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at r
 
     list_display = ("at", "event", "actor", "method", "peer", "target", "reason")
     list_filter = (EventFilter, "method")
-    search_fields = ("actor", "target", "reason")
+    search_fields = ("actor", "target", "reason", "=reference")
     date_hierarchy = "at"
     show_full_result_count = False
     sortable_by = ()
-    fields = ("at", "event", "actor", "actor_uid", "method", "peer", "target", "reason", "data_shown")
+    fields = ("at", "event", "actor", "actor_uid", "method", "peer", "target", "reason", "reference", "data_shown")
     readonly_fields = ("data_shown",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:

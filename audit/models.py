@@ -36,6 +36,9 @@ class Entry(models.Model):
     peer = models.CharField(max_length=64, blank=True, default="", help_text="The client's address.")
     target = models.CharField(max_length=512, blank=True, default="", db_index=True, help_text="What it was done to.")
     reason = models.CharField(max_length=512, blank=True, default="")
+    reference = models.CharField(
+        max_length=16, blank=True, default="", db_index=True, help_text="What a refused caller was told to quote."
+    )
     data = models.JSONField(default=dict, blank=True, help_text="Old and new values; never a secret.")
 
     objects: ClassVar[EntryQuerySet] = EntryQuerySet.as_manager()  # type: ignore[assignment]

@@ -3,4 +3,5 @@
 
 def clean(text: str, limit: int) -> str:
     """Return `text` on one line of printable characters, at most `limit` long, so that no entry forges another."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])
+    text = text[:limit]
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Final, NamedTuple
@@ -16,7 +17,8 @@ from accounts.trust import UNGATED, Admitted, Proxied, RawHeaders
 from gateway import metrics, signed, verify
 from gateway.forwarded import DIALECTS, Question, Reader
 from gateway.headers import Answer, HeaderLine, refused, unavailable
-from gateway.memory import Known, Memory
+from gateway.memory import Memory
+from rbac import policy
 
 PATIENCE_SECONDS: Final = 8.0  # then 503: a database that is gone must not make a queue of everybody
 THREADS: Final = 8  # each keeps a database connection of its own
@@ -56,7 +58,8 @@ class VerifyLine:
             metrics.DATABASE.decided(answer, began)
             await _send(send, answer)
         elif scope.get(OVERSIZED_KEY, True):
-            await _send(send, refused("headers-too-large", "The header section is too large to be looked at."), status=431)
+            unread = policy.too_large()
+            await _send(send, refused(unread.reason, unread.message), status=431)
         elif scope["raw_path"] == signed.KEYS_PATH and settings.ASSERTION_KEYS:
             await _write(send, *signed.published(scope["method"]))
         else:
@@ -92,41 +95,42 @@ class VerifyLine:
             return None
         return Recalled(answer, known.mark, asked, question)
 
-    async def judge(self, asked: Asked, question: Question) -> Answer:
+    async def judge(self, asked: Asked, question: Question, *, oversized: bool = False) -> Answer:
         """Judge in a thread, within PATIENCE_SECONDS. What is found is remembered under a mark that was read before."""
-        loop = asyncio.get_running_loop()
+        loop, reader = asyncio.get_running_loop(), asked[1]
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
+                if oversized:
+                    return await loop.run_in_executor(self._threads, _in_thread, verify.refuse_unread, question, reader)
                 mark = await self.freshness.mark()
                 known = None if mark is None else self._memory.at(mark)
-                return await loop.run_in_executor(self._threads, _in_thread, question, asked[1], known)
+                return await loop.run_in_executor(self._threads, _in_thread, verify.judge, question, reader, known)
         except TimeoutError:  # what had not begun is taken out of the queue
             return unavailable()
 
     async def _answer(self, asked: Asked, scope: Scope) -> Answer:
         """Return the answer to a gated question. Without the gate nobody is trusted."""
-        if scope.get(OVERSIZED_KEY, True):
-            return refused("headers-too-large", "The header section is too large to be looked at.")
         found = scope.get(SCOPE_KEY)
         proxied = found if isinstance(found, Proxied) else UNGATED
-        return await self.judge(asked, _question(asked[0], scope, scope["headers"], proxied))
+        question = _question(asked[0], scope, scope["headers"], proxied)
+        return await self.judge(asked, question, oversized=scope.get(OVERSIZED_KEY, True))
 
 
 def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: Proxied) -> Question:
     """Return what is asked at the endpoint of this path."""
     if not path.endswith(b"/"):
-        return Question(headers, proxied)
+        return Question(headers, proxied, "GET", "", path)
     query = scope.get("query_string", b"")
     rest = scope["raw_path"][len(path) - 1 :] + (b"?" + query if query else b"")
-    return Question(headers, proxied, scope["method"], rest.decode("latin-1"))
+    return Question(headers, proxied, scope["method"], rest.decode("latin-1"), path)
 
 
-def _in_thread(question: Question, reader: Reader, known: Known | None) -> Answer:
+def _in_thread(judge: Callable[..., Answer], question: Question, *how: object) -> Answer:
     """Judge on a database connection that is alive."""
     request_id.begin([value for name, value in question.headers if name == b"x-request-id"], trusted=question.proxied.trusted)
     close_old_connections()
     try:
-        return verify.judge(question, reader, known)
+        return judge(question, *how)
     finally:
         close_old_connections()
 

@@ -20,13 +20,34 @@ class Unreadable(ValueError):
 class Question(NamedTuple):
     """A proxy's request to a verify endpoint.
 
-    `headers` are raw and gated. `method` is the question's own; `rest` is its request target behind the endpoint's path.
+    `headers` are raw and gated. `method` is the question's own; `rest` is its request target behind the path of the endpoint.
     """
 
     headers: Sequence[tuple[bytes, bytes]]
     proxied: Proxied
     method: str = "GET"
     rest: str = ""
+    endpoint: bytes = b"/authz/verify"
+
+
+class Told(NamedTuple):
+    """What the proxy said of the original request, as it came and not judged: to be kept and shown, never to decide by.
+
+    Empty where it was not said, not said once, or said by nobody who is trusted.
+    """
+
+    method: str = ""
+    host: str = ""
+    uri: str = ""
+    proto: str = ""
+
+    @property
+    def path(self) -> str:
+        """The URI without query and fragment, which may hold secrets."""
+        return self.uri.partition("?")[0].partition("#")[0]
+
+
+NOTHING_TOLD: Final = Told()
 
 
 def x_forwarded(question: Question) -> Target:
@@ -102,20 +123,56 @@ _remembered = lru_cache(4_096)(_parse)
 
 def canonical_host(text: str) -> str:
     """Return the host of a Host header in lower case, without port and last dot (RFC 9110 section 7.2). Raises Unreadable."""
+    return _split_host(text)[0]
+
+
+def _split_host(text: str) -> tuple[str, str]:
+    """Return the host of a Host header, made canonical, and its port, or "". Raises Unreadable."""
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, port = text, ""
     host = host.lower().removesuffix(".")
     if not text.isascii() or not valid_host(host) or (port and not port.isdigit()):
         raise Unreadable("The host is not a host name or address.")
-    return host
+    return host, port
+
+
+def origin(proto: str, host: str) -> tuple[str, str, int] | None:
+    """Return scheme, host and port (RFC 6454 section 4) of what a proxy told, or None when that is no origin."""
+    if proto not in _PORTS:
+        return None
+    try:
+        name, port = _split_host(host)
+    except Unreadable:
+        return None
+    return proto, name, int(port[:6]) if port else _PORTS[proto]
+
+
+def told(question: Question, reader: "Reader") -> Told:
+    """Return what the proxy said of the original request in the way that this reader reads."""
+    proxied = question.proxied
+    if not proxied.trusted or proxied.repeated:
+        return NOTHING_TOLD
+    said = proxied.forwarded
+    proto = said.get("proto", "")
+    if reader is envoy:
+        hosts = [value for name, value in question.headers if name == b"host"]
+        return Told(question.method, hosts[0].decode("latin-1") if len(hosts) == 1 else "", question.rest, proto)
+    family = "original-" if reader is x_original else ""
+    return Told(said.get(f"{family}method", ""), said.get(f"{family}host", ""), said.get(f"{family}uri", ""), proto)
 
 
 Reader = Callable[[Question], Target]
+_PORTS: Final = {"http": 80, "https": 443}
 
 # By the exact raw path of the endpoint. One that ends in a slash is a prefix: what stands behind it is the question's `rest`.
+# nginx's `auth_request` understands no answer but 2xx, 401 and 403, and drops their bodies: it asks a second time, at
+# /authz/nginx/answer, for what a refused client is to be told.
 DIALECTS: Final[dict[bytes, Reader]] = {
     b"/authz/verify": x_forwarded,
     b"/authz/nginx": x_original,
+    b"/authz/nginx/answer": x_original,
     b"/authz/envoy/": envoy,
 }
+
+PLAIN: Final = frozenset({b"/authz/nginx"})  # where no answer is made for people

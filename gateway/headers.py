@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -20,6 +20,8 @@ IDENTITY: Final = (
 )
 ASSERTION: Final = "X-Auth-Request-Jwt"
 
+DECISION: Final = "X-Skyauth-Decision"
+
 HeaderLine = tuple[bytes, bytes]
 
 
@@ -27,14 +29,13 @@ class Cause(StrEnum):
     """Why an answer is as it is, where no decision says so. With `rbac.policy.Reason`, every reason that is counted."""
 
     BAD_CREDENTIAL = "bad-credential"
-    HEADERS_TOO_LARGE = "headers-too-large"
     NO_CREDENTIAL = "no-credential"
     UNAVAILABLE = "unavailable"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A complete HTTP answer. The status is 200, 401, 403 or 503, and nothing else (promise 29)."""
+    """A complete HTTP answer. The status is 200, 401, 403 or 503, and nothing else (promise 29); 302 in redirect mode alone."""
 
     status: int
     reason: Reason | Cause = field(compare=False)  # for our own counting: whoever gets the answer is not told
@@ -54,9 +55,9 @@ def allowed(principal: Principal, assertion: str = "") -> Answer:
     return _answer(200, Reason.GRANTED, principal, assertion=assertion)
 
 
-def denied(principal: Principal, decision: Decision, *, basic: bool) -> Answer:
-    """Return the refusal: 403 with the reason, but 401 to whoever has not signed in, who learns nothing of the routes."""
-    if not principal.is_authenticated and decision.reason is not Reason.UNREADABLE_TARGET:
+def denied(principal: Principal, decision: Decision, reference: str, *, basic: bool) -> Answer:
+    """Return the refusal: 403 with the reason and the decision's id, but 401 to strangers, who learn nothing of the routes."""
+    if not principal.is_authenticated and not decision.whoever_asks:
         return unauthenticated(basic=basic, cause=Cause.NO_CREDENTIAL)
     body = problem(
         403,
@@ -65,25 +66,47 @@ def denied(principal: Principal, decision: Decision, *, basic: bool) -> Answer:
         needed=decision.needed,
         role=principal.role or None,
         rule=decision.rule or None,
+        decision=reference,
     )
-    return _answer(403, decision.reason, principal, body={key: value for key, value in body.items() if value is not None})
+    said = {key: value for key, value in body.items() if value is not None}
+    return _answer(403, decision.reason, principal, body=said, extra=((DECISION.lower().encode(), reference.encode("ascii")),))
 
 
+@lru_cache(4)
 def unauthenticated(*, basic: bool, cause: Cause = Cause.BAD_CREDENTIAL) -> Answer:
     """Return the 401 that a bad or missing credential gets, whatever was wrong with it."""
     lines = tuple((b"www-authenticate", challenge.encode("ascii")) for challenge in challenges(basic=basic))
     return _answer(401, cause, None, body=problem(401, "unauthenticated", NOT_SIGNED_IN), extra=lines)
 
 
-def refused(code: str, message: str) -> Answer:
+def refused(reason: Reason, message: str) -> Answer:
     """Return the 403 of a request that is not looked at, whoever sends it."""
-    return _answer(403, Cause(code), None, body=problem(403, code, message))
+    return _answer(403, reason, None, body=problem(403, reason, message))
 
 
 def unavailable() -> Answer:
     """Return the 503 of trouble that is ours."""
     body = problem(503, "unavailable", "SkyAuth cannot answer right now; try again shortly.")
     return _answer(503, Cause.UNAVAILABLE, None, body=body, extra=((b"retry-after", str(RETRY_AFTER_SECONDS).encode()),))
+
+
+def page(refusal: Answer, content: bytes, policy: str) -> Answer:
+    """Return a refusal with a page in the place of its body; `policy` is the page's Content-Security-Policy."""
+    body = (b"content-type", b"content-length")
+    lines = (
+        *(line for line in refusal.headers if line[0] not in body),
+        (b"content-length", str(len(content)).encode()),
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-security-policy", policy.encode("ascii")),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+    )
+    return Answer(refusal.status, refusal.reason, lines, content)
+
+
+def sent_to(location: str) -> Answer:
+    """Return the 302 that sends a browser to a page of ours; redirect mode alone gives it."""
+    return _answer(302, Cause.NO_CREDENTIAL, None, extra=((b"location", location.encode("ascii")),))
 
 
 def _answer(

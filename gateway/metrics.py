@@ -32,7 +32,7 @@ OUTCOMES: Final[dict[str, str]] = {
     Reason.GRANTED: "allowed",
     Cause.BAD_CREDENTIAL: "unauthenticated",
     Cause.NO_CREDENTIAL: "unauthenticated",
-    Cause.HEADERS_TOO_LARGE: "denied",
+    Reason.HEADERS_TOO_LARGE: "denied",
     Reason.NO_ROUTE: "denied",
     Reason.NOT_PERMITTED: "denied",
     Reason.UNKNOWN_PERMISSION: "denied",

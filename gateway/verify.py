@@ -6,7 +6,7 @@ thread. There is one line; the two differ in their `Sources` alone.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -16,13 +16,13 @@ from accounts import authn, credentials, principals
 from accounts.authn import Recognised
 from accounts.credentials import Credential, InvalidCredential
 from audit.events import Event
-from audit.record import record_refusal
-from gateway import forwarded, headers, signed
-from gateway.forwarded import Question, Reader
+from audit.record import leave_out, record_refusal
+from gateway import browsers, forwarded, headers, pages, signed
+from gateway.denial import Denial
+from gateway.forwarded import Question, Reader, Told
 from gateway.headers import Answer
 from gateway.memory import Caller, Known, key_of
 from rbac import policy, services
-from rbac.policy import Decision
 from rbac.routes import Table
 
 logger = logging.getLogger("skyauth.gateway")
@@ -51,8 +51,12 @@ class Sources(Protocol):
         """Record that a credential could not even be read."""
         ...
 
-    def denied(self, caller: Caller, decision: Decision, asked: str) -> None:
-        """Record that a request was denied."""
+    def person(self, question: Question, reader: Reader) -> Told | None:
+        """Return what was told of the request of a person, who gets a page for a refusal; None for programs."""
+        ...
+
+    def denied(self, denial: Denial) -> str:
+        """Record that a request was denied, and return the id under which that is found."""
         ...
 
 
@@ -86,8 +90,15 @@ class Remembered:
     def unreadable(self, *_: object) -> None:
         raise NotRemembered
 
-    def denied(self, *_: object) -> None:
-        raise NotRemembered
+    def person(self, question: Question, reader: Reader) -> None:
+        if browsers.person(question, reader) is not None:
+            raise NotRemembered
+
+    def denied(self, denial: Denial) -> str:
+        reference = leave_out(Event.REQUEST_DENIED, denial.key())
+        if reference is None:
+            raise NotRemembered
+        return reference
 
 
 class Database:
@@ -125,18 +136,34 @@ class Database:
     def unreadable(self, refusal: InvalidCredential, client: str) -> None:
         authn.refused(refusal, client=client)
 
-    def denied(self, caller: Caller, decision: Decision, asked: str) -> None:
-        principal = caller.principal
-        reason = f"{decision.reason}: {decision.message}"
-        # Of a stranger one entry a minute tells enough, whatever paths they try.
-        key = () if principal.is_authenticated else ("anonymous", principal.peer)
-        record_refusal(Event.REQUEST_DENIED, actor=principal, target=asked, reason=reason, key=key)
+    def person(self, question: Question, reader: Reader) -> Told | None:
+        return browsers.person(question, reader)
+
+    def denied(self, denial: Denial) -> str:
+        return record_refusal(
+            Event.REQUEST_DENIED,
+            actor=denial.principal,
+            target=denial.asked,
+            reason=denial.reason,
+            key=denial.key(),
+            facts=denial.facts(),
+        )
 
 
 def judge(question: Question, reader: Reader = forwarded.x_forwarded, known: Known | None = None) -> Answer:
     """Return the answer to a proxy that asks about a request. Never raises: whatever goes wrong with us is 503."""
+    return _whatever_happens(lambda: answer(question, reader, Database(known)))
+
+
+def refuse_unread(question: Question, reader: Reader) -> Answer:
+    """Return the 403 of a request whose header section is too large to be looked at. Never raises."""
+    denial = Denial(principals.anonymous(question.proxied.client), policy.too_large(), None)
+    return _whatever_happens(lambda: _deny(question._replace(headers=()), reader, Database(), denial))
+
+
+def _whatever_happens(walk: Callable[[], Answer]) -> Answer:
     try:
-        return answer(question, reader, Database(known))
+        return walk()
     except Exception as error:
         # The type alone: an exception's text may quote what was sent.
         logger.error("A request could not be judged: %s", type(error).__name__, exc_info=settings.DEBUG)
@@ -150,24 +177,42 @@ def answer(question: Question, reader: Reader, sources: Sources) -> Answer:
         credential = _read(question)
     except InvalidCredential as refusal:
         sources.unreadable(refusal, client)
-        return headers.unauthenticated(basic=settings.AUTH_BASIC)
+        return _not_recognised(question, reader, sources)
     try:
         caller = sources.caller(credential, client)
     except InvalidCredential:
-        return headers.unauthenticated(basic=settings.AUTH_BASIC)
+        return _not_recognised(question, reader, sources)
     try:
         target = reader(question)
     except forwarded.Unreadable as error:
-        decision, asked = policy.unreadable(str(error)), "unreadable request"
+        denial = Denial(caller.principal, policy.unreadable(str(error)), None, forwarded.told(question, reader))
     else:
         decision = policy.decide_request(caller.principal.permissions, target, sources.table())
         if decision:
             if settings.ASSERTION_KEYS and caller.principal.identity:
                 return sources.signed(caller, settings.ASSERTION_AUDIENCE or target.host)
             return caller.allowed()
-        asked = str(target)
-    sources.denied(caller, decision, asked)
-    return headers.denied(caller.principal, decision, basic=settings.AUTH_BASIC)
+        denial = Denial(caller.principal, decision, target)
+    return _deny(question, reader, sources, denial)
+
+
+def _not_recognised(question: Question, reader: Reader, sources: Sources) -> Answer:
+    """Return the answer to a credential that is bad. Nobody is sent away to sign in: it would be shown again afterwards."""
+    person = sources.person(question, reader)
+    refusal = headers.unauthenticated(basic=settings.AUTH_BASIC)
+    return refusal if person is None else pages.unauthenticated(refusal, person)
+
+
+def _deny(question: Question, reader: Reader, sources: Sources, denial: Denial) -> Answer:
+    """Return the answer to a denial, which is recorded: a page for people, who are sent to sign in where that helps."""
+    person = sources.person(question, reader)
+    reference = sources.denied(denial)
+    refusal = headers.denied(denial.principal, denial.decision, reference, basic=settings.AUTH_BASIC)
+    if person is None:
+        return refusal
+    if refusal.status == 401:
+        return pages.sign_in(person) or pages.unauthenticated(refusal, person)
+    return pages.denied(refusal, person, denial, reference)
 
 
 def _read(question: Question) -> Credential | None:

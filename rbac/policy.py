@@ -13,6 +13,7 @@ class Reason(StrEnum):
     """Why a decision is as it is; a stable word for logs, metrics and scripts."""
 
     GRANTED = "granted"
+    HEADERS_TOO_LARGE = "headers-too-large"
     NO_ROUTE = "no-route"
     NOT_PERMITTED = "not-permitted"
     UNKNOWN_PERMISSION = "unknown-permission"
@@ -31,6 +32,11 @@ class Decision:
 
     def __bool__(self) -> bool:
         return self.allowed
+
+    @property
+    def whoever_asks(self) -> bool:
+        """Whether it is denied because of the request itself: signing in would not help."""
+        return self.reason in (Reason.UNREADABLE_TARGET, Reason.HEADERS_TOO_LARGE)
 
 
 @lru_cache(4_096)  # of the few roles and rules that there are, each pair is decided once
@@ -56,6 +62,16 @@ def unreadable(message: str) -> Decision:
     return Decision(False, Reason.UNREADABLE_TARGET, message)
 
 
+def too_large() -> Decision:
+    """Return the denial of a request whose header section is too large to be looked at."""
+    return Decision(False, Reason.HEADERS_TOO_LARGE, "The header section is too large to be looked at.")
+
+
+def holders(needed: Permission | None, roles: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
+    """Return the names of the roles that hold what is needed, sorted."""
+    return tuple(sorted(name for name, holds in roles.items() if needed is not None and needed in holds))
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """A decision with what a person needs to act on it: the roles that hold what was needed."""
@@ -67,5 +83,4 @@ class Explanation:
 def explain(held: frozenset[str], target: Target, table: Table, roles: Mapping[str, frozenset[str]]) -> Explanation:
     """Return the decision of `decide_request` and the names of the roles that would have been let through."""
     decision = decide_request(held, target, table)
-    needed = decision.needed
-    return Explanation(decision, tuple(sorted(name for name, holds in roles.items() if needed is not None and needed in holds)))
+    return Explanation(decision, holders(decision.needed, roles))

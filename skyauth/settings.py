@@ -106,6 +106,12 @@ TRUSTED_PROXIES = env.words(
     """Addresses or networks (CIDR) of the reverse proxies in front of SkyAuth. Only what they send is believed of the forwarded
     method, path, host, client address and user. Empty: nobody is trusted, and /authz/verify refuses everything.""",
 )
+AUTH_REDIRECT = env.flag(
+    "AUTH_REDIRECT",
+    False,
+    """Whether a browser that opens a page without having signed in is sent to the sign-in page, and back again afterwards. Only
+    where PUBLIC_URL is the origin of the protected page itself; programs, and browsers elsewhere, get 401 as ever.""",
+)
 AUTH_USER_HEADER_FORMAT = env.choice(
     "AUTH_USER_HEADER_FORMAT",
     "off",
@@ -202,7 +208,7 @@ SESSION_HOURS = env.number("SESSION_HOURS", 12, "How long a browser stays signed
 AUDIT_REFUSALS_PER_MINUTE = env.number(
     "AUDIT_REFUSALS_PER_MINUTE",
     60,
-    "How many refusals a process writes to the audit log each minute; the rest is counted.",
+    "How many refusals of each kind (request.denied, sign-in.refused) a process writes to the audit log each minute.",
     least=1,
 )
 AUDIT_KEEP_DAYS = env.number("AUDIT_KEEP_DAYS", 365, "After how many days `manage.py prune` forgets audit entries.", least=1)
@@ -216,6 +222,7 @@ INSTALLED_APPS = [
     "accounts.apps.AccountsConfig",
     "gateway",
     "api",
+    "dashboard",
     "accounts.apps.SiteConfig",  # django.contrib.admin
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -1,8 +1,12 @@
 """What reaches the gateway, for tests: a proxy's word on the original request, and credentials as header lines."""
 
 import base64
+import json
 from types import MappingProxyType
 
+from django.test import override_settings
+
+from accounts.models import User
 from accounts.trust import Proxied
 from gateway import verify
 from gateway.forwarded import Question
@@ -30,6 +34,14 @@ def proxied(
 def judge(lines: Lines, proxied: Proxied) -> Answer:
     """Return the answer to a question with these header lines, found out from the database alone."""
     return verify.judge(Question(lines, proxied))
+
+
+def denied(user: User, method: str = "GET", path: str = "/things") -> str:
+    """Return the id of the decision when this user, whom the proxy names, asks for something and is denied."""
+    with override_settings(AUTH_USER_HEADER_FORMAT="plaintext"):
+        answer = judge([], proxied(method, path, subject=user.username))
+    assert answer.status == 403
+    return str(json.loads(answer.body)["decision"])
 
 
 def bearer(token: str) -> Lines:

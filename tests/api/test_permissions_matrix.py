@@ -15,6 +15,7 @@ from audit import record
 from rbac.models import Role, Route
 from tests.api import calling
 from tests.api.calling import BASE, Api
+from tests.asking import denied
 from tests.factories import PASSWORD, GroupRoleFactory, UserFactory, make_token, principal
 
 # `{x}` are the rows of the world below; BODIES has what is sent.
@@ -70,6 +71,7 @@ MATRIX = """
     POST   /policy/packs/{pack}/load                          200  403   403        401       403     401
     GET    /policy/explain                                    200  403   403        401       403     401
     POST   /policy/explain                                    200  403   403        401       403     401
+    GET    /policy/decisions/{decision}                       200  404   404        401       404     401
 
     GET    /audit-events                                      200  403   403        401       403     401
     GET    /audit-events/{entry}                              200  403   403        401       403     401
@@ -136,6 +138,7 @@ def world(read_write: None, pipeline: ServiceAccount) -> dict[str, str]:
         "route": str(route.pk),
         "pack": "read-write",
         "entry": str(entry.pk),
+        "decision": denied(mallory, "POST"),
     }
 
 

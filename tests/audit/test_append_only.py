@@ -1,5 +1,7 @@
 """Audit entries are inserted, and forgotten when old; nothing else."""
 
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -9,6 +11,7 @@ from django.utils import timezone
 from audit.events import Event
 from audit.models import AppendOnly, Entry
 from audit.record import record
+from tests.commands.running import run_alone
 
 pytestmark = pytest.mark.django_db
 
@@ -73,3 +76,24 @@ def test_the_newest_entry_comes_first(system):
 def test_events_are_named_by_subject_and_what_happened_and_fit_their_column():
     assert all(event.value.count(".") == 1 and event.value == event.value.lower() for event in Event)
     assert max(map(len, Event)) <= Entry._meta.get_field("event").max_length
+
+
+INSERT = {
+    "0002": "INSERT INTO audit_entry (at, event, actor, actor_uid, method, peer, target, reason, data)"
+    " VALUES ('', '', '', '', '', '', '', '', '{}')",
+    "0003": "INSERT INTO audit_entry (at, event, actor, actor_uid, method, peer, target, reason, data, reference)"
+    " VALUES ('', '', '', '', '', '', '', '', '{}', '')",
+}
+
+
+def test_the_database_goes_on_refusing_when_its_table_was_rebuilt_forwards_and_backwards(tmp_path):
+    """SQLite makes a new table for a new column, and the trigger goes with the old one."""
+    for target in ("0002", "0003", "0002", "0003"):
+        assert run_alone("migrate", "audit", target, data_dir=tmp_path).code == 0
+        with closing(sqlite3.connect(tmp_path / "skyauth.sqlite3")) as database:
+            database.execute(INSERT[target])
+            database.commit()
+            with pytest.raises(sqlite3.IntegrityError, match="never changed"):
+                database.execute("UPDATE audit_entry SET reason = 'forged'")
+    with closing(sqlite3.connect(tmp_path / "skyauth.sqlite3")) as database:
+        assert database.execute("SELECT count(*) FROM audit_entry").fetchone() == (4,), "nothing was lost on the way"

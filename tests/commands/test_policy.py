@@ -6,7 +6,8 @@ import pytest
 
 from accounts.models import ServiceAccount, User
 from audit.models import Entry
-from rbac.models import Route
+from rbac.models import Role, Route
+from tests.asking import denied
 from tests.commands.running import run
 
 
@@ -49,6 +50,70 @@ def test_explain_records_nothing_and_refuses_a_stranger(db: None) -> None:
     assert (ended.code, ended.out) == (1, "")
     assert "There is no user and no service account 'mallory'." in ended.err
     assert not Entry.objects.exists()
+
+
+def test_a_decision_is_explained_by_its_id(read_write: None, vera: User) -> None:
+    decision = denied(vera, "POST", "/jobs/7")
+    ended = run("explain", decision)
+    assert ended.code == 1
+    for text in (
+        decision, "vera@example.com (user, role viewer)", "proxy, from 192.0.2.7", "POST api.example.com/jobs/7",
+        "403 not-permitted", "#2 * /** -> upstream:write", "admin, user", "still denied, 403 not-permitted",
+    ):  # fmt: skip
+        assert text in ended.out, text
+
+
+def test_a_decision_ends_with_0_once_it_would_be_another(read_write: None, vera: User) -> None:
+    decision = denied(vera, "POST")
+    User.objects.filter(pk=vera.pk).update(role=Role.objects.get(name="user"))
+    ended = run("explain", decision)
+    assert (ended.code, "allowed since: Granted by upstream:write." in ended.out) == (0, True)
+
+
+def test_a_decision_in_json_says_the_same(read_write: None, vera: User) -> None:
+    decision = denied(vera, "POST", "/jobs/7")
+    ended = run("explain", decision, "--json")
+    answer = json.loads(ended.out)
+    now = answer.pop("now")
+    assert answer.pop("at").startswith("20")
+    assert answer == {
+        "decision": decision,
+        "who": "vera@example.com",
+        "uid": vera.uid,
+        "kind": "user",
+        "role": "viewer",
+        "identity_source": "proxy",
+        "peer": "192.0.2.7",
+        "method": "POST",
+        "host": "api.example.com",
+        "path": "/jobs/7",
+        "reason": "not-permitted",
+        "message": "This needs upstream:write, which the role does not hold.",
+        "needed": "upstream:write",
+        "rule": "#2 * /** -> upstream:write",
+        "roles": ["admin", "user"],
+        "now_unknown": None,
+    }
+    assert (ended.code, now["status"], now["who"]) == (1, 403, "vera@example.com")
+
+
+def test_a_decision_about_somebody_who_is_gone_says_so(read_write: None, vera: User) -> None:
+    decision = denied(vera, "POST")
+    vera.delete()
+    ended = run("explain", decision)
+    assert (ended.code, "Cannot be told. There is no user vera@example.com any more." in ended.out) == (1, True)
+
+
+def test_an_unknown_decision_says_how_to_ask_without_an_id(db: None) -> None:
+    ended = run("explain", "vera@example.com")
+    assert (ended.code, ended.out) == (1, "")
+    assert "flood" in ended.err
+    assert "explain WHO METHOD PATH" in ended.err
+
+
+@pytest.mark.parametrize("words", [["4fGh7Kp2Xw9Q", "GET"], ["4fGh7Kp2Xw9Q", "--host", "h"]])
+def test_half_a_question_is_wrong_usage(db: None, words: list[str]) -> None:
+    assert run("explain", *words).code == 2
 
 
 def test_packs_are_listed(db: None) -> None:

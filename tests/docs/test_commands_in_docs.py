@@ -9,6 +9,9 @@ from contextlib import closing
 import pytest
 import yaml
 
+from accounts.models import User
+from tests.asking import denied
+from tests.commands.running import run as run_command
 from tests.servers import ROOT, Console, Launch, database, directory, environment, launched
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("docs")]
@@ -30,6 +33,8 @@ def session(text: str) -> list[tuple[str, str]]:
 def same_everywhere(text: str) -> str:
     """Return output without what differs from run to run: random ids, and the room at the ends of lines."""
     text = re.sub(r"sa-[0-9a-f]{16}", "sa-0000000000000000", text)
+    text = re.sub(r'("decision": "|Decision +)[0-9A-Za-z]{12}', r"\1000000000000", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "2000-01-01 00:00", text)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
@@ -82,6 +87,13 @@ def test_the_commands_of_the_operating_guide_work_in_the_order_shown() -> None:
                         ["bash", "-c", words], cwd=data, env=values, capture_output=True, text=True, timeout=60, check=False
                     )
                     assert done.returncode == 0, (line, done.stdout, done.stderr)
+
+
+def test_the_operating_guide_shows_what_explaining_a_refusal_says(read_write: None, vera: User) -> None:
+    steps = session((ROOT / "docs" / "operating.md").read_text(encoding="utf-8"))
+    [(command, shown)] = [step for step in steps if step[0].startswith("manage.py explain")]
+    assert re.fullmatch(r"manage\.py explain [0-9A-Za-z]{12}", command)
+    assert same_everywhere(run_command("explain", denied(vera, "POST", "/jobs")).out) == same_everywhere(shown)
 
 
 def test_every_link_in_the_docs_leads_to_a_file() -> None:

@@ -11,6 +11,7 @@ from accounts import signing
 from accounts.freshness import Freshness
 from accounts.gate import OVERSIZED_KEY, SCOPE_KEY, Gate
 from accounts.trust import TrustPolicy, parse_networks
+from audit.models import Entry
 from gateway.asgi import VerifyLine
 
 POLICY = TrustPolicy(parse_networks(["10.0.0.0/8"]))
@@ -113,10 +114,19 @@ def test_an_oversized_header_section_reaches_nobody(line):
     assert b"headers-too-large" in body
 
 
-def test_promise_29_an_oversized_question_is_403_because_a_proxy_expects_no_other(line):
+def test_promise_29_an_oversized_question_is_403_because_a_proxy_expects_no_other(separate_connections, line):
     status, body = ask(line, b"/authz/verify", [(b"a", b"b")] * 101)
     assert status == 403
-    assert b"headers-too-large" in body
+    told = json.loads(body)
+    assert told["code"] == "headers-too-large"
+    entry = Entry.objects.get(reference=told["decision"])
+    assert (entry.actor, entry.peer, entry.target) == ("anonymous", "10.0.0.1", "unreadable request")
+
+
+def test_nothing_of_an_oversized_question_is_looked_at(separate_connections, line):
+    page_wanted = [(b"accept", b"text/html"), *ASKED[:2], (b"x-forwarded-uri", b"/a")]
+    _, body = ask(line, b"/authz/verify", [*page_wanted, *[(b"a", b"b")] * 101])
+    assert json.loads(body)["code"] == "headers-too-large"
 
 
 def test_a_question_is_judged_in_a_thread_with_what_the_gate_found(separate_connections, line):

@@ -26,6 +26,7 @@ DENIED = Decision(
 )
 NO_ROUTE = Decision(False, Reason.NO_ROUTE, "No route.")
 ODD = Decision(False, Reason.UNREADABLE_TARGET, "The path is odd.")
+ID = "4fGh7Kp2Xw9Q"
 EMPTY = dict.fromkeys(("email", "user", "groups", "role", "method"), "")
 
 
@@ -55,11 +56,11 @@ def test_promise_28_every_identity_header_is_written_exactly_once(principal, sai
 @pytest.mark.parametrize(
     "answer",
     [
-        headers.denied(ALICE, DENIED, basic=True),
-        headers.denied(NOBODY, DENIED, basic=True),
-        headers.denied(ALICE, ODD, basic=True),
+        headers.denied(ALICE, DENIED, ID, basic=True),
+        headers.denied(NOBODY, DENIED, ID, basic=True),
+        headers.denied(ALICE, ODD, ID, basic=True),
         headers.unauthenticated(basic=False),
-        headers.refused("headers-too-large", "Too large."),
+        headers.refused(Reason.HEADERS_TOO_LARGE, "Too large."),
         headers.unavailable(),
     ],
 )
@@ -75,7 +76,7 @@ def test_promise_28_a_refusal_writes_them_empty(answer):
 
 
 def test_a_denial_says_what_was_needed_and_by_which_rule():
-    answer = headers.denied(ALICE, DENIED, basic=True)
+    answer = headers.denied(ALICE, DENIED, ID, basic=True)
     assert answer.status == 403
     body = json.loads(answer.body)
     assert (body["code"], body["detail"]) == ("not-permitted", "This needs upstream:write.")
@@ -83,18 +84,46 @@ def test_a_denial_says_what_was_needed_and_by_which_rule():
     assert not lines(answer, "www-authenticate")
 
 
+def test_a_denial_carries_its_id_in_the_body_and_in_a_header():
+    answer = headers.denied(ALICE, NO_ROUTE, ID, basic=True)
+    assert json.loads(answer.body)["decision"] == ID
+    assert lines(answer, "x-skyauth-decision") == [ID.encode()]
+    assert not lines(headers.denied(NOBODY, DENIED, ID, basic=True), "x-skyauth-decision")
+
+
 def test_a_denial_leaves_out_what_there_is_not():
-    assert not {"needed", "rule"} & json.loads(headers.denied(ALICE, NO_ROUTE, basic=True).body).keys()
-    assert "role" not in json.loads(headers.denied(SHARED, NO_ROUTE, basic=True).body)
+    assert not {"needed", "rule"} & json.loads(headers.denied(ALICE, NO_ROUTE, ID, basic=True).body).keys()
+    assert "role" not in json.loads(headers.denied(SHARED, NO_ROUTE, ID, basic=True).body)
 
 
 @pytest.mark.parametrize("decision", [DENIED, NO_ROUTE])
 def test_promise_16_who_has_not_signed_in_learns_nothing_of_the_routes(decision):
-    assert headers.denied(NOBODY, decision, basic=True) == headers.unauthenticated(basic=True)
+    assert headers.denied(NOBODY, decision, ID, basic=True) == headers.unauthenticated(basic=True)
 
 
 def test_an_unreadable_request_is_403_to_everybody_because_signing_in_would_not_help():
-    assert headers.denied(NOBODY, ODD, basic=True).status == 403
+    assert headers.denied(NOBODY, ODD, ID, basic=True).status == 403
+
+
+@pytest.mark.parametrize(
+    "refusal", [headers.denied(ALICE, DENIED, ID, basic=True), headers.unauthenticated(basic=True), headers.unavailable()]
+)
+def test_a_page_changes_the_body_of_a_refusal_and_nothing_else(refusal):
+    page = headers.page(refusal, "<p>Nö</p>".encode(), "default-src 'none'")
+    assert (page.status, page.body.decode()) == (refusal.status, "<p>Nö</p>")
+    assert lines(page, "content-type") == [b"text/html; charset=utf-8"]
+    assert lines(page, "content-length") == [b"10"]
+    assert lines(page, "content-security-policy") == [b"default-src 'none'"]
+    of_the_body = {b"content-type", b"content-length"}
+    assert [line for line in refusal.headers if line[0] not in of_the_body] == list(page.headers[: len(refusal.headers) - 2])
+
+
+def test_promise_28_being_sent_to_sign_in_tells_an_upstream_nothing():
+    answer = headers.sent_to("https://auth.example.com/sign-in")
+    assert (answer.status, answer.body, identity(answer)) == (302, b"", EMPTY)
+    assert lines(answer, "location") == [b"https://auth.example.com/sign-in"]
+    assert lines(answer, "cache-control") == [b"no-store"]
+    assert not lines(answer, "www-authenticate")
 
 
 @pytest.mark.parametrize(

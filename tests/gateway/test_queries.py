@@ -6,6 +6,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts import passwords
+from accounts.principals import system
 from rbac import services as rbac
 from rbac.packs import RouteSpec
 from tests.asking import basic, bearer, cookie, judge, proxied
@@ -89,6 +90,28 @@ def test_an_unreadable_request_costs_no_query(django_assert_num_queries):
     warm([], proxied(path="//"), 403)
     with django_assert_num_queries(0):  # denied before any route is looked at
         assert judge([], proxied(path="//")).status == 403
+
+
+def test_a_denial_costs_what_a_grant_does_and_its_page_one_more(vera, django_assert_num_queries):
+    asked = proxied("POST", subject="vera@example.com")
+    warm([], asked, 403)
+    with django_assert_num_queries(2):  # the user; the routes; the denial was recorded less than a minute ago
+        assert judge([], asked).status == 403
+    rbac.replace_routes(actor=system("tests"), specs=[RouteSpec("/**", ("*",), "upstream:admin")], source="tests")
+    lines, asked = [(b"accept", b"text/html")], proxied(subject="vera@example.com")
+    warm(lines, asked, 403)
+    with django_assert_num_queries(3):  # the user; the routes; the roles that may
+        assert judge(lines, asked).body.startswith(b"<!DOCTYPE html>")
+    warm(lines, proxied(), 401)
+    with django_assert_num_queries(1):  # the routes; how to sign in is known without a query
+        assert judge(lines, proxied()).status == 401
+
+
+def test_the_first_denial_in_a_minute_costs_one_insert(vera, django_assert_num_queries):
+    asked = proxied("POST", subject="vera@example.com")
+    judge([], proxied(subject="vera@example.com"))
+    with django_assert_num_queries(5):  # the user; the routes; the entry inside a savepoint, which is three
+        assert judge([], asked).status == 403
 
 
 def test_the_number_does_not_grow_with_routes_roles_or_tokens(system, pipeline, pipeline_token, django_assert_num_queries):

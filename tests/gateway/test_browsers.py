@@ -1,0 +1,151 @@
+"""Who sits before a browser and opens a page, by what browsers and programs really send."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accounts.trust import Proxied
+from gateway.browsers import person, prefers_html
+from gateway.forwarded import DIALECTS, Question, Told, origin, x_forwarded, x_original
+from tests.asking import proxied
+
+CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
+NAVIGATES = [(b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"document"), (b"sec-fetch-site", b"none")]
+
+
+def asked(accept=CHROME, *lines, method="GET", endpoint=b"/authz/verify"):
+    accepts = [] if accept is None else [(b"accept", accept.encode("latin-1"))]
+    return Question([*accepts, *lines], proxied(method, "/a?b=c"), "GET", "", endpoint)
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        CHROME,
+        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",  # Firefox, Safari
+        "text/html, text/plain, text/sgml, text/css, */*;q=0.01",  # lynx
+        "text/html",
+        "TEXT/HTML ; Q=0.5, application/json;q=0.4",
+        "text/html;charset=utf-8;q=0.9,*/*;q=0.1",
+        "application/json;q=0,text/html;q=0.001",
+    ],
+)
+def test_browsers_want_a_page(accept):
+    assert prefers_html(accept)
+    assert person(asked(accept), x_forwarded) == Told("GET", "api.example.com", "/a?b=c", "https")
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        None,
+        "",
+        "*/*",  # curl, requests, wget, a browser's fetch()
+        "application/json",
+        "application/json, text/plain, */*",  # axios
+        "text/html;q=0",
+        "text/html;q=0.0,*/*",
+        "text/html;q=0.5,application/json",
+        "application/json,text/html",
+        "text/html,*/*",
+        "text/html;q=0.5,application/*",
+        "text/*",
+        "text/htmlx",
+        "text/html;q=2",
+        "text/html;q=0.5555",
+        "text/html;q=",
+        "text/html;q=nan",
+        "text/html;q=-1",
+        "text/html," + "a/b," * 300,
+        "\xff\xfe",
+        ";;;,,,",
+    ],
+)
+def test_programs_get_json(accept):
+    assert person(asked(accept), x_forwarded) is None
+
+
+def test_accept_may_come_in_several_lines():
+    assert person(asked("application/xml;q=0.9", (b"accept", b"text/html")), x_forwarded)
+    assert person(asked("text/html;q=0.9", (b"accept", b"application/json")), x_forwarded) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        (b"x-requested-with", b"XMLHttpRequest"),
+        (b"x-requested-with", b"xmlhttprequest"),
+        (b"sec-fetch-mode", b"cors"),
+        (b"sec-fetch-mode", b"no-cors"),
+        (b"sec-fetch-mode", b"websocket"),
+        (b"sec-fetch-dest", b"empty"),
+        (b"sec-fetch-dest", b"iframe"),
+        (b"sec-fetch-dest", b"script"),
+    ],
+)
+def test_a_script_on_a_page_is_a_program(line):
+    assert person(asked(CHROME, line), x_forwarded) is None
+    assert person(asked(CHROME, *NAVIGATES, line), x_forwarded) is None, "also when another line says otherwise"
+
+
+def test_a_navigation_says_so():
+    assert person(asked(CHROME, *NAVIGATES), x_forwarded)
+
+
+@pytest.mark.parametrize(("method", "expected"), [("GET", True), ("HEAD", True), ("POST", False), ("get", False), ("", False)])
+def test_only_what_opens_a_page_is_answered_with_one(method, expected):
+    assert bool(person(asked(method=method), x_forwarded)) is expected
+
+
+def test_nginxs_first_question_gets_no_page_and_its_second_one_does():
+    said = {"original-method": "GET", "original-host": "h", "original-uri": "/x"}
+    found = proxied()._replace(forwarded=said)
+    for endpoint, expected in ((b"/authz/nginx", None), (b"/authz/nginx/answer", Told("GET", "h", "/x"))):
+        assert DIALECTS[endpoint] is x_original
+        assert person(asked(endpoint=endpoint)._replace(proxied=found), x_original) == expected
+
+
+def test_envoys_question_is_the_request_itself():
+    question = Question([(b"accept", CHROME.encode()), (b"host", b"h:8080")], proxied(), "GET", "/x?y", b"/authz/envoy/")
+    assert person(question, DIALECTS[b"/authz/envoy/"]) == Told("GET", "h:8080", "/x?y", "https")
+    assert person(question._replace(method="POST"), DIALECTS[b"/authz/envoy/"]) is None
+
+
+def test_promise_01_what_a_stranger_says_of_a_request_is_not_shown_on_a_page():
+    told = Proxied(forwarded={"method": "GET", "host": "evil.example", "uri": "/"})
+    assert person(asked()._replace(proxied=told), x_forwarded) is None
+    repeated = proxied()._replace(repeated=frozenset({"host"}))
+    assert person(asked()._replace(proxied=repeated), x_forwarded) is None
+
+
+@settings(deadline=None)
+@given(st.text(max_size=80), st.lists(st.tuples(st.sampled_from([b"sec-fetch-mode", b"accept", b"x"]), st.binary(max_size=20))))
+def test_no_header_makes_it_fail(accept, lines):
+    prefers_html(accept)
+    person(Question([(b"accept", b"text/html"), *lines], proxied()), x_forwarded)
+
+
+@pytest.mark.parametrize(
+    ("proto", "host", "expected"),
+    [
+        ("https", "api.example.com", ("https", "api.example.com", 443)),
+        ("https", "API.example.com.:443", ("https", "api.example.com", 443)),
+        ("http", "api.example.com", ("http", "api.example.com", 80)),
+        ("http", "api.example.com:8080", ("http", "api.example.com", 8080)),
+        ("http", "[::1]:8080", ("http", "[::1]", 8080)),
+        ("HTTPS", "api.example.com", None),
+        ("ftp", "api.example.com", None),
+        ("", "api.example.com", None),
+        ("https", "", None),
+        ("https", "a@b", None),
+        ("https", "a/b", None),
+        ("https", "a,b", None),
+        ("https", "a:b", None),
+    ],
+)
+def test_an_origin_has_one_spelling(proto, host, expected):
+    assert origin(proto, host) == expected
+
+
+def test_a_port_of_many_digits_is_no_trouble():
+    assert origin("https", "a:" + "4" * 10_000) != origin("https", "a")
