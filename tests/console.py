@@ -89,6 +89,14 @@ def load_pack(name: str) -> None:
     services.replace_routes(actor=_actor(), specs=packs.load(name).routes, source=f"pack {name}")
 
 
+def replace_routes(routes: list[dict[str, Any]]) -> None:
+    """Make these the route table, written as in a pack."""
+    from rbac import packs, services
+
+    specs = [packs.read_route(row, f"route {n}") for n, row in enumerate(routes, 1)]
+    services.replace_routes(actor=_actor(), specs=specs, source="tests")
+
+
 def refusals() -> list[dict[str, str]]:
     """Return what the audit log has of refusals, the oldest first."""
     from audit.models import Entry
@@ -102,7 +110,8 @@ def refusals() -> list[dict[str, str]]:
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
-        create_user, set_role, set_active, role_of, create_account, update_account, issue, revoke, expire, load_pack, refusals,
+        create_user, set_role, set_active, role_of, create_account, update_account, issue, revoke, expire, load_pack, replace_routes,
+        refusals,
     )
 }  # fmt: skip
 
