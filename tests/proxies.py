@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 from tests.needs import need_program
 from tests.servers import ROOT, directory, environment, free_port, listens, start, wait_until
-from tests.wire import HOST
+from tests.wire import HOST, ask
 
 FOLDER = ROOT / "deploy" / "proxies"
 BILLING = "billing.example.com"  # the host of the second API in the shipped files
@@ -20,23 +20,20 @@ FROM_PYPI = "pip install -r requirements-dev.txt"
 
 @dataclass(frozen=True)
 class Differences:
-    """What an upstream or a client can tell of which proxy stands between. deploy/proxies/README.md says the same in words.
+    """What an upstream or a client can tell of which proxy stands between. deploy/proxies/README.md says the same in words."""
 
-    `unsaid` is how a header arrives that SkyAuth has nothing to say in; `down` is the status while SkyAuth cannot be reached,
-    `upstream_down` while the upstream cannot, and `told` whether the body of such an answer is a problem document; `keeps`
-    are headers that the proxy has no way to strip; `keeps_cookies` is whether the upstream's own cookies survive beside
-    SkyAuth's; `invites` is whether a refused upload is told to continue first; `methods` are the odd methods that are refused
-    with another status than SkyAuth's 403; `cuts_slow_heads` is whether a head may take 10 seconds and no longer.
-    """
-
-    unsaid: tuple[str, ...] = ("",)
-    down: int = 503
-    upstream_down: int = 503
-    told: bool = True
-    keeps: frozenset[str] = frozenset()
-    keeps_cookies: bool = True
-    invites: bool = False
-    cuts_slow_heads: bool = True
+    unsaid: tuple[str, ...] = ("",)  # how a header arrives in which SkyAuth has nothing to say
+    skyauth_down: int = 503  # the status while SkyAuth cannot be reached
+    upstream_down: int = 503  # the status while the upstream cannot
+    explains: bool = True  # whether such an answer is a problem document
+    families: frozenset[str] = frozenset()  # of forged headers that pass where the file does not have the whole name
+    keeps_cookies: bool = True  # whether the upstream's own cookies survive beside SkyAuth's
+    passes_trailers: bool = False
+    any_method: bool = True  # whether a method may be one that nobody has heard of
+    invites: bool = False  # whether an upload with `Expect: 100-continue` is told to go on before it is refused
+    cuts_slow_heads: bool = True  # whether a head that takes longer than 10 seconds is cut off
+    swallows: frozenset[str] = frozenset()  # what of SkyAuth's answers does not arrive: 503 instead
+    rewrites: Mapping[str, str] = field(default_factory=dict)  # request targets that arrive otherwise than they were sent
 
 
 @dataclass(frozen=True)
@@ -58,33 +55,43 @@ CADDY = Proxy(
     FROM_PYPI,
     ("Caddyfile",),
     lambda program, file, home: [program, "run", "--adapter", "caddyfile", "--config", str(file)],
-    Differences(down=502, upstream_down=502),
+    Differences(skyauth_down=502, upstream_down=502),
 )
 NGINX = Proxy(
     "nginx",
     "install Debian's nginx package",
     ("nginx.conf",),
     lambda program, file, home: [program, "-c", str(file), "-e", "stderr", "-g", "daemon off;"],
-    Differences(unsaid=()),
+    Differences(unsaid=(), invites=True, families=frozenset({"X-Auth-Request", "X-Forwarded", "X-Original", "X-Envoy"})),
 )
 TRAEFIK = Proxy(
     "traefik",
     FROM_PYPI,
     ("traefik.yaml", "dynamic.yaml"),
     lambda program, file, home: [program, f"--configFile={file}"],
-    Differences(down=500, upstream_down=502, told=False, keeps_cookies=False),
+    Differences(
+        skyauth_down=500,
+        upstream_down=502,
+        explains=False,
+        families=frozenset({"X-Forwarded"}),
+        keeps_cookies=False,
+        cuts_slow_heads=False,
+        rewrites={"/?a//b;c": "/?a//b%3Bc"},
+    ),
 )
 ENVOY = Proxy(
     "envoy",
     FROM_PYPI,
     ("envoy.yaml",),
     lambda program, file, home: [program, "-c", str(file), "--disable-hot-restart", "--concurrency", "1", "-l", "warning"],
+    Differences(any_method=False, invites=True),
 )
 HAPROXY = Proxy(
     "haproxy",
     "install Debian's haproxy package",
     ("haproxy.cfg", "skyauth.lua"),
     lambda program, file, home: [program, "-db", "-f", str(file)],
+    Differences(passes_trailers=True),
 )
 PROXIES = (NGINX, CADDY, TRAEFIK, ENVOY, HAPROXY)
 
@@ -113,6 +120,8 @@ def running(proxy: Proxy, *, skyauth: int, upstream: int, billing: int) -> Itera
         started = start(command, home / "proxy.log", values, cwd=home)
         try:
             started.wait_for(port)
+            # Traefik listens before it has read the second file.
+            wait_until(lambda: ask(port).status == 401, f"{proxy} asks SkyAuth")
             yield port
         finally:
             started.end()
@@ -130,6 +139,7 @@ class Tap(ThreadingTCPServer):
         self.target = target
         self.asked = bytearray()
         self.answer: bytes | None = None
+        self.closing = False
         self.open: set[socket] = set()
 
     def drop(self) -> None:
@@ -185,6 +195,8 @@ class _Pipe(BaseRequestHandler):
                 head += data
             self.server.asked += head
             self.request.sendall(self.server.answer)
+            if self.server.closing:
+                return
 
 
 class Tapped:
@@ -213,9 +225,9 @@ class Tapped:
         assert not listens(self.port)
 
     @contextmanager
-    def answering(self, raw: bytes) -> Iterator[None]:
-        """Answer every question with these bytes for as long as the block lasts."""
-        self.tap.answer = raw
+    def answering(self, raw: bytes, *, closing: bool = False) -> Iterator[None]:
+        """Answer every question with these bytes for as long as the block lasts, on a connection that then ends or stays."""
+        self.tap.answer, self.tap.closing = raw, closing
         self.tap.drop()
         try:
             yield

@@ -24,6 +24,7 @@ class Arrived:
     target: str
     headers: tuple[tuple[str, str], ...]
     body_bytes: int = 0
+    trailers: tuple[tuple[str, str], ...] = ()
 
     def all(self, name: str) -> list[str]:
         """Return every value of a header of exactly this name, in any case."""
@@ -70,7 +71,8 @@ class _Handler(StreamRequestHandler):
                 return
             if arrived.all("Expect"):
                 self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            arrived = Arrived(method, target, headers, self._body_size(arrived))
+            self.trailers: tuple[tuple[str, str], ...] = ()
+            arrived = Arrived(method, target, headers, self._body_size(arrived), self.trailers)
             self.server.arrived.append(arrived)
             if target == "/stream":
                 self._stream()
@@ -95,7 +97,7 @@ class _Handler(StreamRequestHandler):
             while size := int(self.rfile.readline(), 16):
                 yield len(self.rfile.read(size))
                 self.rfile.readline()
-            list(self._headers())  # trailers
+            self.trailers = tuple(self._headers())
         left = int((arrived.all("Content-Length") or ["0"])[0])
         while left:
             part = len(self.rfile.read1(min(left, 1 << 20)))
