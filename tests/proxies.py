@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import SHUT_RDWR, SHUT_WR, create_connection, socket
+from socket import SHUT_RDWR, create_connection, socket
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 from tests.needs import need_program
@@ -29,10 +29,11 @@ class Differences:
     families: frozenset[str] = frozenset()  # of forged headers that pass where the file does not have the whole name
     keeps_cookies: bool = True  # whether the upstream's own cookies survive beside SkyAuth's
     passes_trailers: bool = False
+    only_200: bool = False  # whether no other 2xx of SkyAuth's lets through
     any_method: bool = True  # whether a method may be one that nobody has heard of
     invites: bool = False  # whether an upload with `Expect: 100-continue` is told to go on before it is refused
     cuts_slow_heads: bool = True  # whether a head that takes longer than 10 seconds is cut off
-    swallows: frozenset[str] = frozenset()  # what of SkyAuth's answers does not arrive: 503 instead
+    passes_trouble: bool = True  # whether SkyAuth's own 503 arrives as it wrote it
     rewrites: Mapping[str, str] = field(default_factory=dict)  # request targets that arrive otherwise than they were sent
 
 
@@ -84,7 +85,7 @@ ENVOY = Proxy(
     FROM_PYPI,
     ("envoy.yaml",),
     lambda program, file, home: [program, "-c", str(file), "--disable-hot-restart", "--concurrency", "1", "-l", "warning"],
-    Differences(any_method=False, invites=True),
+    Differences(only_200=True, passes_trouble=False, any_method=False, invites=True),
 )
 HAPROXY = Proxy(
     "haproxy",
@@ -102,7 +103,7 @@ def configured(text: str, ports: dict[int, int], home: Path) -> str:
     text = re.sub(
         r"(127\.0\.0\.1(?::|, port_value: )|\$GATEWAY_PORT:)(80\d\d)\b", lambda found: found[1] + str(ports[int(found[2])]), text
     )
-    return text.replace("/run/nginx.pid", str(home / "nginx.pid"))
+    return text.replace("/run/", f"{home}/")
 
 
 @contextmanager
@@ -144,10 +145,14 @@ class Tap(ThreadingTCPServer):
 
     def drop(self) -> None:
         """End every connection: nobody goes on with what stood before."""
-        for connection in list(self.open):
-            with suppress(OSError):
-                connection.shutdown(SHUT_RDWR)
-        wait_until(lambda: not self.open, "the tap's connections ended")
+
+        def ended() -> bool:
+            for connection in list(self.open):
+                with suppress(OSError):
+                    connection.shutdown(SHUT_RDWR)
+            return not self.open
+
+        wait_until(ended, "the tap's connections ended")
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: a connection that ends in the middle is part of the tests."""
@@ -174,7 +179,8 @@ class _Pipe(BaseRequestHandler):
                 while data := self.request.recv(65_536):
                     self.server.asked += data
                     far.sendall(data)
-                far.shutdown(SHUT_WR)
+            with suppress(OSError):
+                far.shutdown(SHUT_RDWR)
             back.join()
 
     def _back(self, far: socket) -> None:

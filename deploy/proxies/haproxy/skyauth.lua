@@ -1,6 +1,6 @@
 -- Asks SkyAuth about a request, as Caddy's forward_auth and Traefik's ForwardAuth do. See haproxy.cfg.
 
-local QUESTION = os.getenv("SKYAUTH") .. "/authz/verify"
+local QUESTION = {url = "http://skyauth/authz/verify", dst = "unix@/run/haproxy-skyauth.sock", timeout = 35000}
 local IDENTITY = {"email", "user", "groups", "role", "method", "jwt"}
 local OWN = {["skyauth"] = true, ["skyauth-csrf"] = true, ["__Host-skyauth"] = true, ["__Host-skyauth-csrf"] = true}
 
@@ -50,7 +50,7 @@ local function ask(txn)
 			question[name] = sent
 		end
 	end
-	return core.httpclient():get{url = QUESTION, headers = question, timeout = 30000}, client
+	return core.httpclient():get{url = QUESTION.url, dst = QUESTION.dst, timeout = QUESTION.timeout, headers = question}, client
 end
 
 local function refuse(txn, answer)
@@ -70,6 +70,10 @@ core.register_action("skyauth", {"http-req"}, function(txn)
 	local answer, client = ask(txn)
 	if answer == nil or answer.status == nil or answer.status < 200 or answer.headers == nil then
 		return -- not marked as allowed: haproxy.cfg answers 503
+	end
+	-- HAProxy answers in SkyAuth's place when it cannot reach it; SkyAuth's own 503 says when to come again.
+	if answer.status >= 500 and answer.headers["retry-after"] == nil then
+		return
 	end
 	if answer.status > 299 then
 		refuse(txn, answer)

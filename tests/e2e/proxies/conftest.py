@@ -15,6 +15,7 @@ from tests.upstream import Arrived, Upstream, upstream
 from tests.wire import Reply, ask
 
 USER = "frank@example.com"
+ADMIN = "grace@example.com"
 ROUTES = [
     {"host": BILLING, "path": "/hooks/**", "methods": ["POST"], "permission": "upstream:read"},
     {"host": BILLING, "path": "/invoices/**", "methods": ["GET"], "permission": "upstream:admin"},
@@ -94,6 +95,7 @@ def ground() -> Iterator[Ground]:
         console("replace_routes", routes=ROUTES)
         console("create_user", name="bob@example.com", role="user", password="correct horse battery staple")
         console("create_user", name=USER, role="user", password=PASSWORD)
+        console("create_user", name=ADMIN, role="admin", password=PASSWORD)
         console("create_account", name="pipeline", role="user", owner="bob@example.com")
         console("create_account", name="reader", role="viewer")
         tokens = [console("issue", account=name) for name in ("pipeline", "reader")]

@@ -6,7 +6,7 @@ import pytest
 
 from accounts import tokens
 from tests.e2e.conftest import SHARED_PASSWORD, signed_in
-from tests.e2e.proxies.conftest import USER, Gateway
+from tests.e2e.proxies.conftest import ADMIN, USER, Gateway
 from tests.factories import PASSWORD
 from tests.wire import basic, bearer
 
@@ -37,10 +37,10 @@ def test_the_shared_password_goes_through_without_an_identity(gateway: Gateway) 
 
 
 def test_a_session_goes_through_and_its_cookie_does_not(gateway: Gateway) -> None:
-    name, cookie = signed_in(gateway.ground.skyauth.port, USER, PASSWORD)  # with a cookie of somebody else's beside it
+    name, cookie = signed_in(gateway.ground.skyauth.port, ADMIN, PASSWORD)  # with a cookie of somebody else's beside it
     arrived = gateway.told((name, cookie), method="POST")
     told = gateway.identity(arrived)
-    assert (told["email"], told["role"], told["method"]) == (USER, "user", "session")
+    assert (told["email"], told["role"], told["method"]) == (ADMIN, "admin", "session")
     assert cookie.rpartition("=")[2] not in repr(arrived)
     assert "".join(arrived.all("Cookie")) == ("theme=dark" if gateway.differs.keeps_cookies else "")
 
@@ -96,8 +96,8 @@ def test_a_bad_credential_is_401(gateway: Gateway, credential: tuple[str, str | 
     assert gateway.refused(credential).status == 401
 
 
-def test_two_credentials_are_401(gateway: Gateway, pipeline: str, reader: str) -> None:
-    assert gateway.refused(bearer(pipeline), bearer(reader)).status == 401
+def test_two_credentials_are_refused(gateway: Gateway, pipeline: str, reader: str) -> None:
+    assert gateway.refused(bearer(pipeline), bearer(reader)).status in {400, 401}
 
 
 def test_what_a_role_may_not_do_is_403_and_told_why(gateway: Gateway, reader: str) -> None:
@@ -138,13 +138,13 @@ def test_a_refusal_arrives_as_skyauth_wrote_it(gateway: Gateway, pipeline: str, 
     identity = [("X-Auth-Request-Email", "secret@example.com"), ("X-Auth-Request-Jwt", "secret")]
     with gateway.ground.tapped.answering(raw(status, headers + identity, body)):
         reply = gateway.refused(bearer(pipeline))
-    if kind in gateway.differs.swallows:
-        assert reply.status == 503
+    assert "secret" not in repr(reply)
+    if kind == "trouble" and not gateway.differs.passes_trouble:
+        assert (reply.status, reply.json["code"]) == (503, "gateway")
         return
     assert (reply.status, reply.body) == (status, body)
     for name in dict(headers):
         assert reply.all(name) == [value for key, value in headers if key == name]
-    assert "secret" not in repr(reply)
 
 
 def raw(status: int, headers: list[tuple[str, str]], body: bytes = b"") -> bytes:

@@ -50,7 +50,7 @@ def test_who_waits_to_be_told_to_continue_is_told_so(gateway: Gateway, pipeline:
     headers = [bearer(pipeline), ("Expect", "100-continue"), ("Content-Length", str(MEGABYTE))]
     with connected(gateway) as connection:
         connection.sendall(encode("PUT", "/blob", headers))
-        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert connection.recv(200).startswith(b"HTTP/1.1 100 Continue\r\n")
         connection.sendall(bytes(MEGABYTE))
         assert answer(connection).json["body_bytes"] == MEGABYTE
 
@@ -141,7 +141,7 @@ def answer(connection: socket.socket) -> Reply:
     """Read one answer that is final, and nothing behind it."""
     with connection.makefile("rb", buffering=0) as stream:
         line = _line(stream)
-        while line.startswith(b"HTTP/1.1 100 "):
+        while line.startswith(b"HTTP/1.1 100 "):  # Caddy hands on the upstream's, too
             while _line(stream):
                 pass
             line = _line(stream)
