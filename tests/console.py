@@ -110,8 +110,8 @@ def refusals() -> list[dict[str, str]]:
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
-        create_user, set_role, set_active, role_of, create_account, update_account, issue, revoke, expire, load_pack, replace_routes,
-        refusals,
+        create_user, set_role, set_active, role_of, create_account, update_account, issue, revoke, expire, load_pack,
+        replace_routes, refusals,
     )
 }  # fmt: skip
 

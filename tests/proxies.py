@@ -31,6 +31,8 @@ class Differences:
     passes_trailers: bool = False
     only_200: bool = False  # whether no other 2xx of SkyAuth's lets through
     any_method: bool = True  # whether a method may be one that nobody has heard of
+    explains_refused_uploads: bool = True  # whether SkyAuth's reasons arrive
+    http2: bool = False  # whether it is spoken without TLS
     invites: bool = False  # whether an upload with `Expect: 100-continue` is told to go on before it is refused
     cuts_slow_heads: bool = True  # whether a head that takes longer than 10 seconds is cut off
     passes_trouble: bool = True  # whether SkyAuth's own 503 arrives as it wrote it
@@ -56,14 +58,19 @@ CADDY = Proxy(
     FROM_PYPI,
     ("Caddyfile",),
     lambda program, file, home: [program, "run", "--adapter", "caddyfile", "--config", str(file)],
-    Differences(skyauth_down=502, upstream_down=502),
+    Differences(skyauth_down=502, upstream_down=502, http2=True),
 )
 NGINX = Proxy(
     "nginx",
     "install Debian's nginx package",
     ("nginx.conf",),
     lambda program, file, home: [program, "-c", str(file), "-e", "stderr", "-g", "daemon off;"],
-    Differences(unsaid=(), invites=True, families=frozenset({"X-Auth-Request", "X-Forwarded", "X-Original", "X-Envoy"})),
+    Differences(
+        unsaid=(),
+        explains_refused_uploads=False,
+        invites=True,
+        families=frozenset({"X-Auth-Request", "X-Forwarded", "X-Original", "X-Envoy"}),
+    ),
 )
 TRAEFIK = Proxy(
     "traefik",
@@ -74,6 +81,7 @@ TRAEFIK = Proxy(
         skyauth_down=500,
         upstream_down=502,
         explains=False,
+        http2=True,
         families=frozenset({"X-Forwarded"}),
         keeps_cookies=False,
         cuts_slow_heads=False,
@@ -246,5 +254,3 @@ class Tapped:
         """Yield what is asked while the block lasts."""
         self.tap.asked.clear()
         yield self.tap.asked
-
-

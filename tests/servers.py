@@ -85,9 +85,7 @@ class Program:
             self.process.wait()
 
 
-def start(
-    command: list[str], log: Path, environment: Mapping[str, str], *, user: str | None = None, cwd: Path = ROOT
-) -> Program:
+def start(command: list[str], log: Path, environment: Mapping[str, str], *, user: str | None = None, cwd: Path = ROOT) -> Program:
     """Start a program with this environment and no other; as another user, where we may, and in another directory than ours."""
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -1,5 +1,6 @@
 """What a client could forge, through each proxy: identity headers in every spelling, and paths that can be read in two ways."""
 
+import subprocess
 from contextlib import suppress
 from http.client import HTTPException
 from itertools import product
@@ -7,6 +8,8 @@ from itertools import product
 import pytest
 
 from tests.e2e.proxies.conftest import Gateway
+from tests.needs import need_program
+from tests.proxies import BILLING
 from tests.wire import HOST, bearer, encode, send
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies")]
@@ -128,7 +131,9 @@ def test_an_ambiguous_path_is_refused_even_to_who_may_do_everything(gateway: Gat
 
 
 @pytest.mark.parametrize("target", ["/a\0b", "/a b", b"/a\tb", "a/b", ""])
-def test_a_request_line_that_is_none_is_refused_by_the_gateway_itself(gateway: Gateway, pipeline: str, target: str | bytes) -> None:
+def test_a_request_line_that_is_none_is_refused_by_the_gateway_itself(
+    gateway: Gateway, pipeline: str, target: str | bytes
+) -> None:
     assert gateway.refused(bearer(pipeline), target=target).status == 400
 
 
@@ -254,3 +259,28 @@ def test_the_upstream_is_not_told_to_take_an_identity_away(gateway: Gateway, pip
     """It may be another proxy, which obeys the Connection header that it gets."""
     arrived = gateway.told(bearer(pipeline), ("Connection", "close, X-Auth-Request-Email"), ("Keep-Alive", "timeout=9"))
     assert not any("x-auth-request" in value.lower() for value in arrived.all("Connection"))
+
+
+def test_over_http_2_nothing_is_different_where_it_is_spoken(gateway: Gateway, pipeline: str, reader: str) -> None:
+    forged = [word for name in NAMES for spelt in spellings(name) for word in ("-H", f"{spelt}: {EVIL}")]
+    before = len(gateway.upstream.arrived)
+    statuses = [
+        http2(gateway, *forged, "-H", f"Authorization: Bearer {pipeline}"),
+        http2(gateway, "-H", f"X-Auth-Request-Email: {EVIL}"),
+        http2(gateway, "-X", "POST", "-H", f"Authorization: Bearer {reader}", "-H", "X-HTTP-Method-Override: GET"),
+        http2(gateway, "-X", "POST", "-H", f"Authorization: Bearer {reader}", "-H", f"Host: {BILLING}.", target="/hooks/1"),
+    ]
+    if not gateway.differs.http2:
+        assert statuses == [0] * 4
+        return
+    assert statuses[:3] == [200, 401, 403]
+    assert [gateway.identity(arrived)["role"] for arrived in gateway.upstream.arrived[before:]] == ["user"]
+    assert EVIL not in repr(gateway.upstream.arrived[before:])
+
+
+def http2(gateway: Gateway, *options: str, target: str = "/v1/things") -> int:
+    """Send a request over HTTP/2 without TLS, and return the status, 0 when that is not spoken."""
+    curl = need_program("curl", hint="install Debian's curl package")
+    address = f"http://{HOST}:{gateway.port}{target}"
+    command = [curl, "-s", "--http2-prior-knowledge", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", *options, address]
+    return int(subprocess.run(command, capture_output=True, text=True, check=False, timeout=20).stdout)

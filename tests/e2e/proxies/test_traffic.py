@@ -64,13 +64,14 @@ def test_a_refused_upload_never_reaches_the_upstream(gateway: Gateway, reader: s
         assert told.startswith(b"HTTP/1.1 100" if gateway.differs.invites else b"HTTP/1.1 403")
     reply = send(gateway.port, encode("PUT", "/blob", [bearer(reader)], bytes(MEGABYTE)), method="PUT")
     assert reply.status == 403
+    assert ("needed" in reply.json) == gateway.differs.explains_refused_uploads
     assert len(gateway.upstream.arrived) == before
 
 
 def test_the_question_carries_neither_a_body_nor_an_upgrade(gateway: Gateway, pipeline: str) -> None:
     headers = [
         bearer(pipeline), ("Connection", "Upgrade, X-Forwarded-Uri"), ("Upgrade", "websocket"), ("Expect", "100-continue"),
-       
+
         ("X-Forwarded-Uri", "/forged"), ("X-Original-URI", "/forged"), ("X-Forwarded-Host", "forged"),
         ("X-Forwarded-Method", "FORGED"), ("X-Original-Method", "FORGED"), ("X-Original-Host", "forged"),
     ]  # fmt: skip
