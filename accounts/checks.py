@@ -14,7 +14,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
 from django.db import DatabaseError, connection
 
-from accounts import passwords
+from accounts import passwords, signing
 from accounts.assertions import ASYMMETRIC
 from accounts.models import User
 from accounts.services.users import FIRST_ADMIN
@@ -30,7 +30,7 @@ _ACCEPTED_HASH = re.compile(r"(\$2[aby]\$(0[4-9]|1[0-4])\$.{53}|\$apr1\$.+|\$[56
 
 def register() -> None:
     """Register the checks with Django."""
-    for check in (trusted_proxies, proxy_header, assertions, auth_string, token_days):
+    for check in (trusted_proxies, proxy_header, assertions, auth_string, token_days, assertion_keys):
         checks.register(check, checks.Tags.security)
     for check in (default_role, shared_names):
         checks.register(check, checks.Tags.database)
@@ -144,6 +144,22 @@ def token_days(**kwargs: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+def assertion_keys(**kwargs: Any) -> list[CheckMessage]:
+    """E020, E021: ASSERTION_KEYS names private keys that sign and that nobody else can read, each of them once."""
+    found: list[CheckMessage] = []
+    files: dict[str, Path] = {}
+    for path in settings.ASSERTION_KEYS:
+        try:
+            kid = signing.read(path).kid
+        except signing.Unusable as error:
+            found.append(_error(20, f"ASSERTION_KEYS: {error}", error.todo))
+            continue
+        if kid in files:
+            found.append(_error(21, f"ASSERTION_KEYS: {files[kid]} and {path} are the same key.", "Name each key once."))
+        files[kid] = path
+    return found
 
 
 def default_role(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:

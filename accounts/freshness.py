@@ -5,9 +5,11 @@ waiting when it began. What it tells is therefore never older than the question.
 """
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import psycopg
@@ -16,6 +18,8 @@ from django.db import connection
 from psycopg import pq
 
 from accounts.generation import READ
+
+logger = logging.getLogger("skyauth.gateway")
 
 Heard = Callable[[str | None], None]
 
@@ -74,7 +78,10 @@ class Freshness:
     def _tell(self, mark: str | None) -> None:
         asked, self._asked = self._asked, []
         for heard in asked:
-            heard(mark)
+            try:
+                heard(mark)
+            except Exception:  # one that fails must not keep the others waiting
+                logger.exception("A question could not be gone on with.")
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._begin)
 
@@ -84,23 +91,30 @@ def _reader() -> Reader:
 
 
 class SqliteReader:
-    """Reads from a file: a few microseconds, in the loop itself. One that is locked is not waited for."""
+    """Reads from a file: a few microseconds, in the loop itself. One that is locked is not waited for.
+
+    A file that was put in the place of the one that is open tells nothing: what others read may still be the old one.
+    """
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._path = Path(path)
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
 
     def begin(self, heard: Heard) -> None:
         """Read, and tell."""
         try:
             if self._connection is None:
-                self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, uri=True)
+                self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
             row = self._connection.execute(READ).fetchone()
-        except sqlite3.Error:
+            found = self._path.stat()
+        except (sqlite3.Error, OSError):
             self.close()
             heard(None)
-        else:
-            heard(row[0] if row else None)
+            return
+        file = (found.st_dev, found.st_ino)
+        self._file = self._file or file
+        heard(row[0] if row and file == self._file else None)
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -11,9 +11,9 @@ from django.db import close_old_connections
 from accounts.freshness import Freshness
 from accounts.gate import OVERSIZED_KEY, SCOPE_KEY, Application, Receive, Scope, Send
 from accounts.trust import UNGATED, Admitted, Proxied, RawHeaders
-from gateway import verify
+from gateway import signed, verify
 from gateway.forwarded import DIALECTS, Question, Reader
-from gateway.headers import Answer, refused, unavailable
+from gateway.headers import Answer, HeaderLine, refused, unavailable
 from gateway.memory import Known, Memory
 
 PATIENCE_SECONDS: Final = 8.0  # then 503: a database that is gone must not make a queue of everybody
@@ -40,11 +40,12 @@ def dialect(scope: Scope) -> Asked | None:
 class VerifyLine:
     """Answers the verify endpoints; hands everything else on. Works behind `accounts.gate.Gate` only: else all is refused."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, freshness: Freshness | None = None) -> None:
         self._application = application
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
         self._memory = Memory()
-        self.freshness = Freshness()
+        self.freshness = freshness or Freshness()
+        signed.keys()  # a key that cannot be used ends the start, and not the first request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge, or pass on."""
@@ -53,6 +54,8 @@ class VerifyLine:
             await _send(send, await self._judge(scope, asked))
         elif scope.get(OVERSIZED_KEY, True):
             await _send(send, refused("headers-too-large", "The header section is too large to be looked at."), status=431)
+        elif scope["raw_path"] == signed.KEYS_PATH and settings.ASSERTION_KEYS:
+            await _write(send, *signed.published(scope["method"]))
         else:
             await self._application(scope, receive, send)
 
@@ -107,5 +110,9 @@ def _in_thread(question: Question, reader: Reader, known: Known | None) -> Answe
 
 
 async def _send(send: Send, answer: Answer, *, status: int | None = None) -> None:
-    await send({"type": "http.response.start", "status": status or answer.status, "headers": list(answer.headers)})
-    await send({"type": "http.response.body", "body": answer.body})
+    await _write(send, status or answer.status, answer.headers, answer.body)
+
+
+async def _write(send: Send, status: int, headers: tuple[HeaderLine, ...], body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": body})

@@ -17,6 +17,7 @@ IDENTITY: Final = (
     "X-Auth-Request-Role",
     "X-Auth-Request-Method",
 )
+ASSERTION: Final = "X-Auth-Request-Jwt"
 
 HeaderLine = tuple[bytes, bytes]
 
@@ -30,15 +31,16 @@ class Answer:
     body: bytes = b""
 
     @cached_property
-    def wire(self) -> bytes:
-        """The answer as it goes over an HTTP/1.1 connection that stays open (RFC 9112 section 2.1)."""
+    def wire(self) -> tuple[bytes, bytes]:
+        """The answer's status line, and what follows it, as they go over HTTP/1.1 (RFC 9112 section 2.1)."""
         lines = b"".join(b"%s: %s\r\n" % line for line in self.headers)
-        return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (self.status, HTTPStatus(self.status).phrase.encode(), lines, self.body)
+        phrase = HTTPStatus(self.status).phrase.encode()
+        return b"HTTP/1.1 %d %s\r\n" % (self.status, phrase), b"%s\r\n%s" % (lines, self.body)
 
 
-def allowed(principal: Principal) -> Answer:
-    """Return the 200 that lets a request through, with who it is."""
-    return _answer(200, principal)
+def allowed(principal: Principal, assertion: str = "") -> Answer:
+    """Return the 200 that lets a request through, with who it is and, where there is one, the signed assertion of it."""
+    return _answer(200, principal, assertion=assertion)
 
 
 def denied(principal: Principal, decision: Decision, *, basic: bool) -> Answer:
@@ -79,10 +81,12 @@ def _answer(
     *,
     body: dict[str, object] | None = None,
     extra: tuple[HeaderLine, ...] = (),
+    assertion: str = "",
 ) -> Answer:
     content = json.dumps(body).encode() if body is not None else b""
     lines = [
         *_identity(principal if status == 200 else None),
+        (ASSERTION.lower().encode(), assertion.encode("ascii")),
         *extra,
         (b"cache-control", b"no-store"),
         (b"content-length", str(len(content)).encode()),

@@ -21,6 +21,9 @@ from gateway.headers import Answer
 from rbac.routes import Table
 
 MOST: Final = 50_000  # callers; the least recently seen goes first. About a kilobyte each.
+# Answers with an assertion; the oldest goes first, for it ends first. Callers choose the host, and so how many they have.
+# About three kilobytes each.
+MOST_SIGNED: Final = 16_384
 _KEY: Final = secrets.token_bytes(32)
 
 Key = tuple[bytes, str]
@@ -74,6 +77,7 @@ class Known:
         self.mark = mark
         self.table: Table | None = None
         self._callers: OrderedDict[Key, Caller] = OrderedDict()
+        self._signed: OrderedDict[tuple[Caller, str], tuple[Answer, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._callers)
@@ -83,7 +87,10 @@ class Known:
         found = self._callers.get(key)
         if found is None or found.until <= now:
             return None
-        self._callers.move_to_end(key)
+        try:
+            self._callers.move_to_end(key)
+        except KeyError:  # a thread has just added another, and this one was the oldest
+            return None
         return found
 
     def add(self, key: Key, caller: Caller) -> None:
@@ -92,6 +99,19 @@ class Known:
             self._callers[key] = caller
             if len(self._callers) > MOST:
                 self._callers.popitem(last=False)
+
+    def signed(self, caller: Caller, audience: str, now: float) -> Answer | None:
+        """Return the answer that asserts the caller to an audience, if there is one that may still be given at `now`."""
+        answer, until = self._signed.get((caller, audience), (None, 0.0))
+        return answer if now < until else None
+
+    def add_signed(self, caller: Caller, audience: str, answer: Answer, until: float) -> None:
+        """Remember the answer that asserts a remembered caller to an audience; it may be given until then."""
+        if caller.until > time.time():
+            self._signed.pop((caller, audience), None)
+            self._signed[caller, audience] = answer, until
+            if len(self._signed) > MOST_SIGNED:
+                self._signed.popitem(last=False)
 
 
 class Memory:

@@ -17,7 +17,7 @@ from accounts.authn import Recognised
 from accounts.credentials import Credential, InvalidCredential
 from audit.events import Event
 from audit.record import record_refusal
-from gateway import forwarded, headers
+from gateway import forwarded, headers, signed
 from gateway.forwarded import Question, Reader
 from gateway.headers import Answer
 from gateway.memory import Caller, Known, key_of
@@ -41,6 +41,10 @@ class Sources(Protocol):
 
     def table(self) -> Table:
         """Return the route table as it is now."""
+        ...
+
+    def signed(self, caller: Caller, audience: str) -> Answer:
+        """Return the 200 with an assertion of the caller, which that audience may verify."""
         ...
 
     def unreadable(self, refusal: InvalidCredential, client: str) -> None:
@@ -73,6 +77,12 @@ class Remembered:
             raise NotRemembered
         return self._known.table
 
+    def signed(self, caller: Caller, audience: str) -> Answer:
+        found = self._known.signed(caller, audience, time.time())
+        if found is None:
+            raise NotRemembered  # signing takes too long to hold the event loop up for
+        return found
+
     def unreadable(self, *_: object) -> None:
         raise NotRemembered
 
@@ -87,9 +97,13 @@ class Database:
         self._known = known
 
     def caller(self, credential: Credential | None, client: str) -> Caller:
-        found = Caller(authn.recognise(credential, client=client))
-        if self._known is not None and credential is not None:
-            self._known.add(key_of(credential, client), found)
+        if self._known is None or credential is None:
+            return Caller(authn.recognise(credential, client=client))
+        key = key_of(credential, client)
+        found = self._known.caller(key, time.time())
+        if found is None:
+            found = Caller(authn.recognise(credential, client=client))
+            self._known.add(key, found)
         return found
 
     def table(self) -> Table:
@@ -98,6 +112,15 @@ class Database:
         if self._known.table is None:
             self._known.table = services.route_table()
         return self._known.table
+
+    def signed(self, caller: Caller, audience: str) -> Answer:
+        now = time.time()
+        found = self._known.signed(caller, audience, now) if self._known is not None else None
+        if found is None:
+            found = headers.allowed(caller.principal, signed.assertion(caller.principal, audience, now))
+            if self._known is not None:
+                self._known.add_signed(caller, audience, found, int(now) + signed.LIFE_SECONDS - signed.LEFT_SECONDS)
+        return found
 
     def unreadable(self, refusal: InvalidCredential, client: str) -> None:
         authn.refused(refusal, client=client)
@@ -139,6 +162,8 @@ def answer(question: Question, reader: Reader, sources: Sources) -> Answer:
     else:
         decision = policy.decide_request(caller.principal.permissions, target, sources.table())
         if decision:
+            if settings.ASSERTION_KEYS and caller.principal.identity:
+                return sources.signed(caller, settings.ASSERTION_AUDIENCE or target.host)
             return caller.allowed()
         asked = str(target)
     sources.denied(caller, decision, asked)

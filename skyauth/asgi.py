@@ -9,8 +9,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
 _django: Any = get_asgi_application()  # its annotation is narrower than ASGI's
 
 from accounts.gate import Gate, policy_from_settings  # noqa: E402 - Django must be set up first
+from accounts.uses import collector  # noqa: E402
 from gateway.asgi import VerifyLine  # noqa: E402
 from skyauth.bounds import Bounds  # noqa: E402
 
+collector.start()  # a server writes uses beside the requests
 line = VerifyLine(Bounds(_django))
 application = Gate(line, policy_from_settings())

@@ -23,7 +23,7 @@ MAX_BODIES: Final = 64_000_000  # bytes of all bodies that are held at a time
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Ends a connection whose request line and headers are too large or too slow in coming."""
+    """Ends a connection whose request line and headers are too large, too slow in coming, or name a fragment."""
 
     _in_head = True
     _moved_on = False  # whether a head or a message ended in the piece that is being parsed
@@ -50,6 +50,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is whole."""
         self._in_head, self._moved_on = False, True
         self._stop_clock()
+        if b"#" in self.url:  # no request target has one (RFC 9112 section 3.2), and uvicorn would cut it off unseen
+            raise ValueError("fragment")  # httptools makes a parser's error of it, which uvicorn answers with 400
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

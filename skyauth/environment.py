@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 T = TypeVar("T")
 
 # A name with one of these beginnings that is no setting is a misspelt one: better refused than silently ignored.
-_OURS: Final = ("AUTH_", "AUDIT_", "RBAC_", "TOKEN_", "TRUSTED_", "ENABLE_", "SESSION_", "ALLOWED_")
+_OURS: Final = ("AUTH_", "AUDIT_", "RBAC_", "TOKEN_", "TRUSTED_", "ENABLE_", "SESSION_", "ALLOWED_", "ASSERTION_")
 # What Kubernetes gives every container for a Service named auth, token and the like.
 _INJECTED: Final = re.compile(r"_(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT(?:_.*)?)\Z")
 

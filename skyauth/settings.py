@@ -136,6 +136,20 @@ AUTH_JWT_ALGORITHMS = env.words(
 AUTH_JWT_CLAIM = env.text("AUTH_JWT_CLAIM", "email", "The claim that names the user.")
 AUTH_JWT_GROUPS_CLAIM = env.text("AUTH_JWT_GROUPS_CLAIM", "groups", "The claim that lists the user's groups.")
 
+env.section("Upstreams that verify")
+ASSERTION_KEYS = [
+    BASE_DIR / name
+    for name in env.words(
+        "ASSERTION_KEYS",
+        [],
+        """Files with private keys (manage.py create_assertion_key makes one), relative to the project. The first signs what
+        X-Auth-Request-Jwt asserts of the caller; /.well-known/jwks.json has the public halves of all. Empty: no assertion.""",
+    )
+]
+ASSERTION_AUDIENCE = env.text(
+    "ASSERTION_AUDIENCE", "", "The audience (aud) of every assertion. Empty: the host that the request asked for."
+)
+
 env.section("Roles")
 RBAC_DEFAULT_ROLE = env.text(
     "RBAC_DEFAULT_ROLE",

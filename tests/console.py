@@ -50,6 +50,14 @@ def create_account(name: str, role: str, owner: str | None = None) -> str:
     return machines.create_service_account(actor=_actor(), name=name, role=role, **who).uid
 
 
+def ensure_account(name: str, role: str, owner: str | None = None) -> str:
+    """Create a service account unless there is one of that name, and return its id."""
+    from accounts.models import ServiceAccount
+
+    found = ServiceAccount.objects.filter(name=name).first()
+    return found.uid if found else create_account(name, role, owner)
+
+
 def update_account(name: str, **changes: Any) -> None:
     """Change a service account."""
     from accounts.services import machines
@@ -69,6 +77,14 @@ def revoke(token: str) -> None:
     from accounts.services import machines
 
     machines.revoke_token(actor=_actor(), token=machines.get_token(_actor(), token.split("_")[1]))
+
+
+def last_used(token: str) -> str | None:
+    """Return from where a token was used last, or None when it was not yet."""
+    from accounts.models import Token
+
+    row = Token.objects.get(key_id=token.split("_")[1])
+    return row.last_used_from if row.last_used_at else None
 
 
 def expire(token: str) -> None:
@@ -97,6 +113,13 @@ def replace_routes(routes: list[dict[str, Any]]) -> None:
     services.replace_routes(actor=_actor(), specs=specs, source="tests")
 
 
+def no_routes() -> None:
+    """Empty the route table: then everything is denied."""
+    from rbac import services
+
+    services.replace_routes(actor=_actor(), specs=[], source="tests")
+
+
 def refusals() -> list[dict[str, str]]:
     """Return what the audit log has of refusals, the oldest first."""
     from audit.models import Entry
@@ -110,8 +133,8 @@ def refusals() -> list[dict[str, str]]:
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
-        create_user, set_role, set_active, role_of, create_account, update_account, issue, revoke, expire, load_pack,
-        replace_routes, refusals,
+        create_user, set_role, set_active, role_of, create_account, ensure_account, update_account, issue, revoke, last_used,
+        expire, load_pack, replace_routes, no_routes, refusals,
     )
 }  # fmt: skip
 

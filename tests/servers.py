@@ -184,9 +184,9 @@ class SkyAuth:
     def log(self) -> str:
         return self.programs[-1].output
 
-    def start(self) -> None:
+    def start(self, *, workers: int = 1) -> None:
         """Start the one supported server profile, and wait until it listens."""
-        command = [sys.executable, "manage.py", "serve", "--host", HOST, "--port", str(self.port)]
+        command = [sys.executable, "manage.py", "serve", "--host", HOST, "--port", str(self.port), "--workers", str(workers)]
         self.programs.append(start(command, self.data / "skyauth.log", self.environment))
         self.programs[-1].wait_for(self.port)
 
@@ -198,6 +198,18 @@ class SkyAuth:
         """Ask the verify endpoint as a proxy does, from the source address, and return the answer."""
         told = [("X-Forwarded-Method", method), ("X-Forwarded-Host", HOST), ("X-Forwarded-Uri", uri)]
         return ask(self.port, "/authz/verify", [*told, *headers], source=source)
+
+
+@contextmanager
+def replica(of: SkyAuth) -> Iterator[SkyAuth]:
+    """Serve a second SkyAuth on the database of another one."""
+    server = SkyAuth(free_port(), of.data, of.environment, of.console)
+    try:
+        server.start()
+        yield server
+    finally:
+        for program in server.programs:
+            program.end()
 
 
 @contextmanager

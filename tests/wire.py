@@ -85,3 +85,27 @@ def bearer(token: str | bytes) -> tuple[str, bytes]:
 def basic(username: str, password: str) -> tuple[str, bytes]:
     """Return the Authorization header of a name and a password."""
     return "Authorization", b"Basic " + base64.b64encode(f"{username}:{password}".encode())
+
+
+# What a proxy says in each question, and that it keeps its connection.
+TARGET = (("X-Forwarded-Method", "GET"), ("X-Forwarded-Host", HOST), ("X-Forwarded-Uri", "/"))
+OPEN = ("Connection", "keep-alive")
+
+
+def question(*headers: tuple[str, str | bytes], method: str = "GET", target: str = "/authz/verify", body: bytes = b"") -> bytes:
+    """Return the bytes of a question on a connection that stays open."""
+    return encode(method, target, [*TARGET, OPEN, *headers], body)
+
+
+def answers(connection: socket.socket, methods: Iterable[str]) -> list[Reply]:
+    """Return as many answers as there are methods, read one after another from one connection; each must name its length."""
+    replies = []
+    with connection.makefile("rb") as stream:
+        for method in methods:
+            version, status, _ = stream.readline().split(b" ", 2)
+            assert version == b"HTTP/1.1"
+            lines = [line.decode("latin-1").partition(":") for line in iter(stream.readline, b"\r\n")]
+            headers = tuple((name, value.strip()) for name, _, value in lines)
+            length = next(int(value) for name, value in headers if name.lower() == "content-length")
+            replies.append(Reply(int(status), headers, b"" if method == "HEAD" else stream.read(length)))
+    return replies

@@ -7,8 +7,9 @@ import pytest
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 
-from accounts import checks
+from accounts import checks, signing
 from accounts.checks import (
+    assertion_keys,
     assertions,
     auth_string,
     default_role,
@@ -155,6 +156,31 @@ def test_promise_20_shared_hashes_meet_a_floor_and_a_ceiling(safe, text, expecte
 def test_promise_12_the_default_life_of_a_token_is_within_the_longest(safe, default, longest, expected):
     safe.TOKEN_DEFAULT_DAYS, safe.TOKEN_MAX_DAYS = default, longest
     assert ids(token_days()) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([], []),
+        (["one"], []),
+        (["one", "rsa"], []),
+        (["none"], ["E020"]),
+        (["one", "open", "junk"], ["E020", "E020"]),
+        (["one", "rsa", "copy"], ["E021"]),
+    ],
+)
+def test_promise_06_assertions_are_signed_with_keys_that_nobody_else_can_read(safe, names, expected):
+    folder = Path(safe.DATA_DIR)
+    pem = signing.new_pem()
+    for name, text in {"one": pem, "copy": pem, "rsa": signing.new_pem(rsa=True), "open": pem, "junk": "hunter2"}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o644 if name == "open" else 0o600)
+    safe.ASSERTION_KEYS = [folder / name for name in names]
+    found = assertion_keys()
+    assert ids(found) == expected
+    for message in found:
+        assert "PRIVATE" not in f"{message.msg} {message.hint}"
+        assert "hunter2" not in f"{message.msg} {message.hint}"
 
 
 @pytest.mark.django_db

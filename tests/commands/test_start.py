@@ -61,6 +61,7 @@ def test_a_setting_that_cannot_be_used_is_one_sentence_and_exit_code_2(
             "ENABLE_SERVICE_ACOUNTS is not a setting of SkyAuth. Did you mean ENABLE_SERVICE_ACCOUNTS?",
         ),
         ({"SESSION_HOUR": "1"}, "SESSION_HOUR is not a setting of SkyAuth. Did you mean SESSION_HOURS?"),
+        ({"ASSERTION_KEY": "a.pem"}, "ASSERTION_KEY is not a setting of SkyAuth. Did you mean ASSERTION_KEYS?"),
     ],
 )
 def test_other_settings_that_cannot_be_used(tmp_path: Path, settings: dict[str, str], sentence: str) -> None:
@@ -78,6 +79,7 @@ def test_other_settings_that_cannot_be_used(tmp_path: Path, settings: dict[str, 
         ({"TRUSTED_PROXIES": "0.0.0.0/0"}, "skyauth.E002"),
         ({"AUTH_USER_HEADER_FORMAT": "plaintext"}, "skyauth.E003"),
         ({"AUTH_STRING": "plain:text"}, "skyauth.E009"),
+        ({"ASSERTION_KEYS": "/no/such/key.pem"}, "skyauth.E020"),
     ],
 )
 @pytest.mark.parametrize("command", [["check", "--database", "default"], ["serve", "--port", "1"], ["runserver", "1"]])

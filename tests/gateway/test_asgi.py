@@ -1,17 +1,30 @@
 """The verify line as an ASGI layer: which requests it answers, and that it needs the gate."""
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connections
 
+from accounts import signing
+from accounts.freshness import Freshness
 from accounts.gate import OVERSIZED_KEY, SCOPE_KEY, Gate
 from accounts.trust import TrustPolicy, parse_networks
 from gateway.asgi import VerifyLine
 
 POLICY = TrustPolicy(parse_networks(["10.0.0.0/8"]))
 ASKED = [(b"x-forwarded-method", b"GET"), (b"x-forwarded-host", b"h"), (b"x-forwarded-uri", b"//")]  # unreadable: no route needed
+
+
+class Untold:
+    """A reader of the mark that cannot read it."""
+
+    def begin(self, heard):
+        heard(None)
+
+    def close(self):
+        pass
 
 
 class Django:
@@ -37,8 +50,8 @@ def ask(application, path, headers=(), **scope):
 
 @pytest.fixture
 def ungated():
-    """The verify line without the gate, with one thread, so that its one connection can be closed."""
-    made = VerifyLine(Django())
+    """The verify line without the gate, with one thread, so that its one connection can be closed, and without a memory."""
+    made = VerifyLine(Django(), Freshness(Untold))
     made._threads.shutdown()
     made._threads = ThreadPoolExecutor(1)
     yield made
@@ -67,6 +80,31 @@ def line(ungated):
 )
 def test_promise_23_only_the_exact_raw_path_is_answered(line, path):
     assert ask(line, path) == (204, b"django")
+
+
+@pytest.fixture
+def keys(settings, tmp_path):
+    """Assertions are switched on."""
+    path = tmp_path / "key.pem"
+    path.write_text(signing.new_pem())
+    path.chmod(0o600)
+    settings.ASSERTION_KEYS = [path]
+
+
+@pytest.mark.parametrize("headers", [[], [(b"host", b"any.internal")], [(b"authorization", b"Bearer sky_bad")]])
+def test_the_key_set_is_told_to_everybody_under_any_host(keys, line, headers):
+    status, body = ask(line, b"/.well-known/jwks.json", headers, method="GET", client=("192.0.2.1", 5))
+    assert status == 200
+    assert [key["alg"] for key in json.loads(body)["keys"]] == ["EdDSA"]
+
+
+@pytest.mark.parametrize("path", [b"/.well-known/jwks.json/", b"/.well-known/%6awks.json", b"//.well-known/jwks.json", b"/x"])
+def test_the_key_set_is_at_its_exact_path_alone(keys, line, path):
+    assert ask(line, path, method="GET") == (204, b"django")
+
+
+def test_without_keys_there_is_no_key_set(line):
+    assert ask(line, b"/.well-known/jwks.json", method="GET") == (204, b"django")
 
 
 def test_an_oversized_header_section_reaches_nobody(line):

@@ -1,0 +1,182 @@
+"""The mark of everything that decides: what renews it, and what leaves it alone."""
+
+import pytest
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
+from django.db import connection, models, transaction
+from django.utils import timezone
+
+from accounts import generation, uses
+from accounts.models import Generation, GroupRole, ServiceAccount, Token, User
+from accounts.uses import Use
+from rbac.models import Role, Route
+from tests.factories import GroupRoleFactory, ServiceAccountFactory, UserFactory, make_token
+from tests.races import separate_connections
+
+__all__ = ["separate_connections"]
+
+
+@pytest.fixture(autouse=True)
+def _a_database_that_commits(separate_connections):
+    """PostgreSQL renews the mark at the commit, which a test inside one transaction never sees."""
+
+
+@pytest.fixture
+def rows():
+    """One row of every kind that decides."""
+    owner = UserFactory(username="bob@example.com")
+    make_token(ServiceAccountFactory(name="pipeline", owner=owner))
+    ServiceAccountFactory(name="other", owner=UserFactory())
+    GroupRoleFactory(group="dev")
+    Route.objects.create(position=1, path="/**", methods=["*"], permission="upstream:read")
+    session = SessionStore()
+    session["a"] = "b"
+    session.create()
+
+
+def mark():
+    with connection.cursor() as cursor:
+        cursor.execute(generation.READ)
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def other(field, row):
+    """Return another good value for a column than the row has."""
+    value = getattr(row, field.attname)
+    if isinstance(field, models.ForeignKey):
+        return field.related_model._default_manager.exclude(pk=value).first().pk
+    if isinstance(field, models.BooleanField):
+        return not value
+    if isinstance(field, models.DateTimeField):
+        return timezone.now() + timezone.timedelta(days=900) if value is None else value + timezone.timedelta(seconds=1)
+    if isinstance(field, models.JSONField):
+        return ["POST"] if field.name == "methods" else ["upstream:write"]
+    if isinstance(field, models.IntegerField):
+        return value + 1
+    if field.choices:
+        return next(choice for choice, _ in field.choices if choice != value)
+    return f"{value[:7]}x"
+
+
+COLUMNS = [
+    (watched, field)
+    for watched in generation.WATCHED
+    for field in watched.model._meta.concrete_fields
+    if not field.primary_key and field.name != "replaced_by"
+]
+
+
+@pytest.mark.parametrize(("watched", "field"), COLUMNS, ids=[f"{w.table}.{f.column}" for w, f in COLUMNS])
+def test_promise_15_a_change_of_any_column_that_decides_renews_the_mark(rows, watched, field):
+    row = watched.model._default_manager.exclude(**{"name": "admin"} if watched.model is Role else {}).first()
+    before = mark()
+    assert before
+    watched.model._default_manager.filter(pk=row.pk).update(**{field.attname: other(field, row)})
+    assert (mark() != before) is (field.column not in watched.idle)
+
+
+@pytest.mark.parametrize("watched", generation.WATCHED, ids=lambda watched: watched.table)
+def test_promise_14_a_row_that_goes_renews_the_mark(rows, watched):
+    for dependent in (Session, Token, ServiceAccount, GroupRole, User, Role, Route):
+        if dependent is watched.model:
+            break
+        dependent._default_manager.all().delete()
+    before = mark()
+    watched.model._default_manager.all().delete()
+    assert mark() != before
+
+
+@pytest.mark.parametrize("statement", ["UPDATE accounts_token SET revoked_at = created_at", "DELETE FROM rbac_route"])
+def test_a_writer_who_goes_round_the_services_cannot_forget_it(rows, statement):
+    before = mark()
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    assert mark() != before
+
+
+def test_a_change_that_changes_nothing_leaves_the_mark_alone(rows):
+    before = mark()
+    Token.objects.update(name="ci")
+    User.objects.update(is_active=True)
+    assert mark() == before
+
+
+def test_noting_a_use_leaves_the_mark_alone(rows):
+    before = mark()
+    token, user = Token.objects.get(), User.objects.first()
+    uses.note(Use(uses.TOKEN, token.pk, "192.0.2.7"), None)
+    uses.note(Use(uses.USER, user.pk), None)
+    assert Token.objects.get().last_used_from == "192.0.2.7"
+    assert User.objects.get(pk=user.pk).last_seen_at is not None
+    assert mark() == before
+
+
+def test_a_new_row_that_no_answer_can_have_depended_on_leaves_the_mark_alone(rows):
+    before = mark()
+    make_token(ServiceAccountFactory(owner=UserFactory()))
+    SessionStore().create()
+    assert mark() == before
+
+
+def test_a_new_route_or_group_renews_the_mark(rows):
+    before = mark()
+    GroupRoleFactory(group="ops")
+    between = mark()
+    Route.objects.create(position=2, path="/a", methods=["*"], permission="upstream:read")
+    assert len({before, between, mark()}) == 3
+
+
+def test_promise_44_the_mark_changes_with_the_change_or_not_at_all(rows):
+    before = mark()
+    with transaction.atomic():
+        Token.objects.all().delete()
+        transaction.set_rollback(True)
+    assert mark() == before
+    assert Token.objects.exists()
+
+
+def test_a_mark_never_comes_again(rows):
+    seen = {mark()}
+    for n in range(50):
+        Token.objects.update(name=f"n{n}")
+        seen.add(mark())
+    assert len(seen) == 51
+
+
+def test_a_lost_mark_is_made_anew_by_the_next_change(rows):
+    Generation.objects.all().delete()
+    assert mark() is None
+    Token.objects.update(name="other")
+    assert mark()
+
+
+def test_triggers_that_a_rebuilt_table_lost_are_missed_and_put_back(rows):
+    assert generation.missing() == []
+    gone = next(name for name, table in generation.installed(connection).items() if table == "accounts_token")
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TRIGGER {gone}" + ("" if connection.vendor == "sqlite" else " ON accounts_token"))
+    assert generation.missing() == ["accounts_token"]
+    before = mark()
+    generation.install(connection)
+    assert generation.missing() == []
+    assert mark() != before, "what happened while they were gone, nobody knows"
+
+
+def test_a_trigger_that_nobody_wants_any_more_is_removed(rows, monkeypatch):
+    monkeypatch.setattr(generation, "WATCHED", generation.WATCHED[1:])
+    generation.install(connection)
+    assert User._meta.db_table not in generation.installed(connection).values()
+    monkeypatch.undo()
+    generation.install(connection)
+    assert generation.missing() == []
+
+
+@pytest.mark.postgres
+def test_emptying_a_table_renews_the_mark(rows):
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has no TRUNCATE")
+    before = mark()
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE rbac_route")
+    assert mark() != before
