@@ -12,7 +12,7 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 from tests.wire import HOST
 
 STREAMED = 5  # lines
-PATIENCE = 20  # seconds for a reader of one line to say so
+PATIENCE = 40  # seconds for a reader of one line to say so
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import bcrypt
 import pytest
 
+from accounts import signing
 from tests.e2e.conftest import SHARED_PASSWORD
 from tests.factories import PASSWORD
 from tests.proxies import BILLING, PROXIES, Differences, Proxy, Tapped, running
-from tests.servers import SkyAuth, skyauth_server
+from tests.servers import SkyAuth, directory, skyauth_server
 from tests.upstream import Arrived, Upstream, upstream
 from tests.wire import Reply, ask
 
@@ -83,24 +84,29 @@ class Gateway:
 @pytest.fixture(scope="session")
 def ground() -> Iterator[Ground]:
     """One SkyAuth, which would believe an identity header that a proxy lets through from a client, and two APIs."""
-    settings = {
-        "AUTH_STRING": "team:" + bcrypt.hashpw(SHARED_PASSWORD.encode(), bcrypt.gensalt(4)).decode(),
-        "AUTH_USER_HEADER_FORMAT": "plaintext",
-        "AUTH_USER_HEADER": "X-Auth-Request-Email",
-        "AUTH_GROUPS_HEADER": "X-Auth-Request-Groups",
-        "RBAC_DEFAULT_ROLE": "user",
-    }
-    with skyauth_server(**settings) as skyauth, upstream() as api, upstream() as billing:
-        console = skyauth.console
-        console("replace_routes", routes=ROUTES)
-        console("create_user", name="bob@example.com", role="user", password="correct horse battery staple")
-        console("create_user", name=USER, role="user", password=PASSWORD)
-        console("create_user", name=ADMIN, role="admin", password=PASSWORD)
-        console("create_account", name="pipeline", role="user", owner="bob@example.com")
-        console("create_account", name="reader", role="viewer")
-        tokens = [console("issue", account=name) for name in ("pipeline", "reader")]
-        with closing(Tapped(skyauth.port)) as tapped:
-            yield Ground(skyauth, tapped, api, billing, *tokens)
+    with directory() as data:
+        key = data / "assertion.pem"
+        key.touch(mode=0o600)
+        key.write_text(signing.new_pem(), encoding="ascii")
+        settings = {
+            "AUTH_STRING": "team:" + bcrypt.hashpw(SHARED_PASSWORD.encode(), bcrypt.gensalt(4)).decode(),
+            "AUTH_USER_HEADER_FORMAT": "plaintext",
+            "AUTH_USER_HEADER": "X-Auth-Request-Email",
+            "AUTH_GROUPS_HEADER": "X-Auth-Request-Groups",
+            "RBAC_DEFAULT_ROLE": "user",
+            "ASSERTION_KEYS": str(key),
+        }
+        with skyauth_server(**settings) as skyauth, upstream() as api, upstream() as billing:
+            console = skyauth.console
+            console("replace_routes", routes=ROUTES)
+            console("create_user", name="bob@example.com", role="user", password="correct horse battery staple")
+            console("create_user", name=USER, role="user", password=PASSWORD)
+            console("create_user", name=ADMIN, role="admin", password=PASSWORD)
+            console("create_account", name="pipeline", role="user", owner="bob@example.com")
+            console("create_account", name="reader", role="viewer")
+            tokens = [console("issue", account=name) for name in ("pipeline", "reader")]
+            with closing(Tapped(skyauth.port)) as tapped:
+                yield Ground(skyauth, tapped, api, billing, *tokens)
 
 
 @pytest.fixture(scope="session", params=PROXIES, ids=str)

@@ -47,6 +47,14 @@ def test_no_group_of_the_clients_making_is_believed(gateway: Gateway, pipeline: 
         assert gateway.identity(gateway.told(bearer(pipeline), (spelt, "admins")))["groups"] == "", spelt
 
 
+@pytest.mark.parametrize("character", "_.!#$%&'*+^`|~")
+def test_a_name_that_a_lax_program_reads_as_another_does_not_pass(gateway: Gateway, pipeline: str, character: str) -> None:
+    """CGI and its heirs make one variable of X-Skypilot-Auth-Mode and X_Skypilot_Auth_Mode, and of many more."""
+    names = ["X-Skypilot-Auth-Mode", "X-HTTP-Method-Override", "X-Tenant", "Content-Length", f"{character}X-Auth-Request-Role"]
+    arrived = gateway.told(bearer(pipeline), *((name.replace("-", character), EVIL) for name in names))
+    assert EVIL not in repr(arrived.headers)
+
+
 def test_repeated_and_mixed_forgeries_leave_one_true_value(gateway: Gateway, pipeline: str) -> None:
     forged = [("X-Auth-Request-Email", EVIL), ("x-auth-request-email", EVIL), ("X_Auth_Request_Email", EVIL)]
     arrived = gateway.told(*forged, bearer(pipeline), *forged)

@@ -2,13 +2,14 @@
 
 import re
 
+import jwt
 import pytest
 
 from accounts import tokens
 from tests.e2e.conftest import SHARED_PASSWORD, signed_in
 from tests.e2e.proxies.conftest import ADMIN, USER, Gateway
 from tests.factories import PASSWORD
-from tests.wire import basic, bearer
+from tests.wire import ask, basic, bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies")]
 
@@ -153,15 +154,20 @@ def raw(status: int, headers: list[tuple[str, str]], body: bytes = b"") -> bytes
     return f"HTTP/1.1 {status} X\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def test_an_assertion_is_handed_on_and_the_clients_is_not(gateway: Gateway) -> None:
-    email, jwt = ("X-Auth-Request-Email", "a@example.com"), ("X-Auth-Request-Jwt", "e30.e30.c2ln")
+def test_the_signed_assertion_arrives_and_the_clients_does_not(gateway: Gateway, pipeline: str) -> None:
+    key_set = ask(gateway.ground.skyauth.port, "/.well-known/jwks.json").json
     forged = [("X-Auth-Request-Jwt", "forged"), ("x_auth_request_jwt", "forged"), ("Connection", "close, X-Auth-Request-Jwt")]
-    with gateway.ground.tapped.answering(raw(200, [email, jwt])):
-        assert gateway.told(*forged).all("X-Auth-Request-Jwt") == [jwt[1]]
-    with gateway.ground.tapped.answering(raw(200, [email])):
-        arrived = gateway.told(*forged)
-    assert arrived.all("X-Auth-Request-Jwt") in ([], [""])
+    arrived = gateway.told(bearer(pipeline), *forged, ("Host", "api.example.com:8080"))
     assert "forged" not in repr(arrived)
+    [assertion] = arrived.all("X-Auth-Request-Jwt")
+    claims = jwt.decode(assertion, jwt.PyJWKSet.from_dict(key_set).keys[0], ["EdDSA"], audience="api.example.com")
+    assert (claims["email"], claims["role"]) == (gateway.identity(arrived)["email"], "user")
+
+
+def test_a_client_cannot_assert_anything_where_skyauth_does_not(gateway: Gateway) -> None:
+    forged = [("X-Auth-Request-Jwt", "forged"), ("Connection", "close, X-Auth-Request-Jwt")]
+    with gateway.ground.tapped.answering(raw(200, [("X-Auth-Request-Email", "a@example.com")])):
+        assert gateway.told(*forged).all("X-Auth-Request-Jwt") in ([], [""])
 
 
 def test_an_answer_without_an_identity_leaves_none_of_the_clients(gateway: Gateway) -> None:

@@ -89,7 +89,7 @@ def test_the_question_carries_neither_a_body_nor_an_upgrade(gateway: Gateway, pi
 @pytest.mark.parametrize("target", ["/stream", "/drip"])
 def test_streamed_lines_come_as_they_are_written(gateway: Gateway, reader: str, target: str) -> None:
     """The upstream writes a line only when the one before was read here."""
-    with closing(HTTPConnection(HOST, gateway.port, timeout=PATIENCE / 2)) as connection:
+    with closing(HTTPConnection(HOST, gateway.port, timeout=PATIENCE / 4)) as connection:
         connection.request("GET", target, headers=dict([bearer(reader)]))
         response = connection.getresponse()
         for n in range(STREAMED):
@@ -202,21 +202,29 @@ def test_a_websocket_without_a_credential_is_refused_before_the_upstream_hears_o
     assert len(gateway.upstream.arrived) == before
 
 
-def test_a_head_that_does_not_end_is_cut_off(ground: Ground) -> None:
-    """All proxies at a time: this takes as long as they are patient."""
+def test_a_head_that_does_not_end_is_cut_off_and_a_stream_that_is_long_silent_is_not(ground: Ground, reader: str) -> None:
+    """All proxies at a time: this takes as long as they are patient. Envoy's own bound on an answer would be 15 seconds."""
     ports = {"skyauth": ground.tapped.port, "upstream": ground.upstream.port, "billing": ground.billing.port}
+    impatient = {proxy.name for proxy in PROXIES if proxy.differences.cuts_slow_heads}
     with ExitStack() as stack:
-        begun: dict[str, socket.socket] = {}
+        began = time.monotonic()
+        heads: dict[str, socket.socket] = {}
+        streams: list[socket.socket] = []
         for proxy in PROXIES:
             port = stack.enter_context(running(proxy, **ports))
-            begun[proxy.name] = stack.enter_context(socket.create_connection((HOST, port), timeout=1))
-            begun[proxy.name].sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+            heads[proxy.name] = stack.enter_context(socket.create_connection((HOST, port), timeout=PATIENCE))
+            heads[proxy.name].sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+            streams.append(stack.enter_context(socket.create_connection((HOST, port), timeout=PATIENCE)))
+            streams[-1].sendall(encode("GET", "/stream", [bearer(reader)]))
         cut: set[str] = set()
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and len(cut) < sum(proxy.differences.cuts_slow_heads for proxy in PROXIES):
+        while time.monotonic() < began + 18 or (cut != impatient and time.monotonic() < began + 25):
             time.sleep(0.5)
-            cut |= {name for name, connection in begun.items() if ended(connection)}
-    assert cut == {proxy.name for proxy in PROXIES if proxy.differences.cuts_slow_heads}
+            cut |= {name for name, connection in heads.items() if ended(connection)}
+        assert cut == impatient
+        ground.upstream.read.release(len(streams) * STREAMED)
+        for connection in streams:
+            with connection.makefile("rb") as stream:
+                assert b"line %d\n" % (STREAMED - 1) in stream.read()
 
 
 def ended(connection: socket.socket) -> bool:
