@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Upstream(ThreadingTCPServer):
         super().__init__((HOST, 0), _Handler)
         self.arrived: list[Arrived] = []
         self.body_bytes = 0  # of the request that is arriving
+        self.written = 0.0  # when the latest line of /stream or /drip was
         self.read = threading.Semaphore(0)  # released by whoever has read a line of /stream or /drip: only then comes the next
 
     @property
@@ -132,6 +134,7 @@ class _Handler(StreamRequestHandler):
             self._write_and_wait(line)
 
     def _write_and_wait(self, line: bytes) -> None:
+        self.server.written = time.monotonic()
         self.wfile.write(line)
         if not self.server.read.acquire(timeout=PATIENCE):
             raise TimeoutError("Nobody read the line that was written.")
