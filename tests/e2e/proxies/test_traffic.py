@@ -88,7 +88,7 @@ def test_the_question_carries_neither_a_body_nor_an_upgrade(gateway: Gateway, pi
 
 @pytest.mark.parametrize("target", ["/stream", "/drip"])
 def test_streamed_lines_come_as_they_are_written(gateway: Gateway, reader: str, target: str) -> None:
-    """The upstream writes a line only when the one before was read. HAProxy without `http-no-delay` sits on each for 0.2 seconds."""
+    """The upstream writes a line only when the one before was read. HAProxy would sit on each for 0.2 s without `http-no-delay`."""
     lags = []
     with closing(HTTPConnection(HOST, gateway.port, timeout=PATIENCE / 4)) as connection:
         connection.request("GET", target, headers=dict([bearer(reader)]))
