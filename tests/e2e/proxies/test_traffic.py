@@ -62,10 +62,25 @@ def test_a_refused_upload_never_reaches_the_upstream(gateway: Gateway, reader: s
         connection.sendall(encode("PUT", "/blob", headers))
         told = connection.recv(20, socket.MSG_PEEK)
         assert told.startswith(b"HTTP/1.1 100" if gateway.differs.invites else b"HTTP/1.1 403")
-    reply = send(gateway.port, encode("PUT", "/blob", [bearer(reader)], bytes(MEGABYTE)), method="PUT")
-    assert reply.status == 403
-    assert ("needed" in reply.json) == gateway.differs.explains_refused_uploads
+    chunked = encode("PUT", "/blob", [bearer(reader), ("Transfer-Encoding", "Chunked")]) + b"1\r\nx\r\n0\r\n\r\n"
+    for upload in (encode("PUT", "/blob", [bearer(reader)], bytes(MEGABYTE)), chunked):
+        reply = send(gateway.port, upload, method="PUT")
+        assert reply.status == 403
+        assert ("needed" in reply.json) == gateway.differs.explains_refused_uploads
     assert len(gateway.upstream.arrived) == before
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_an_upload_of_somebody_unknown_or_in_times_of_trouble_is_answered_at_once(gateway: Gateway, status: int) -> None:
+    """A million bytes are announced, and none is sent: whoever waits for them, or keeps them, holds what a stranger chose."""
+    with ExitStack() as stack:
+        if status == 503:
+            answered = b"HTTP/1.1 503 X\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
+            stack.enter_context(gateway.ground.tapped.answering(answered))
+        connection = stack.enter_context(connected(gateway))
+        connection.settimeout(PATIENCE / 4)
+        connection.sendall(encode("PUT", "/blob", [("Content-Length", "1000000")]))
+        assert answer(connection).status == status
 
 
 def test_the_question_carries_neither_a_body_nor_an_upgrade(gateway: Gateway, pipeline: str) -> None:
@@ -88,7 +103,7 @@ def test_the_question_carries_neither_a_body_nor_an_upgrade(gateway: Gateway, pi
 
 @pytest.mark.parametrize("target", ["/stream", "/drip"])
 def test_streamed_lines_come_as_they_are_written(gateway: Gateway, reader: str, target: str) -> None:
-    """The upstream writes a line only when the one before was read. HAProxy would sit on each for 0.2 s without `http-no-delay`."""
+    """The upstream writes a line only when the one before was read. HAProxy holds each back for 0.2 s but for `http-no-delay`."""
     lags = []
     with closing(HTTPConnection(HOST, gateway.port, timeout=PATIENCE / 4)) as connection:
         connection.request("GET", target, headers=dict([bearer(reader)]))
