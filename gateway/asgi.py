@@ -3,15 +3,17 @@
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import Final, NamedTuple
 
 from django.conf import settings
 from django.db import close_old_connections
 
+from accounts import request_id
 from accounts.freshness import Freshness
 from accounts.gate import OVERSIZED_KEY, SCOPE_KEY, Application, Receive, Scope, Send
 from accounts.trust import UNGATED, Admitted, Proxied, RawHeaders
-from gateway import signed, verify
+from gateway import metrics, signed, verify
 from gateway.forwarded import DIALECTS, Question, Reader
 from gateway.headers import Answer, HeaderLine, refused, unavailable
 from gateway.memory import Known, Memory
@@ -41,6 +43,7 @@ class VerifyLine:
         self._application = application
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
         self._memory = Memory()
+        metrics.watch(self._memory)
         self.freshness = freshness or Freshness()
         signed.keys()  # a key that cannot be used ends the start, and not the first request
 
@@ -48,7 +51,10 @@ class VerifyLine:
         """Judge, or pass on."""
         asked = self.asked(scope.get("raw_path", b""))
         if asked is not None:
-            await _send(send, await self._answer(asked, scope))
+            began = perf_counter()
+            answer = await self._answer(asked, scope)
+            metrics.DATABASE.decided(answer, began)
+            await _send(send, answer)
         elif scope.get(OVERSIZED_KEY, True):
             await _send(send, refused("headers-too-large", "The header section is too large to be looked at."), status=431)
         elif scope["raw_path"] == signed.KEYS_PATH and settings.ASSERTION_KEYS:
@@ -117,6 +123,7 @@ def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: Proxied) 
 
 def _in_thread(question: Question, reader: Reader, known: Known | None) -> Answer:
     """Judge on a database connection that is alive."""
+    request_id.begin([value for name, value in question.headers if name == b"x-request-id"], trusted=question.proxied.trusted)
     close_old_connections()
     try:
         return verify.judge(question, reader, known)

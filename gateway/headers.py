@@ -1,7 +1,8 @@
 """Turns a decision into status, headers and body: the one place where an upstream is told who calls."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from http import HTTPStatus
 from typing import Final
@@ -22,11 +23,21 @@ ASSERTION: Final = "X-Auth-Request-Jwt"
 HeaderLine = tuple[bytes, bytes]
 
 
+class Cause(StrEnum):
+    """Why an answer is as it is, where no decision says so. With `rbac.policy.Reason`, every reason that is counted."""
+
+    BAD_CREDENTIAL = "bad-credential"
+    HEADERS_TOO_LARGE = "headers-too-large"
+    NO_CREDENTIAL = "no-credential"
+    UNAVAILABLE = "unavailable"
+
+
 @dataclass(frozen=True)
 class Answer:
     """A complete HTTP answer. The status is 200, 401, 403 or 503, and nothing else (promise 29)."""
 
     status: int
+    reason: Reason | Cause = field(compare=False)  # for our own counting: whoever gets the answer is not told
     headers: tuple[HeaderLine, ...]
     body: bytes = b""
 
@@ -40,13 +51,13 @@ class Answer:
 
 def allowed(principal: Principal, assertion: str = "") -> Answer:
     """Return the 200 that lets a request through, with who it is and, where there is one, the signed assertion of it."""
-    return _answer(200, principal, assertion=assertion)
+    return _answer(200, Reason.GRANTED, principal, assertion=assertion)
 
 
 def denied(principal: Principal, decision: Decision, *, basic: bool) -> Answer:
     """Return the refusal: 403 with the reason, but 401 to whoever has not signed in, who learns nothing of the routes."""
     if not principal.is_authenticated and decision.reason is not Reason.UNREADABLE_TARGET:
-        return unauthenticated(basic=basic)
+        return unauthenticated(basic=basic, cause=Cause.NO_CREDENTIAL)
     body = problem(
         403,
         decision.reason,
@@ -55,28 +66,29 @@ def denied(principal: Principal, decision: Decision, *, basic: bool) -> Answer:
         role=principal.role or None,
         rule=decision.rule or None,
     )
-    return _answer(403, principal, body={key: value for key, value in body.items() if value is not None})
+    return _answer(403, decision.reason, principal, body={key: value for key, value in body.items() if value is not None})
 
 
-def unauthenticated(*, basic: bool) -> Answer:
+def unauthenticated(*, basic: bool, cause: Cause = Cause.BAD_CREDENTIAL) -> Answer:
     """Return the 401 that a bad or missing credential gets, whatever was wrong with it."""
     lines = tuple((b"www-authenticate", challenge.encode("ascii")) for challenge in challenges(basic=basic))
-    return _answer(401, None, body=problem(401, "unauthenticated", NOT_SIGNED_IN), extra=lines)
+    return _answer(401, cause, None, body=problem(401, "unauthenticated", NOT_SIGNED_IN), extra=lines)
 
 
 def refused(code: str, message: str) -> Answer:
     """Return the 403 of a request that is not looked at, whoever sends it."""
-    return _answer(403, None, body=problem(403, code, message))
+    return _answer(403, Cause(code), None, body=problem(403, code, message))
 
 
 def unavailable() -> Answer:
     """Return the 503 of trouble that is ours."""
     body = problem(503, "unavailable", "SkyAuth cannot answer right now; try again shortly.")
-    return _answer(503, None, body=body, extra=((b"retry-after", str(RETRY_AFTER_SECONDS).encode()),))
+    return _answer(503, Cause.UNAVAILABLE, None, body=body, extra=((b"retry-after", str(RETRY_AFTER_SECONDS).encode()),))
 
 
 def _answer(
     status: int,
+    reason: Reason | Cause,
     principal: Principal | None,
     *,
     body: dict[str, object] | None = None,
@@ -93,7 +105,7 @@ def _answer(
     ]
     if content:
         lines.append((b"content-type", CONTENT_TYPE.encode()))
-    return Answer(status, tuple(lines), content)
+    return Answer(status, reason, tuple(lines), content)
 
 
 def _identity(principal: Principal | None) -> list[HeaderLine]:

@@ -6,6 +6,7 @@ written. Only what memory does not suffice for takes the long way.
 """
 
 from collections.abc import Coroutine
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -32,9 +33,10 @@ class Exchange:
     keep_alive = more_body = True
     disconnected = response_complete = False
 
-    def __init__(self, protocol: "LineProtocol", recalled: "Recalled") -> None:
+    def __init__(self, protocol: "LineProtocol", recalled: "Recalled", began: float) -> None:
         self._protocol = protocol
         self._recalled = recalled
+        self._began = began
 
     def hear(self, mark: str | None) -> None:
         """Write the answer if it stands under this mark; else find out what stands now."""
@@ -42,11 +44,13 @@ class Exchange:
             return
         if mark == self._recalled.mark:
             self._protocol.finish(self, *self._recalled.answer.wire)
+            self._protocol.memory.decided(self._recalled.answer, self._began)
         else:
             self._protocol.run(self._find_out())
 
     async def _find_out(self) -> None:
         answer = await self._protocol.line.judge(self._recalled.asked, self._recalled.question)
+        self._protocol.database.decided(answer, self._began)
         if not self._gone:
             self._protocol.finish(self, *answer.wire)
 
@@ -64,17 +68,20 @@ class LineProtocol(BoundedProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        from skyauth.asgi import application, line  # Django is set up by now
+        from gateway import metrics  # Django is set up by now
+        from skyauth.asgi import application, line
 
         self._gate, self.line = application, line
+        self.memory, self.database = metrics.MEMORY, metrics.DATABASE
 
     def begin(self) -> None:
         """Begin to answer a request whose head is whole."""
+        began = perf_counter()
         recalled = self._recall()
         if recalled is None:
             super().begin()
         else:
-            exchange = Exchange(self, recalled)
+            exchange = Exchange(self, recalled, began)
             self.cycle = exchange  # type: ignore[assignment] # it has all that uvicorn asks of one
             self.line.freshness.read(exchange.hear)
 
@@ -85,10 +92,10 @@ class LineProtocol(BoundedProtocol):
         if asked is None or not self._plain():
             return None
         scope = cast("Scope", self.scope)
-        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["method"] = method = self.parser.get_method().decode("ascii")
         scope["raw_path"], scope["query_string"] = path, query
         recalled = self.line.recall(asked, scope, self._gate.admit(scope))
-        return None if recalled is None or (recalled.answer.body and scope["method"] == "HEAD") else recalled
+        return None if recalled is None or (method == "HEAD" and recalled.answer.body) else recalled
 
     def _plain(self) -> bool:
         """Return whether nothing about the request's connection is out of the ordinary. Of the rest uvicorn knows more."""
@@ -96,7 +103,6 @@ class LineProtocol(BoundedProtocol):
         return (
             self._idle()
             and parser.should_keep_alive()
-            and parser.get_http_version() == "1.1"
             and not parser.should_upgrade()
             and not self.expect_100_continue
             and not self.flow.write_paused

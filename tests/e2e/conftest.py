@@ -1,18 +1,15 @@
 """The stage: what `make run` starts, in front of an upstream that keeps what reaches it."""
 
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from http.cookies import SimpleCookie
-from urllib.parse import urlencode
 
 import bcrypt
 import pytest
 
 from tests.servers import Console, Launch, database, directory, environment, launched
 from tests.upstream import Arrived, Upstream, upstream
-from tests.wire import Headers, Reply, ask, bearer, encode, send
+from tests.wire import Headers, Reply, ask, bearer
 
 SHARED_PASSWORD = "team spirit"
 
@@ -54,22 +51,6 @@ def identity(arrived: Arrived) -> dict[str, list[str]]:
     """Return what the upstream was told of the caller, every value of each header."""
     names = ("Email", "User", "Groups", "Role", "Method")
     return {name.lower(): arrived.all(f"X-Auth-Request-{name}") for name in names}
-
-
-def signed_in(port: int, name: str, password: str) -> tuple[str, str]:
-    """Sign in on the login page as a browser does, and return the session's Cookie header."""
-    login = send(port, encode("GET", "/admin/login/"))
-    csrf = SimpleCookie(login.header("Set-Cookie"))["skyauth-csrf"].value
-    field = re.search(rb'name="csrfmiddlewaretoken" value="(\w+)"', login.body)
-    assert field is not None
-    form = urlencode({"username": name, "password": password, "csrfmiddlewaretoken": field[1].decode(), "next": "/admin/"})
-    headers = [("Cookie", f"skyauth-csrf={csrf}"), ("Content-Type", "application/x-www-form-urlencoded")]
-    answer = send(port, encode("POST", "/admin/login/", headers, form.encode()), method="POST")
-    assert answer.status == 302, answer
-    cookies = SimpleCookie()
-    for line in answer.all("Set-Cookie"):
-        cookies.load(line)
-    return "Cookie", f"theme=dark; skyauth={cookies['skyauth'].value}"
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from accounts import tokens
-from tests.e2e.conftest import SHARED_PASSWORD, Stage, identity, signed_in
+from tests.e2e.conftest import SHARED_PASSWORD, Stage, identity
 from tests.factories import PASSWORD
-from tests.wire import Reply, basic, bearer
+from tests.wire import Reply, basic, bearer, session_key
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stage")]
 
@@ -104,7 +104,7 @@ def test_every_bad_credential_gets_the_same_401(stage: Stage, pipeline: str) -> 
 
 
 def test_a_bad_token_is_refused_whatever_good_session_or_header_comes_with_it(stage: Stage) -> None:
-    cookie = signed_in(stage.run.port, "admin", stage.run.password)
+    cookie = signed_in(stage, "admin", stage.run.password)
     assert stage.ask(cookie).status == 200
     assert stage.refused(cookie, bearer(tokens.mint().plaintext)).status == 401
 
@@ -178,8 +178,13 @@ def test_the_shared_password_goes_through_without_an_identity(stage: Stage) -> N
     assert not arrived.all("Authorization")
 
 
+def signed_in(stage: Stage, name: str, password: str) -> tuple[str, str]:
+    """Return the Cookie header of a browser that has signed in."""
+    return "Cookie", f"theme=dark; skyauth={session_key(stage.run.port, name, password)}"
+
+
 def test_the_session_of_the_first_admin_opens_the_upstream_too(stage: Stage) -> None:
-    cookie = signed_in(stage.run.port, "admin", stage.run.password)
+    cookie = signed_in(stage, "admin", stage.run.password)
     arrived = stage.told(cookie, method="DELETE")
     assert identity(arrived)["email"] == ["admin"]
     assert (identity(arrived)["role"], identity(arrived)["method"]) == (["admin"], ["session"])
@@ -188,7 +193,7 @@ def test_the_session_of_the_first_admin_opens_the_upstream_too(stage: Stage) -> 
 
 def test_a_session_ends_with_its_disabled_user(stage: Stage) -> None:
     stage.console("create_user", name="heidi@example.com", role="admin", password=PASSWORD)
-    cookie = signed_in(stage.run.port, "heidi@example.com", PASSWORD)
+    cookie = signed_in(stage, "heidi@example.com", PASSWORD)
     stage.told(cookie)
     stage.console("set_active", name="heidi@example.com", active=False)
     assert stage.refused(cookie).status == 401
