@@ -5,7 +5,9 @@ local IDENTITY = {"email", "user", "groups", "role", "method", "jwt"}
 local OWN = {["skyauth"] = true, ["skyauth-csrf"] = true, ["__Host-skyauth"] = true, ["__Host-skyauth-csrf"] = true}
 
 -- Only these of the client's headers go along. An auth proxy's identity header would have to be named here.
-local ASKED = {"accept", "authorization", "cookie", "sec-fetch-dest", "sec-fetch-mode", "user-agent", "x-requested-with"}
+local ASKED = {
+	"accept", "authorization", "cookie", "sec-fetch-dest", "sec-fetch-mode", "user-agent", "x-request-id", "x-requested-with",
+}
 
 -- Of a refusal: not the identity headers, nor what HAProxy writes itself.
 local KEPT_BACK = {["connection"] = true, ["content-length"] = true, ["transfer-encoding"] = true, ["keep-alive"] = true}

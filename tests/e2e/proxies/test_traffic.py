@@ -87,6 +87,7 @@ def test_the_question_carries_neither_a_body_nor_an_upgrade(gateway: Gateway, pi
     headers = [
         bearer(pipeline), ("Connection", "Upgrade, X-Forwarded-Uri"), ("Upgrade", "websocket"), ("Expect", "100-continue"),
 
+        ("X-Request-Id", "0123456789abcdef"),
         ("X-Forwarded-Uri", "/forged"), ("X-Original-URI", "/forged"), ("X-Forwarded-Host", "forged"),
         ("X-Forwarded-Method", "FORGED"), ("X-Original-Method", "FORGED"), ("X-Original-Host", "forged"),
     ]  # fmt: skip
@@ -99,6 +100,7 @@ def test_the_question_carries_neither_a_body_nor_an_upgrade(gateway: Gateway, pi
     assert b"forged" not in head.lower()
     assert b"/blob?x=1" in head
     assert b"PUT" in head
+    assert b"x-request-id" in names  # that our log and the proxy's can be read side by side
 
 
 @pytest.mark.parametrize("target", ["/stream", "/drip"])
