@@ -2,6 +2,10 @@
 
 PYTHON3 ?= python3
 VENV := .venv
+# What SkyAuth is measured against lives apart: .venv holds what is served, tested and shipped, at the versions of its own locks.
+BENCH := .venv-bench
+# Half a gigabyte; `make bench SKYPILOT=` does without.
+SKYPILOT ?= .venv-skypilot
 PYTHON := $(VENV)/bin/python
 PACKAGES := $(filter-out tests,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
 COVERED := accounts rbac gateway
@@ -13,7 +17,7 @@ PYTEST := -m pytest -n auto --dist loadgroup
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help run test test-sqlite test-postgres lint format lock clean
+.PHONY: help run test test-sqlite test-postgres bench lint format lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -33,6 +37,10 @@ test-sqlite: $(VENV)/dev.installed ## Run every test on SQLite and check the bra
 test-postgres: $(VENV)/dev.installed ## Run every test on a temporary PostgreSQL
 	$(PYTHON) scripts/test_postgres.py $(PYTEST) $(ARGS)
 
+bench: $(VENV)/dev.installed $(BENCH)/installed $(SKYPILOT:%=%/installed) ## Measure speed into docs/performance.md (ARGS=--quick)
+	$(PYTHON) -m benchmarks.run --peers $(BENCH)/bin/python $(SKYPILOT:%=--skypilot %/bin/python) \
+		--json var/bench.json $(if $(ARGS),$(ARGS),--write)
+
 lint: $(VENV)/dev.installed ## Check style, types, import rules, templates, security and migrations
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -48,13 +56,13 @@ format: $(VENV)/dev.installed ## Format the code
 
 lock: $(VENV)/made ## Lock the versions that the requirements*.in files ask for, with hashes
 	$(PYTHON) -m pip install --quiet $(UV)
-	@for name in requirements requirements-gateway requirements-dev; do \
+	@for name in requirements requirements-gateway requirements-dev requirements-bench requirements-skypilot; do \
 		$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url \
 			--no-emit-find-links --custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; \
 	done
 
 clean: ## Remove what the tools made, .venv too; the data in var/ stays
-	rm -rf $(VENV) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) $(SKYPILOT) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed is not installed again until a lock changes, and nothing is removed: `make run` and `make test` share .venv.
@@ -73,3 +81,9 @@ $(VENV)/dev.installed: $(VENV)/made requirements-dev.txt
 	@echo "Installing requirements-dev.txt"
 	@$(PYTHON) -m pip install --quiet --no-input --require-hashes -r requirements-dev.txt
 	@touch $@ $(VENV)/run.installed
+
+.venv-%/installed: requirements-%.txt
+	@echo "Installing $< into $(@D)"
+	@test -x $(@D)/bin/python || $(PYTHON3) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --no-input --require-hashes -r $<
+	@touch $@

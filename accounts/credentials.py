@@ -88,8 +88,8 @@ def read(
 def _authorization(value: bytes, proxied: Proxied) -> Bearer | Basic | None:
     """Return the credential of the header, or None when it is somebody else's and the proxy names the user."""
     found = _BEARER.match(value)
-    if found is not None and found[1].startswith(_OURS):
-        return Bearer(found[1])
+    if found is not None and (token := found[1]).startswith(_OURS):
+        return Bearer(token)
     if _BASIC_LIKE.match(value):
         return _basic(value)
     if _BEARER_LIKE.match(value) and value[6:].lstrip(b" \t").startswith(_OURS):  # ours by its prefix, broken in its shape

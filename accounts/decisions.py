@@ -11,7 +11,7 @@ from accounts.passwords import shared_hash
 from accounts.principals import ANONYMOUS, Kind, Method, Principal
 from audit.events import Event
 from audit.models import Entry
-from audit.record import clean
+from audit.text import clean
 from rbac.errors import Conflict, NotFound
 from rbac.permissions import EVERYTHING, Permission
 from rbac.policy import Decision, holders

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final, Protocol
 
 import psycopg
@@ -18,6 +19,7 @@ from django.db import connection
 from psycopg import pq
 
 from accounts.generation import READ
+from accounts.timings import Timings
 
 logger = logging.getLogger("skyauth.gateway")
 
@@ -25,6 +27,19 @@ Heard = Callable[[str | None], None]
 
 _PATIENCE_SECONDS: Final = 1.0  # then the question takes the long way, which has a patience of its own
 _AGAIN_SECONDS: Final = 0.5  # between two attempts to connect
+
+
+class Reads(Timings):
+    """How long this process's reads of the mark took, and how many ended without it."""
+
+    __slots__ = ("failed",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed = 0
+
+
+reads = Reads()
 
 
 class Reader(Protocol):
@@ -47,6 +62,7 @@ class Freshness:
         self._reader: Reader | None = None
         self._waiting: list[Heard] = []
         self._asked: list[Heard] = []  # of the read that is under way
+        self._began = 0.0
 
     def read(self, heard: Heard) -> None:
         """Have `heard` called, soon and once, with the mark as it is at some moment after this call."""
@@ -73,9 +89,14 @@ class Freshness:
         self._asked, self._waiting = self._waiting, []
         if self._reader is None:
             self._reader = self._make()
+        self._began = perf_counter()
         self._reader.begin(self._tell)
 
     def _tell(self, mark: str | None) -> None:
+        if mark is None:
+            reads.failed += 1
+        else:
+            reads.add(perf_counter() - self._began)
         asked, self._asked = self._asked, []
         for heard in asked:
             try:

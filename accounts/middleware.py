@@ -7,9 +7,10 @@ from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest, HttpResponse
+from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 
-from accounts import authn, credentials
+from accounts import authn, credentials, request_id
 from accounts.credentials import InvalidCredential
 from accounts.gate import SCOPE_KEY
 from accounts.models import User
@@ -36,6 +37,21 @@ def _raw(request: HttpRequest, name: str) -> list[bytes]:
         return [value for key, value in scope["headers"] if key.lower() == wanted]
     value = request.headers.get(name)
     return [] if value is None else [value.encode("latin-1", "replace")]
+
+
+class RequestIdMiddleware(MiddlewareMixin):
+    """Gives each request its id, and tells it in the answer."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        """Begin to work on the request."""
+        request.id = request_id.begin(  # type: ignore[attr-defined]
+            _raw(request, request_id.HEADER), trusted=proxied_of(request).trusted
+        )
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        """Return the response with the id."""
+        response[request_id.HEADER] = request.id  # type: ignore[attr-defined]
+        return response
 
 
 class PrincipalMiddleware(AuthenticationMiddleware):

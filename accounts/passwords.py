@@ -81,19 +81,49 @@ WAIT_SECONDS: Final = 2.0
 _MAX_BCRYPT: Final = 72  # bytes; libpass raises for a longer password
 
 
+class Load:
+    """How many passwords this process is checking right now, how many more wait, and how many it has turned away."""
+
+    def __init__(self) -> None:
+        self.here = 0  # waiting or running
+        self.running = 0
+        self.busy = 0
+        self._lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        return max(0, self.here - self.running)
+
+    def count(self, *, here: int = 0, running: int = 0, busy: int = 0) -> None:
+        """Add to the numbers."""
+        with self._lock:
+            self.here += here
+            self.running += running
+            self.busy += busy
+
+
+load = Load()
+
+
 @contextmanager
 def _slot() -> Iterator[None]:
     """Hold one of the few places for hashing. Raises Busy when none comes free in time."""
     if not _queue.acquire(blocking=False):
+        load.count(busy=1)
         raise Busy("Too many passwords are waiting to be checked.")
+    load.count(here=1)
     try:
         if not _slots.acquire(timeout=WAIT_SECONDS):
+            load.count(busy=1)
             raise Busy("Too many passwords are being checked.")
+        load.count(running=1)
         try:
             yield
         finally:
+            load.count(running=-1)
             _slots.release()
     finally:
+        load.count(here=-1)
         _queue.release()
 
 

@@ -42,7 +42,13 @@ _FORWARDED: Final = {
     b"x-original-uri": "original-uri",
     b"x-original-host": "original-host",
 }
-_FOR: Final = b"x-forwarded-for"
+# What else a header's name makes of it; see `TrustPolicy.taken_as`.
+_ON: Final = ""
+_SUBJECT: Final = "the user"
+_GROUPS: Final = "the groups"
+_FOR: Final = "the way here"
+_UNREAD: Final = "unread"
+
 # What is found out of a name, an address or a list of them is remembered, for every request asks again. Strangers choose
 # them, so only so many are remembered, and none that is longer.
 _REMEMBERED: Final = 2_048
@@ -69,33 +75,34 @@ class Remembering(dict[K, V]):
 class TrustPolicy:
     """Whom to trust, and the names of the identity headers; `subject_header` empty: no header names a user.
 
-    `taken_as` says what a header's name makes of it: "" when it goes on, None when it is dropped without a look, else the
-    name under which it is taken off. `trusts` says whether an address is a trusted proxy's, and `nearest` which address of
-    X-Forwarded-For counts, "" for none.
+    `taken_as` says what a header's name makes of it: "" when it goes on, else what it is taken off as: a key of
+    `Proxied.forwarded`, the user, the groups, the way here, or something that nobody reads. `trusts` says whether an address is
+    a trusted proxy's, and `nearest` which address of X-Forwarded-For counts, "" for none.
     """
 
     networks: tuple[Network, ...] = ()
     subject_header: str = ""
     groups_header: str = ""
-    subject_name: bytes = field(init=False, repr=False, compare=False)
-    groups_name: bytes = field(init=False, repr=False, compare=False)
-    taken_as: Mapping[bytes, bytes | None] = field(init=False, repr=False, compare=False)
+    taken_as: Mapping[bytes, str] = field(init=False, repr=False, compare=False)
     trusts: Mapping[str, bool] = field(init=False, repr=False, compare=False)
     nearest: Mapping[bytes, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Work out once what does not change."""
-        subject, groups = (name.lower().encode("ascii") for name in (self.subject_header, self.groups_header))
-        guarded = frozenset(fold(name) for name in (subject, groups) if name)
+        read = {**_FORWARDED, b"x-forwarded-for": _FOR}
+        for name, what in ((self.groups_header, _GROUPS), (self.subject_header, _SUBJECT)):
+            if name:
+                read[name.lower().encode("ascii")] = what
         trusts = Remembering[str, bool](lambda address: _within(address, self.networks))
-        for name, value in (
-            ("subject_name", subject),
-            ("groups_name", groups),
-            ("taken_as", Remembering[bytes, bytes | None](lambda name: _taken_as(name, guarded))),
+        for attribute, value in (
+            ("taken_as", Remembering[bytes, str](lambda name: _taken_as(name, read))),
             ("trusts", trusts),
             ("nearest", Remembering[bytes, str](lambda hops: _nearest_stranger(hops, trusts))),
         ):
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, attribute, value)
+
+
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 class Proxied(NamedTuple):
@@ -114,7 +121,7 @@ class Proxied(NamedTuple):
     subject: str | None = None
     groups: str | None = None
     forwarded: Mapping[str, str] = MappingProxyType({})
-    repeated: frozenset[str] = frozenset()
+    repeated: frozenset[str] = _NONE
     fault: str = ""
 
 
@@ -148,70 +155,76 @@ def fold(name: bytes) -> bytes:
 def admit(headers: Iterable[tuple[bytes, bytes]], peer: str | None, policy: TrustPolicy) -> Admitted:
     """Return the request's headers without any that speak for the client, and what a trusted peer said in them."""
     kept: RawHeaders = []
-    taken: dict[bytes, list[bytes]] = {}
+    taken: dict[str, bytes] = {}
+    again: dict[str, list[bytes]] = {}  # the further values of what came more than once
     fields = size = 0
     taken_as = policy.taken_as
     for line in headers:
         name, value = line
         fields += 1
-        size += len(name) + len(value) + 4
-        known = taken_as[name]
-        if known == b"":
+        size += len(name) + len(value)
+        what = taken_as[name]
+        if what == _ON:
             kept.append(line)
-        elif known is not None:
-            taken.setdefault(known, []).append(value)
-    oversized = fields > MAX_FIELDS or size > MAX_SECTION
-    address = peer or ""
-    proxied = _believe(taken, address, policy) if policy.trusts[address] else Proxied(peer=address, client=address)
-    return Admitted(kept, proxied, oversized)
-
-
-def _taken_as(name: bytes, guarded: frozenset[bytes]) -> bytes | None:
-    folded = fold(name)
-    if not (folded in guarded or folded in _SINGLES or folded.startswith(_FAMILIES)):
-        return b""
-    return folded if folded == name.lower() else None  # an alias spelling is dropped without a look, from anybody
-
-
-def _believe(taken: Mapping[bytes, list[bytes]], peer: str, policy: TrustPolicy) -> Proxied:
-    """Return what the headers of a trusted proxy say."""
-    subject, subject_fault = _single(taken, policy.subject_name)
-    groups, groups_fault = _single(taken, policy.groups_name)
-    fault = subject_fault or groups_fault
-    if not fault and subject is not None and "," in subject:
-        fault = "the identity header has a comma"  # two values joined by a proxy, or one address that is two
-    forwarded: dict[str, str] = {}
-    repeated: set[str] = set()
-    for name, values in taken.items():
-        key = _FORWARDED.get(name)
-        if key is None:
-            continue
-        if len(values) == 1 and values[0].isascii():
-            forwarded[key] = values[0].decode("ascii")
+        elif what in taken:
+            again.setdefault(what, []).append(value)
         else:
+            taken[what] = value
+    oversized = fields > MAX_FIELDS or size + 4 * fields > MAX_SECTION
+    address = peer or ""
+    if not policy.trusts[address]:
+        return Admitted(kept, Proxied(False, address, address), oversized)
+    return Admitted(kept, _believe(taken, again, address, policy), oversized)
+
+
+def _taken_as(name: bytes, read: Mapping[bytes, str]) -> str:
+    folded = fold(name)
+    if not (folded in _folded(read) or folded in _SINGLES or folded.startswith(_FAMILIES)):
+        return _ON
+    # An alias spelling is dropped without a look, from anybody.
+    return read.get(folded, _UNREAD) if folded == name.lower() else _UNREAD
+
+
+def _folded(read: Mapping[bytes, str]) -> frozenset[bytes]:
+    return frozenset(map(fold, read))
+
+
+def _believe(taken: dict[str, bytes], again: Mapping[str, list[bytes]], peer: str, policy: TrustPolicy) -> Proxied:
+    """Return what the headers of a trusted proxy say."""
+    client, subject, groups, fault = peer, None, None, ""
+    repeated: set[str] = set()
+    taken.pop(_UNREAD, None)
+    if (hops := taken.pop(_FOR, None)) is not None:
+        client = policy.nearest[b",".join([hops, *again.get(_FOR, ())])] or peer
+    if _SUBJECT in taken or _GROUPS in taken:
+        subject, groups, fault = _identity(taken, again)
+    forwarded: dict[str, str] = {}
+    for key, value in taken.items():
+        if key in again or not value.isascii():
             repeated.add(key)
+        else:
+            forwarded[key] = value.decode("ascii")
     return Proxied(
-        True,
-        peer,
-        policy.nearest[b",".join(taken[_FOR])] or peer if _FOR in taken else peer,
-        subject or None,
-        groups,
-        MappingProxyType(forwarded),
-        frozenset(repeated),
-        fault,
+        True, peer, client, subject, groups, MappingProxyType(forwarded), frozenset(repeated) if repeated else _NONE, fault
     )
 
 
-def _single(taken: Mapping[bytes, list[bytes]], name: bytes) -> tuple[str | None, str]:
-    """Return the one value of a header, or None, and what is wrong with it."""
-    values = taken.get(name)
-    if values is None:
-        return None, ""
-    if len(values) > 1:
-        return None, "the identity header is repeated"
-    if not values[0].isascii():
-        return None, "the identity header is not ASCII"
-    return values[0].decode("ascii"), ""
+def _identity(taken: dict[str, bytes], again: Mapping[str, list[bytes]]) -> tuple[str | None, str | None, str]:
+    """Return what the identity headers say of the user and of the groups, and what is wrong with them."""
+    said: list[str | None] = []
+    faults = []
+    for what in (_SUBJECT, _GROUPS):
+        value = taken.pop(what, None)
+        good = value is not None and value.isascii() and what not in again
+        said.append(value.decode("ascii") if value is not None and good else None)
+        if what in again:
+            faults.append("the identity header is repeated")
+        elif value is not None and not good:
+            faults.append("the identity header is not ASCII")
+    subject, groups = said
+    if not faults and subject is not None and "," in subject:
+        faults.append("the identity header has a comma")  # two values joined by a proxy, or one address that is two
+    return subject or None, groups, faults[0] if faults else ""
 
 
 def _nearest_stranger(hops: bytes, trusts: Mapping[str, bool]) -> str:

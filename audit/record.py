@@ -15,6 +15,7 @@ from django.db import Error
 from audit.events import Event
 from audit.models import Entry
 from audit.patience import briefly
+from audit.text import clean
 
 REFERENCE_LENGTH: Final = 12
 _BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -35,12 +36,6 @@ class Actor(Protocol):
     def method(self) -> str: ...
     @property
     def peer(self) -> str: ...
-
-
-def clean(text: str, limit: int) -> str:
-    """Return `text` on one line of printable characters, at most `limit` long, so that no entry forges another."""
-    text = text[:limit]
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def record(
@@ -165,6 +160,7 @@ def record_refusal(
     place = budget.take(event, key or (actor.name, actor.peer, target), settings.AUDIT_REFUSALS_PER_MINUTE)
     if place.left_out is None:
         return place.reference
+    _log(event, actor, target, reason, place.left_out)
     data = {**(facts or {}), **({"suppressed": place.left_out} if place.left_out else {})}
     reference = "" if facts is None else place.reference
     try:
@@ -182,3 +178,18 @@ def leave_out(event: Event, key: Key) -> str | None:
     """
     place = budget.leave_out(event, key, settings.AUDIT_REFUSALS_PER_MINUTE)
     return place.reference if place is not None else None
+
+
+def _log(event: Event, actor: Actor, target: str, reason: str, suppressed: int) -> None:
+    """Log a refusal, too: in words, and in the fields that LOG_FORMAT=json shows."""
+    fields = {
+        "event": str(event),
+        "caller": clean(actor.name, 320),
+        "method": clean(actor.method, 16),
+        "client": clean(actor.peer, 64),
+        "target": clean(target, 512),
+        "reason": clean(reason, 512),
+        "suppressed": suppressed,
+    }
+    told = "%(event)s: %(caller)s (%(method)s) from %(client)s: " + ("%(target)s: " if target else "") + "%(reason)s"
+    logger.info(told, fields, extra=fields)

@@ -4,15 +4,17 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from time import perf_counter
+from typing import Final, NamedTuple
 
 from django.conf import settings
 from django.db import close_old_connections
 
+from accounts import request_id
 from accounts.freshness import Freshness
 from accounts.gate import OVERSIZED_KEY, SCOPE_KEY, Application, Receive, Scope, Send
 from accounts.trust import UNGATED, Admitted, Proxied, RawHeaders
-from gateway import signed, verify
+from gateway import metrics, signed, verify
 from gateway.forwarded import DIALECTS, Question, Reader
 from gateway.headers import Answer, HeaderLine, refused, unavailable
 from gateway.memory import Memory
@@ -26,16 +28,13 @@ Asked = tuple[bytes, Reader]  # an endpoint: its path, and how its questions are
 logger = logging.getLogger("skyauth.gateway")
 
 
-def dialect(scope: Scope) -> Asked | None:
-    """Return the path and the reader of the endpoint that is asked, or None when it is none.
+class Recalled(NamedTuple):
+    """An answer that memory has to a question, and the mark under which it stands."""
 
-    The raw path decides, so that no encoding of another path is taken for one.
-    """
-    path = scope.get("raw_path", b"")
-    reader = DIALECTS.get(path)
-    if reader is not None:
-        return path, reader
-    return next(((prefix, DIALECTS[prefix]) for prefix in _PREFIXES if path.startswith(prefix)), None)
+    answer: Answer
+    mark: str
+    asked: Asked
+    question: Question
 
 
 class VerifyLine:
@@ -45,14 +44,18 @@ class VerifyLine:
         self._application = application
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
         self._memory = Memory()
+        metrics.watch(self._memory)
         self.freshness = freshness or Freshness()
         signed.keys()  # a key that cannot be used ends the start, and not the first request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge, or pass on."""
-        asked = dialect(scope)
+        asked = self.asked(scope.get("raw_path", b""))
         if asked is not None:
-            await _send(send, await self._judge(scope, asked))
+            began = perf_counter()
+            answer = await self._answer(asked, scope)
+            metrics.DATABASE.decided(answer, began)
+            await _send(send, answer)
         elif scope.get(OVERSIZED_KEY, True):
             await _send(send, refused("headers-too-large", "The header section is too large to be looked at."), status=431)
         elif scope["raw_path"] == signed.KEYS_PATH and settings.ASSERTION_KEYS:
@@ -60,36 +63,55 @@ class VerifyLine:
         else:
             await self._application(scope, receive, send)
 
-    def recall(self, asked: Asked, scope: Scope, admitted: Admitted, mark: str) -> Answer | None:
-        """Return the answer to a question, if what is known under this mark suffices for it. Reads and writes nothing else."""
+    def asked(self, path: bytes) -> Asked | None:
+        """Return the endpoint of this path, or None when it is none.
+
+        It is the raw path, so that no encoding of another one is taken for it.
+        """
+        reader = DIALECTS.get(path)
+        if reader is not None:
+            return path, reader
+        return next(((prefix, DIALECTS[prefix]) for prefix in _PREFIXES if path.startswith(prefix)), None)
+
+    def recall(self, asked: Asked, scope: Scope, admitted: Admitted) -> Recalled | None:
+        """Return the answer to a question that stands if nothing changed since the mark was read last, or None.
+
+        Reads and writes nothing else than memory.
+        """
         if admitted.oversized:
             return None
         path, reader = asked
+        known = self._memory.known
+        question = _question(path, scope, admitted.headers, admitted.proxied)
         try:
-            question = _question(path, scope, admitted.headers, admitted.proxied)
-            return verify.answer(question, reader, verify.Remembered(self._memory.at(mark)))
+            answer = verify.answer(question, reader, verify.Remembered(known))
         except verify.NotRemembered:
             return None
         except Exception as error:
             # The type alone: an exception's text may quote what was sent. The long way answers, if need be with 503.
             logger.error("A request could not be judged from memory: %s", type(error).__name__, exc_info=settings.DEBUG)
             return None
+        return Recalled(answer, known.mark, asked, question)
 
-    async def _judge(self, scope: Scope, asked: Asked) -> Answer:
+    async def judge(self, asked: Asked, question: Question, *, oversized: bool = False) -> Answer:
         """Judge in a thread, within PATIENCE_SECONDS. What is found is remembered under a mark that was read before."""
-        path, reader = asked
-        found = scope.get(SCOPE_KEY)
-        question = _question(path, scope, scope["headers"], found if isinstance(found, Proxied) else UNGATED)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                if scope.get(OVERSIZED_KEY, True):
-                    return await loop.run_in_executor(self._threads, _in_thread, verify.refuse_unread, question, reader)
+                if oversized:
+                    return await loop.run_in_executor(self._threads, _in_thread, verify.refuse_unread, question, asked[1])
                 mark = await self.freshness.mark()
                 known = None if mark is None else self._memory.at(mark)
-                return await loop.run_in_executor(self._threads, _in_thread, verify.judge, question, reader, known)
+                return await loop.run_in_executor(self._threads, _in_thread, verify.judge, question, asked[1], known)
         except TimeoutError:  # what had not begun is taken out of the queue
             return unavailable()
+
+    async def _answer(self, asked: Asked, scope: Scope) -> Answer:
+        """Return the answer to a gated question. Without the gate nobody is trusted."""
+        found = scope.get(SCOPE_KEY)
+        proxied = found if isinstance(found, Proxied) else UNGATED
+        oversized = bool(scope.get(OVERSIZED_KEY, True))
+        return await self.judge(asked, _question(asked[0], scope, scope["headers"], proxied), oversized=oversized)
 
 
 def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: Proxied) -> Question:
@@ -101,11 +123,12 @@ def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: Proxied) 
     return Question(headers, proxied, scope["method"], rest.decode("latin-1"), path)
 
 
-def _in_thread(judge: Callable[..., Answer], *asked: object) -> Answer:
+def _in_thread(judge: Callable[..., Answer], question: Question, *more: object) -> Answer:
     """Judge on a database connection that is alive."""
+    request_id.begin([value for name, value in question.headers if name == b"x-request-id"], trusted=question.proxied.trusted)
     close_old_connections()
     try:
-        return judge(*asked)
+        return judge(question, *more)
     finally:
         close_old_connections()
 

@@ -1,14 +1,15 @@
 """Turns a decision into status, headers and body: the one place where an upstream is told who calls."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property, lru_cache
 from http import HTTPStatus
 from typing import Final
 
 from accounts.principals import Principal
 from accounts.problems import CONTENT_TYPE, NOT_SIGNED_IN, RETRY_AFTER_SECONDS, challenges, problem
-from rbac.policy import Decision
+from rbac.policy import Decision, Reason
 
 IDENTITY: Final = (
     "X-Auth-Request-Email",
@@ -24,11 +25,20 @@ DECISION: Final = "X-Skyauth-Decision"
 HeaderLine = tuple[bytes, bytes]
 
 
+class Cause(StrEnum):
+    """Why an answer is as it is, where no decision says so. With `rbac.policy.Reason`, every reason that is counted."""
+
+    BAD_CREDENTIAL = "bad-credential"
+    NO_CREDENTIAL = "no-credential"
+    UNAVAILABLE = "unavailable"
+
+
 @dataclass(frozen=True)
 class Answer:
     """A complete HTTP answer. The status is 200, 401, 403 or 503, and nothing else (promise 29); 302 in redirect mode alone."""
 
     status: int
+    reason: Reason | Cause = field(compare=False)  # for our own counting: whoever gets the answer is not told
     headers: tuple[HeaderLine, ...]
     body: bytes = b""
 
@@ -42,13 +52,13 @@ class Answer:
 
 def allowed(principal: Principal, assertion: str = "") -> Answer:
     """Return the 200 that lets a request through, with who it is and, where there is one, the signed assertion of it."""
-    return _answer(200, principal, assertion=assertion)
+    return _answer(200, Reason.GRANTED, principal, assertion=assertion)
 
 
 def denied(principal: Principal, decision: Decision, reference: str, *, basic: bool) -> Answer:
     """Return the refusal: 403 with the reason and the decision's id, but 401 to strangers, who learn nothing of the routes."""
     if not principal.is_authenticated and not decision.whoever_asks:
-        return unauthenticated(basic=basic)
+        return unauthenticated(basic=basic, cause=Cause.NO_CREDENTIAL)
     body = problem(
         403,
         decision.reason,
@@ -59,25 +69,26 @@ def denied(principal: Principal, decision: Decision, reference: str, *, basic: b
         decision=reference,
     )
     said = {key: value for key, value in body.items() if value is not None}
-    return _answer(403, principal, body=said, extra=((DECISION.lower().encode(), reference.encode("ascii")),))
+    told = (DECISION.lower().encode(), reference.encode("ascii"))
+    return _answer(403, decision.reason, principal, body=said, extra=(told,))
 
 
-@lru_cache(2)
-def unauthenticated(*, basic: bool) -> Answer:
+@lru_cache(4)
+def unauthenticated(*, basic: bool, cause: Cause = Cause.BAD_CREDENTIAL) -> Answer:
     """Return the 401 that a bad or missing credential gets, whatever was wrong with it."""
     lines = tuple((b"www-authenticate", challenge.encode("ascii")) for challenge in challenges(basic=basic))
-    return _answer(401, None, body=problem(401, "unauthenticated", NOT_SIGNED_IN), extra=lines)
+    return _answer(401, cause, None, body=problem(401, "unauthenticated", NOT_SIGNED_IN), extra=lines)
 
 
 def refused(code: str, message: str) -> Answer:
     """Return the 403 of a request that is not looked at, whoever sends it."""
-    return _answer(403, None, body=problem(403, code, message))
+    return _answer(403, Reason(code), None, body=problem(403, code, message))
 
 
 def unavailable() -> Answer:
     """Return the 503 of trouble that is ours."""
     body = problem(503, "unavailable", "SkyAuth cannot answer right now; try again shortly.")
-    return _answer(503, None, body=body, extra=((b"retry-after", str(RETRY_AFTER_SECONDS).encode()),))
+    return _answer(503, Cause.UNAVAILABLE, None, body=body, extra=((b"retry-after", str(RETRY_AFTER_SECONDS).encode()),))
 
 
 def page(refusal: Answer, content: bytes, policy: str) -> Answer:
@@ -91,16 +102,17 @@ def page(refusal: Answer, content: bytes, policy: str) -> Answer:
         (b"x-content-type-options", b"nosniff"),
         (b"referrer-policy", b"no-referrer"),
     )
-    return Answer(refusal.status, lines, content)
+    return Answer(refusal.status, refusal.reason, lines, content)
 
 
 def sent_to(location: str) -> Answer:
     """Return the 302 that sends a browser to a page of ours; redirect mode alone gives it."""
-    return _answer(302, None, extra=((b"location", location.encode("ascii")),))
+    return _answer(302, Cause.NO_CREDENTIAL, None, extra=((b"location", location.encode("ascii")),))
 
 
 def _answer(
     status: int,
+    reason: Reason | Cause,
     principal: Principal | None,
     *,
     body: dict[str, object] | None = None,
@@ -117,7 +129,7 @@ def _answer(
     ]
     if content:
         lines.append((b"content-type", CONTENT_TYPE.encode()))
-    return Answer(status, tuple(lines), content)
+    return Answer(status, reason, tuple(lines), content)
 
 
 def _identity(principal: Principal | None) -> list[HeaderLine]:

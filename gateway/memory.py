@@ -118,13 +118,13 @@ class Memory:
     """What is known under the mark that was read last."""
 
     def __init__(self) -> None:
-        self._known = Known("")
+        self.known = Known("")
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self.known)
 
     def at(self, mark: str) -> Known:
         """Return what is known under this mark: nothing, when it is another one than the last time."""
-        if self._known.mark != mark:
-            self._known = Known(mark)
-        return self._known
+        if self.known.mark != mark:
+            self.known = Known(mark)
+        return self.known

@@ -9,6 +9,7 @@ class Permission(StrEnum):
 
     ADMIN_SITE_USE = "admin-site:use"
     AUDIT_READ = "audit:read"
+    METRICS_READ = "metrics:read"
     PASSWORD_OWN = "password:own"  # noqa: S105 - a name, not a secret
     POLICY_EXPLAIN = "policy:explain"
     ROLES_READ = "roles:read"
@@ -29,6 +30,7 @@ class Permission(StrEnum):
 MEANINGS: dict[Permission, str] = {
     Permission.ADMIN_SITE_USE: "Enter the Django admin site; what can be done there follows from the other permissions.",
     Permission.AUDIT_READ: "Read the audit log.",
+    Permission.METRICS_READ: "Read the metrics, as a monitoring system does.",
     Permission.PASSWORD_OWN: "Change one's own password.",
     Permission.POLICY_EXPLAIN: "Ask what anybody may call, and why.",
     Permission.ROLES_READ: "Read roles and the groups that give them.",

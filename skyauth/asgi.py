@@ -1,4 +1,4 @@
-"""The application: trust gate, then the verify line, then Django's handler."""
+"""The application: trust gate, then the verify line, the health probes, and Django's handler."""
 
 import os
 from typing import Any
@@ -10,9 +10,12 @@ _django: Any = get_asgi_application()  # its annotation is narrower than ASGI's
 
 from accounts.gate import Gate, policy_from_settings  # noqa: E402 - Django must be set up first
 from accounts.uses import collector  # noqa: E402
+from gateway import metrics  # noqa: E402
 from gateway.asgi import VerifyLine  # noqa: E402
 from skyauth.bounds import Bounds  # noqa: E402
+from skyauth.health import Health  # noqa: E402
 
 collector.start()  # a server writes uses beside the requests
-line = VerifyLine(Bounds(_django))
+metrics.start()
+line = VerifyLine(Health(Bounds(_django)))
 application = Gate(line, policy_from_settings())

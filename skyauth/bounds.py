@@ -23,7 +23,10 @@ MAX_BODIES: Final = 64_000_000  # bytes of all bodies that are held at a time
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Ends a connection whose request line and headers are too large, too slow in coming, or name a fragment."""
+    """Ends a connection whose request line and headers are too large, too slow in coming, or name a fragment.
+
+    While requests of a connection wait for their turn, no more are read from it.
+    """
 
     _in_head = True
     _moved_on = False  # whether a head or a message ended in the piece that is being parsed
@@ -52,12 +55,22 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_clock()
         if b"#" in self.url:  # no request target has one (RFC 9112 section 3.2), and uvicorn would cut it off unseen
             raise ValueError("fragment")  # httptools makes a parser's error of it, which uvicorn answers with 400
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to answer the request whose head is whole."""
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """What comes next belongs to another head."""
         super().on_message_complete()
         self._in_head, self._moved_on, self._head_size = True, True, 0
+
+    def on_response_complete(self) -> None:
+        """Go on with what waits. uvicorn would read on, too: a whole buffer of further requests for each one answered."""
+        super().on_response_complete()
+        if self.pipeline:
+            self.flow.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client went."""

@@ -80,6 +80,7 @@ ALLOWED_HOSTS = [
 ]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"], "How much is logged, to standard error.")
+LOG_FORMAT = env.choice("LOG_FORMAT", "line", ["line", "json"], "How: lines for people, or an object of JSON on each line.")
 
 env.section("Storage")
 _database = env.database(
@@ -238,6 +239,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "accounts.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -404,8 +406,14 @@ SILENCED_SYSTEM_CHECKS = [
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"request_id": {"()": "skyauth.logs.RequestId"}},
+    "formatters": {"line": {"()": "skyauth.logs.Lines"}, "json": {"()": "skyauth.logs.Json"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "filters": ["request_id"], "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-    "loggers": {"axes": {"level": "ERROR"}},  # its warnings carry the names that people typed
+    "loggers": {
+        "axes": {"level": "ERROR"},  # its warnings carry the names that people typed
+        # Below INFO it tells statements with their parameters. Its default handlers, gone here, write lines of their own.
+        "django": {"level": "INFO"},
+        "django.request": {"level": "ERROR"},  # a 4xx is the client's, and anybody can cause any number of them
+    },
 }

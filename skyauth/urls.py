@@ -1,4 +1,4 @@
-"""What Django's handler serves. `/authz/verify` is not here: `gateway.asgi` answers it first."""
+"""What Django's handler serves. The verify endpoints and the health probes are not here: they are answered before it."""
 
 from django.contrib import admin
 from django.urls import include, path, re_path
@@ -9,6 +9,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("api.urls")),
     path("", include("dashboard.urls")),
+    path("", include("gateway.urls")),
     re_path(r"\Aapi(?:/|\Z)", unknown),
 ]
 

@@ -42,6 +42,15 @@ def role_of(name: str) -> str:
     return users.find_user(name).role.name
 
 
+def ensure_role(name: str, permissions: list[str]) -> None:
+    """Create a role unless there is one of that name."""
+    from rbac import services
+    from rbac.models import Role
+
+    if not Role.objects.filter(name=name).exists():
+        services.create_role(actor=_actor(), name=name, permissions=permissions)
+
+
 def create_account(name: str, role: str, owner: str | None = None) -> str:
     """Create a service account and return its id."""
     from accounts.services import machines, users
@@ -125,8 +134,8 @@ def refusals() -> list[dict[str, str]]:
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
-        create_user, set_role, set_active, role_of, create_account, ensure_account, update_account, issue, revoke, last_used,
-        expire, load_pack, no_routes, refusals,
+        create_user, set_role, set_active, role_of, ensure_role, create_account, ensure_account, update_account, issue, revoke,
+        last_used, expire, load_pack, no_routes, refusals,
     )
 }  # fmt: skip
 

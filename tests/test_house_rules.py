@@ -15,6 +15,7 @@ from tests.needs import missing
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("accounts", "api", "audit", "dashboard", "gateway", "rbac", "skyauth", "skypilot")
+LOCKS = ["requirements", "requirements-dev", "requirements-gateway", "requirements-bench", "requirements-skypilot"]
 TEXT = {".py", ".in", ".txt", ".toml", ".yaml", ".yml", ".md", ".html", ".cfg", ".ini", ".json", ".css", ".js", ".sh", ""}
 
 # Who may name these headers, and why.
@@ -94,7 +95,7 @@ def test_no_migration_is_missing() -> None:
     call_command("makemigrations", check=True, dry_run=True, verbosity=0)
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-gateway.txt"])
+@pytest.mark.parametrize("name", [f"{name}.txt" for name in LOCKS])
 def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
@@ -103,7 +104,7 @@ def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
     assert loose == []
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-dev", "requirements-gateway"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_every_requirement_that_is_asked_for_is_locked(name: str) -> None:
     asked = {
         re.split(r"[\[<>=~!; ]", line, maxsplit=1)[0]

@@ -2,11 +2,14 @@
 
 import base64
 import json
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http.client import HTTPResponse
+from http.cookies import SimpleCookie
 from typing import Any
+from urllib.parse import urlencode
 
 HOST = "127.0.0.1"
 Headers = Iterable[tuple[str | bytes, str | bytes]]
@@ -85,6 +88,22 @@ def bearer(token: str | bytes) -> tuple[str, bytes]:
 def basic(username: str, password: str) -> tuple[str, bytes]:
     """Return the Authorization header of a name and a password."""
     return "Authorization", b"Basic " + base64.b64encode(f"{username}:{password}".encode())
+
+
+def session_key(port: int, username: str, password: str) -> str:
+    """Sign in on the login page as a browser does, and return the session's key."""
+    login = send(port, encode("GET", "/admin/login/"))
+    csrf = SimpleCookie(login.header("Set-Cookie"))["skyauth-csrf"].value
+    field = re.search(rb'name="csrfmiddlewaretoken" value="(\w+)"', login.body)
+    assert field is not None
+    form = urlencode({"username": username, "password": password, "csrfmiddlewaretoken": field[1].decode(), "next": "/admin/"})
+    headers = [("Cookie", f"skyauth-csrf={csrf}"), ("Content-Type", "application/x-www-form-urlencoded")]
+    answer = send(port, encode("POST", "/admin/login/", headers, form.encode()), method="POST")
+    assert answer.status == 302, answer
+    cookies = SimpleCookie()
+    for line in answer.all("Set-Cookie"):
+        cookies.load(line)
+    return cookies["skyauth"].value
 
 
 # What a proxy says in each question, and that it keeps its connection.

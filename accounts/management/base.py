@@ -23,7 +23,7 @@ from rich.text import Text
 
 from accounts import principals
 from accounts.principals import Principal
-from audit.record import clean
+from audit.text import clean
 from rbac.errors import ServiceError
 
 LONG_WORD = 24  # beyond this a word may be broken, where the terminal is narrow

@@ -65,7 +65,8 @@ def test_settings_read_the_environment_through_env_alone() -> None:
 
 @pytest.mark.parametrize("package", ["accounts", "api", "audit", "gateway", "rbac", "skyauth"])
 def test_nothing_else_reads_the_environment(package: str) -> None:
-    allowed = {"skyauth/environment.py", "skyauth/asgi.py"}
+    # The last two: what prometheus_client reads is given by the server to its workers, and is no setting.
+    allowed = {"skyauth/environment.py", "skyauth/asgi.py", "skyauth/server.py", "gateway/metrics.py"}
     readers = [
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / package).rglob("*.py")

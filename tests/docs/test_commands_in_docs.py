@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+import yaml
 
 from accounts.models import User
 from tests.asking import denied
@@ -99,3 +100,14 @@ def test_every_link_in_the_docs_leads_to_a_file() -> None:
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_configuration_that_the_docs_show_is_yaml() -> None:
+    blocks = [
+        block
+        for page in sorted((ROOT / "docs").rglob("*.md"))
+        for block in re.findall(r"^```yaml\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    ]
+    assert len(blocks) >= 4
+    for block in blocks:
+        assert isinstance(yaml.safe_load(block), dict), block

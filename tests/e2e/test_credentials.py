@@ -1,15 +1,13 @@
 """Each kind of credential, good and bad, through the gateway that `make run` starts."""
 
 import re
-from http.cookies import SimpleCookie
-from urllib.parse import urlencode
 
 import pytest
 
 from accounts import tokens
 from tests.e2e.conftest import SHARED_PASSWORD, Stage, identity
 from tests.factories import PASSWORD
-from tests.wire import Reply, basic, bearer, encode, send
+from tests.wire import Reply, basic, bearer, session_key
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stage")]
 
@@ -181,19 +179,8 @@ def test_the_shared_password_goes_through_without_an_identity(stage: Stage) -> N
 
 
 def signed_in(stage: Stage, name: str, password: str) -> tuple[str, str]:
-    """Sign in on the login page as a browser does, and return the session's Cookie header."""
-    login = send(stage.run.port, encode("GET", "/admin/login/"))
-    csrf = SimpleCookie(login.header("Set-Cookie"))["skyauth-csrf"].value
-    field = re.search(rb'name="csrfmiddlewaretoken" value="(\w+)"', login.body)
-    assert field is not None
-    form = urlencode({"username": name, "password": password, "csrfmiddlewaretoken": field[1].decode(), "next": "/admin/"})
-    headers = [("Cookie", f"skyauth-csrf={csrf}"), ("Content-Type", "application/x-www-form-urlencoded")]
-    answer = send(stage.run.port, encode("POST", "/admin/login/", headers, form.encode()), method="POST")
-    assert answer.status == 302, answer
-    cookies = SimpleCookie()
-    for line in answer.all("Set-Cookie"):
-        cookies.load(line)
-    return "Cookie", f"theme=dark; skyauth={cookies['skyauth'].value}"
+    """Return the Cookie header of a browser that has signed in."""
+    return "Cookie", f"theme=dark; skyauth={session_key(stage.run.port, name, password)}"
 
 
 def test_the_session_of_the_first_admin_opens_the_upstream_too(stage: Stage) -> None:

@@ -4,11 +4,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.migrations.executor import MigrationExecutor
 
-from accounts import generation
 from accounts.management import base
-from skyauth import server
+from skyauth import health, server
 
 
 def port(text: str) -> int:
@@ -50,13 +48,8 @@ class Command(base.Command):
         """Serve until told to stop."""
         if reload and workers > 1:
             self.misused("--reload goes with one worker.")
-        executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
-        if waiting := executor.migration_plan(executor.loader.graph.leaf_nodes()):
-            raise CommandError(f"The database lacks {len(waiting)} of its migrations. Run: manage.py migrate")
-        if tables := generation.missing(connections[DEFAULT_DB_ALIAS]):
-            raise CommandError(
-                f"The database would not tell of changes to {', '.join(tables)}: triggers are missing. Run: manage.py migrate"
-            )
+        if lacks := health.lacking():
+            raise CommandError(f"{lacks} Run: manage.py migrate")
         connections.close_all()  # children must not share a connection
         try:
             server.serve(host=host, port=port, workers=workers, reload=reload, log_level=settings.LOG_LEVEL.lower())

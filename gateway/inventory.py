@@ -1,0 +1,58 @@
+"""What there is, counted in the database whenever Prometheus asks: tokens, and which end soon; users and service accounts."""
+
+import platform
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Final
+
+import django
+from django.db import connection
+from django.db.models import Count, Q
+from django.utils import timezone
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from accounts.models import ServiceAccount, Token, User
+
+WITHIN_DAYS: Final = (1, 7, 14)
+
+
+class Inventory(Collector):
+    """Counts with a query for each table. Raises a database error."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the numbers."""
+        yield from _tokens()
+        yield _by_state("skyauth_users", "Users.", User.objects.all())
+        yield _by_state("skyauth_service_accounts", "Service accounts.", ServiceAccount.objects.all())
+        build = GaugeMetricFamily("skyauth_build_info", "What this server runs on.", labels=["python", "django", "database"])
+        build.add_metric([platform.python_version(), django.get_version(), connection.vendor], 1)
+        yield build
+
+
+def _tokens() -> Iterator[Metric]:
+    """Yield how many tokens open anything, as `accounts.authn.unusable` has it, and how many of them are about to end."""
+    now = timezone.now()
+    usable = Token.objects.filter(Q(account__owner=None) | Q(account__owner__is_active=True), account__is_active=True).filter(
+        Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None
+    )
+    ends: Any = {f"d{days}": Count("pk", filter=Q(expires_at__lte=now + timedelta(days=days))) for days in WITHIN_DAYS}
+    found = usable.aggregate(every=Count("pk"), **ends)
+    yield GaugeMetricFamily("skyauth_tokens", "Tokens that are accepted.", value=found["every"])
+    expiring = GaugeMetricFamily(
+        "skyauth_tokens_expiring",
+        "Tokens that are accepted and expire within so many days; who expires within 1 day does so within 7, too.",
+        labels=["within_days"],
+    )
+    for days in WITHIN_DAYS:
+        expiring.add_metric([str(days)], found[f"d{days}"])
+    yield expiring
+
+
+def _by_state(name: str, meaning: str, rows: Any) -> Metric:
+    found = rows.aggregate(active=Count("pk", filter=Q(is_active=True)), disabled=Count("pk", filter=Q(is_active=False)))
+    family = GaugeMetricFamily(name, meaning, labels=["state"])
+    for state, count in found.items():
+        family.add_metric([state], count)
+    return family

@@ -1,0 +1,133 @@
+"""The probes and the metrics of the running server, asked as strangers, forgers and kubelets ask."""
+
+import pytest
+
+from tests.servers import SkyAuth
+from tests.wire import HOST, Reply, ask, bearer, encode, send
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw")]
+
+PROBES = ("/healthz", "/readyz")
+FORGED = [
+    ("X-Auth-Request-Email", "alice@example.com"),
+    ("X-Forwarded-User", "alice@example.com"),
+    ("X-Forwarded-Method", "GET"),
+    ("X-Forwarded-Host", HOST),
+    ("X-Forwarded-Uri", "/authz/verify"),
+    ("X-Original-URI", "/authz/verify"),
+    ("X-Rewrite-URL", "/authz/verify"),
+]
+
+
+def says_nothing(reply: Reply) -> bool:
+    """Return whether the headers are those of a probe, and none that an upstream could take for an identity."""
+    return {name.lower() for name, _ in reply.headers} == {
+        "content-type",
+        "content-length",
+        "cache-control",
+        "date",
+        "connection",
+    }
+
+
+@pytest.mark.parametrize("path", PROBES)
+@pytest.mark.parametrize("host", ["10.20.30.40:8000", "[fd00::1]", "nobody.example", "a b", ""])
+def test_a_probe_is_answered_under_whatever_host_it_asks(server: SkyAuth, path: str, host: str) -> None:
+    reply = ask(server.port, path, [("Host", host)])
+    assert (reply.status, reply.body, reply.header("Cache-Control")) == (200, b"ok\n", "no-store")
+    assert ask(server.port, "/admin/login/", [("Host", host)]).status == 400, "Django itself refuses this host"
+
+
+@pytest.mark.parametrize("path", PROBES)
+@pytest.mark.parametrize("source", [HOST, "127.0.0.2"])
+def test_promise_27_forwarded_headers_decide_nothing_at_a_probe(server: SkyAuth, token: str, path: str, source: str) -> None:
+    plain = ask(server.port, path, source=source)
+    for headers in (FORGED, [*FORGED, bearer(token)], [bearer("sky_bad")], [("X-Skypilot-Auth-Mode", "token")]):
+        reply = ask(server.port, path, headers, source=source)
+        assert (reply.status, reply.body) == (plain.status, plain.body) == (200, b"ok\n")
+        assert says_nothing(reply)
+
+
+@pytest.mark.parametrize("path", [*PROBES, "/metrics", "/authz/verify"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize("agent", ["kube-probe/1.37", "Prometheus/3.5", "ELB-HealthChecker/2.0", "GoogleHC/1.0"])
+def test_promise_27_an_upstreams_own_probe_is_judged_like_any_other_path(
+    server: SkyAuth, token: str, path: str, method: str, agent: str
+) -> None:
+    by = ("User-Agent", agent)
+    assert server.ask(by, uri=path, method=method).status == server.ask(by, uri="/things", method=method).status == 401
+    assert server.ask(by, bearer(token), uri=path, method=method).status == server.ask(bearer(token), method=method).status
+    assert server.ask(by, bearer("sky_bad"), uri=path, method=method).status == 401
+
+
+def test_promise_27_an_upstreams_probe_is_denied_where_its_path_is(server: SkyAuth, token: str) -> None:
+    server.console("no_routes")
+    try:
+        for path in (*PROBES, "/metrics"):
+            assert server.ask(bearer(token), uri=path).status == 403
+            assert server.ask(uri=path).status == 401
+    finally:
+        server.console("load_pack", name="read-write")
+
+
+@pytest.mark.parametrize("path", PROBES)
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_a_probe_only_asks(server: SkyAuth, path: str, method: str) -> None:
+    reply = send(server.port, encode(method, path), method=method)
+    assert (reply.status, reply.header("Allow"), reply.json["code"]) == (405, "GET, HEAD", "method-not-allowed")
+
+
+@pytest.mark.parametrize("path", PROBES)
+def test_head_is_answered_without_a_body(server: SkyAuth, path: str) -> None:
+    reply = send(server.port, encode("HEAD", path), method="HEAD")
+    assert (reply.status, reply.header("Content-Length"), reply.body) == (200, "3", b"")
+
+
+@pytest.mark.parametrize("target", ["/healthz?x=/authz/verify", "/readyz?", f"http://{HOST}/healthz"])
+def test_a_query_changes_nothing(server: SkyAuth, target: str) -> None:
+    assert ask(server.port, target).body == b"ok\n"
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/healthz/", "//healthz", "/%68ealthz", "/healthz%00", "/healthz/../admin/", "/authz/verify/../../healthz", "/x/readyz"],
+)
+def test_promise_23_nothing_that_reads_like_a_probe_is_one(server: SkyAuth, target: str) -> None:
+    assert ask(server.port, target).status in {301, 302, 400, 403, 404}
+
+
+def test_a_request_too_large_to_be_looked_at_is_no_probe(server: SkyAuth) -> None:
+    assert ask(server.port, "/healthz", [(f"X-{number}", "a") for number in range(101)]).status == 431
+
+
+def test_promise_35_the_metrics_are_for_whoever_may_read_them(server: SkyAuth, token: str) -> None:
+    assert ask(server.port, "/metrics").status == 401
+    assert ask(server.port, "/metrics", [bearer(token)]).status == 403
+    assert ask(server.port, "/metrics", FORGED, source="127.0.0.2").status == 401, "a stranger names nobody"
+
+
+def test_a_proxy_s_request_id_comes_back_and_a_strangers_does_not(server: SkyAuth) -> None:
+    asked = [("X-Request-Id", "edge-7f3c")]
+    assert ask(server.port, "/metrics", asked).header("X-Request-Id") == "edge-7f3c"
+    assert len(ask(server.port, "/metrics", asked, source="127.0.0.2").header("X-Request-Id") or "") == 32
+    assert len(ask(server.port, "/metrics", asked * 2).header("X-Request-Id") or "") == 32
+
+
+def series(server: SkyAuth) -> set[str]:
+    """Return the names and labels of all series."""
+    server.console("ensure_role", name="metrics", permissions=["metrics:read"])
+    server.console("ensure_account", name="prometheus", role="metrics")
+    reply = ask(server.port, "/metrics", [bearer(str(server.console("issue", account="prometheus")))])
+    assert reply.status == 200
+    return {line.rpartition(" ")[0] for line in reply.body.decode().splitlines() if not line.startswith("#")}
+
+
+def test_what_strangers_send_makes_no_series_and_no_label(server: SkyAuth, token: str) -> None:
+    before = series(server)
+    for number in range(50):
+        told = [("X-Forwarded-Method", f"M{number}"), ("X-Forwarded-Host", f"h{number}"), ("X-Forwarded-Uri", f"/{number}")]
+        for credential in ([], [bearer(token)], [bearer(f"sky_{number}")], [("Authorization", f"Odd{number} x")]):
+            ask(server.port, "/authz/verify", [*told, *credential])
+        ask(server.port, f"/authz/nginx?{number}", [("X-Original-Method", f"M{number}")])
+        ask(server.port, f"/nowhere/{number}")
+    assert series(server) == before
