@@ -76,6 +76,9 @@ def denied(reason, principal=ALICE):
         (denied(Reason.NO_ROUTE, NOBODY), "unauthenticated", "no-credential"),
         (headers.unauthenticated(basic=True), "unauthenticated", "bad-credential"),
         (headers.refused(Reason.HEADERS_TOO_LARGE, "Too large."), "denied", "headers-too-large"),
+        (denied(Reason.HEADERS_TOO_LARGE, NOBODY), "denied", "headers-too-large"),
+        (headers.page(denied(Reason.NO_ROUTE), b"", ""), "denied", "no-route"),
+        (headers.sent_to("https://auth.example.com/sign-in"), "unauthenticated", "no-credential"),
         (headers.unavailable(), "unavailable", "unavailable"),
     ],
 )
