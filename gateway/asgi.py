@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter
 from typing import Final, NamedTuple
 
@@ -30,12 +31,13 @@ logger = logging.getLogger("skyauth.gateway")
 
 
 class Recalled(NamedTuple):
-    """An answer that memory has to a question, and the mark under which it stands."""
+    """A question, and the answer that memory has to it, if any, which stands under this mark."""
 
-    answer: Answer
-    mark: str
-    asked: Asked
     question: Question
+    reader: Reader
+    oversized: bool = False
+    answer: Answer | None = None
+    mark: str = ""
 
 
 class VerifyLine:
@@ -75,36 +77,33 @@ class VerifyLine:
             return path, reader
         return next(((prefix, DIALECTS[prefix]) for prefix in _PREFIXES if path.startswith(prefix)), None)
 
-    def recall(self, asked: Asked, scope: Scope, admitted: Admitted) -> Recalled | None:
-        """Return the answer to a question that stands if nothing changed since the mark was read last, or None.
+    def recall(self, asked: Asked, scope: Scope, admitted: Admitted) -> Recalled:
+        """Return a question with the answer that stands if nothing changed since the mark was read last.
 
         Reads and writes nothing else than memory.
         """
-        if admitted.oversized:
-            return None
         path, reader = asked
-        known = self._memory.known
         question = _question(path, scope, admitted.headers, admitted.proxied)
+        if admitted.oversized:
+            return Recalled(question, reader, True)
+        known = self._memory.known
         try:
-            answer = verify.answer(question, reader, verify.Remembered(known))
+            return Recalled(question, reader, False, verify.answer(question, reader, verify.Remembered(known)), known.mark)
         except verify.NotRemembered:
-            return None
+            return Recalled(question, reader)
         except Exception as error:
             # The type alone: an exception's text may quote what was sent. The long way answers, if need be with 503.
             logger.error("A request could not be judged from memory: %s", type(error).__name__, exc_info=settings.DEBUG)
-            return None
-        return Recalled(answer, known.mark, asked, question)
+            return Recalled(question, reader)
 
-    async def judge(self, asked: Asked, question: Question, *, oversized: bool = False) -> Answer:
-        """Judge in a thread, within PATIENCE_SECONDS. What is found is remembered under a mark that was read before."""
-        loop, reader = asyncio.get_running_loop(), asked[1]
+    async def judge(self, recalled: Recalled, mark: str | None) -> Answer:
+        """Judge in a thread, within PATIENCE_SECONDS. What is found is remembered under this mark, which was read before."""
+        known = None if mark is None else self._memory.at(mark)
+        work = verify.refuse_unread if recalled.oversized else partial(verify.judge, known=known)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                if oversized:
-                    return await loop.run_in_executor(self._threads, _in_thread, verify.refuse_unread, question, reader)
-                mark = await self.freshness.mark()
-                known = None if mark is None else self._memory.at(mark)
-                return await loop.run_in_executor(self._threads, _in_thread, verify.judge, question, reader, known)
+                run = asyncio.get_running_loop().run_in_executor
+                return await run(self._threads, _in_thread, work, recalled.question, recalled.reader)
         except TimeoutError:  # what had not begun is taken out of the queue
             return unavailable()
 
@@ -112,25 +111,26 @@ class VerifyLine:
         """Return the answer to a gated question. Without the gate nobody is trusted."""
         found = scope.get(SCOPE_KEY)
         proxied = found if isinstance(found, Proxied) else UNGATED
-        question = _question(asked[0], scope, scope["headers"], proxied)
-        return await self.judge(asked, question, oversized=scope.get(OVERSIZED_KEY, True))
+        path, reader = asked
+        question = _question(path, scope, scope["headers"], proxied)
+        return await self.judge(Recalled(question, reader, scope.get(OVERSIZED_KEY, True)), await self.freshness.mark())
 
 
 def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: Proxied) -> Question:
     """Return what is asked at the endpoint of this path."""
     if not path.endswith(b"/"):
-        return Question(headers, proxied, "GET", "", path)
+        return Question(headers, proxied, scope["method"], "", path)
     query = scope.get("query_string", b"")
     rest = scope["raw_path"][len(path) - 1 :] + (b"?" + query if query else b"")
     return Question(headers, proxied, scope["method"], rest.decode("latin-1"), path)
 
 
-def _in_thread(judge: Callable[..., Answer], question: Question, *how: object) -> Answer:
+def _in_thread(work: Callable[[Question, Reader], Answer], question: Question, reader: Reader) -> Answer:
     """Judge on a database connection that is alive."""
     request_id.begin([value for name, value in question.headers if name == b"x-request-id"], trusted=question.proxied.trusted)
     close_old_connections()
     try:
-        return judge(question, *how)
+        return work(question, reader)
     finally:
         close_old_connections()
 

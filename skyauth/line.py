@@ -1,8 +1,8 @@
-"""The short way of a verify request: its answer is written by the protocol itself, when memory holds all that it takes.
+"""The short way of a verify request: the protocol itself writes its answer, at once when memory holds all that it takes.
 
 uvicorn makes a task for each request, which calls the application. Here a question to the verify line is put to what is
 remembered as soon as its head is whole. The answer waits for the database to tell that nothing has changed since, and is
-written. Only what memory does not suffice for takes the long way.
+written. Only what memory does not suffice for takes the long way, through a thread.
 """
 
 from collections.abc import Coroutine
@@ -16,6 +16,7 @@ from skyauth.bounds import BoundedProtocol
 if TYPE_CHECKING:  # a worker imports this module before Django is set up
     from accounts.gate import Scope
     from gateway.asgi import Recalled
+    from gateway.headers import Answer
 
 
 class _NoEvent:
@@ -26,7 +27,7 @@ class _NoEvent:
 
 
 class Exchange:
-    """A question to which memory has an answer, while it waits for the mark. To uvicorn it is the request under way."""
+    """A question that waits for the mark and, where memory has no answer to it, for the database. To uvicorn: a request."""
 
     message_event = _NoEvent()
     body = b""  # is taken off the connection and not looked at
@@ -39,29 +40,27 @@ class Exchange:
         self._began = began
 
     def hear(self, mark: str | None) -> None:
-        """Write the answer if it stands under this mark; else find out what stands now."""
-        if self._gone:
-            return
-        if mark == self._recalled.mark:
-            self._protocol.finish(self, *self._recalled.answer.wire)
-            self._protocol.memory.decided(self._recalled.answer, self._began)
+        """Write the answer that memory had if it stands under this mark; else find out what stands now."""
+        recalled = self._recalled
+        if recalled.answer is not None and mark == recalled.mark:
+            self._finish(recalled.answer)
+            self._protocol.memory.decided(recalled.answer, self._began)
         else:
-            self._protocol.run(self._find_out())
+            self._protocol.run(self._find_out(mark))
 
-    async def _find_out(self) -> None:
-        answer = await self._protocol.line.judge(self._recalled.asked, self._recalled.question)
+    async def _find_out(self, mark: str | None) -> None:
+        answer = await self._protocol.line.judge(self._recalled, mark)
         self._protocol.database.decided(answer, self._began)
-        if not self._gone:
-            self._protocol.finish(self, *answer.wire)
+        self._finish(answer)
 
-    @property
-    def _gone(self) -> bool:
-        """Whether nobody is there any more to be answered; uvicorn notes it on the last request of a connection alone."""
-        return self.disconnected or self._protocol.transport.is_closing()
+    def _finish(self, answer: "Answer") -> None:
+        # uvicorn notes on the last request of a connection alone that nobody is there any more to be answered.
+        if not self.disconnected and not self._protocol.transport.is_closing():
+            self._protocol.finish(self, answer, bodiless=self._recalled.question.method == "HEAD")
 
 
 class LineProtocol(BoundedProtocol):
-    """Answers verify requests from memory, in the event loop, where that can be."""
+    """Answers verify requests itself, from memory where that can be."""
 
     _made_of: list[tuple[bytes, bytes]] | None = None
     _lines = b""
@@ -76,26 +75,18 @@ class LineProtocol(BoundedProtocol):
 
     def begin(self) -> None:
         """Begin to answer a request whose head is whole."""
-        began = perf_counter()
-        recalled = self._recall()
-        if recalled is None:
-            super().begin()
-        else:
-            exchange = Exchange(self, recalled, began)
-            self.cycle = exchange  # type: ignore[assignment] # it has all that uvicorn asks of one
-            self.line.freshness.read(exchange.hear)
-
-    def _recall(self) -> "Recalled | None":
-        """Return what memory knows of the request, or None where it is to take the long way."""
         path, _, query = self.url.partition(b"?")
         asked = self.line.asked(path)
         if asked is None or not self._plain():
-            return None
+            super().begin()
+            return
+        began = perf_counter()
         scope = cast("Scope", self.scope)
-        scope["method"] = method = self.parser.get_method().decode("ascii")
+        scope["method"] = self.parser.get_method().decode("ascii")
         scope["raw_path"], scope["query_string"] = path, query
-        recalled = self.line.recall(asked, scope, self._gate.admit(scope))
-        return None if recalled is None or (method == "HEAD" and recalled.answer.body) else recalled
+        exchange = Exchange(self, self.line.recall(asked, scope, self._gate.admit(scope)), began)
+        self.cycle = exchange  # type: ignore[assignment] # it has all that uvicorn asks of one
+        self.line.freshness.read(exchange.hear)
 
     def _plain(self) -> bool:
         """Return whether nothing about the request's connection is out of the ordinary. Of the rest uvicorn knows more."""
@@ -113,8 +104,11 @@ class LineProtocol(BoundedProtocol):
         under_way: RequestResponseCycle | None = self.cycle  # uvicorn says that there always is one
         return under_way is None or under_way.response_complete
 
-    def finish(self, exchange: Exchange, first: bytes, rest: bytes) -> None:
+    def finish(self, exchange: Exchange, answer: "Answer", *, bodiless: bool) -> None:
         """Write an answer: its status line, what uvicorn puts into every answer, and what follows."""
+        first, rest = answer.wire
+        if bodiless and answer.body:
+            rest = rest[: -len(answer.body)]
         self.transport.write(first + self._defaults() + rest)
         exchange.response_complete = True
         if not exchange.keep_alive:  # uvicorn is shutting down

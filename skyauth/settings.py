@@ -291,7 +291,7 @@ _database["OPTIONS"] = (
 # Kept, because a new connection for each request costs a factor of eight. Django serves each request in a thread of its own
 # under ASGI: on PostgreSQL a connection that belongs to a thread would be lost with it, so there they belong to a pool.
 _database["CONN_MAX_AGE"] = None if _SQLITE else 0
-_database["CONN_HEALTH_CHECKS"] = True
+_database["CONN_HEALTH_CHECKS"] = not _SQLITE  # a file needs no look whether it is still there
 DATABASES: dict[str, dict[str, Any]] = {"default": _database}
 
 CACHES: dict[str, dict[str, Any]] = {
