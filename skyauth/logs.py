@@ -11,7 +11,7 @@ from audit.text import clean
 # What an object of JSON shows, in this order. Libraries attach more to a record: Django the request, with its query.
 FIELDS: Final = (
     *("time", "level", "logger", "message", "request_id"),
-    *("event", "caller", "method", "client", "target", "reason", "suppressed"),
+    *("event", "caller", "method", "client", "target", "reason", "suppressed", "decision"),
     *("exception", "stack"),
 )
 _LONGEST: Final = 10_000

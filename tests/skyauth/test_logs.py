@@ -100,6 +100,13 @@ def test_an_exception_is_told_in_both(written):
     assert "    ValueError: x" in written(Lines(), fail)
 
 
+def test_a_refusal_carries_the_id_by_which_it_is_explained(written, db):
+    named = []
+    found = json.loads(written(Json(), lambda: named.append(refuse()())))
+    assert [found["decision"]] == named
+    assert named[0]
+
+
 def refuse(caller="pipeline", target="GET h/things"):
     actor = principals.claimed(caller, "bearer", "192.0.2.7")
     return lambda: record_refusal(Event.REQUEST_DENIED, actor=actor, target=target, reason="no-route: No route.")
