@@ -1,6 +1,7 @@
 """How log records become lines, so that none shows more than it should and none looks like another's (promise 42)."""
 
 import logging
+import time
 from typing import Any, Final
 
 from pythonjsonlogger.json import JsonFormatter
@@ -11,7 +12,7 @@ from audit.text import clean
 # What an object of JSON shows, in this order. Libraries attach more to a record: Django the request, with its query.
 FIELDS: Final = (
     *("time", "level", "logger", "message", "request_id"),
-    *("event", "caller", "method", "client", "target", "reason", "suppressed"),
+    *("event", "caller", "method", "client", "target", "reason", "suppressed", "decision"),
     *("exception", "stack"),
 )
 _LONGEST: Final = 10_000
@@ -23,6 +24,28 @@ class RequestId(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Return True."""
         record.request_id = request_id.current()
+        return True
+
+
+class Seldom(logging.Filter):
+    """Lets through one record a minute of each kind that a stranger can cause any number of, and without its traceback.
+
+    Those are Django's of a request that it finds suspicious, such as one for a Host that ALLOWED_HOSTS does not name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is written."""
+        if not record.name.startswith("django.security."):
+            return True
+        now = time.monotonic()
+        if now < self._next.get(record.name, 0.0):
+            return False
+        self._next[record.name] = now + 60
+        record.exc_info = None
         return True
 
 

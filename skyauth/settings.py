@@ -406,9 +406,9 @@ SILENCED_SYSTEM_CHECKS = [
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "skyauth.logs.RequestId"}},
+    "filters": {"request_id": {"()": "skyauth.logs.RequestId"}, "seldom": {"()": "skyauth.logs.Seldom"}},
     "formatters": {"line": {"()": "skyauth.logs.Lines"}, "json": {"()": "skyauth.logs.Json"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "filters": ["request_id"], "formatter": LOG_FORMAT}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "filters": ["seldom", "request_id"], "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "axes": {"level": "ERROR"},  # its warnings carry the names that people typed

@@ -96,6 +96,15 @@ def test_promise_23_nothing_that_reads_like_a_probe_is_one(server: SkyAuth, targ
     assert ask(server.port, target).status in {301, 302, 400, 403, 404}
 
 
+def test_a_stranger_s_odd_hosts_leave_one_line_a_minute_and_no_traceback(server: SkyAuth) -> None:
+    before = server.log.count("Invalid HTTP_HOST")
+    for number in range(50):
+        assert ask(server.port, "/admin/login/", [("Host", f"h{number}.example")]).status == 400
+    assert before + server.log.count("Invalid HTTP_HOST") >= 1
+    assert server.log.count("Invalid HTTP_HOST") - before <= 1
+    assert "DisallowedHost(" not in server.log
+
+
 def test_a_request_too_large_to_be_looked_at_is_no_probe(server: SkyAuth) -> None:
     assert ask(server.port, "/healthz", [(f"X-{number}", "a") for number in range(101)]).status == 431
 

@@ -12,10 +12,20 @@ from hypothesis import strategies as st
 from accounts import principals, request_id
 from audit.events import Event
 from audit.record import record_refusal
-from skyauth.logs import FIELDS, Json, Lines, RequestId
+from skyauth import logs
+from skyauth.logs import FIELDS, Json, Lines, RequestId, Seldom
 
 BEGINS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ")
 FORGED = "x\n2026-11-25 10:00:00,000 INFO skyauth.audit all is well"
+
+
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 @pytest.fixture
@@ -100,6 +110,13 @@ def test_an_exception_is_told_in_both(written):
     assert "    ValueError: x" in written(Lines(), fail)
 
 
+def test_a_refusal_carries_the_id_by_which_it_is_explained(written, db):
+    named = []
+    found = json.loads(written(Json(), lambda: named.append(refuse()())))
+    assert [found["decision"]] == named
+    assert named[0]
+
+
 def refuse(caller="pipeline", target="GET h/things"):
     actor = principals.claimed(caller, "bearer", "192.0.2.7")
     return lambda: record_refusal(Event.REQUEST_DENIED, actor=actor, target=target, reason="no-route: No route.")
@@ -125,6 +142,24 @@ def test_a_flood_of_refusals_does_not_fill_the_log(written, db, settings):
     settings.AUDIT_REFUSALS_PER_MINUTE = 5
     refusals = [refuse(target=f"GET h/{number}") for number in range(100)]
     assert written(Lines(), lambda: [act() for act in refusals]).count("request.denied") == 5
+
+
+def test_a_stranger_s_odd_hosts_do_not_fill_the_log_either(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(logs, "time", clock)
+    seldom, failure = Seldom(), (ValueError, ValueError("x"), None)
+
+    def passes(name):
+        record = logging.LogRecord(name, logging.ERROR, "", 0, "Invalid HTTP_HOST header.", (), failure)
+        passed = seldom.filter(record)
+        assert not passed or (record.exc_info is None) is name.startswith("django.security.")
+        return passed
+
+    assert [passes("django.security.DisallowedHost") for _ in range(3)] == [True, False, False]
+    assert passes("django.security.TooManyFieldsSent")
+    assert [passes("skyauth.gateway") for _ in range(3)] == [True] * 3
+    clock.now += 61
+    assert [passes("django.security.DisallowedHost") for _ in range(2)] == [True, False]
 
 
 def test_promise_42_what_is_logged_of_a_refusal_is_bounded_and_clean(written, db):
