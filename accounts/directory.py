@@ -98,10 +98,11 @@ def _moment(stored: datetime | None) -> datetime | None:
     return stored.replace(tzinfo=UTC) if stored is not None and stored.tzinfo is None else stored
 
 
-def _names(stored: str | list[str] | None) -> list[str]:
-    """Return the names in a stored list of permissions; a row written round the services may hold anything, which gives none."""
-    names = json.loads(stored) if isinstance(stored, str) else stored
-    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+@lru_cache(1_024)  # there are few roles, and many who share what one holds
+def _held(role: str, stored: str | None) -> frozenset[str]:
+    """Return what a role with this stored list of permissions holds; one written round the services may hold anything: none."""
+    names = json.loads(stored) if stored is not None else None
+    return granted(role, [name for name in names if isinstance(name, str)] if isinstance(names, list) else [])
 
 
 def user_by_name(username: str) -> UserRecord | None:
@@ -129,7 +130,7 @@ def _user(row: tuple[Any, ...] | None) -> UserRecord | None:
         bool(active),
         role,
         RoleSource(source),
-        granted(role, _names(permissions)),
+        _held(role, permissions),
         _moment(last_seen_at),
     )
 
@@ -157,9 +158,9 @@ def token_by_key(key_id: str) -> TokenRecord | None:
         owner_permissions,
     ) = row
     expires_at = _moment(expires_at)
-    held = granted(role, _names(permissions))
+    held = _held(role, permissions)
     if owner_pk is not None:
-        role, held = within(role, held, owner_role, granted(owner_role, _names(owner_permissions)))
+        role, held = within(role, held, owner_role, _held(owner_role, owner_permissions))
     return TokenRecord(
         pk, digest, token_state(expires_at, revoked_at, timezone.now()), expires_at, _moment(last_used_at),
         account_pk, uid, name, bool(active), owner_pk, owner_pk is None or bool(owner_active), role, held,

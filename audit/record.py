@@ -160,7 +160,7 @@ def record_refusal(
     place = budget.take(event, key or (actor.name, actor.peer, target), settings.AUDIT_REFUSALS_PER_MINUTE)
     if place.left_out is None:
         return place.reference
-    _log(event, actor, target, reason, place.left_out)
+    _log(event, actor, target, reason, place)
     data = {**(facts or {}), **({"suppressed": place.left_out} if place.left_out else {})}
     reference = "" if facts is None else place.reference
     try:
@@ -180,7 +180,7 @@ def leave_out(event: Event, key: Key) -> str | None:
     return place.reference if place is not None else None
 
 
-def _log(event: Event, actor: Actor, target: str, reason: str, suppressed: int) -> None:
+def _log(event: Event, actor: Actor, target: str, reason: str, place: Place) -> None:
     """Log a refusal, too: in words, and in the fields that LOG_FORMAT=json shows."""
     fields = {
         "event": str(event),
@@ -189,7 +189,8 @@ def _log(event: Event, actor: Actor, target: str, reason: str, suppressed: int) 
         "client": clean(actor.peer, 64),
         "target": clean(target, 512),
         "reason": clean(reason, 512),
-        "suppressed": suppressed,
+        "suppressed": place.left_out,
+        "decision": place.reference,
     }
     told = "%(event)s: %(caller)s (%(method)s) from %(client)s: " + ("%(target)s: " if target else "") + "%(reason)s"
     logger.info(told, fields, extra=fields)

@@ -18,6 +18,7 @@ from gateway import metrics, signed, verify
 from gateway.forwarded import DIALECTS, Question, Reader
 from gateway.headers import Answer, HeaderLine, refused, unavailable
 from gateway.memory import Memory
+from rbac import policy
 
 PATIENCE_SECONDS: Final = 8.0  # then 503: a database that is gone must not make a queue of everybody
 THREADS: Final = 8  # each keeps a database connection of its own
@@ -57,7 +58,8 @@ class VerifyLine:
             metrics.DATABASE.decided(answer, began)
             await _send(send, answer)
         elif scope.get(OVERSIZED_KEY, True):
-            await _send(send, refused("headers-too-large", "The header section is too large to be looked at."), status=431)
+            unread = policy.too_large()
+            await _send(send, refused(unread.reason, unread.message), status=431)
         elif scope["raw_path"] == signed.KEYS_PATH and settings.ASSERTION_KEYS:
             await _write(send, *signed.published(scope["method"]))
         else:
@@ -95,14 +97,14 @@ class VerifyLine:
 
     async def judge(self, asked: Asked, question: Question, *, oversized: bool = False) -> Answer:
         """Judge in a thread, within PATIENCE_SECONDS. What is found is remembered under a mark that was read before."""
-        loop = asyncio.get_running_loop()
+        loop, reader = asyncio.get_running_loop(), asked[1]
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 if oversized:
-                    return await loop.run_in_executor(self._threads, _in_thread, verify.refuse_unread, question, asked[1])
+                    return await loop.run_in_executor(self._threads, _in_thread, verify.refuse_unread, question, reader)
                 mark = await self.freshness.mark()
                 known = None if mark is None else self._memory.at(mark)
-                return await loop.run_in_executor(self._threads, _in_thread, verify.judge, question, asked[1], known)
+                return await loop.run_in_executor(self._threads, _in_thread, verify.judge, question, reader, known)
         except TimeoutError:  # what had not begun is taken out of the queue
             return unavailable()
 
@@ -110,8 +112,8 @@ class VerifyLine:
         """Return the answer to a gated question. Without the gate nobody is trusted."""
         found = scope.get(SCOPE_KEY)
         proxied = found if isinstance(found, Proxied) else UNGATED
-        oversized = bool(scope.get(OVERSIZED_KEY, True))
-        return await self.judge(asked, _question(asked[0], scope, scope["headers"], proxied), oversized=oversized)
+        question = _question(asked[0], scope, scope["headers"], proxied)
+        return await self.judge(asked, question, oversized=scope.get(OVERSIZED_KEY, True))
 
 
 def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: Proxied) -> Question:
@@ -123,12 +125,12 @@ def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: Proxied) 
     return Question(headers, proxied, scope["method"], rest.decode("latin-1"), path)
 
 
-def _in_thread(judge: Callable[..., Answer], question: Question, *more: object) -> Answer:
+def _in_thread(judge: Callable[..., Answer], question: Question, *how: object) -> Answer:
     """Judge on a database connection that is alive."""
     request_id.begin([value for name, value in question.headers if name == b"x-request-id"], trusted=question.proxied.trusted)
     close_old_connections()
     try:
-        return judge(question, *more)
+        return judge(question, *how)
     finally:
         close_old_connections()
 

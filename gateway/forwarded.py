@@ -176,3 +176,4 @@ DIALECTS: Final[dict[bytes, Reader]] = {
 }
 
 PLAIN: Final = frozenset({b"/authz/nginx"})  # where no answer is made for people
+REFUSED: Final = frozenset({b"/authz/nginx/answer"})  # asked about what was refused a moment ago: no answer lets it through

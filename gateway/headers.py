@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -24,6 +24,12 @@ DECISION: Final = "X-Skyauth-Decision"
 
 HeaderLine = tuple[bytes, bytes]
 
+_IDENTITY: Final = tuple(name.lower().encode() for name in IDENTITY)
+_ASSERTION: Final = ASSERTION.lower().encode()
+_STATUS_LINES: Final = {
+    status: b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode()) for status in (200, 302, 401, 403, 503)
+}
+
 
 class Cause(StrEnum):
     """Why an answer is as it is, where no decision says so. With `rbac.policy.Reason`, every reason that is counted."""
@@ -33,21 +39,22 @@ class Cause(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete HTTP answer. The status is 200, 401, 403 or 503, and nothing else (promise 29); 302 in redirect mode alone."""
+    """A complete HTTP answer. The status is 200, 401, 403 or 503, and nothing else (promise 29); 302 in redirect mode alone.
+
+    `wire` is its status line, and what follows it, as they go over HTTP/1.1 (RFC 9112 section 2.1).
+    """
 
     status: int
     reason: Reason | Cause = field(compare=False)  # for our own counting: whoever gets the answer is not told
     headers: tuple[HeaderLine, ...]
     body: bytes = b""
+    wire: tuple[bytes, bytes] = field(init=False, compare=False, repr=False)
 
-    @cached_property
-    def wire(self) -> tuple[bytes, bytes]:
-        """The answer's status line, and what follows it, as they go over HTTP/1.1 (RFC 9112 section 2.1)."""
-        lines = b"".join(b"%s: %s\r\n" % line for line in self.headers)
-        phrase = HTTPStatus(self.status).phrase.encode()
-        return b"HTTP/1.1 %d %s\r\n" % (self.status, phrase), b"%s\r\n%s" % (lines, self.body)
+    def __post_init__(self) -> None:
+        lines = b"".join([b"%s: %s\r\n" % line for line in self.headers])
+        object.__setattr__(self, "wire", (_STATUS_LINES[self.status], b"%s\r\n%s" % (lines, self.body)))
 
 
 def allowed(principal: Principal, assertion: str = "") -> Answer:
@@ -69,8 +76,7 @@ def denied(principal: Principal, decision: Decision, reference: str, *, basic: b
         decision=reference,
     )
     said = {key: value for key, value in body.items() if value is not None}
-    told = (DECISION.lower().encode(), reference.encode("ascii"))
-    return _answer(403, decision.reason, principal, body=said, extra=(told,))
+    return _answer(403, decision.reason, principal, body=said, extra=((DECISION.lower().encode(), reference.encode("ascii")),))
 
 
 @lru_cache(4)
@@ -80,9 +86,9 @@ def unauthenticated(*, basic: bool, cause: Cause = Cause.BAD_CREDENTIAL) -> Answ
     return _answer(401, cause, None, body=problem(401, "unauthenticated", NOT_SIGNED_IN), extra=lines)
 
 
-def refused(code: str, message: str) -> Answer:
+def refused(reason: Reason, message: str) -> Answer:
     """Return the 403 of a request that is not looked at, whoever sends it."""
-    return _answer(403, Reason(code), None, body=problem(403, code, message))
+    return _answer(403, reason, None, body=problem(403, reason, message))
 
 
 def unavailable() -> Answer:
@@ -122,7 +128,7 @@ def _answer(
     content = json.dumps(body).encode() if body is not None else b""
     lines = [
         *_identity(principal if status == 200 else None),
-        (ASSERTION.lower().encode(), assertion.encode("ascii")),
+        (_ASSERTION, assertion.encode("ascii")),
         *extra,
         (b"cache-control", b"no-store"),
         (b"content-length", str(len(content)).encode()),
@@ -140,9 +146,11 @@ def _identity(principal: Principal | None) -> list[HeaderLine]:
         uid = principal.uid if principal.identity else ""
         groups = ",".join(group.replace(",", "?") for group in principal.groups)
         values = (principal.identity, uid, groups, principal.role, principal.method)
-    return [(name.lower().encode(), _value(value)) for name, value in zip(IDENTITY, values, strict=True)]
+    return [(name, _value(value)) for name, value in zip(_IDENTITY, values, strict=True)]
 
 
 def _value(text: str) -> bytes:
     """Return a header value: group names may hold anything, so what is not printable ASCII becomes a question mark."""
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text).encode("ascii")
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
+    return text.encode("ascii")

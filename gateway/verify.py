@@ -189,6 +189,8 @@ def answer(question: Question, reader: Reader, sources: Sources) -> Answer:
     else:
         decision = policy.decide_request(caller.principal.permissions, target, sources.table())
         if decision:
+            if question.endpoint in forwarded.REFUSED:  # granted since: nginx would hand the client our 200 for the API's
+                return headers.unavailable()
             if settings.ASSERTION_KEYS and caller.principal.identity:
                 return sources.signed(caller, settings.ASSERTION_AUDIENCE or target.host)
             return caller.allowed()

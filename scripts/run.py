@@ -222,7 +222,7 @@ def start_all(plan: Plan, environment: dict[str, str], children: list[Child], si
         "GATEWAY_BIND": HOST,
         "GATEWAY_PORT": str(plan.gateway_port),
     }
-    config = str(ROOT / "deploy" / "caddy" / "Caddyfile")
+    config = str(ROOT / "deploy" / "proxies" / "caddy" / "Caddyfile")
     children.append(start("gateway", [caddy, "run", "--adapter", "caddyfile", "--config", config], gateway))
     wait_until(lambda: status(plan.gateway, "/", {}) in {200, 401}, "gateway", children, signals)
 

@@ -114,6 +114,14 @@ def load_pack(name: str) -> None:
     services.replace_routes(actor=_actor(), specs=packs.load(name).routes, source=f"pack {name}")
 
 
+def replace_routes(routes: list[dict[str, Any]]) -> None:
+    """Make these the route table, written as in a pack."""
+    from rbac import packs, services
+
+    specs = [packs.read_route(row, f"route {n}") for n, row in enumerate(routes, 1)]
+    services.replace_routes(actor=_actor(), specs=specs, source="tests")
+
+
 def no_routes() -> None:
     """Empty the route table: then everything is denied."""
     from rbac import services
@@ -135,7 +143,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
         create_user, set_role, set_active, role_of, ensure_role, create_account, ensure_account, update_account, issue, revoke,
-        last_used, expire, load_pack, no_routes, refusals,
+        last_used, expire, load_pack, replace_routes, no_routes, refusals,
     )
 }  # fmt: skip
 

@@ -10,12 +10,12 @@ import pytest
 
 
 def need_program(*names: str, hint: str) -> str:
-    """Return the path of the first of `names` found on PATH, beside the interpreter, or among Debian's PostgreSQL programs.
+    """Return the path of the first of `names` found on PATH, beside the interpreter, or where Debian has its servers.
 
     Skips the test, or fails it under CI=true, when there is none; `hint` says how to get one.
     """
     postgresql = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    places = [os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent), *map(str, postgresql)]
+    places = [os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent), "/usr/sbin", *map(str, postgresql)]
     found = next(filter(None, (shutil.which(name, path=os.pathsep.join(places)) for name in names)), None)
     return found or missing(f"needs {' or '.join(names)}: {hint}")
 

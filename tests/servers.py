@@ -85,12 +85,12 @@ class Program:
             self.process.wait()
 
 
-def start(command: list[str], log: Path, environment: Mapping[str, str], *, user: str | None = None) -> Program:
-    """Start a program in the project's directory with this environment and no other; as another user, where we may."""
+def start(command: list[str], log: Path, environment: Mapping[str, str], *, user: str | None = None, cwd: Path = ROOT) -> Program:
+    """Start a program with this environment and no other; as another user, where we may, and in another directory than ours."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=cwd,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -244,7 +244,7 @@ def caddy(skyauth: int, upstream: str) -> Iterator[int]:
             "GATEWAY_BIND": HOST,
             "GATEWAY_PORT": str(port),
         }
-        command = [program, "run", "--adapter", "caddyfile", "--config", str(ROOT / "deploy" / "caddy" / "Caddyfile")]
+        command = [program, "run", "--adapter", "caddyfile", "--config", str(ROOT / "deploy" / "proxies" / "caddy" / "Caddyfile")]
         running = start(command, home / "caddy.log", environment(**variables))
         try:
             running.wait_for(port)

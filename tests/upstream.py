@@ -13,7 +13,7 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 from tests.wire import HOST
 
 STREAMED = 5  # lines
-PAUSE = 0.2  # seconds between them
+PATIENCE = 40  # seconds for a reader of one line to say so
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
 
@@ -25,6 +25,7 @@ class Arrived:
     target: str
     headers: tuple[tuple[str, str], ...]
     body_bytes: int = 0
+    trailers: tuple[tuple[str, str], ...] = ()
 
     def all(self, name: str) -> list[str]:
         """Return every value of a header of exactly this name, in any case."""
@@ -41,10 +42,17 @@ class Upstream(ThreadingTCPServer):
     def __init__(self) -> None:
         super().__init__((HOST, 0), _Handler)
         self.arrived: list[Arrived] = []
+        self.body_bytes = 0  # of the request that is arriving
+        self.written = 0.0  # when the latest line of /stream or /drip was
+        self.read = threading.Semaphore(0)  # released by whoever has read a line of /stream or /drip: only then comes the next
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
 
     @property
     def address(self) -> str:
-        return f"http://{HOST}:{self.server_address[1]}"
+        return f"http://{HOST}:{self.port}"
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: a client that went away in the middle is part of the tests."""
@@ -63,7 +71,10 @@ class _Handler(StreamRequestHandler):
                 self.server.arrived.append(arrived)
                 self._websocket(arrived.all("Sec-WebSocket-Key")[0])
                 return
-            arrived = Arrived(method, target, headers, sum(self._body(arrived)))
+            if arrived.all("Expect"):
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.trailers: tuple[tuple[str, str], ...] = ()
+            arrived = Arrived(method, target, headers, self._body_size(arrived), self.trailers)
             self.server.arrived.append(arrived)
             if target == "/stream":
                 self._stream()
@@ -77,15 +88,23 @@ class _Handler(StreamRequestHandler):
             name, _, value = line.decode("latin-1").partition(":")
             yield name, value.strip()
 
+    def _body_size(self, arrived: Arrived) -> int:
+        self.server.body_bytes = 0
+        for part in self._body(arrived):
+            self.server.body_bytes += part
+        return self.server.body_bytes
+
     def _body(self, arrived: Arrived) -> Iterator[int]:
         if arrived.all("Transfer-Encoding"):
             while size := int(self.rfile.readline(), 16):
                 yield len(self.rfile.read(size))
                 self.rfile.readline()
-            list(self._headers())  # trailers
+            self.trailers = tuple(self._headers())
         left = int((arrived.all("Content-Length") or ["0"])[0])
         while left:
-            part = len(self.rfile.read(min(left, 1 << 20)))
+            part = len(self.rfile.read1(min(left, 1 << 20)))
+            if not part:
+                raise EOFError("The body ended too soon.")
             left -= part
             yield part
 
@@ -104,8 +123,7 @@ class _Handler(StreamRequestHandler):
         self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")
         for n in range(STREAMED):
             line = b"line %d\n" % n
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
-            time.sleep(PAUSE)
+            self._write_and_wait(b"%x\r\n%s\r\n" % (len(line), line))
         self.wfile.write(b"0\r\n\r\n")
 
     def _drip(self) -> None:
@@ -113,8 +131,13 @@ class _Handler(StreamRequestHandler):
         lines = [b"line %d\n" % n for n in range(STREAMED)]
         self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % sum(map(len, lines)))
         for line in lines:
-            self.wfile.write(line)
-            time.sleep(PAUSE)
+            self._write_and_wait(line)
+
+    def _write_and_wait(self, line: bytes) -> None:
+        self.server.written = time.monotonic()
+        self.wfile.write(line)
+        if not self.server.read.acquire(timeout=PATIENCE):
+            raise TimeoutError("Nobody read the line that was written.")
 
     def _websocket(self, key: str) -> None:
         """Echo small frames (RFC 6455 section 5.2) until the other side closes."""

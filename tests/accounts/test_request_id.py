@@ -69,5 +69,5 @@ def test_every_answer_of_django_s_handler_has_one(db):
 @pytest.mark.parametrize(("trusted", "kept"), [(True, True), (False, False)])
 def test_a_question_to_the_verify_line_has_the_proxy_s(db, trusted, kept):
     question = Question([(b"x-request-id", b"from-the-proxy")], Proxied(trusted=trusted))
-    _in_thread(question, lambda question: None, None)
+    _in_thread(lambda question: None, question)
     assert (request_id.current() == "from-the-proxy") is kept

@@ -60,7 +60,7 @@ def test_promise_28_every_identity_header_is_written_exactly_once(principal, sai
         headers.denied(NOBODY, DENIED, ID, basic=True),
         headers.denied(ALICE, ODD, ID, basic=True),
         headers.unauthenticated(basic=False),
-        headers.refused("headers-too-large", "Too large."),
+        headers.refused(Reason.HEADERS_TOO_LARGE, "Too large."),
         headers.unavailable(),
     ],
 )

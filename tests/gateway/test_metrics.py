@@ -61,7 +61,7 @@ def test_every_reason_has_an_outcome_and_no_label_comes_from_elsewhere():
 
 
 def denied(reason, principal=ALICE):
-    return headers.denied(principal, Decision(False, reason, "No."), "4fGh7Kp2Xw9Q", basic=True)
+    return headers.denied(principal, Decision(False, reason, "No."), "aB3dEf6hIj9k", basic=True)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def denied(reason, principal=ALICE):
         (denied(Reason.UNREADABLE_TARGET, NOBODY), "denied", "unreadable-target"),
         (denied(Reason.NO_ROUTE, NOBODY), "unauthenticated", "no-credential"),
         (headers.unauthenticated(basic=True), "unauthenticated", "bad-credential"),
-        (headers.refused("headers-too-large", "Too large."), "denied", "headers-too-large"),
+        (headers.refused(Reason.HEADERS_TOO_LARGE, "Too large."), "denied", "headers-too-large"),
         (denied(Reason.HEADERS_TOO_LARGE, NOBODY), "denied", "headers-too-large"),
         (headers.page(denied(Reason.NO_ROUTE), b"", ""), "denied", "no-route"),
         (headers.sent_to("https://auth.example.com/sign-in"), "unauthenticated", "no-credential"),

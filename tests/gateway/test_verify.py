@@ -1,6 +1,7 @@
 """The straight line, from what a proxy asks to the answer: 200, 401, 403 or 503, and nothing else but in redirect mode."""
 
 import json
+from types import MappingProxyType
 
 import pytest
 from django.db import connection
@@ -11,6 +12,8 @@ from accounts import tokens
 from accounts.models import User
 from accounts.trust import Proxied, TrustPolicy, admit, parse_networks
 from audit.models import Entry
+from gateway import verify
+from gateway.forwarded import Question, x_original
 from gateway.headers import IDENTITY, unauthenticated
 from rbac import services as rbac
 from rbac.models import Role, Route
@@ -329,3 +332,11 @@ def test_promise_29_whatever_is_sent_the_answer_is_one_of_four(people, headers, 
 def test_promise_29_judging_never_raises(people, lines, subject, groups, client, method, path):
     answer = judge(lines, proxied(method, path, subject=subject, groups=groups, client=client))
     assert answer.status in {200, 401, 403, 503}
+
+
+def test_promise_29_what_nginx_asks_of_a_refused_request_is_never_a_yes(people):
+    told = MappingProxyType({"original-method": "GET", "original-host": "h", "original-uri": "/things"})
+    asked = Question(people["pipeline"], Proxied(trusted=True, forwarded=told))
+    assert verify.judge(asked._replace(endpoint=b"/authz/nginx"), x_original).status == 200
+    answer = verify.judge(asked._replace(endpoint=b"/authz/nginx/answer"), x_original)
+    assert (answer.status, identity(answer)["email"]) == (503, ""), "come again: the first question would be answered yes now"

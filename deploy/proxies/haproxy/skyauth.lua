@@ -1,0 +1,96 @@
+-- Asks SkyAuth about a request, as Caddy's forward_auth and Traefik's ForwardAuth do. See haproxy.cfg.
+
+local QUESTION = {url = "http://skyauth/authz/verify", dst = "unix@/run/haproxy-skyauth.sock", timeout = 35000}
+local IDENTITY = {"email", "user", "groups", "role", "method", "jwt"}
+local OWN = {["skyauth"] = true, ["skyauth-csrf"] = true, ["__Host-skyauth"] = true, ["__Host-skyauth-csrf"] = true}
+
+-- Only these of the client's headers go along. An auth proxy's identity header would have to be named here.
+local ASKED = {
+	"accept", "authorization", "cookie", "sec-fetch-dest", "sec-fetch-mode", "user-agent", "x-request-id", "x-requested-with",
+}
+
+-- Of a refusal: not the identity headers, nor what HAProxy writes itself.
+local KEPT_BACK = {["connection"] = true, ["content-length"] = true, ["transfer-encoding"] = true, ["keep-alive"] = true}
+
+-- HAProxy counts the values of a header from 0.
+local function values(headers, name)
+	local found = {}
+	local held = headers[name]
+	if held ~= nil then
+		for n = 0, #held do
+			found[#found + 1] = held[n]
+		end
+	end
+	return found
+end
+
+local function without_own_cookies(lines)
+	local kept = {}
+	for _, line in ipairs(lines) do
+		for pair in line:gmatch("[^;]+") do
+			if not OWN[pair:match("^%s*([^=%s]*)")] then
+				kept[#kept + 1] = pair:match("^%s*(.-)%s*$")
+			end
+		end
+	end
+	return table.concat(kept, "; ")
+end
+
+local function ask(txn)
+	local client = txn.http:req_get_headers()
+	local question = {
+		["host"] = values(client, "host"),
+		["x-forwarded-method"] = {txn.sf:method()},
+		["x-forwarded-host"] = values(client, "host"),
+		["x-forwarded-uri"] = {txn.sf:pathq()},
+		["x-forwarded-for"] = {txn.sf:src()},
+		["x-forwarded-proto"] = {txn.f:ssl_fc() == 1 and "https" or "http"},
+	}
+	for _, name in ipairs(ASKED) do
+		local sent = values(client, name)
+		if #sent > 0 then
+			question[name] = sent
+		end
+	end
+	return core.httpclient():get{url = QUESTION.url, dst = QUESTION.dst, timeout = QUESTION.timeout, headers = question}, client
+end
+
+local function refuse(txn, answer)
+	local reply = txn:reply{status = answer.status}
+	for name, _ in pairs(answer.headers) do
+		if not KEPT_BACK[name] and not name:find("^x%-auth%-request%-") then
+			for _, value in ipairs(values(answer.headers, name)) do
+				reply:add_header(name, value)
+			end
+		end
+	end
+	reply:set_body(answer.body or "")
+	txn:done(reply)
+end
+
+core.register_action("skyauth", {"http-req"}, function(txn)
+	local answer, client = ask(txn)
+	if answer == nil or answer.status == nil or answer.status < 200 or answer.headers == nil then
+		return -- not marked as allowed: haproxy.cfg answers 503
+	end
+	-- HAProxy answers in SkyAuth's place when it cannot reach it; SkyAuth's own 503 says when to come again.
+	if answer.status >= 500 and answer.headers["retry-after"] == nil then
+		return
+	end
+	if answer.status > 299 then
+		refuse(txn, answer)
+		return
+	end
+	for _, name in ipairs(IDENTITY) do
+		txn:set_var("txn.skyauth_" .. name, values(answer.headers, "x-auth-request-" .. name)[1] or "")
+	end
+	local cookies = values(client, "cookie")
+	if #cookies > 0 then
+		local kept = without_own_cookies(cookies)
+		txn.http:req_del_header("cookie")
+		if kept ~= "" then
+			txn.http:req_add_header("cookie", kept)
+		end
+	end
+	txn:set_var("txn.skyauth_allowed", true)
+end, 0)
