@@ -139,7 +139,9 @@ def test_a_machine_stops_with_its_disabled_owner_and_comes_back_with_them(stage:
 def test_a_viewer_is_refused_on_a_write_route_and_told_why(stage: Stage, reader: str, method: str) -> None:
     reply = stage.refused(bearer(reader), method=method)
     assert reply.status == 403
+    assert re.fullmatch(r"[0-9A-Za-z]{12}", reply.header("X-Skyauth-Decision") or "")
     assert reply.json == {
+        "decision": reply.header("X-Skyauth-Decision"),
         "type": "about:blank",
         "title": "Forbidden",
         "status": 403,
