@@ -22,9 +22,9 @@ from rbac.models import Role, Route
 
 PREFIX: Final = "skyauth_mark_"
 TABLE: Final = Generation._meta.db_table
-READ: Final = f"SELECT mark FROM {TABLE} WHERE id = 1"  # noqa: S608 - no value of anybody's is in it
+READ: Final = f"SELECT mark FROM {TABLE} WHERE id = 1"  # noqa: S608 - no value of anybody's is in it # nosec B608
 _FUNCTION: Final = f"{PREFIX}renew"
-_RENEW: Final = f"INSERT INTO {TABLE} (id, mark) VALUES (1, {{new}}) ON CONFLICT (id) DO UPDATE SET mark = excluded.mark"  # noqa: S608
+_RENEW: Final = f"INSERT INTO {TABLE} (id, mark) VALUES (1, {{new}}) ON CONFLICT (id) DO UPDATE SET mark = excluded.mark"  # noqa: S608 # nosec B608
 _SQLITE_NEW: Final = "lower(hex(randomblob(16)))"
 _POSTGRESQL_NEW: Final = "replace(gen_random_uuid()::text, '-', '')"
 

@@ -35,7 +35,7 @@ class Noted:
         table, column = self.model._meta.db_table, self.column
         address = f", {self.address_column} = %s" if self.address_column else ""
         where = f"id = %s AND ({column} IS NULL OR {column} <= %s)"
-        return f"UPDATE {table} SET {column} = %s{address} WHERE {where}"  # noqa: S608 - names of ours alone
+        return f"UPDATE {table} SET {column} = %s{address} WHERE {where}"  # noqa: S608 - names of ours alone # nosec B608
 
 
 TOKEN: Final = Noted(Token, "last_used_at", "last_used_from")

@@ -43,7 +43,15 @@ def ask(application, path, headers=(), **scope):
     async def send(message):
         sent.append(message)
 
-    whole = {"type": "http", "method": "GET", "raw_path": path, "path": "/", "headers": list(headers), "client": ("10.0.0.1", 5), **scope}
+    whole = {
+        "type": "http",
+        "method": "GET",
+        "raw_path": path,
+        "path": "/",
+        "headers": list(headers),
+        "client": ("10.0.0.1", 5),
+        **scope,
+    }
     asyncio.run(application(whole, None, send))
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     return sent[0]["status"], sent[1]["body"]

@@ -155,6 +155,21 @@ def test_promise_14_what_stops_a_remembered_caller_stops_their_next_request(serv
         assert ask(bearer(token)) == 401
 
 
+def test_a_refusal_of_a_head_request_has_no_body_even_when_it_comes_instead_of_a_remembered_yes(server: SkyAuth) -> None:
+    server.console("create_account", name="line-head", role="viewer")
+    token = str(server.console("issue", account="line-head"))
+    head = encode("HEAD", "/authz/envoy/a", [OPEN, bearer(token)])
+    with socket.create_connection((HOST, server.port), timeout=20) as connection:
+        for _ in range(2):
+            connection.sendall(head)
+            assert answers(connection, ["HEAD"])[0].status == 200
+        server.console("revoke", token=token)
+        connection.sendall(head)
+        assert answers(connection, ["HEAD"])[0].status == 401
+        connection.sendall(question())
+        assert answers(connection, ["GET"])[0].status == 401, "the next answer begins where it should"
+
+
 def test_a_use_is_noted_soon_and_in_the_background(server: SkyAuth) -> None:
     server.console("create_account", name="line-used", role="viewer")
     token = str(server.console("issue", account="line-used"))
