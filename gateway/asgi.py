@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from django.conf import settings
 from django.db import close_old_connections
@@ -18,7 +18,7 @@ from accounts.trust import UNGATED, Admitted, Proxied, RawHeaders
 from gateway import metrics, signed, verify
 from gateway.forwarded import DIALECTS, Question, Reader
 from gateway.headers import Answer, HeaderLine, refused, unavailable
-from gateway.memory import Memory
+from gateway.memory import Known, Memory
 from rbac import policy
 
 PATIENCE_SECONDS: Final = 8.0  # then 503: a database that is gone must not make a queue of everybody
@@ -39,6 +39,13 @@ class Recalled(NamedTuple):
     answer: Answer | None = None
     mark: str = ""
 
+    @property
+    def quick(self) -> bool:
+        """Whether to find the answer out takes one indexed query and no more: it is asked with a service account's token."""
+        return not self.oversized and any(
+            name == b"authorization" and value[:11].lower() == b"bearer sky_" for name, value in self.question.headers
+        )
+
 
 class VerifyLine:
     """Answers the verify endpoints; hands everything else on. Works behind `accounts.gate.Gate` only: else all is refused."""
@@ -47,6 +54,7 @@ class VerifyLine:
         self._application = application
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
         self._memory = Memory()
+        self._gathered: list[tuple[Recalled, Callable[[Answer], None]]] = []
         metrics.watch(self._memory)
         self.freshness = freshness or Freshness()
         signed.keys()  # a key that cannot be used ends the start, and not the first request
@@ -107,6 +115,26 @@ class VerifyLine:
         except TimeoutError:  # what had not begun is taken out of the queue
             return unavailable()
 
+    def gather(self, recalled: Recalled, mark: str | None, then: Callable[[Answer], None]) -> Coroutine[Any, Any, None] | None:
+        """Add a question to those that share one turn of a thread, and have `then` called with the answer.
+
+        Returns the work that answers all of them, to whoever comes first: it is to be run as a task.
+        """
+        self._gathered.append((recalled, then))
+        return self._judge_gathered(mark) if len(self._gathered) == 1 else None
+
+    async def _judge_gathered(self, mark: str | None) -> None:
+        gathered, self._gathered = self._gathered, []
+        known = None if mark is None else self._memory.at(mark)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                run = asyncio.get_running_loop().run_in_executor
+                answers = await run(self._threads, _all_in_thread, [recalled for recalled, _ in gathered], known)
+        except TimeoutError:
+            answers = [unavailable()] * len(gathered)
+        for (_, then), answer in zip(gathered, answers, strict=True):
+            then(answer)
+
     async def _answer(self, asked: Asked, scope: Scope) -> Answer:
         """Return the answer to a gated question. Without the gate nobody is trusted."""
         found = scope.get(SCOPE_KEY)
@@ -127,10 +155,24 @@ def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: Proxied) 
 
 def _in_thread(work: Callable[[Question, Reader], Answer], question: Question, reader: Reader) -> Answer:
     """Judge on a database connection that is alive."""
-    request_id.begin([value for name, value in question.headers if name == b"x-request-id"], trusted=question.proxied.trusted)
     close_old_connections()
     try:
-        return work(question, reader)
+        return _begun(work, question, reader)
+    finally:
+        close_old_connections()
+
+
+def _begun(work: Callable[[Question, Reader], Answer], question: Question, reader: Reader) -> Answer:
+    """Judge under the request's id."""
+    request_id.begin([value for name, value in question.headers if name == b"x-request-id"], trusted=question.proxied.trusted)
+    return work(question, reader)
+
+
+def _all_in_thread(questions: list[Recalled], known: Known | None) -> list[Answer]:
+    """Judge several questions, one after another, on a database connection that is alive."""
+    close_old_connections()
+    try:
+        return [_begun(partial(verify.judge, known=known), recalled.question, recalled.reader) for recalled in questions]
     finally:
         close_old_connections()
 

@@ -1,5 +1,6 @@
 """The application: trust gate, then the verify line, the health probes, and Django's handler."""
 
+import gc
 import os
 from typing import Any
 
@@ -19,3 +20,8 @@ collector.start()  # a server writes uses beside the requests
 metrics.start()
 line = VerifyLine(Health(Bounds(_django)))
 application = Gate(line, policy_from_settings())
+
+# What is there by now is there to stay: it is not looked at each time that garbage is collected, which is seldom.
+gc.collect()
+gc.freeze()
+gc.set_threshold(20_000, 20, 100)

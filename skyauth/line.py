@@ -9,8 +9,6 @@ from collections.abc import Coroutine
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-
 from skyauth.bounds import BoundedProtocol
 
 if TYPE_CHECKING:  # a worker imports this module before Django is set up
@@ -45,11 +43,17 @@ class Exchange:
         if recalled.answer is not None and mark == recalled.mark:
             self._finish(recalled.answer)
             self._protocol.memory.decided(recalled.answer, self._began)
+        elif recalled.quick:
+            work = self._protocol.line.gather(recalled, mark, self._found)
+            if work is not None:
+                self._protocol.run(work)
         else:
             self._protocol.run(self._find_out(mark))
 
     async def _find_out(self, mark: str | None) -> None:
-        answer = await self._protocol.line.judge(self._recalled, mark)
+        self._found(await self._protocol.line.judge(self._recalled, mark))
+
+    def _found(self, answer: "Answer") -> None:
         self._protocol.database.decided(answer, self._began)
         self._finish(answer)
 
@@ -92,17 +96,12 @@ class LineProtocol(BoundedProtocol):
         """Return whether nothing about the request's connection is out of the ordinary. Of the rest uvicorn knows more."""
         parser = self.parser
         return (
-            self._idle()
+            self.idle()
             and parser.should_keep_alive()
             and not parser.should_upgrade()
             and not self.expect_100_continue
             and not self.flow.write_paused
         )
-
-    def _idle(self) -> bool:
-        """Return whether no other request of the connection waits for its answer."""
-        under_way: RequestResponseCycle | None = self.cycle  # uvicorn says that there always is one
-        return under_way is None or under_way.response_complete
 
     def finish(self, exchange: Exchange, answer: "Answer", *, bodiless: bool) -> None:
         """Write an answer: its status line, what uvicorn puts into every answer, and what follows."""
