@@ -7,7 +7,7 @@ written. Only what memory does not suffice for takes the long way, through a thr
 
 from collections.abc import Coroutine
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from skyauth.bounds import BoundedProtocol
 
@@ -77,20 +77,38 @@ class LineProtocol(BoundedProtocol):
         self._gate, self.line = application, line
         self.memory, self.database = metrics.MEMORY, metrics.DATABASE
 
+    def on_message_begin(self) -> None:
+        """A head begins. uvicorn makes a scope for it here, which a question does not need."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
     def begin(self) -> None:
         """Begin to answer a request whose head is whole."""
         path, _, query = self.url.partition(b"?")
         asked = self.line.asked(path)
         if asked is None or not self._plain():
-            super().begin()
+            self._begin_for_uvicorn()
             return
         began = perf_counter()
-        scope = cast("Scope", self.scope)
-        scope["method"] = self.parser.get_method().decode("ascii")
-        scope["raw_path"], scope["query_string"] = path, query
+        scope: Scope = {
+            "method": self.parser.get_method().decode("ascii"),
+            "raw_path": path,
+            "query_string": query,
+            "headers": self.headers,
+            "client": self.client,
+        }
         exchange = Exchange(self, self.line.recall(asked, scope, self._gate.admit(scope)), began)
         self.cycle = exchange  # type: ignore[assignment] # it has all that uvicorn asks of one
         self.line.freshness.read(exchange.hear)
+
+    def _begin_for_uvicorn(self) -> None:
+        """Make the scope after all, and let uvicorn begin."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers  # the scope has this very list
+        super().begin()
 
     def _plain(self) -> bool:
         """Return whether nothing about the request's connection is out of the ordinary. Of the rest uvicorn knows more."""
