@@ -25,6 +25,7 @@ def serve(*, port: int) -> None:
         port=port,
         workers=1,
         reload=False,
+        log_config=None,
         log_level="info",
         http="httptools",
         loop="uvloop",
