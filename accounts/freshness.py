@@ -150,6 +150,7 @@ class PostgresReader:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection: psycopg.Connection[Any] | None = None
+        self._watched = -1  # the descriptor of its socket
         self._heard: Heard | None = None
         self._found: str | None = None
         self._clock: asyncio.TimerHandle | None = None
@@ -235,13 +236,13 @@ class PostgresReader:
         self._connecting = None
         made = None if done.cancelled() or done.exception() else done.result()
         if made is not None:
-            self._connection = made
-            self._loop.add_reader(made.pgconn.socket, self._readable)
+            self._connection, self._watched = made, made.pgconn.socket
+            self._loop.add_reader(self._watched, self._readable)
 
     def close(self) -> None:
         """Let go of the connection."""
         if self._connection is not None:
-            with suppress(OSError, ValueError, psycopg.Error):
-                self._loop.remove_reader(self._connection.pgconn.socket)
+            # By the number that it had: a lost connection no longer knows it, and the next one to get it is a client's.
+            self._loop.remove_reader(self._watched)
             self._connection.close()
             self._connection = None
