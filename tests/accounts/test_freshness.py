@@ -203,9 +203,9 @@ def test_postgresql_tells_the_mark_and_comes_back_when_its_connection_is_lost(se
         await asyncio.to_thread(_change, "dev")
         second = await fresh.mark()
         assert second not in (None, first)
-        await asyncio.to_thread(_end, readers[0]._connection.info.backend_pid)
         watched, connect = readers[0]._watched, readers[0]._connect
         monkeypatch.setattr(readers[0], "_connect", lambda: None)  # or a new connection may have the old one's descriptor
+        await asyncio.to_thread(_end, readers[0]._connection.info.backend_pid)
         assert await fresh.mark() is None, "a lost connection tells nothing"
         assert not asyncio.get_running_loop().remove_reader(watched), "its descriptor is not watched: a client may have it next"
         monkeypatch.setattr(readers[0], "_connect", connect)
