@@ -18,7 +18,7 @@ from accounts.principals import Kind, Method, Principal
 from accounts.services import sso
 from accounts.uses import Use
 from audit.events import Event
-from audit.record import record_refusal
+from audit.record import leave_out, record_refusal
 
 FOR_EVER: Final = float("inf")
 
@@ -56,12 +56,13 @@ def identify(credential: Credential | None, *, client: str) -> Principal:
     return recognise(credential, client=client).principal
 
 
-def recognise(credential: Credential | None, *, client: str) -> Recognised:
-    """Return what `identify` does, and for how long it stands. Notes the use."""
+def recognise(credential: Credential | None, *, client: str, quietly: bool = False) -> Recognised:
+    """Return what `identify` does, and for how long it stands. Notes the use. `quietly` leaves it to the caller to record."""
     try:
         found = _recognise(credential, client)
     except InvalidCredential as refusal:
-        refused(refusal, client=client)
+        if not quietly:
+            refused(refusal, client=client)
         raise
     if found.use is not None:
         uses.note(found.use, found.used_at)
@@ -86,6 +87,12 @@ def refused(refusal: InvalidCredential, *, client: str) -> None:
     """Record a refused sign-in; also for a credential that could not even be read."""
     actor = principals.claimed(refusal.claimed, refusal.method, client)
     record_refusal(Event.SIGN_IN_REFUSED, actor=actor, reason=refusal.reason)
+
+
+def left_out(refusal: InvalidCredential, *, client: str) -> bool:
+    """Count a refused sign-in for which nothing is to be written, and return whether it is such a one. Touches no database."""
+    actor = principals.claimed(refusal.claimed, refusal.method, client)
+    return leave_out(Event.SIGN_IN_REFUSED, (actor.name, actor.peer, "")) is not None
 
 
 def _bearer(credential: Bearer, client: str) -> Recognised:
@@ -163,7 +170,8 @@ def _proxy_header(credential: ProxyHeader, client: str) -> Recognised:
     if not user.active:
         raise InvalidCredential("disabled user", method=Method.PROXY, claimed=username)
     # An assertion has an end, and its key may be withdrawn: it is verified anew each time.
-    found = _person(user, Method.PROXY, client, 0 if settings.AUTH_USER_HEADER_FORMAT == "jwt" else FOR_EVER)
+    stands = settings.AUTH_USER_HEADER_FORMAT != "jwt" and user.settled
+    found = _person(user, Method.PROXY, client, FOR_EVER if stands else 0)
     return replace(found, principal=replace(found.principal, groups=groups or ()))
 
 

@@ -35,6 +35,7 @@ class UserRecord:
     role_source: str
     permissions: frozenset[str]
     last_seen_at: datetime | None
+    settled: bool = True  # False: the role is not what the identity provider's groups say, and may become so at any time
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 The mark is one row, and the database itself rewrites it, by triggers, in the transaction of the change. So no writer can
 forget to, not even one that goes round the services; and whoever reads the same mark twice knows that in between nothing
-changed. It is random and not a number that grows, so that a restored backup never shows one that was seen before.
+changed. It is random and not a number that grows, because after a restored backup the numbers would come again.
 
 What merely notes a use (`last_used_at`) leaves it alone. So does a new row that no answer can have depended on: a new user,
 service account, token or session, for only what was found is ever remembered.
@@ -46,6 +46,10 @@ class Watched:
         names = [str(field.column) for field in self.model._meta.concrete_fields]
         return [name for name in names if name not in self.idle]
 
+    def unique(self) -> list[str]:
+        """Return the columns by each of which a row is told from all others."""
+        return [str(field.column) for field in self.model._meta.concrete_fields if field.unique]
+
 
 WATCHED: Final = (
     Watched(User, frozenset({"last_seen_at", "last_login"})),
@@ -86,6 +90,10 @@ def _sqlite(watched: Watched) -> Iterator[Trigger]:
     yield _named(watched, "delete", f'CREATE TRIGGER {{name}} AFTER DELETE ON "{watched.table}" {body}')
     if watched.inserts:
         yield _named(watched, "insert", f'CREATE TRIGGER {{name}} AFTER INSERT ON "{watched.table}" {body}')
+    else:  # INSERT OR REPLACE deletes without firing the trigger above
+        same = " OR ".join(f'"{name}" = NEW."{name}"' for name in watched.unique())
+        there = f'WHEN EXISTS (SELECT 1 FROM "{watched.table}" WHERE {same})'  # noqa: S608 # nosec B608
+        yield _named(watched, "replace", f'CREATE TRIGGER {{name}} BEFORE INSERT ON "{watched.table}" {there} {body}')
 
 
 def _postgresql(watched: Watched) -> Iterator[Trigger]:

@@ -93,9 +93,10 @@ class TrustPolicy:
         for name, what in ((self.groups_header, _GROUPS), (self.subject_header, _SUBJECT)):
             if name:
                 read[name.lower().encode("ascii")] = what
+        guarded = frozenset(map(fold, read)) | _SINGLES
         trusts = Remembering[str, bool](lambda address: _within(address, self.networks))
         for attribute, value in (
-            ("taken_as", Remembering[bytes, str](lambda name: _taken_as(name, read))),
+            ("taken_as", Remembering[bytes, str](lambda name: _taken_as(name, read, guarded))),
             ("trusts", trusts),
             ("nearest", Remembering[bytes, str](lambda hops: _nearest_stranger(hops, trusts))),
         ):
@@ -162,6 +163,8 @@ def admit(headers: Iterable[tuple[bytes, bytes]], peer: str | None, policy: Trus
     for line in headers:
         name, value = line
         fields += 1
+        if fields > MAX_FIELDS:
+            break  # it will not be looked at
         size += len(name) + len(value)
         what = taken_as[name]
         if what == _ON:
@@ -177,16 +180,12 @@ def admit(headers: Iterable[tuple[bytes, bytes]], peer: str | None, policy: Trus
     return Admitted(kept, _believe(taken, again, address, policy), oversized)
 
 
-def _taken_as(name: bytes, read: Mapping[bytes, str]) -> str:
+def _taken_as(name: bytes, read: Mapping[bytes, str], guarded: frozenset[bytes]) -> str:
     folded = fold(name)
-    if not (folded in _folded(read) or folded in _SINGLES or folded.startswith(_FAMILIES)):
+    if not (folded in guarded or folded.startswith(_FAMILIES)):
         return _ON
     # An alias spelling is dropped without a look, from anybody.
     return read.get(folded, _UNREAD) if folded == name.lower() else _UNREAD
-
-
-def _folded(read: Mapping[bytes, str]) -> frozenset[bytes]:
-    return frozenset(map(fold, read))
 
 
 def _believe(taken: dict[str, bytes], again: Mapping[str, list[bytes]], peer: str, policy: TrustPolicy) -> Proxied:

@@ -3,6 +3,7 @@
 A server collects notes and writes them together, once a second, beside the requests. Elsewhere each is written at once.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Iterable
@@ -15,6 +16,8 @@ from django.utils import timezone
 
 from accounts.models import Token, User
 from audit.patience import briefly
+
+logger = logging.getLogger("skyauth.uses")
 
 EVERY: Final = timedelta(minutes=1)
 _FLUSH_SECONDS: Final = 1.0
@@ -90,9 +93,12 @@ class Collector:
     def _run(self) -> None:
         while True:
             time.sleep(_FLUSH_SECONDS)
-            close_old_connections()
-            self.flush()
-            close_old_connections()
+            try:
+                close_old_connections()
+                self.flush()
+                close_old_connections()
+            except Exception:  # the next second is another try
+                logger.exception("Uses could not be noted.")
 
 
 collector = Collector()
@@ -113,7 +119,7 @@ def _write(uses: Iterable[tuple[Use, datetime]]) -> None:
     """Write uses, each by one conditional UPDATE: of several processes that noted one, the first wins."""
     rows: dict[Noted, list[tuple[Any, ...]]] = {}
     adapt = connection.ops.adapt_datetimefield_value
-    for use, at in uses:
+    for use, at in sorted(uses, key=lambda one: one[0].pk):  # in one order, so that replicas do not wait for each other
         address = (use.client,) if use.noted.address_column else ()
         rows.setdefault(use.noted, []).append((adapt(at), *address, use.pk, adapt(at - EVERY)))
     try:

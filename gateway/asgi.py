@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from django.conf import settings
 from django.db import close_old_connections
@@ -25,6 +25,7 @@ PATIENCE_SECONDS: Final = 8.0  # then 503: a database that is gone must not make
 THREADS: Final = 8  # each keeps a database connection of its own
 _PREFIXES: Final = tuple(path for path in DIALECTS if path.endswith(b"/"))
 
+A = TypeVar("A", Answer, Answer | None)
 Asked = tuple[bytes, Reader]  # an endpoint: its path, and how its questions are read
 
 logger = logging.getLogger("skyauth.gateway")
@@ -112,7 +113,8 @@ class VerifyLine:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 run = asyncio.get_running_loop().run_in_executor
                 return await run(self._threads, _in_thread, work, recalled.question, recalled.reader)
-        except TimeoutError:  # what had not begun is taken out of the queue
+        except Exception as error:  # noqa: BLE001 - a time-out, say: what had not begun is taken out of the queue
+            _log(error)
             return unavailable()
 
     def gather(self, recalled: Recalled, mark: str | None, then: Callable[[Answer], None]) -> Coroutine[Any, Any, None] | None:
@@ -126,14 +128,24 @@ class VerifyLine:
     async def _judge_gathered(self, mark: str | None) -> None:
         gathered, self._gathered = self._gathered, []
         known = None if mark is None else self._memory.at(mark)
+        answers: list[Answer | None]
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 run = asyncio.get_running_loop().run_in_executor
                 answers = await run(self._threads, _all_in_thread, [recalled for recalled, _ in gathered], known)
-        except TimeoutError:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must keep nobody waiting
+            _log(error)
             answers = [unavailable()] * len(gathered)
-        for (_, then), answer in zip(gathered, answers, strict=True):
-            then(answer)
+        rest = []
+        for (recalled, then), answer in zip(gathered, answers, strict=True):
+            if answer is None:
+                rest.append(self._judge_alone(recalled, mark, then))
+            else:
+                _tell(then, answer)
+        await asyncio.gather(*rest)
+
+    async def _judge_alone(self, recalled: Recalled, mark: str | None, then: Callable[[Answer], None]) -> None:
+        _tell(then, await self.judge(recalled, mark))
 
     async def _answer(self, asked: Asked, scope: Scope) -> Answer:
         """Return the answer to a gated question. Without the gate nobody is trusted."""
@@ -162,17 +174,30 @@ def _in_thread(work: Callable[[Question, Reader], Answer], question: Question, r
         close_old_connections()
 
 
-def _begun(work: Callable[[Question, Reader], Answer], question: Question, reader: Reader) -> Answer:
+def _begun(work: Callable[[Question, Reader], A], question: Question, reader: Reader) -> A:
     """Judge under the request's id."""
     request_id.begin([value for name, value in question.headers if name == b"x-request-id"], trusted=question.proxied.trusted)
     return work(question, reader)
 
 
-def _all_in_thread(questions: list[Recalled], known: Known | None) -> list[Answer]:
-    """Judge several questions, one after another, on a database connection that is alive."""
+def _log(error: Exception) -> None:
+    if not isinstance(error, TimeoutError):
+        logger.error("A request could not be judged: %s", type(error).__name__, exc_info=settings.DEBUG)
+
+
+def _tell(then: Callable[[Answer], None], answer: Answer) -> None:
+    try:
+        then(answer)
+    except Exception:
+        logger.exception("An answer could not be given.")
+
+
+def _all_in_thread(questions: list[Recalled], known: Known | None) -> list[Answer | None]:
+    """Judge several questions, one after another, on a database connection that is alive; None for one that takes its time."""
     close_old_connections()
     try:
-        return [_begun(partial(verify.judge, known=known), recalled.question, recalled.reader) for recalled in questions]
+        work = partial(verify.judge_by_reading, known=known)
+        return [_begun(work, recalled.question, recalled.reader) for recalled in questions]
     finally:
         close_old_connections()
 

@@ -104,7 +104,7 @@ def _header(key: str) -> str:
 
 def parse(method: str, host: str, path: str) -> Target:
     """Return the target of a request's method, Host and path (without its query), read strictly. Raises Unreadable."""
-    return (_remembered if len(path) <= _SHORT else _parse)(method, host, path)
+    return (_remembered if len(host) + len(path) <= _SHORT else _parse)(method, host, path)
 
 
 def _parse(method: str, host: str, path: str) -> Target:
@@ -116,7 +116,7 @@ def _parse(method: str, host: str, path: str) -> Target:
         raise Unreadable(str(error)) from None
 
 
-# Strangers choose the paths: long ones, which may have thousands of segments, are not remembered.
+# Strangers choose hosts and paths: long ones, which may have thousands of segments, are not remembered.
 _SHORT: Final = 256
 _remembered = lru_cache(4_096)(_parse)
 

@@ -109,13 +109,17 @@ class Database:
 
     def caller(self, credential: Credential | None, client: str) -> Caller:
         if self._known is None or credential is None:
-            return Caller(authn.recognise(credential, client=client))
+            return Caller(self.recognise(credential, client))
         key = key_of(credential, client)
         found = self._known.caller(key, time.time())
         if found is None:
-            found = Caller(authn.recognise(credential, client=client))
+            found = Caller(self.recognise(credential, client))
             self._known.add(key, found)
         return found
+
+    def recognise(self, credential: Credential | None, client: str) -> Recognised:
+        """Return who shows the credential. Raises InvalidCredential."""
+        return authn.recognise(credential, client=client)
 
     def table(self) -> Table:
         if self._known is None:
@@ -150,6 +154,36 @@ class Database:
         )
 
 
+class Reading(Database):
+    """The same as far as reading takes one: raises NotRemembered where a refusal has to be written down, which may wait."""
+
+    def recognise(self, credential: Credential | None, client: str) -> Recognised:
+        try:
+            return authn.recognise(credential, client=client, quietly=True)
+        except InvalidCredential as refusal:
+            if authn.left_out(refusal, client=client):
+                raise
+            raise NotRemembered from None
+
+    def unreadable(self, refusal: InvalidCredential, client: str) -> None:
+        if not authn.left_out(refusal, client=client):
+            raise NotRemembered
+
+    def denied(self, denial: Denial) -> str:
+        reference = leave_out(Event.REQUEST_DENIED, denial.key())
+        if reference is None:
+            raise NotRemembered
+        return reference
+
+
+def judge_by_reading(question: Question, reader: Reader, known: Known | None) -> Answer | None:
+    """Return what `judge` does, or None where the answer takes more than reading. Never raises."""
+    try:
+        return _whatever_happens(lambda: answer(question, reader, Reading(known)))
+    except NotRemembered:
+        return None
+
+
 def judge(question: Question, reader: Reader = forwarded.x_forwarded, known: Known | None = None) -> Answer:
     """Return the answer to a proxy that asks about a request. Never raises: whatever goes wrong with us is 503."""
     return _whatever_happens(lambda: answer(question, reader, Database(known)))
@@ -164,6 +198,8 @@ def refuse_unread(question: Question, reader: Reader) -> Answer:
 def _whatever_happens(walk: Callable[[], Answer]) -> Answer:
     try:
         return walk()
+    except NotRemembered:
+        raise
     except Exception as error:
         # The type alone: an exception's text may quote what was sent.
         logger.error("A request could not be judged: %s", type(error).__name__, exc_info=settings.DEBUG)

@@ -41,19 +41,34 @@ class BoundedProtocol(HttpToolsProtocol):
         self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def data_received(self, data: bytes) -> None:
-        """Count and time what belongs to a head. One that begins behind another's end counts from the next piece on."""
+        """Count and time what belongs to no body. A head that begins behind another's end counts from the next piece on."""
         self._moved_on = False
         super().data_received(data)
-        if self._in_head and not self._moved_on:
+        if not self._moved_on:
             self._head_size += len(data)
             if self._head_size > MAX_HEAD:
                 self._give_up()
             elif self._clock is None:
                 self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header as uvicorn does, but no trailer: it would be one of a head that was looked at already."""
+        if not self._in_head:
+            raise ValueError("trailer")  # 400, see below
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body: how large and how slow it may be is for `Bounds` to say."""
+        self._moved_on, self._head_size = True, 0
+        self._stop_clock()
+        super().on_body(body)
+
     def on_headers_complete(self) -> None:
         """The head is whole."""
-        self._in_head, self._moved_on = False, True
+        self._in_head, self._moved_on, self._head_size = False, True, 0
         self._stop_clock()
         if b"#" in self.url:  # no request target has one (RFC 9112 section 3.2), and uvicorn would cut it off unseen
             raise ValueError("fragment")  # httptools makes a parser's error of it, which uvicorn answers with 400
@@ -85,7 +100,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close the connection if nothing was asked for long enough; else look again when that could be."""
         left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if not self.idle():
+        if not self.idle() or self._head_size:
             left = self.timeout_keep_alive
         if left <= 0:
             self._idle_clock = None

@@ -1,6 +1,7 @@
 """Users whom a trusted proxy names: created at first sight, given the role of their groups at each sign-in."""
 
 import logging
+from dataclasses import replace
 
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
@@ -69,5 +70,5 @@ def _give(user: UserRecord, role: str | None, source: RoleSource) -> UserRecord 
             set_role(actor=ACTOR, user=find_user(user.username), role=name, source=source)
     except ServiceError as error:
         logger.warning("The role of a user stays as it is: %s", error.message)
-        return user
+        return replace(user, settled=False)
     return directory.user_by_name(user.username)

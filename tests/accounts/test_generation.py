@@ -95,6 +95,17 @@ def test_a_writer_who_goes_round_the_services_cannot_forget_it(rows, statement):
     assert mark() != before
 
 
+@pytest.mark.parametrize("watched", generation.WATCHED, ids=lambda watched: watched.table)
+def test_a_row_that_is_replaced_in_one_step_renews_the_mark(rows, watched):
+    if connection.vendor != "sqlite":
+        pytest.skip("INSERT OR REPLACE is SQLite's")
+    before = mark()
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA foreign_keys = OFF")
+        cursor.execute(f"INSERT OR REPLACE INTO {watched.table} SELECT * FROM {watched.table} LIMIT 1")  # noqa: S608
+    assert mark() != before
+
+
 def test_a_change_that_changes_nothing_leaves_the_mark_alone(rows):
     before = mark()
     Token.objects.update(name="ci")

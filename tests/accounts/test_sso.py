@@ -2,6 +2,8 @@
 
 import pytest
 
+from accounts import authn
+from accounts.credentials import ProxyHeader
 from accounts.identifiers import user_uid
 from accounts.models import GroupRole, RoleSource, SignIn, User
 from accounts.principals import Kind, Principal
@@ -40,6 +42,18 @@ def seen(username=CAROL):
 def last():
     entry = Entry.objects.first()
     return (entry.event, entry.actor, entry.target, entry.data)
+
+
+def test_a_role_that_the_groups_could_not_give_is_not_remembered(alice, settings):
+    settings.AUTH_USER_HEADER_FORMAT = "plaintext"
+    settings.RBAC_DEFAULT_ROLE = "user"
+    alice.role_source = "group"
+    alice.save()
+    kept = authn.recognise(ProxyHeader(alice.username, "staff"), client="192.0.2.7")
+    assert (kept.principal.role, kept.until) == ("admin", 0), "the last admin keeps the role, until there is another one"
+    UserFactory(role=alice.role)
+    lost = authn.recognise(ProxyHeader(alice.username, "staff"), client="192.0.2.7")
+    assert (lost.principal.role, lost.until) == ("user", authn.FOR_EVER)
 
 
 def test_a_user_is_created_at_first_sight():

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -204,6 +205,60 @@ def test_envoys_question_is_judged_by_its_own_method_host_and_path(server: SkyAu
 def test_promise_24_a_request_target_with_a_fragment_is_no_request(server: SkyAuth, token: str) -> None:
     for target in ("/authz/envoy/public#/../admin", "/authz/verify#", "/api/v1/whoami#x"):
         assert converse(server, question(bearer(token), target=target), ["GET"])[0].status == 400
+
+
+FORGED = "X-Auth-Request-Email: alice@example.com\r\n"
+CHUNKED = ("Transfer-Encoding", "chunked")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[OPEN], [("Connection", "close")], [OPEN, ("Expect", "100-continue")], [OPEN, ("Trailer", "X-Auth-Request-Email")]],
+)
+@pytest.mark.parametrize("target", ["/authz/verify", "/authz/envoy/x", "/api/v1/whoami", "/api/v1/users"])
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_promise_01_a_trailer_is_no_header(server: SkyAuth, headers: list[tuple[str, str]], target: str, pieces: int) -> None:
+    head = encode("POST", target, [*TARGET, *headers, CHUNKED])
+    trailer = b"0\r\n" + FORGED.encode() + b"\r\n"
+    with socket.create_connection((HOST, server.port), timeout=20) as connection:
+        received = b""
+        with suppress(OSError):  # the server may be gone by then
+            if pieces == 1:
+                connection.sendall(head + trailer)
+            else:
+                connection.sendall(head)
+                time.sleep(0.1)
+                connection.sendall(trailer)
+        connection.settimeout(3)
+        with suppress(ConnectionResetError, TimeoutError):
+            while piece := connection.recv(65_536):
+                received += piece
+    assert b"HTTP/1.1 200" not in received
+    assert b"alice" not in received
+
+
+def test_promise_01_a_trailer_of_a_question_behind_another_one_is_no_header(server: SkyAuth, token: str) -> None:
+    raw = question(bearer(token)) + question(CHUNKED, method="POST") + b"0\r\n" + FORGED.encode() + b"\r\n"
+    with socket.create_connection((HOST, server.port), timeout=20) as connection:
+        connection.sendall(raw)
+        connection.settimeout(3)
+        received = b""
+        with suppress(ConnectionResetError, TimeoutError):
+            while piece := connection.recv(65_536):
+                received += piece
+    assert b"alice" not in received
+
+
+def test_trailers_without_an_end_are_cut_off(server: SkyAuth) -> None:
+    head = question(CHUNKED, method="POST") + b"0\r\n"
+    for endless in (b"a: \r\n" * 10_000, b"a" * 65_536):
+        sent = 0
+        with socket.create_connection((HOST, server.port), timeout=10) as connection, suppress(OSError):
+            connection.sendall(head + b"X: ")
+            while sent < 100_000_000:
+                connection.sendall(endless)
+                sent += len(endless)
+        assert sent < 20_000_000
 
 
 def test_promise_43_what_goes_wrong_on_the_short_way_is_left_to_the_long_one(server: SkyAuth, token: str) -> None:
