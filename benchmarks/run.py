@@ -209,12 +209,13 @@ def main(words: Sequence[str] | None = None) -> int:
         if asked.write and (asked.quick or asked.only):
             raise Trouble("--write goes with a whole run: no --quick, no --only.")
         tools = find_tools(chosen, asked)
+        measured = commit()  # now: who starts the servers may go on working meanwhile
         with ExitStack() as stack:
             results, memory = run(Stage(stack, tools, few=plan.few, many=plan.many), plan, chosen)
         verdicts = figures.judge({result.key: result for result in results}, memory, few=plan.few, many=plan.many)
         finished = Report(
             datetime.datetime.now(datetime.UTC).date().isoformat(),
-            commit(),
+            measured,
             usage.machine(),
             plan.seconds,
             plan.rounds,
