@@ -222,6 +222,7 @@ INSTALLED_APPS = [
     "accounts.apps.AccountsConfig",
     "gateway",
     "api",
+    "skypilot",
     "dashboard",
     "accounts.apps.SiteConfig",  # django.contrib.admin
     "django.contrib.auth",

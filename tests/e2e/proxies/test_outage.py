@@ -40,9 +40,12 @@ def test_nothing_is_let_through_while_skyauth_is_down_and_all_is_well_when_it_is
     [
         b"", b"\r\n\r\n", b"nonsense\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nX-Auth-Request-Email: a@example.com\r\n",
-        b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 500 Trouble\r\nX-Auth-Request-Email: a@example.com\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 304 Not Modified\r\n\r\n", b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+        # Whole ones say that they close: a proxy that keeps the connection would send the next question into its end.
+        b"HTTP/1.1 999 Odd\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 500 Trouble\r\nX-Auth-Request-Email: a@example.com\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: /\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
     ],
     ids=["none", "blank", "nonsense", "half", "999", "404", "500", "304", "302"],
 )  # fmt: skip
