@@ -13,10 +13,10 @@ from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 
 from accounts import authn, credentials, principals, request_id
-from accounts.credentials import InvalidCredential
+from accounts.credentials import Basic, InvalidCredential
 from accounts.gate import SCOPE_KEY
 from accounts.models import User
-from accounts.principals import ANONYMOUS, Kind, Principal
+from accounts.principals import ANONYMOUS, Kind, Method, Principal
 from accounts.responses import unauthenticated
 from accounts.trust import UNGATED, Proxied
 
@@ -110,6 +110,16 @@ def refusal_of(request: HttpRequest) -> InvalidCredential | None:
     """Return what was wrong with the credential of a request that came to such a view, or None."""
     found = getattr(request, "refusal", None)
     return found if isinstance(found, InvalidCredential) else None
+
+
+def basic_of(request: HttpRequest) -> Basic | None:
+    """Return the name and password by which the request's caller was recognised, or None when it was not by these."""
+    if principal_of(request).method is not Method.BASIC:
+        return None
+    shown = credentials.read(
+        authorization=_raw(request, "Authorization"), auth_mode=(), proxied=proxied_of(request), session_key=None
+    )
+    return shown if isinstance(shown, Basic) else None
 
 
 def _answers_refusals(request: HttpRequest) -> bool:

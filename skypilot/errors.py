@@ -16,6 +16,7 @@ from accounts.principals import Method
 from accounts.problems import RETRY_AFTER_SECONDS
 from accounts.upstream import UpstreamUnavailable
 from rbac import errors
+from skypilot.versions import Outdated
 
 FORBIDDEN: Final = "Forbidden"
 _OURS: Final = (OperationalError, InterfaceError, Busy, KeysUnavailable, UpstreamUnavailable)
@@ -53,6 +54,8 @@ def respond(exc: Exception) -> HttpResponse | None:
             for name, value in exc.headers.items():
                 response[name] = value
             return response
+        case Outdated():
+            return as_json({"error": "version_mismatch", "message": str(exc)}, 400)
         case errors.ServiceError():
             return as_json({"detail": exc.message}, _STATUS.get(type(exc), 400))
         case PermissionDenied():

@@ -35,8 +35,7 @@ def _health(request: HttpRequest) -> HttpResponse:
     if refusal is not None and refusal.method == Method.BEARER:
         return errors.unauthenticated(request)
     client = versions.client_of(request)
-    if (old := versions.mismatch(client)) is not None:
-        return errors.as_json(old, 400)
+    versions.require(client)
     if _must_sign_in(principal, refusal):
         return errors.as_json(_body("needs_auth", None) if client is not None else {"status": "healthy"})
     body = _body("healthy", _user(principal))

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from django.http import HttpRequest, HttpResponse
 
@@ -24,6 +24,10 @@ class Client:
     version: str
 
 
+class Outdated(Exception):
+    """Ends the request of a client that is too old (400); the text, coloured as SkyPilot does, is what `sky` prints."""
+
+
 def client_of(request: HttpRequest) -> Client | None:
     """Return the client's versions, or None unless the request names both: then a probe or a browser asks."""
     api_version, version = request.headers.get(API_VERSION), request.headers.get(VERSION)
@@ -32,19 +36,16 @@ def client_of(request: HttpRequest) -> Client | None:
     return Client(int(api_version) if _NUMBER.match(api_version) else None, version)
 
 
-def mismatch(client: Client | None) -> dict[str, Any] | None:
-    """Return the body of the 400 that a client gets which is too old or says nothing sensible, or None for any other."""
+def require(client: Client | None) -> None:
+    """Raise Outdated for a client that is too old to be understood, or that says nothing sensible."""
     if client is None or (client.api_version is not None and client.api_version >= OLDEST_API_VERSION):
-        return None
+        return
     local = advertised.latest().version
-    return {
-        "error": "version_mismatch",
-        "message": (
-            f"\x1b[33mYour SkyPilot client version is too old:{client.version}\n\x1b[0m"
-            f"The server is running on {local} and the minimum compatible version is {OLDEST_VERSION}.\n"
-            f"Upgrade your client with:\n\x1b[33m{_install(local)}\x1b[0m"
-        ),
-    }
+    raise Outdated(
+        f"\x1b[33mYour SkyPilot client version is too old:{client.version}\n\x1b[0m"
+        f"The server is running on {local} and the minimum compatible version is {OLDEST_VERSION}.\n"
+        f"Upgrade your client with:\n\x1b[33m{_install(local)}\x1b[0m"
+    )
 
 
 def tell(request: HttpRequest, response: HttpResponse) -> HttpResponse:
