@@ -16,7 +16,7 @@ _views = views(OPERATIONS)
 _paths: list[URLPattern | URLResolver] = [
     path("api/health", health, name="health"),
     *(path(name, view) for name, view in _views.items()),
-    re_path(r"users(?:/|\Z)", elsewhere(_views)),
+    re_path(r"\Ausers(?:/|\Z)", elsewhere(_views)),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [

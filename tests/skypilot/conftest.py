@@ -4,8 +4,8 @@ import pytest
 
 from accounts.models import ServiceAccount, User
 from skypilot import advertised
-from tests.skypilot import calling
-from tests.skypilot.calling import Sky
+from tests import skydoor as calling
+from tests.skydoor import Sky
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,9 @@ from axes.models import AccessAttempt
 from accounts.models import ServiceAccount, SignIn, User
 from accounts.services import machines
 from skypilot import advertised
+from tests import skydoor as calling
 from tests.factories import PASSWORD, make_token
-from tests.skypilot import calling
-from tests.skypilot.calling import PREFIX, Sky
+from tests.skydoor import PREFIX, Sky
 from tests.wire import HOST
 
 PATHS = ["/api/health", f"{PREFIX}/api/health"]
