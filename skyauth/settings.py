@@ -237,6 +237,13 @@ SKYPILOT_COMMIT = env.text(
     "The commit of SkyPilot that the CLI is told. With SKYPILOT_URL, the server's own is told.",
 )
 
+SKYPILOT_SHARED_BASIC = env.flag(
+    "SKYPILOT_SHARED_BASIC",
+    False,
+    """Whether the shared password (AUTH_STRING) opens the SkyPilot API server. It knows no roles then and goes by what the client
+    says of itself, as it does behind an ingress with Basic: whoever knows the password is an administrator there.""",
+)
+
 env.section("Sessions and the audit log")
 SESSION_HOURS = env.number("SESSION_HOURS", 12, "How long a browser stays signed in.", least=1)
 AUDIT_REFUSALS_PER_MINUTE = env.number(
