@@ -17,7 +17,7 @@ from django.contrib.sessions.models import Session
 from django.db import connection, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from accounts.models import Generation, GroupRole, ServiceAccount, Token, User
+from accounts.models import Generation, GroupRole, ServiceAccount, Token, ToldRole, User
 from rbac.models import Role, Route
 
 PREFIX: Final = "skyauth_mark_"
@@ -59,6 +59,8 @@ WATCHED: Final = (
     Watched(Role),
     Watched(Route, inserts=True),
     Watched(Session),
+    # Telling decides nothing, for whoever is told of waits for it; that something was told is forgotten by deleting the row.
+    Watched(ToldRole, frozenset({"role", "turn", "turn_since"})),
 )
 
 

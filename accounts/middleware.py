@@ -1,22 +1,26 @@
 """Puts the principal on Django's requests, for the doors that Django's handler serves."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest, HttpResponse
+from django.urls import Resolver404, resolve
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 
-from accounts import authn, credentials, request_id
-from accounts.credentials import InvalidCredential
+from accounts import authn, credentials, principals, request_id
+from accounts.credentials import Basic, InvalidCredential
 from accounts.gate import SCOPE_KEY
 from accounts.models import User
-from accounts.principals import Kind, Principal
+from accounts.principals import ANONYMOUS, Kind, Method, Principal
 from accounts.responses import unauthenticated
 from accounts.trust import UNGATED, Proxied
+
+View = TypeVar("View", bound=Callable[..., HttpResponse])
 
 
 def proxied_of(request: HttpRequest | None) -> Proxied:
@@ -57,7 +61,8 @@ class RequestIdMiddleware(MiddlewareMixin):
 class PrincipalMiddleware(AuthenticationMiddleware):
     """Sets `request.principal`, and `request.user` to the User behind it, or Django's AnonymousUser.
 
-    A bad credential ends the request with 401, whatever page was asked for.
+    A bad credential ends the request with 401, whatever page was asked for, unless the view is one that `answers_refusals`:
+    it gets `request.refusal`, and nobody as the principal.
     """
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
@@ -67,8 +72,11 @@ class PrincipalMiddleware(AuthenticationMiddleware):
         try:
             credential = self._read(request, proxied)
             principal = authn.identify(credential, client=proxied.client)
-        except InvalidCredential:
-            return unauthenticated(basic=settings.AUTH_BASIC)
+        except InvalidCredential as refusal:
+            if not _answers_refusals(request):
+                return unauthenticated(basic=settings.AUTH_BASIC)
+            request.refusal = refusal  # type: ignore[attr-defined]
+            principal = principals.anonymous(proxied.client)
         request.principal = principal  # type: ignore[attr-defined]
         request.user = SimpleLazyObject(lambda: _user(principal))  # type: ignore[assignment]
         return None
@@ -84,6 +92,41 @@ class PrincipalMiddleware(AuthenticationMiddleware):
         except InvalidCredential as refusal:
             authn.refused(refusal, client=proxied.client)
             raise
+
+
+def principal_of(request: HttpRequest) -> Principal:
+    """Return the principal of a request; anonymous where the middleware has not run."""
+    found = getattr(request, "principal", ANONYMOUS)
+    return found if isinstance(found, Principal) else ANONYMOUS
+
+
+def answers_refusals(view: View) -> View:
+    """Mark a view that finds the words for a bad credential itself, because its callers understand no others; return it."""
+    view.answers_refusals = True  # type: ignore[attr-defined]
+    return view
+
+
+def refusal_of(request: HttpRequest) -> InvalidCredential | None:
+    """Return what was wrong with the credential of a request that came to such a view, or None."""
+    found = getattr(request, "refusal", None)
+    return found if isinstance(found, InvalidCredential) else None
+
+
+def basic_of(request: HttpRequest) -> Basic | None:
+    """Return the name and password by which the request's caller was recognised, or None when it was not by these."""
+    if principal_of(request).method is not Method.BASIC:
+        return None
+    shown = credentials.read(
+        authorization=_raw(request, "Authorization"), auth_mode=(), proxied=proxied_of(request), session_key=None
+    )
+    return shown if isinstance(shown, Basic) else None
+
+
+def _answers_refusals(request: HttpRequest) -> bool:
+    try:
+        return getattr(resolve(request.path_info).func, "answers_refusals", False) is True
+    except Resolver404:
+        return False
 
 
 def _drop_impossible_session(request: HttpRequest) -> None:

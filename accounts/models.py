@@ -229,3 +229,27 @@ class Generation(models.Model):
 
     def __str__(self) -> str:
         return self.mark
+
+
+class ToldRole(models.Model):
+    """Which role the SkyPilot API server at an address was told of a name; "" while that is not certain.
+
+    `turn` is held by whoever is telling. `accounts.provisioning` is the only writer.
+    """
+
+    server = models.CharField(max_length=500)
+    name = models.CharField(max_length=254)
+    role = models.CharField(max_length=16, blank=True, default="")
+    turn = models.CharField(max_length=32, blank=True, default="", editable=False)
+    turn_since = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("server", "name"), name="told_role_is_one_per_name"),
+            models.CheckConstraint(
+                condition=models.Q(turn="") | models.Q(role="", turn_since__isnull=False), name="told_role_is_uncertain_in_a_turn"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.server}: {self.role or 'uncertain'}"

@@ -1,23 +1,15 @@
 """Who calls the API: the principal that the middleware found, if it is somebody, and if the browser did not act on its own."""
 
-from urllib.parse import urlsplit
-
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from rest_framework.authentication import BaseAuthentication, CSRFCheck
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
-from accounts.principals import ANONYMOUS, Kind, Method, Principal
+from accounts.middleware import principal_of
+from accounts.origins import require_same_origin
+from accounts.principals import Kind, Method, Principal
 from accounts.problems import challenges
-
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-
-
-def principal_of(request: HttpRequest) -> Principal:
-    """Return the principal of a request; anonymous where the middleware has not run."""
-    found = getattr(request, "principal", ANONYMOUS)
-    return found if isinstance(found, Principal) else ANONYMOUS
 
 
 class PrincipalAuthentication(BaseAuthentication):
@@ -37,29 +29,6 @@ class PrincipalAuthentication(BaseAuthentication):
     def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 - DRF's signature
         """Return the challenges of a 401."""
         return ", ".join(challenges(basic=settings.AUTH_BASIC))
-
-
-def require_same_origin(request: HttpRequest) -> None:
-    """Raise PermissionDenied for a write that a browser sends from another site's page (Fetch Metadata, RFC 6454).
-
-    A client that sends neither header is no browser of today, and has no credential that it was not given.
-    """
-    if request.method in SAFE_METHODS:
-        return
-    site = request.headers.get("Sec-Fetch-Site")
-    if site is not None and site not in {"same-origin", "none"}:
-        raise PermissionDenied("A page of another site must not change anything here.")
-    origin = request.headers.get("Origin")
-    if origin is not None and _canonical(origin) not in {settings.PUBLIC_URL, f"{request.scheme}://{request.get_host()}".lower()}:
-        raise PermissionDenied("A page of another origin must not change anything here.")
-
-
-def _canonical(origin: str) -> str:
-    try:
-        parts = urlsplit(origin)
-    except ValueError:
-        return ""
-    return f"{parts.scheme}://{parts.netloc}".lower()
 
 
 def _require_csrf_token(request: HttpRequest) -> None:

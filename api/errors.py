@@ -12,11 +12,11 @@ from rest_framework import exceptions
 from rest_framework.request import Request
 
 from accounts.assertions import KeysUnavailable
+from accounts.middleware import principal_of
 from accounts.passwords import Busy
 from accounts.problems import problem
 from accounts.responses import respond as response_of
 from accounts.responses import unauthenticated, unavailable
-from api.authentication import principal_of
 from audit.events import Event
 from audit.record import record_refusal
 from rbac import errors

@@ -7,7 +7,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
-from accounts.principals import Principal
+from accounts.principals import Kind, Principal
 from accounts.problems import CONTENT_TYPE, NOT_SIGNED_IN, RETRY_AFTER_SECONDS, challenges, problem
 from rbac.policy import Decision, Reason
 
@@ -19,6 +19,9 @@ IDENTITY: Final = (
     "X-Auth-Request-Method",
 )
 ASSERTION: Final = "X-Auth-Request-Jwt"
+# An empty identity means "an administrator" to an upstream that is fail-open, as SkyPilot's is. A gateway lets one through to it
+# only where this says that nobody was meant: whoever knows the shared password, where that is switched on.
+SHARED: Final = "X-Auth-Request-Shared"
 
 DECISION: Final = "X-Skyauth-Decision"
 
@@ -26,6 +29,7 @@ HeaderLine = tuple[bytes, bytes]
 
 _IDENTITY: Final = tuple(name.lower().encode() for name in IDENTITY)
 _ASSERTION: Final = ASSERTION.lower().encode()
+_SHARED: Final = SHARED.lower().encode()
 _STATUS_LINES: Final = {
     status: b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode()) for status in (200, 302, 401, 403, 503)
 }
@@ -57,9 +61,13 @@ class Answer:
         object.__setattr__(self, "wire", (_STATUS_LINES[self.status], b"%s\r\n%s" % (lines, self.body)))
 
 
-def allowed(principal: Principal, assertion: str = "") -> Answer:
-    """Return the 200 that lets a request through, with who it is and, where there is one, the signed assertion of it."""
-    return _answer(200, Reason.GRANTED, principal, assertion=assertion)
+def allowed(principal: Principal, assertion: str = "", *, shared: bool = False) -> Answer:
+    """Return the 200 that lets a request through, with who it is and, where there is one, the signed assertion of it.
+
+    `shared` says to an upstream like SkyPilot's, of whoever knows the shared password, that they may come without an identity.
+    """
+    meant = "true" if shared and principal.kind is Kind.SHARED else ""
+    return _answer(200, Reason.GRANTED, principal, assertion=assertion, shared=meant)
 
 
 def denied(principal: Principal, decision: Decision, reference: str, *, basic: bool) -> Answer:
@@ -124,11 +132,13 @@ def _answer(
     body: dict[str, object] | None = None,
     extra: tuple[HeaderLine, ...] = (),
     assertion: str = "",
+    shared: str = "",
 ) -> Answer:
     content = json.dumps(body).encode() if body is not None else b""
     lines = [
         *_identity(principal if status == 200 else None),
         (_ASSERTION, assertion.encode("ascii")),
+        (_SHARED, shared.encode("ascii")),
         *extra,
         (b"cache-control", b"no-store"),
         (b"content-length", str(len(content)).encode()),

@@ -10,9 +10,10 @@ import time
 from collections import OrderedDict
 from typing import Final
 
+from django.conf import settings
 from django.utils import timezone
 
-from accounts import uses
+from accounts import provisioning, uses
 from accounts.authn import Recognised
 from accounts.credentials import Basic, Bearer, Credential, ProxyHeader, Session
 from accounts.principals import Principal
@@ -48,13 +49,17 @@ def key_of(credential: Credential, client: str) -> Key:
 
 
 class Caller:
-    """A recognised caller, with the answer that lets their requests through."""
+    """A recognised caller, with the answer that lets their requests through.
 
-    __slots__ = ("_answer", "_note_at", "_use", "principal", "until")
+    `told` says that the upstream has been told what it must know of the caller before it gets a request of theirs.
+    """
+
+    __slots__ = ("_answer", "_note_at", "_use", "principal", "told", "until")
 
     def __init__(self, found: Recognised) -> None:
         self.principal: Principal = found.principal
         self.until = found.until
+        self.told = not provisioning.needed(found.principal)
         self._use = found.use
         self._note_at = time.time() + uses.EVERY.total_seconds()
         self._answer: Answer | None = None
@@ -62,7 +67,7 @@ class Caller:
     def allowed(self) -> Answer:
         """Return the 200 that tells who it is; made once."""
         if self._answer is None:
-            self._answer = headers.allowed(self.principal)
+            self._answer = headers.allowed(self.principal, shared=settings.SKYPILOT_SHARED_BASIC)
         return self._answer
 
     def note(self, now: float) -> None:

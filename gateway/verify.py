@@ -12,9 +12,10 @@ from typing import Protocol
 
 from django.conf import settings
 
-from accounts import authn, credentials, principals, recent
+from accounts import authn, credentials, principals, provisioning, recent
 from accounts.authn import Recognised
 from accounts.credentials import Credential, InvalidCredential
+from accounts.upstream import UpstreamUnavailable
 from audit.events import Event
 from audit.record import leave_out, record_refusal
 from gateway import browsers, forwarded, headers, pages, signed
@@ -45,6 +46,10 @@ class Sources(Protocol):
 
     def signed(self, caller: Caller, audience: str) -> Answer:
         """Return the 200 with an assertion of the caller, which that audience may verify."""
+        ...
+
+    def tell(self, caller: Caller) -> None:
+        """Have the upstream told what it must know of a caller before it gets a request. Raises UpstreamUnavailable."""
         ...
 
     def unreadable(self, refusal: InvalidCredential, client: str) -> None:
@@ -86,6 +91,10 @@ class Remembered:
         if found is None:
             raise NotRemembered  # signing takes too long to hold the event loop up for
         return found
+
+    def tell(self, caller: Caller) -> None:
+        if not caller.told:
+            raise NotRemembered
 
     def unreadable(self, *_: object) -> None:
         raise NotRemembered
@@ -137,6 +146,11 @@ class Database:
                 self._known.add_signed(caller, audience, found, int(now) + signed.LIFE_SECONDS - signed.LEFT_SECONDS)
         return found
 
+    def tell(self, caller: Caller) -> None:
+        if not caller.told:
+            provisioning.tell(caller.principal)
+            caller.told = True
+
     def unreadable(self, refusal: InvalidCredential, client: str) -> None:
         authn.refused(refusal, client=client)
 
@@ -164,6 +178,12 @@ class Reading(Database):
             if authn.left_out(refusal, client=client):
                 raise
             raise NotRemembered from None
+
+    def tell(self, caller: Caller) -> None:
+        if not caller.told:
+            if not provisioning.told(caller.principal):
+                raise NotRemembered  # the upstream may take its time
+            caller.told = True
 
     def unreadable(self, refusal: InvalidCredential, client: str) -> None:
         if not authn.left_out(refusal, client=client):
@@ -200,6 +220,8 @@ def _whatever_happens(walk: Callable[[], Answer]) -> Answer:
         return walk()
     except NotRemembered:
         raise
+    except UpstreamUnavailable:
+        return headers.unavailable()  # why, was logged
     except Exception as error:
         # The type alone: an exception's text may quote what was sent.
         logger.error("A request could not be judged: %s", type(error).__name__, exc_info=settings.DEBUG)
@@ -228,6 +250,7 @@ def answer(question: Question, reader: Reader, sources: Sources) -> Answer:
         if decision:
             if question.endpoint in forwarded.REFUSED:  # granted since: nginx would hand the client our 200 for the API's
                 return headers.unavailable()
+            sources.tell(caller)
             if settings.ASSERTION_KEYS and caller.principal.identity:
                 return sources.signed(caller, settings.ASSERTION_AUDIENCE or target.host)
             return caller.allowed()

@@ -50,6 +50,16 @@ def _public_url(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}".lower()
 
 
+def _skypilot_url(text: str) -> str:
+    if not text:
+        return ""
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError(f"{text!r} is no address of a server. Write scheme, host and port, such as http://127.0.0.1:46580")
+    _ = parts.port  # raises ValueError for one that is none
+    return text.rstrip("/")
+
+
 env.section("The service")
 DEBUG = env.flag("DEBUG", False, "Django's debug pages. They show settings and code: never where others can reach it.")
 DATA_DIR = env.parsed(
@@ -208,6 +218,37 @@ TOKEN_MAX_DAYS = env.number(
     "TOKEN_MAX_DAYS",
     0,
     "The longest life of a token in days. 0: no limit, and tokens that never expire can be asked for.",
+)
+
+env.section("SkyPilot")
+SKYPILOT_URL = env.parsed(
+    "SKYPILOT_URL",
+    "URL",
+    "",
+    """The private address of the SkyPilot API server behind SkyAuth, such as http://127.0.0.1:46580. SkyAuth asks it for its
+    version and tells it people's roles. Nobody but SkyAuth and the gateway may reach it. Empty: there is none.""",
+    _skypilot_url,
+)
+SKYPILOT_VERSION = env.text(
+    "SKYPILOT_VERSION", "0.14.1", "The version of SkyPilot that the CLI is told. With SKYPILOT_URL, the server's own is told."
+)
+SKYPILOT_API_VERSION = env.number(
+    "SKYPILOT_API_VERSION",
+    62,
+    "The API version that the CLI is told; it expects at least 24. With SKYPILOT_URL, the server's own is told.",
+    least=24,
+)
+SKYPILOT_COMMIT = env.text(
+    "SKYPILOT_COMMIT",
+    "7e595970a806dcc9eefadf459f399edf1733e962",
+    "The commit of SkyPilot that the CLI is told. With SKYPILOT_URL, the server's own is told.",
+)
+
+SKYPILOT_SHARED_BASIC = env.flag(
+    "SKYPILOT_SHARED_BASIC",
+    False,
+    """Whether the shared password (AUTH_STRING) opens the SkyPilot API server. It knows no roles then and goes by what the client
+    says of itself, as it does behind an ingress with Basic: whoever knows the password is an administrator there.""",
 )
 
 env.section("Sessions and the audit log")

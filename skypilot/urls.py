@@ -1,7 +1,25 @@
-"""The paths of the SkyPilot API server that SkyAuth answers."""
+"""The paths of the SkyPilot API server that SkyAuth answers, each also below the prefix that SkyPilot's dashboard calls."""
 
-from django.urls import URLPattern
+from typing import Final
+
+from django.urls import URLPattern, URLResolver, include, path, re_path
+
+from skypilot import tokens, users, users_csv
+from skypilot.door import Operation, elsewhere, views
+from skypilot.health import health
 
 app_name = "skypilot"
 
-urlpatterns: list[URLPattern] = []
+OPERATIONS: Final[tuple[Operation, ...]] = (*users.OPERATIONS, *users_csv.OPERATIONS, *tokens.OPERATIONS)
+_views = views(OPERATIONS)
+
+_paths: list[URLPattern | URLResolver] = [
+    path("api/health", health, name="health"),
+    *(path(name, view) for name, view in _views.items()),
+    re_path(r"\Ausers(?:/|\Z)", elsewhere(_views)),
+]
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    *_paths,
+    path("internal/dashboard/", include((_paths, "dashboard"))),
+]

@@ -325,5 +325,15 @@ def revoke_token(*, actor: Principal, token: Token) -> Token:
     return token
 
 
+@transaction.atomic
+def retire_token(*, actor: Principal, token: Token) -> None:
+    """Revoke a token at once, and delete its account with it unless that has another one left. Raises Forbidden, NotFound."""
+    account = _locked(actor, token.account)
+    if account.tokens.filter(revoked_at=None).exclude(pk=token.pk).exists():
+        revoke_token(actor=actor, token=token)
+    else:
+        delete_service_account(actor=actor, account=account)
+
+
 def _iso(when: datetime | None) -> str | None:
     return when.isoformat() if when else None

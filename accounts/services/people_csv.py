@@ -157,7 +157,12 @@ def _read(text: str) -> tuple[list[_Row], list[Failure]]:
             if not columns:
                 columns = _columns(cells) if cells else []
             elif len(cells) == len(columns):
-                rows.append(_Row(line, {name: _plain(name, cell) for name, cell in zip(columns, cells, strict=True)}))
+                rows.append(
+                    _Row(
+                        line,
+                        {name: cell if name == "password" else plain(cell) for name, cell in zip(columns, cells, strict=True)},
+                    )
+                )
             elif cells:
                 failures.append(Failure(line, "", f"This line has {len(cells)} values, the header has {len(columns)}."))
             line = reader.line_num + 1
@@ -194,13 +199,13 @@ def _columns(cells: list[str]) -> list[str]:
     return names
 
 
-def _plain(column: str, cell: str) -> str:
-    """Return a cell as it was before an export made it safe; a password is never exported, and taken as it is."""
-    return cell[1:] if column != "password" and cell.startswith("'") and _FORMULA.match(cell) else cell
+def plain(cell: str) -> str:
+    """Return a cell as it was before an export made it safe. Not for a password: it was never exported, and is taken as it is."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def _safe(cell: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula; `_plain` undoes it."""
+def safe(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula; `plain` undoes it."""
     return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
@@ -229,5 +234,5 @@ def _lines() -> Iterator[str]:
 
 def _line(cells: Iterable[str]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer).writerow([_safe(cell) for cell in cells])
+    csv.writer(buffer).writerow([safe(cell) for cell in cells])
     return buffer.getvalue()

@@ -7,7 +7,7 @@ from django.db import connection, models, transaction
 from django.utils import timezone
 
 from accounts import generation, uses
-from accounts.models import Generation, GroupRole, ServiceAccount, Token, User
+from accounts.models import Generation, GroupRole, ServiceAccount, Token, ToldRole, User
 from accounts.uses import Use
 from rbac.models import Role, Route
 from tests.factories import GroupRoleFactory, ServiceAccountFactory, UserFactory, make_token
@@ -32,6 +32,7 @@ def rows():
     session = SessionStore()
     session["a"] = "b"
     session.create()
+    ToldRole.objects.create(server="http://127.0.0.1:46580", name="bob@example.com", turn_since=timezone.now())
 
 
 def mark():

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.test import Client, RequestFactory
-from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
 from accounts.models import User

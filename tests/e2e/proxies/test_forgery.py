@@ -24,7 +24,7 @@ def spellings(name: str) -> list[str]:
     return ["".join(a + b for a, b in zip(parts, (*separators, ""), strict=True)) for separators in product("-_.", repeat=3)]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "Shared"])
 def test_an_identity_header_of_the_clients_never_reaches_the_upstream_in_any_spelling(
     gateway: Gateway, pipeline: str, name: str
 ) -> None:

@@ -136,7 +136,7 @@ REFUSALS = {
 def test_a_refusal_arrives_as_skyauth_wrote_it(gateway: Gateway, pipeline: str, kind: str) -> None:
     """In SkyAuth's place, the tap: it answers both questions of nginx alike."""
     status, headers, body = REFUSALS[kind]
-    identity = [("X-Auth-Request-Email", "secret@example.com"), ("X-Auth-Request-Jwt", "secret")]
+    identity = [(f"X-Auth-Request-{name}", "secret@example.com") for name in ("Email", "Jwt", "Shared")]
     with gateway.ground.tapped.answering(raw(status, headers + identity, body)):
         reply = gateway.refused(bearer(pipeline))
     assert "secret" not in repr(reply)
@@ -171,7 +171,7 @@ def test_a_client_cannot_assert_anything_where_skyauth_does_not(gateway: Gateway
 
 
 def test_an_answer_without_an_identity_leaves_none_of_the_clients(gateway: Gateway) -> None:
-    names = ("Email", "User", "Groups", "Role", "Method", "Jwt", "Preferred-Username")
+    names = ("Email", "User", "Groups", "Role", "Method", "Jwt", "Shared", "Preferred-Username")
     with gateway.ground.tapped.answering(raw(200, [])):
         arrived = gateway.told(*((f"X-Auth-Request-{name}", "evil") for name in names))
     assert "evil" not in repr(arrived)

@@ -1,0 +1,155 @@
+"""Tells the SkyPilot API server behind us (SKYPILOT_URL) which role a caller has, before it gets the caller's first request.
+
+The server makes a user of whatever name it is told, with a default role of its own, and that is `admin` unless somebody set it
+otherwise. So nothing is let through to it before it was told the role that counts here; while it cannot be told, the answer is 503.
+
+What it was told is a row, and the row is the truth about the server: it says "nothing" from before the server is told something
+else until that is certain. Of several processes one at a time has the row; it tells the server not the role that its request
+came with, but the one that counts then. So an older request cannot bring an older role back.
+"""
+
+import logging
+import threading
+import time
+from datetime import timedelta
+from typing import Final
+from uuid import uuid4
+
+from django.conf import settings
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from accounts import directory
+from accounts.models import ToldRole
+from accounts.principals import Kind, Principal
+from accounts.skypilot_roles import skypilot_role
+from accounts.upstream import UpstreamUnavailable, ask
+
+logger = logging.getLogger("skyauth.skypilot")
+
+IDENTITY: Final = "X-Auth-Request-Email"  # by this name the gateways of deploy/skypilot tell it too
+NOTHING: Final = ""
+
+_TIMEOUT_SECONDS: Final = 2.0  # for each of the two questions that telling takes
+_PATIENCE_SECONDS: Final = 4.0  # for another process that is just telling; less than the verify line's own
+# Longer than telling may take. Whoever ends in the middle keeps others out for so long, and no longer.
+_HELD: Final = timedelta(seconds=15)
+_LOOK_SECONDS: Final = 0.05
+# A server that is away is asked by one caller a second; all others hear at once that it is.
+_AWAY_SECONDS: Final = 1.0
+# Of the verify line's eight threads: a server that hangs must not keep those waiting who need nothing of it.
+_AT_ONCE: Final = 4
+
+
+class _Attempts:
+    """Who is telling just now in this process, and until when nobody need try."""
+
+    def __init__(self) -> None:
+        self.slots = threading.BoundedSemaphore(_AT_ONCE)
+        self.away_until = 0.0
+
+
+attempts = _Attempts()
+
+
+def needed(principal: Principal) -> bool:
+    """Return whether the server has to know the caller's role: there is a server, and the caller has a name there."""
+    return bool(settings.SKYPILOT_URL) and bool(principal.identity)
+
+
+def told(principal: Principal) -> bool:
+    """Return whether the server was told the role that the caller has. One query."""
+    return _said(principal) == skypilot_role(principal.permissions)
+
+
+def tell(principal: Principal) -> None:
+    """Return when the server knows the caller's role. Raises UpstreamUnavailable when it cannot be told.
+
+    Blocks while it asks the server, at most a few seconds: never call it in the event loop.
+    """
+    if told(principal):
+        return
+    if time.monotonic() < attempts.away_until:
+        raise UpstreamUnavailable("The SkyPilot API server was away a moment ago.")
+    if not attempts.slots.acquire(blocking=False):
+        raise UpstreamUnavailable("The SkyPilot API server is being told several roles already.")
+    try:
+        _tell_in_turn(principal)
+    finally:
+        attempts.slots.release()
+
+
+def _said(principal: Principal) -> str:
+    return _row(principal).values_list("role", flat=True).first() or NOTHING
+
+
+def _tell_in_turn(principal: Principal) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while (turn := _turn(principal)) is None:
+        if time.monotonic() > deadline:
+            raise UpstreamUnavailable("Somebody else is telling this role, and does not end.")
+        time.sleep(_LOOK_SECONDS)
+        if told(principal):
+            return
+    certain = NOTHING  # what fails may have been heard nevertheless
+    try:
+        role = _role_that_counts(principal)
+        _say(principal.identity, role)
+        certain = role
+    finally:
+        kept = _row(principal).filter(turn=turn).update(role=certain, turn="", turn_since=None)
+    if not kept:
+        raise UpstreamUnavailable("Telling took so long that somebody else began anew.")
+    logger.info("The SkyPilot API server was told that %s is %s.", principal.identity, certain)
+
+
+def _turn(principal: Principal) -> str | None:
+    """Return what shows that the row is ours, or None while somebody else has it. From here on it says nothing."""
+    now = timezone.now()
+    turn = uuid4().hex
+    new = ToldRole(server=settings.SKYPILOT_URL, name=principal.identity)
+    ToldRole.objects.bulk_create([new], ignore_conflicts=True)  # unless there is one
+    free = _row(principal).filter(Q(turn="") | Q(turn_since__lt=now - _HELD))
+    return turn if free.update(role=NOTHING, turn=turn, turn_since=now) else None
+
+
+def _row(principal: Principal) -> QuerySet[ToldRole]:
+    return ToldRole.objects.filter(server=settings.SKYPILOT_URL, name=principal.identity)
+
+
+def _role_that_counts(principal: Principal) -> str:
+    """Return the role that the caller has by now. Raises UpstreamUnavailable when there is no such caller any more."""
+    found = (
+        directory.token_by_key(principal.token_key_id)
+        if principal.kind is Kind.SERVICE_ACCOUNT
+        else directory.user_by_pk(principal.pk or 0)
+    )
+    if found is None:
+        raise UpstreamUnavailable("The caller is gone.")
+    return skypilot_role(found.permissions)
+
+
+def _say(name: str, role: str) -> None:
+    """Let the server know the name, and give it the role. Raises UpstreamUnavailable unless the server did both."""
+    try:
+        user_id, had = _made_known(name)
+        if had != role:
+            # Without an identity: so it does what it is asked, on the private connection that is nobody else's.
+            reply = ask("POST", "/users/update", body={"user_id": user_id, "role": role}, timeout=_TIMEOUT_SECONDS)
+            if reply.status != 200:
+                raise UpstreamUnavailable(f"The SkyPilot API server answered {reply.status} when it was told a role.")
+    except UpstreamUnavailable as error:
+        attempts.away_until = time.monotonic() + _AWAY_SECONDS
+        logger.warning("A role could not be told: %s", error)
+        raise
+
+
+def _made_known(name: str) -> tuple[str, str]:
+    """Return the id and the role that a name has at the server, which makes a user of it. Raises UpstreamUnavailable."""
+    reply = ask("GET", "/users/role", headers={IDENTITY: name}, timeout=_TIMEOUT_SECONDS)
+    known = reply.json() if reply.status == 200 else None
+    match known:
+        case {"id": str(user_id), "name": str(named), "role": str(role)} if user_id and named == name:
+            return user_id, role
+    # One that does not believe the header takes everybody for nobody in particular.
+    raise UpstreamUnavailable(f"The SkyPilot API server answered {reply.status} and does not know who was named.")

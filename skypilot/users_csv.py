@@ -1,0 +1,100 @@
+"""`/users/import` and `/users/export`: SkyPilot's own small CSV, three columns and no quoting."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from accounts.models import User
+from accounts.services import users
+from accounts.services.people_csv import plain, safe
+from accounts.skypilot_roles import ROLES, skypilot_role
+from rbac.errors import ServiceError
+from rbac.permissions import Permission
+from skypilot.bodies import REQUIRED
+from skypilot.door import Call, Operation
+from skypilot.errors import Refused
+
+COLUMNS: Final = ("username", "password", "role")
+MAX_ROWS: Final = 1_000  # each costs the hashing of a password, and a client waits a minute or two
+# What crypt, htpasswd, LDAP and Django write: a password that looks like it is a hash, exported from somewhere.
+_HASH: Final = re.compile(
+    r"\$(?:1|2[abxy]?|5|6|7|y|apr1|argon2\w*|scrypt|pbkdf2[\w-]*|bcrypt-sha256)\$|\{[A-Z0-9-]+\}|(?:argon2|bcrypt|pbkdf2|scrypt)\w*\$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    username: str
+    password: str = field(repr=False)
+    role: str
+
+
+def import_users(call: Call) -> dict[str, Any]:
+    """Create a person for each line, each on its own, and return how many there are now and what is wrong with the others."""
+    rows, parse_errors = _read(call.given["csv_content"])
+    creation_errors = [f"{row.username}: {fault}" for row in rows if (fault := _create(call, row)) is not None]
+    return {
+        "success_count": len(rows) - len(creation_errors),
+        "error_count": len(creation_errors),
+        "total_processed": len(rows),
+        "parse_errors": parse_errors,
+        "creation_errors": creation_errors,
+    }
+
+
+def _create(call: Call, row: _Row) -> str | None:
+    """Create a person, or return why not. A misspelt role is a fault: it must not become the default one, which may be admin."""
+    if row.role and row.role not in ROLES:
+        return f"Invalid role: {row.role}"
+    if User.objects.filter(username=row.username.lower()).exists():
+        return "User already exists"
+    if _HASH.match(row.password):
+        return "The password is a hash. Hashes are not imported; set a new password."
+    try:
+        users.create_user(actor=call.actor, username=row.username, password=row.password, role=row.role or None)
+    except ServiceError as error:
+        return error.message
+    return None
+
+
+def _read(text: str) -> tuple[list[_Row], list[str]]:
+    """Return the lines that can be read, and what is wrong with the others. Raises Refused."""
+    if not text:
+        raise Refused(400, "CSV content is required")
+    lines = text.strip().split("\n")
+    if len(lines) < 2:
+        raise Refused(400, "CSV must have at least a header row and one data row")
+    if len(lines) > MAX_ROWS + 1:
+        raise Refused(400, f"The CSV has more than {MAX_ROWS:,} users. Split it.")
+    header = [name.strip().lower() for name in lines[0].split(",")]
+    if missing := [name for name in COLUMNS if name not in header]:
+        raise Refused(400, f"Missing required columns: {', '.join(missing)}")
+    rows, faults = [], []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) != len(header):
+            faults.append(f"Line {number}: Invalid number of columns")
+            continue
+        found = dict(zip(header, cells, strict=True))
+        if not found["username"] or not found["password"]:
+            faults.append(f"Line {number}: Username and password are required")
+            continue
+        rows.append(_Row(plain(found["username"]), found["password"], found["role"].lower()))
+    if not rows and faults:
+        raise Refused(400, f"No valid users found. Errors: {'; '.join(faults)}")
+    return rows, faults
+
+
+def export_users(call: Call) -> dict[str, Any]:  # noqa: ARG001 - as every operation
+    """Return all people as CSV, oldest first; the column of the passwords is empty."""
+    people = User.objects.select_related("role").order_by("created_at", "pk")
+    lines = [f"{safe(user.username)},,{skypilot_role(user.role.holds)}" for user in people]
+    return {"csv_content": "\n".join([",".join(COLUMNS), *lines]), "user_count": len(lines)}
+
+
+OPERATIONS: Final = (
+    Operation("POST", "users/import", (Permission.USERS_WRITE,), import_users, {"csv_content": REQUIRED}),
+    Operation("GET", "users/export", (Permission.USERS_WRITE,), export_users),
+)

@@ -1,0 +1,38 @@
+"""The cast, as callers of the SkyPilot door; and what the door remembers of the server behind it."""
+
+import pytest
+
+from accounts.models import ServiceAccount, User
+from skypilot import advertised
+from tests import skydoor as calling
+from tests.skydoor import Sky
+
+
+@pytest.fixture(autouse=True)
+def _server_forgotten() -> None:
+    """Forget what the server behind SkyAuth said."""
+    advertised.memory.__init__()
+
+
+@pytest.fixture
+def as_alice(alice: User) -> Sky:
+    """The admin, with a session."""
+    return calling.session(alice)
+
+
+@pytest.fixture
+def as_bob(bob: User) -> Sky:
+    """The ordinary user, with a session."""
+    return calling.session(bob)
+
+
+@pytest.fixture
+def as_vera(vera: User) -> Sky:
+    """The viewer, with a session."""
+    return calling.session(vera)
+
+
+@pytest.fixture
+def as_pipeline(pipeline: ServiceAccount, pipeline_token: str) -> Sky:
+    """Bob's service account, with its token."""
+    return calling.bearer(pipeline_token)
