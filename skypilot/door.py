@@ -22,7 +22,7 @@ from rbac.errors import Forbidden
 from rbac.permissions import Permission
 from skypilot import bodies, versions
 from skypilot.bodies import Fields
-from skypilot.errors import FORBIDDEN, Refused, as_json, unauthenticated
+from skypilot.errors import Barred, Refused, as_json, unauthenticated
 from skypilot.wire import View, speaks_skypilot
 
 ANYBODY: Final[tuple[Permission, ...]] = ()
@@ -80,6 +80,7 @@ def elsewhere(known: Iterable[str]) -> View:
             if here != request.path and here.removeprefix("/internal/dashboard") in paths:
                 query = request.META.get("QUERY_STRING", "")
                 moved = HttpResponse(status=307)
+                del moved["Content-Type"]
                 moved["Location"] = f"{here}?{query}" if query else here
                 return moved
             raise Refused(404, "Not Found")
@@ -111,7 +112,7 @@ def _answer(request: HttpRequest, actor: Principal, methods: Mapping[str, Operat
         versions.require(versions.client_of(request))
         raise Refused(405, "Method Not Allowed", headers={"Allow": ", ".join(sorted(methods))})
     if operation.needs and not any(policy.decide(actor.permissions, needed) for needed in operation.needs):
-        raise Refused(403, FORBIDDEN)
+        raise Barred
     versions.require(versions.client_of(request))
     given = {} if operation.fields is None else bodies.read(request, operation.fields)
     return as_json(operation.run(Call(actor, request, given)))
@@ -120,4 +121,4 @@ def _answer(request: HttpRequest, actor: Principal, methods: Mapping[str, Operat
 def _require_more_than_reading(actor: Principal) -> None:
     """Raise Refused for a viewer: SkyPilot lists what a viewer may call, and refuses the rest before it looks what it is."""
     if skypilot_role(actor.permissions) == "viewer":
-        raise Refused(403, FORBIDDEN)
+        raise Barred

@@ -32,11 +32,22 @@ _STATUS: Final[dict[type[errors.ServiceError], int]] = {
 class Refused(Exception):
     """Ends a request with this status and `detail`, a sentence or what a validation found."""
 
+    early = False  # whether it comes before the versions are looked at: SkyPilot's answer then does not tell its own
+
     def __init__(self, status: int, detail: Any, *, headers: dict[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.headers = headers or {}
+
+
+class Barred(Refused):
+    """Ends a request that the caller's role does not allow, whatever it is (403)."""
+
+    early = True
+
+    def __init__(self) -> None:
+        super().__init__(403, FORBIDDEN)
 
 
 def as_json(value: Any, status: int = 200) -> HttpResponse:

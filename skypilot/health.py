@@ -20,15 +20,6 @@ def health(request: HttpRequest) -> HttpResponse:
     The upstream's silence is 503, at which the CLI waits and asks again; a probe, which names no versions, is told that SkyAuth
     lives. Never a redirect nor a page: the CLI would say that it cannot connect.
     """
-    try:
-        return versions.tell(request, _health(request))
-    except Exception as error:
-        if (foreseen := errors.respond(error)) is None:
-            raise
-        return foreseen
-
-
-def _health(request: HttpRequest) -> HttpResponse:
     if request.method != "GET":
         raise errors.Refused(405, "Method Not Allowed", headers={"Allow": "GET"})
     principal, refusal = principal_of(request), refusal_of(request)

@@ -24,6 +24,7 @@ from skypilot.errors import Refused
 
 _WRITE: Final = (Permission.SERVICE_ACCOUNTS_OWN, Permission.SERVICE_ACCOUNTS_WRITE)
 _SAVE_IT: Final = "Please save this token - it will not be shown again!"
+_SAVE_NEW: Final = "Token rotated successfully! Please save this new token - it will not be shown again!"
 _BAD_NAME: Final = "Token name must contain only letters, numbers, and underscores. Please use a different name."
 _BAD_DAYS: Final = "Expiration days must be positive or 0 for never expire"
 
@@ -110,7 +111,7 @@ def rotate(call: Call) -> dict[str, Any]:
     token = _managed(call, "You can only rotate your own tokens. Only admins can rotate tokens owned by other users.")
     days = _days(call)
     issued = machines.rotate_token(actor=call.actor, token=token, days=_remaining(token) if days is None else days)
-    return {**_shown(issued), "message": _SAVE_IT}
+    return {**_shown(issued), "message": _SAVE_NEW}
 
 
 def _live(tokens: QuerySet[Token]) -> QuerySet[Token]:

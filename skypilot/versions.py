@@ -12,7 +12,6 @@ API_VERSION: Final = "X-SkyPilot-API-Version"
 VERSION: Final = "X-SkyPilot-Version"
 OLDEST_API_VERSION: Final = 24
 OLDEST_VERSION: Final = "0.11.0"
-_WITHOUT_HEADERS: Final = frozenset({401, 403})  # SkyPilot looks at versions only when it knows who asks and lets them
 _NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,9}\s*\Z")
 
 
@@ -49,8 +48,8 @@ def require(client: Client | None) -> None:
 
 
 def tell(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """Return the response with the server's versions, where SkyPilot's own would have them."""
-    if response.status_code not in _WITHOUT_HEADERS and client_of(request) is not None:
+    """Return the response with the server's versions, for a client that tells its own."""
+    if client_of(request) is not None:
         known = advertised.latest()
         response[API_VERSION] = known.api_version
         response[VERSION] = known.version

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
@@ -14,7 +15,9 @@ View = Callable[..., HttpResponse]
 
 
 def speaks_skypilot(answer: View) -> View:
-    """Return the view that answers as SkyPilot does: its errors, its version headers, and no CSRF token, which it never sends.
+    """Return the view that answers as SkyPilot does: its errors, and no CSRF token, which its clients never send.
+
+    It tells the server's versions as SkyPilot does: once it is known who asks, and that they may.
 
     `answer` itself sees to it that no page of another site writes anything, and that a bad credential is refused.
     """
@@ -29,7 +32,9 @@ def speaks_skypilot(answer: View) -> View:
             foreseen = errors.respond(error)
             if foreseen is None:
                 raise
+            if isinstance(error, PermissionDenied) or getattr(error, "early", False):
+                return foreseen
             response = foreseen
-        return versions.tell(request, response)
+        return response if response.status_code == 401 else versions.tell(request, response)
 
     return view
