@@ -1,7 +1,7 @@
 """Tells the SkyPilot API server behind us (SKYPILOT_URL) which role a caller has, before it gets the caller's first request.
 
 The server makes a user of whatever name it is told, with a default role of its own, and that is `admin` unless somebody set it
-otherwise. So nothing is let through to it before it was told the role that counts here; while it cannot be told, the answer is 503.
+otherwise. So nothing is let through to it before it was told the role that counts here; where it cannot be told, it is 503.
 
 What it was told is a row, and the row is the truth about the server: it says "nothing" from before the server is told something
 else until that is certain. Of several processes one at a time has the row; it tells the server not the role that its request

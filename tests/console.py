@@ -14,11 +14,11 @@ from typing import Any
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
 
 
-def create_user(name: str, role: str | None = None, password: str | None = None) -> str:
+def create_user(name: str, role: str | None = None, password: str | None = None, sign_in: str | None = None) -> str:
     """Create a user and return the id. Without a password the user comes by the proxy's header."""
     from accounts.services import users
 
-    return users.create_user(actor=_actor(), username=name, role=role, password=password).uid
+    return users.create_user(actor=_actor(), username=name, role=role, password=password, sign_in=sign_in).uid
 
 
 def set_role(name: str, role: str) -> None:
