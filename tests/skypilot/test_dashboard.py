@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from skypilot.urls import OPERATIONS
-from tests.skypilot import BIN, need_skypilot
+from tests.sky import BIN, need_skypilot
 
 _CALLED = re.compile(r'\.(get|post)\("(?:/internal/dashboard)?(/users[a-z_/-]*)"')
 
