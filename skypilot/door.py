@@ -76,12 +76,11 @@ def elsewhere(known: Iterable[str]) -> View:
         def answer(actor: Principal) -> HttpResponse:
             _require_more_than_reading(actor)
             versions.require(versions.client_of(request))
-            here = request.path.removesuffix("/")
-            if here != request.path and here.removeprefix("/internal/dashboard") in paths:
-                query = request.META.get("QUERY_STRING", "")
+            here, mark, query = request.get_full_path().partition("?")
+            if here.endswith("/") and here[:-1].removeprefix("/internal/dashboard") in paths:
                 moved = HttpResponse(status=307)
                 del moved["Content-Type"]
-                moved["Location"] = f"{here}?{query}" if query else here
+                moved["Location"] = f"{here[:-1]}{mark}{query}"
                 return moved
             raise Refused(404, "Not Found")
 

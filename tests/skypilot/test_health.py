@@ -138,7 +138,7 @@ def _system() -> Any:
     "bad", [lambda account: make_token(account, days=-1)[1], _revoked, lambda _: "sky_x"], ids=["expired", "revoked", "malformed"]
 )
 @pytest.mark.parametrize("path", PATHS)
-def test_a_bad_token_is_401_and_every_bad_one_the_same(pipeline: ServiceAccount, path: str, bad: Any) -> None:
+def test_promise_16_a_bad_token_is_401_and_every_bad_one_the_same(pipeline: ServiceAccount, path: str, bad: Any) -> None:
     response = calling.bearer(bad(pipeline)).get(path)
     assert read(response, 401) == {"detail": "Invalid or expired service account token"}
     assert "WWW-Authenticate" not in response.headers
