@@ -118,6 +118,6 @@ def _answer(request: HttpRequest, actor: Principal, methods: Mapping[str, Operat
 
 
 def _require_more_than_reading(actor: Principal) -> None:
-    """Raise Refused for a viewer: SkyPilot lists what a viewer may call, and refuses the rest before it looks what it is."""
+    """Raise Barred for a viewer: SkyPilot lists what a viewer may call, and refuses the rest before it looks what it is."""
     if skypilot_role(actor.permissions) == "viewer":
         raise Barred
