@@ -79,6 +79,11 @@ def tell(principal: Principal) -> None:
         attempts.slots.release()
 
 
+def forget() -> int:
+    """Forget what the server was told, so that it is told again, each role before the next request; return how many."""
+    return ToldRole.objects.filter(server=settings.SKYPILOT_URL).delete()[0]
+
+
 def _said(principal: Principal) -> str:
     return _row(principal).values_list("role", flat=True).first() or NOTHING
 

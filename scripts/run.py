@@ -52,7 +52,7 @@ class SkyPilot:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where everything is going to listen; `echo_port` is None when the upstream is somebody else's, `skypilot` unless it is one."""
+    """Where everything listens. `echo_port` is None when the upstream is somebody else's, `skypilot` unless it is one."""
 
     port: int
     gateway_port: int

@@ -13,7 +13,7 @@ from tests.e2e.conftest import SHARED_PASSWORD
 from tests.factories import PASSWORD
 from tests.proxies import Tapped
 from tests.servers import SkyAuth, free_port, skyauth_server
-from tests.skypilot import AUTH_PROXY, GATEWAYS, Mode, Sky, SkyPilot, gateway_of, skypilot_server
+from tests.sky import AUTH_PROXY, GATEWAYS, Mode, Sky, SkyPilot, gateway_of, skypilot_server
 from tests.wire import HOST, Headers, Reply, ask, encode, send
 
 ALICE, BOB, VERA = "alice@example.com", "bob@example.com", "vera@example.com"

@@ -5,6 +5,8 @@ The server takes a request without an identity for an unrestricted administrator
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import product
 from uuid import uuid4
@@ -12,8 +14,8 @@ from uuid import uuid4
 import pytest
 
 from tests.e2e.skypilot.conftest import ALICE, BOB, VERA, Arrived, Gateway, Ground
-from tests.servers import wait_until
-from tests.skypilot import AUTH_PROXY
+from tests.servers import ROOT, wait_until
+from tests.sky import AUTH_PROXY
 from tests.wire import HOST, Reply, ask, basic, bearer, encode
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
@@ -130,7 +132,9 @@ HANDSHAKE: list[tuple[str, str | bytes]] = [
 ]
 ANONYMOUS: dict[str, list[tuple[str, str | bytes]]] = {
     "nothing": [],
-    **{f"the identity as {name}": [(name, EVIL)] for name in SPELLINGS},
+    "the identity": [("X-Auth-Request-Email", EVIL)],
+    "the identity in all spellings": [(name, EVIL) for name in SPELLINGS],
+    "the identity in all spellings but its own": [(name, EVIL) for name in SPELLINGS if name != "X-Auth-Request-Email"],
     "the identity twice": [("X-Auth-Request-Email", EVIL), ("x-auth-request-email", EVIL)],
     "the identity, empty": [("X-Auth-Request-Email", "")],
     "the identity, hop by hop": [("X-Auth-Request-Email", EVIL), ("Connection", "close, X-Auth-Request-Email")],
@@ -380,3 +384,19 @@ def test_bytes_that_two_programs_read_differently_bring_nothing_through(gateway:
                     pass
             assert b"alice" not in bytes(seen), raw
             assert seen.count(b"X-Auth-Request-Email: " + named[0].encode()) == seen.count(b" HTTP/1.1\r\n"), raw
+
+
+def test_doctor_finds_that_the_server_makes_everybody_an_administrator_and_who_was_changed_there(ground: Ground) -> None:
+    def codes() -> list[str]:
+        command = [sys.executable, "manage.py", "doctor", "--json"]
+        done = subprocess.run(command, cwd=ROOT, env=ground.skyauth.environment, capture_output=True, text=True, check=False)
+        return [found["code"] for found in json.loads(done.stdout) if found["code"].startswith("skypilot.")]
+
+    gateway = Gateway("caddy", ground.gateways["caddy"], ground)
+    assert gateway.ask_as(VERA).status == 200
+    [user_id] = [row["id"] for row in ground.server.ask("/users").json if row["name"] == VERA]
+    assert ground.server.ask("/users/update", body={"user_id": user_id, "role": "admin"}).status == 200
+    assert codes() == ["skypilot.roles", "skypilot.default-role"]
+    ground.skyauth.console("forget_told_roles")
+    assert gateway.ask_as(VERA).status == 200
+    assert ground.server.users()[VERA] == "viewer"

@@ -7,9 +7,9 @@ import pytest
 
 from tests.e2e.skypilot.conftest import Ground
 from tests.servers import database, directory, free_port, launched
-from tests.skypilot import Sky
+from tests.sky import Sky
 from tests.upstream import upstream
-from tests.wire import ask, basic
+from tests.wire import ask, basic, bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
 
@@ -22,10 +22,10 @@ def test_the_lines_that_a_first_run_prints_sign_the_real_cli_in(ground: Ground, 
         by_password, by_token, _ = (command.split() for command in commands)
         sky = Sky(tmp_path / "admin")
         assert "User: admin" in sky(*by_password).output
-        assert "admin" in sky("api", "info").output
         assert sky("status").code == 0
         machine = Sky(tmp_path / "demo")
         assert "User: demo" in machine(*by_token).output
+        assert ask(run.gateway, "/workspaces", [bearer(by_token[-1])]).status == 200
         browser = [("Host", f"127.0.0.1:{run.gateway}"), ("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate")]
         shown = ask(run.gateway, "/dashboard/", browser)
         assert shown.status == 302
