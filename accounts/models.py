@@ -213,6 +213,22 @@ class Session(models.Model):
         return f"{self.user or 'nobody'}, {self.kind}, since {self.created_at:%Y-%m-%d %H:%M}"
 
 
+class CliCode(models.Model):
+    """That a person lets a command line act as them: whoever shows the verifier of this challenge, once and soon.
+
+    `auth_hash` changes with the person's password. `accounts.handover` is the only writer.
+    """
+
+    challenge = models.CharField(max_length=43, primary_key=True, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    auth_hash = models.CharField(max_length=128, editable=False)
+    sealed_cookies = models.TextField(blank=True, default="", editable=False)
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.user}, until {self.expires_at:%Y-%m-%d %H:%M:%S}"
+
+
 class GroupRole(models.Model):
     """A group of the identity provider and the role that its members get when they sign in through the proxy."""
 
