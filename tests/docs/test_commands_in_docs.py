@@ -69,8 +69,9 @@ def test_make_has_the_two_commands_that_the_readme_names() -> None:
         assert subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
-def test_the_commands_of_the_operating_guide_work_in_the_order_shown() -> None:
-    text = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["operating", "skypilot"])
+def test_the_commands_of_a_guide_work_in_the_order_shown(page: str) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     blocks = [block for block in _SHELL.findall(text) if "manage.py" in block]
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("manage.py")]
     lines += re.findall(r"`(manage\.py [a-z_]+[^`]*)`", text)
