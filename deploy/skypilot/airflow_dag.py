@@ -1,7 +1,7 @@
 """Launches a SkyPilot task from Airflow every night, as a service account, and takes the cluster down afterwards.
 
-Two Airflow variables: `skypilot_endpoint` is the address of the gateway, `skypilot_token` a token that SkyAuth showed once (Airflow
-masks a variable with `token` in its name). The worker needs `pip install skypilot==0.14.1`.
+Two Airflow variables: `skypilot_endpoint` is the address of the gateway, `skypilot_token` a token that SkyAuth showed once
+(Airflow masks a variable with `token` in its name). The worker needs `pip install skypilot==0.14.1`.
 """
 
 import datetime

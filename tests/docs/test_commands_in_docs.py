@@ -77,7 +77,7 @@ def test_the_commands_of_a_guide_work_in_the_order_shown(page: str) -> None:
     lines += re.findall(r"`(manage\.py [a-z_]+[^`]*)`", text)
     assert len(lines) >= 6
     with directory() as data, database() as where:
-        values = environment(DATA_DIR=str(data), **where)
+        values = environment(DATA_DIR=str(data), SKYPILOT_URL="http://127.0.0.1:46580", **where)
         with closing(Console(values)) as console:
             console("create_user", name="bob@example.com", role="user", password="correct horse battery staple")
             for line in lines:
