@@ -128,7 +128,7 @@ def _now(entry: Entry, kind: Kind, method: str, host: str, path: str) -> tuple[e
     """Return what the same request of the same caller would be answered now, or None and why that cannot be told."""
     if not (method and host and path) or path.endswith(_CUT):
         return None, "The request is not known well enough to be asked about again."
-    found = _same(kind, entry.actor_uid, entry.actor)
+    found = standing_as(kind, entry.actor_uid, entry.actor)
     if found is None:
         return None, f"There is no {kind} {entry.actor} any more."
     try:
@@ -137,7 +137,7 @@ def _now(entry: Entry, kind: Kind, method: str, host: str, path: str) -> tuple[e
         return None, error.message
 
 
-def _same(kind: Kind, uid: str, name: str) -> tuple[Principal, Standing] | None:
+def standing_as(kind: Kind, uid: str, name: str) -> tuple[Principal, Standing] | None:
     """Return the principal of that kind and id as it is now, and its standing; None when there is none any more."""
     match kind:
         case Kind.USER:

@@ -198,6 +198,26 @@ class GroupRole(models.Model):
         return f"{self.group} -> {self.role.name}"
 
 
+class RecentRequest(models.Model):
+    """A request that was judged lately. `accounts.recent` writes it, and a change of the rules is tried against it."""
+
+    key = models.CharField(max_length=64, unique=True, editable=False)
+    caller_kind = models.CharField(max_length=16)
+    caller_uid = models.CharField(max_length=300, blank=True)
+    caller = models.CharField(max_length=300)
+    method = models.CharField(max_length=20)
+    host = models.CharField(max_length=260, blank=True)
+    path = models.CharField(max_length=500)
+    allowed = models.BooleanField()
+    at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering = ("-at", "-id")
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.host}{self.path}"
+
+
 class Generation(models.Model):
     """One row: the mark of the state of everything that decides. `accounts.generation` says who rewrites it, and when."""
 

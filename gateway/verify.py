@@ -12,7 +12,7 @@ from typing import Protocol
 
 from django.conf import settings
 
-from accounts import authn, credentials, principals, provisioning
+from accounts import authn, credentials, principals, provisioning, recent
 from accounts.authn import Recognised
 from accounts.credentials import Credential, InvalidCredential
 from accounts.upstream import UpstreamUnavailable
@@ -246,6 +246,7 @@ def answer(question: Question, reader: Reader, sources: Sources) -> Answer:
         denial = Denial(caller.principal, policy.unreadable(str(error)), None, forwarded.told(question, reader))
     else:
         decision = policy.decide_request(caller.principal.permissions, target, sources.table())
+        recent.sample.note(caller.principal, target, allowed=decision.allowed)
         if decision:
             if question.endpoint in forwarded.REFUSED:  # granted since: nginx would hand the client our 200 for the API's
                 return headers.unavailable()

@@ -162,6 +162,11 @@ def _route(spec: RouteSpec, position: int) -> Route:
     return row
 
 
+def validate_route(spec: RouteSpec, position: int) -> None:
+    """Raise Invalid unless a route could be stored like this."""
+    _route(spec, position)
+
+
 def _renumber(rows: Sequence[Route]) -> None:
     """Give the rows the positions 1, 2, 3…, writing only those that move."""
     moved = [(row, n) for n, row in enumerate(rows, 1) if row.position != n]

@@ -10,6 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
 _django: Any = get_asgi_application()  # its annotation is narrower than ASGI's
 
 from accounts.gate import Gate, policy_from_settings  # noqa: E402 - Django must be set up first
+from accounts.recent import sample  # noqa: E402
 from accounts.uses import collector  # noqa: E402
 from gateway import metrics  # noqa: E402
 from gateway.asgi import VerifyLine  # noqa: E402
@@ -17,6 +18,7 @@ from skyauth.bounds import Bounds  # noqa: E402
 from skyauth.health import Health  # noqa: E402
 
 collector.start()  # a server writes uses beside the requests
+sample.start()
 metrics.start()
 line = VerifyLine(Health(Bounds(_django)))
 application = Gate(line, policy_from_settings())

@@ -175,6 +175,13 @@ RBAC_DEFAULT_ROLE = env.text(
     every later one user. The default is admin, as with SkyPilot, to ease first-time set-up.""",
 )
 
+RECENT_REQUESTS = env.number(
+    "RECENT_REQUESTS",
+    2_000,
+    """How many of the last requests are kept, one for each caller, method and path, so that a change of roles or routes can be
+    tried against them before it is saved. 0: none.""",
+)
+
 env.section("Passwords")
 AUTH_BASIC = env.flag("AUTH_BASIC", True, "Whether HTTP Basic is accepted, with a user's own or the shared password.")
 AUTH_STRING = env.text(

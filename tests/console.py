@@ -146,11 +146,18 @@ def refusals() -> list[dict[str, str]]:
     ]
 
 
+def recent(method: str) -> list[list[Any]]:
+    """Return who asked what lately by this method, and whether it was allowed."""
+    from accounts.models import RecentRequest
+
+    return [[row.caller, row.path, row.allowed] for row in RecentRequest.objects.filter(method=method)]
+
+
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
         create_user, set_role, set_active, role_of, ensure_role, create_account, ensure_account, update_account, issue, revoke,
-        last_used, expire, load_pack, replace_routes, no_routes, forget_told_roles, refusals,
+        last_used, expire, load_pack, replace_routes, no_routes, forget_told_roles, refusals, recent,
     )
 }  # fmt: skip
 

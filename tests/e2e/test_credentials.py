@@ -7,6 +7,7 @@ import pytest
 from accounts import tokens
 from tests.e2e.conftest import SHARED_PASSWORD, Stage, identity
 from tests.factories import PASSWORD
+from tests.servers import wait_until
 from tests.wire import Reply, basic, bearer, session_key
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stage")]
@@ -206,3 +207,15 @@ def test_every_refusal_is_in_the_audit_log_with_its_reason_and_no_secret(stage: 
     entries = stage.console("refusals")
     assert {"expired token", "revoked token", "malformed token", "wrong password"} <= {entry["reason"] for entry in entries}
     assert pipeline[:30] not in repr(entries)
+
+
+def test_what_was_asked_is_kept_for_trying_rules_against(stage: Stage, pipeline: str, reader: str) -> None:
+    for _ in range(3):
+        stage.told(bearer(pipeline), target="/v1/sampled?secret=1", method="PATCH")
+        stage.refused(bearer(reader), target="/v1/sampled", method="PATCH")
+        stage.refused(target="/v1/sampled", method="PATCH")
+    wait_until(lambda: len(stage.console("recent", method="PATCH")) == 2, "the sample is written")
+    assert sorted(stage.console("recent", method="PATCH")) == [
+        ["pipeline", "/v1/sampled", True],
+        ["reader", "/v1/sampled", False],
+    ]
