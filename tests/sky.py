@@ -108,6 +108,13 @@ class SkyPilot:
             assert self.ask("/users/delete", body={"user_id": user_id}).status == 200
 
 
+def guide() -> list[str]:
+    """Return the files that docs/skypilot.md tells an operator to write: .server.yaml and config.yaml."""
+    return re.findall(
+        r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "skypilot.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
 @contextmanager
 def skypilot_server(mode: Mode = Mode.HEADER, *, default_role: str = "user", **settings: str) -> Iterator[SkyPilot]:
     """Run the API server of .venv-skypilot on a free loopback port. It takes five seconds and a gigabyte: share one.
@@ -123,10 +130,10 @@ def skypilot_server(mode: Mode = Mode.HEADER, *, default_role: str = "user", **s
         port, metrics = free_port(), free_port()
         server = SkyPilot(port, home)
         (home / ".sky").mkdir()
-        (home / ".sky" / "config.yaml").write_text(f"rbac:\n  default_role: {default_role}\n", encoding="utf-8")
+        believing, careful = guide()
+        (home / ".sky" / "config.yaml").write_text(careful.replace("viewer", default_role), encoding="utf-8")
         if mode is Mode.HEADER:
-            believed = "{enabled: true, header_name: X-Auth-Request-Email, header_format: plaintext}"
-            (home / ".sky" / ".server.yaml").write_text(f"auth:\n  external_proxy: {believed}\n", encoding="utf-8")
+            (home / ".sky" / ".server.yaml").write_text(believing, encoding="utf-8")
         values = environment(
             HOME=str(home),
             IS_SKYPILOT_SERVER="true",

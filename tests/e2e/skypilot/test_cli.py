@@ -4,14 +4,17 @@ Who came, and with which role, the real server says in the end.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from accounts.identifiers import user_uid
 from tests.e2e.skypilot.conftest import BOB, VERA, Gateway, Ground
 from tests.factories import PASSWORD
+from tests.servers import ROOT
 from tests.sky import AUTH_PROXY, Sky
 from tests.wire import HOST, ask
 
@@ -92,7 +95,12 @@ def test_a_token_that_is_then_rotated_and_its_account_deleted(caddy: Gateway, sk
 
 def test_a_token_in_the_environment_as_in_a_pipeline(caddy: Gateway, sky: Sky) -> None:
     token = caddy.ground.machine("nightly", "viewer")
-    variables = {"SKYPILOT_SERVICE_ACCOUNT_TOKEN": token, "SKYPILOT_API_SERVER_ENDPOINT": caddy.address}
+    values = {"secrets.SKYPILOT_SERVICE_ACCOUNT_TOKEN": token, "vars.SKYPILOT_API_ENDPOINT": caddy.address}
+    workflow = yaml.safe_load((ROOT / "deploy" / "skypilot" / "github-actions.yml").read_text(encoding="utf-8"))
+    variables = {name: values[text.strip("${} ")] for name, text in workflow["jobs"]["launch"]["env"].items()}
+    assert set(variables) == set(
+        re.findall(r'"(SKYPILOT_\w+)"', (ROOT / "deploy/skypilot/airflow_dag.py").read_text(encoding="utf-8"))
+    )
     info = sky("api", "info", **variables)
     assert info.code == 0
     assert "nightly" in info.output
