@@ -10,7 +10,7 @@ import bcrypt
 
 from tests.factories import PASSWORD
 from tests.replay import CAST, Answered, Asked, Scene, Step, play
-from tests.skypilot import Mode, SkyPilot, skypilot_server
+from tests.sky import Mode, SkyPilot, skypilot_server
 from tests.wire import HOST, ask, basic
 
 # It counts the operator whose machine it runs on among its users; here that is nobody in particular.

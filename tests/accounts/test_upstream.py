@@ -24,7 +24,7 @@ def server(handler: Handler) -> Iterator[tuple[int, list[bytes]]]:
     def serve() -> None:
         connection, _ = listening.accept()
         with connection:
-            seen.append(connection.recv(65_536))
+            seen.append(_request(connection))
             handler(connection)
 
     with socket.create_server((HOST, 0)) as listening:
@@ -32,6 +32,14 @@ def server(handler: Handler) -> Iterator[tuple[int, list[bytes]]]:
         thread.start()
         yield listening.getsockname()[1], seen
         thread.join(5)
+
+
+def _request(connection: socket.socket) -> bytes:
+    """Return a request, the body included: it may come in pieces."""
+    raw = b""
+    while b"\r\n\r\n" not in raw or (b"POST" in raw and not raw.endswith(b"}")):
+        raw += connection.recv(65_536)
+    return raw
 
 
 def answering(raw: bytes) -> Handler:

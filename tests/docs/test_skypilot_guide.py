@@ -8,7 +8,7 @@ import yaml
 
 from skyauth.settings import env
 from tests.servers import ROOT
-from tests.skypilot import guide
+from tests.sky import guide
 
 PAGE = (ROOT / "docs" / "skypilot.md").read_text(encoding="utf-8")
 CADDYFILE = (ROOT / "deploy" / "skypilot" / "caddy" / "Caddyfile").read_text(encoding="utf-8")

@@ -102,7 +102,7 @@ def test_the_table_names_every_operation() -> None:
 
 
 @pytest.mark.parametrize("path", [f"/{operation.path}" for operation in OPERATIONS if operation.method == "POST"])
-def test_no_write_is_made_from_a_page_of_another_site(as_alice: Sky, path: str) -> None:
+def test_promise_36_no_write_is_made_from_a_page_of_another_site(as_alice: Sky, path: str) -> None:
     for headers in ({"origin": "https://evil.example"}, {"sec_fetch_site": "same-site"}, {"origin": "null"}):
         response = as_alice.post(path, {}, **headers)
         assert response.status_code == 403
@@ -112,7 +112,7 @@ def test_no_write_is_made_from_a_page_of_another_site(as_alice: Sky, path: str) 
 
 @pytest.mark.parametrize("path", [f"/{operation.path}" for operation in OPERATIONS if operation.method == "POST"])
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""])
-def test_nor_with_a_body_that_a_form_could_send(as_alice: Sky, path: str, media_type: str) -> None:
+def test_promise_36_nor_with_a_body_that_a_form_could_send(as_alice: Sky, path: str, media_type: str) -> None:
     assert as_alice.post(path, b'{"user_id": "x"}', content_type=media_type).status_code == 422
 
 

@@ -11,6 +11,7 @@ from accounts import principals
 from accounts.models import ServiceAccount, Token, User
 from accounts.services import machines
 from audit.models import Entry
+from rbac.errors import Conflict
 from rbac.models import Role
 from tests import skydoor
 from tests.factories import UserFactory, make_token
@@ -58,6 +59,15 @@ def test_the_id_of_a_rotated_token_means_its_successor(as_bob: Sky, pipeline: Se
     assert [row["token_id"] for row in done(as_bob.get(BASE))] == [newest["token_id"]]
     done(as_bob.post(f"{BASE}/delete", {"token_id": token.key_id}))
     assert skydoor.bearer(newest["token"]).get("/users/role").status_code == 401
+
+
+def test_a_token_that_was_rotated_meanwhile_is_not_taken_for_its_successor(pipeline: ServiceAccount) -> None:
+    system = principals.system("tests")
+    seen, _ = make_token(pipeline)
+    machines.rotate_token(actor=system, token=seen)
+    with pytest.raises(Conflict, match="meanwhile"):
+        machines.retire_token(actor=system, token=seen)
+    assert ServiceAccount.objects.exists()
 
 
 def test_a_revoked_token_is_not_there(as_bob: Sky, pipeline: ServiceAccount) -> None:
@@ -119,7 +129,7 @@ def test_a_name_is_stored_in_lower_case(as_bob: Sky) -> None:
     assert done(as_bob.post(BASE, {"token_name": " CI_1 "}))["token_name"] == "ci_1"
 
 
-def test_a_token_is_shown_once_and_written_down_nowhere(as_bob: Sky) -> None:
+def test_promise_11_a_token_is_shown_once_and_written_down_nowhere(as_bob: Sky) -> None:
     body = done(as_bob.post(BASE, {"token_name": "ci"}))
     listed = as_bob.get(BASE)
     assert body["token"].encode() not in listed.content

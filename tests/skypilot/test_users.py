@@ -65,7 +65,7 @@ def test_a_password_that_is_set_opens_sign_in_by_password_and_ends_the_sessions(
     assert done(skydoor.basic("bob@example.com", NEW).get("/users/role"))["name"] == "bob@example.com"
 
 
-def test_a_change_of_password_and_role_is_made_whole_or_not_at_all(as_alice: Sky, alice: User) -> None:
+def test_promise_33_a_change_of_password_and_role_is_made_whole_or_not_at_all(as_alice: Sky, alice: User) -> None:
     response = as_alice.post("/users/update", {"user_id": alice.uid, "password": NEW, "role": "user"})
     assert "last active admin" in detail(response, 409)
     alice.refresh_from_db()

@@ -15,7 +15,7 @@ from accounts.identifiers import user_uid
 from tests.e2e.skypilot.conftest import BOB, VERA, Gateway, Ground
 from tests.factories import PASSWORD
 from tests.servers import ROOT
-from tests.skypilot import AUTH_PROXY, Sky
+from tests.sky import AUTH_PROXY, Sky
 from tests.wire import HOST, ask
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.skypilot.conftest import ALICE, BOB, VERA, Arrived, Gateway, Ground
 from tests.servers import ROOT, wait_until
-from tests.skypilot import AUTH_PROXY
+from tests.sky import AUTH_PROXY
 from tests.wire import HOST, Reply, ask, basic, bearer, encode
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]

@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.skypilot.conftest import Ground
 from tests.servers import database, directory, free_port, launched
-from tests.skypilot import Sky
+from tests.sky import Sky
 from tests.upstream import upstream
 from tests.wire import ask, basic, bearer
 
