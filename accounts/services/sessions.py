@@ -73,7 +73,7 @@ def begin_cli_session(*, actor: Principal, address: str, agent: str) -> tuple[st
     store.create()
     key = str(store.session_key)
     row = Session.objects.get(pk=digest(key))
-    record(Event.CLI_AUTHORIZED, actor=actor, target=user.username, data={"address": address, "agent": agent})
+    record(Event.CLI_SIGNED_IN, actor=actor, target=user.username, data={"address": address, "agent": agent})
     return key, row
 
 
