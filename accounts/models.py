@@ -214,7 +214,7 @@ class Session(models.Model):
 
 
 class Handover(models.Model):
-    """A sign-in of a command line that a person authorised and that nobody has fetched yet. `accounts.services.handover` writes it.
+    """A sign-in of a command line that a person authorised and nobody has fetched yet; `accounts.services.handover` writes it.
 
     `challenge` is the SHA-256 digest of a secret that the command line alone has; `password_mark` what the person's password was.
     """

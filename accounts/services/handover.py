@@ -21,6 +21,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
+from accounts import once
 from accounts.models import Handover, User
 from accounts.principals import Kind, Method, Principal
 from accounts.services.sessions import begin_cli_session
@@ -129,21 +130,34 @@ def collect(*, verifier: str, client: str, agent: str) -> Handed | None:
         return Handed(user.uid, cookies)
 
 
-@transaction.atomic
-def hand_over(*, actor: Principal, cookies: Mapping[str, str], way: str, agent: str) -> Handed:
-    """Return what the actor's command line signs in with, to be shown to the actor alone. `way` says for the record how it goes on.
+def offer(actor: Principal, port: int | None) -> str:
+    """Return a nonce for one `hand_over`, good for an hour."""
+    return once.offer(actor, _purpose(port))
 
-    Raises Forbidden, NotFound.
+
+@transaction.atomic
+def hand_over(*, actor: Principal, cookies: Mapping[str, str], port: int | None, nonce: str, agent: str) -> Handed:
+    """Return what the actor's command line signs in with, to be shown to the actor alone.
+
+    `port` is the one on which it listens on the actor's computer, if it does. Raises Forbidden, NotFound, and Conflict when the
+    nonce was not offered for this, or is used up.
     """
     require_person(actor)
     lock()
+    if not once.take(nonce, actor, _purpose(port)):
+        raise Conflict("This page has been used. What it shows is shown once; open it anew for another one.")
     user = _user(actor)
+    way = "shown" if port is None else f"localhost:{port}"
     record(Event.CLI_AUTHORIZED, actor=actor, target=user.username, data={"way": way})
     if actor.method is not Method.PROXY:
         return _session(actor, user, actor.peer, agent)
     theirs = _theirs(actor, cookies)
     record(Event.CLI_SIGNED_IN, actor=actor, target=user.username, data={"address": actor.peer, "agent": agent})
     return Handed(user.uid, theirs)
+
+
+def _purpose(port: int | None) -> str:
+    return f"hand over to {port}"
 
 
 def _user(actor: Principal) -> User:
