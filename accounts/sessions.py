@@ -62,6 +62,8 @@ class SessionStore(SessionBase):
             self.create()
             return
         held = self._get_session(no_load=must_create)  # type: ignore[attr-defined]
+        if self.session_key is None:  # looked at for the first time, and there is none any more
+            raise UpdateError
         owner = held.get(SESSION_KEY)
         values = {
             "session_data": self.encode(held),

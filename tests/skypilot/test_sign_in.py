@@ -143,7 +143,7 @@ def test_promise_37_the_token_goes_to_the_port_on_this_computer_and_nowhere_else
         "+8000",
         "8000 ",
         "8e3",
-        "８０００",
+        "\uff18000",
     ],
 )
 def test_promise_37_what_is_no_port_is_refused_in_words_and_nothing_is_made(bob, port):
