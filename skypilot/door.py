@@ -64,7 +64,7 @@ def views(operations: Iterable[Operation]) -> dict[str, View]:
 def _view(methods: Mapping[str, Operation]) -> View:
     @speaks_skypilot
     def view(request: HttpRequest) -> HttpResponse:
-        return _recorded(request, lambda actor: _answer(request, actor, methods))
+        return recorded(request, lambda actor: _answer(request, actor, methods))
 
     return view
 
@@ -86,12 +86,12 @@ def elsewhere(known: Iterable[str]) -> View:
                 return moved
             raise Refused(404, "Not Found")
 
-        return _recorded(request, answer)
+        return recorded(request, answer)
 
     return view
 
 
-def _recorded(request: HttpRequest, answer: Callable[[Principal], HttpResponse]) -> HttpResponse:
+def recorded(request: HttpRequest, answer: Callable[[Principal], HttpResponse]) -> HttpResponse:
     """Return the answer to whoever is signed in, or 401; a refusal of somebody who is signed in is recorded."""
     actor = principal_of(request)
     if actor.kind not in {Kind.USER, Kind.SERVICE_ACCOUNT}:

@@ -2,12 +2,11 @@
 
 import base64
 import hashlib
-import json
 
 import pytest
 
-from accounts import handover
-from accounts.models import CliCode, Session
+from accounts.models import Handover, Session
+from accounts.services import handover
 from rbac.errors import Conflict
 from tests.factories import UserFactory, principal
 from tests.races import at_once
@@ -27,14 +26,15 @@ def test_promise_44_who_authorized_first_is_who_the_command_line_becomes():
         challenge = challenge_of(verifier)
 
         def ask(user, challenge=challenge):
-            handover.authorize(actor=principal(user), challenge=challenge, cookies={}, address="192.0.2.1", agent="a browser")
+            handover.authorize(actor=principal(user), challenge=challenge, cookies={})
             return user
 
         results = at_once(*[lambda user=user: ask(user) for user in people])
         winner = [result for result in results if not isinstance(result, Exception)]
         assert len(winner) == 1, results
         assert [type(result) for result in results if isinstance(result, Exception)] == [Conflict]
-        text = handover.redeem(verifier=verifier, address="192.0.2.2", agent="a command line")
-        assert json.loads(base64.b64decode(text))["user"] == winner[0].uid
-    assert not CliCode.objects.exists()
+        handed = handover.collect(verifier=verifier, client="192.0.2.2", agent="a command line")
+        assert handed is not None
+        assert handed.uid == winner[0].uid
+    assert not Handover.objects.exists()
     assert Session.objects.count() == ROUNDS
