@@ -17,7 +17,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
@@ -57,17 +57,18 @@ def authorize(*, actor: Principal, challenge: str, cookies: Mapping[str, str], a
         raise Invalid.field("code_challenge", "Invalid code_challenge format")
     now = timezone.now()
     CliCode.objects.filter(expires_at__lte=now).delete()
-    if CliCode.objects.filter(challenge=challenge).exclude(user=user).exists():
-        raise Conflict("Somebody else authorized this request already. Begin again in your terminal.")
-    CliCode.objects.update_or_create(
-        challenge=challenge,
-        defaults={
-            "user": user,
-            "auth_hash": user.get_session_auth_hash(),
-            "sealed_cookies": _seal(challenge, cookies) if actor.method is Method.PROXY else "",
-            "expires_at": now + LIFE,
-        },
-    )
+    try:
+        CliCode.objects.update_or_create(
+            challenge=challenge,
+            user=user,
+            defaults={
+                "auth_hash": user.get_session_auth_hash(),
+                "sealed_cookies": _seal(challenge, cookies) if actor.method is Method.PROXY else "",
+                "expires_at": now + LIFE,
+            },
+        )
+    except IntegrityError:  # the challenge is there, and somebody else's: of two at once, the first
+        raise Conflict("Somebody else authorized this request already. Begin again in your terminal.") from None
     waiting = CliCode.objects.filter(user=user).order_by("-expires_at", "pk").values_list("pk", flat=True)
     CliCode.objects.filter(pk__in=list(waiting[MOST:])).delete()
     record(Event.CLI_AUTHORIZED, actor=actor, target=user.username, data={"by": "code", "address": address, "agent": agent})
