@@ -43,12 +43,13 @@ class Shot:
     then: Callable[[Page], None] = _nothing
 
 
-def _first(name: str) -> Callable[[Page], None]:
-    """Return the opening of the link of that name."""
+def _open(*names: str) -> Callable[[Page], None]:
+    """Return the following of the links of these names, one after another."""
 
     def follow(page: Page) -> None:
-        page.get_by_role("link", name=name, exact=True).first.click()
-        page.wait_for_load_state("networkidle")
+        for name in names:
+            page.get_by_role("link", name=name, exact=True).first.click()
+            page.wait_for_load_state("networkidle")
 
     return follow
 
@@ -57,6 +58,11 @@ PAGES: Final = (
     Shot("sign-in", "/sign-in", who=""),
     Shot("home", "/skyauth/"),
     Shot("home-of-a-user", "/skyauth/", who="bob@example.com"),
+    Shot("users", "/skyauth/users"),
+    Shot("users-seen-by-a-viewer", "/skyauth/users", who="vera@example.com"),
+    Shot("user", "/skyauth/users?q=bob", then=_open("bob@example.com")),
+    Shot("user-new", "/skyauth/users/new"),
+    Shot("user-leaves", "/skyauth/users?q=bob", then=_open("bob@example.com", "Delete…")),
 )  # fmt: skip
 
 
