@@ -1,7 +1,6 @@
 """Who is this: `identify` turns a credential into a principal. The one implementation behind every door."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
 from django.conf import settings
@@ -11,9 +10,9 @@ from django.utils.crypto import constant_time_compare
 
 from accounts import assertions, directory, passwords, principals, tokens, uses
 from accounts.credentials import Basic, Bearer, Credential, InvalidCredential, ProxyHeader, Session
-from accounts.directory import TokenRecord, UserRecord
+from accounts.directory import SessionRecord, TokenRecord, UserRecord
 from accounts.identifiers import BadName, canonical_email, canonical_username
-from accounts.models import SignIn, User
+from accounts.models import SessionKind, SignIn, User
 from accounts.principals import Kind, Method, Principal
 from accounts.services import sso
 from accounts.uses import Use
@@ -37,14 +36,13 @@ MARKS = SessionMarks()
 class Recognised:
     """Who shows a credential, and for how long that stands if nothing that decides is changed in the database.
 
-    `until` is in seconds since the epoch; 0 means that it has to be found out anew each time. `use` is what is to be noted
-    of it now and then, and `used_at` when it was noted last.
+    `until` is in seconds since the epoch; 0 means that it has to be found out anew each time. `uses` are what is to be noted
+    of it now and then.
     """
 
     principal: Principal
     until: float = FOR_EVER
-    use: Use | None = None
-    used_at: datetime | None = None
+    uses: tuple[Use, ...] = ()
 
 
 def identify(credential: Credential | None, *, client: str) -> Principal:
@@ -64,8 +62,8 @@ def recognise(credential: Credential | None, *, client: str, quietly: bool = Fal
         if not quietly:
             refused(refusal, client=client)
         raise
-    if found.use is not None:
-        uses.note(found.use, found.used_at)
+    for use in found.uses:
+        uses.note(use)
     return found
 
 
@@ -119,7 +117,7 @@ def _bearer(credential: Bearer, client: str) -> Recognised:
         token_key_id=presented.key_id,
     )
     until = token.expires_at.timestamp() if token.expires_at is not None else FOR_EVER
-    return Recognised(principal, until, Use(uses.TOKEN, token.pk, client), token.last_used_at)
+    return Recognised(principal, until, (Use(uses.TOKEN, token.pk, token.last_used_at, client),))
 
 
 def unusable(token: TokenRecord) -> str:
@@ -148,8 +146,8 @@ def sign_in_with_password(credential: Basic, client: str) -> Principal:
     if user is None:
         return principals.shared(credential.username, client)
     found = _person(user, Method.BASIC, client)
-    if found.use is not None:
-        uses.note(found.use, found.used_at)
+    for use in found.uses:
+        uses.note(use)
     return found.principal
 
 
@@ -182,17 +180,28 @@ def _split_groups(text: str | None) -> tuple[str, ...] | None:
 def _session(credential: Session, client: str) -> Recognised:
     """Return whose session this is. An unknown or ended session is no credential any more: anonymous, not an error."""
     nobody = Recognised(principals.anonymous(client), 0)  # a session of this key may begin at any time
-    data, ends = directory.session_data(credential.session_key)
-    key, shown, since = data.get(SESSION_KEY), data.get(HASH_SESSION_KEY), data.get(MARKS.SIGNED_IN_AT)
-    if ends is None or not (isinstance(key, str) and key.isdigit() and isinstance(shown, str) and isinstance(since, int | float)):
+    session = directory.session_by_key(credential.session_key)
+    if session is None:
         return nobody
-    user = directory.user_by_pk(int(key))
-    until = min(since + settings.SESSION_COOKIE_AGE, ends.timestamp())
-    if user is None or not user.active or until <= timezone.now().timestamp():
+    user, data = session.user, session.data
+    key, shown, since = data.get(SESSION_KEY), data.get(HASH_SESSION_KEY), data.get(MARKS.SIGNED_IN_AT)
+    if key != str(user.pk) or not isinstance(shown, str) or not isinstance(since, int | float):
+        return nobody
+    until = min(session.ends.timestamp(), _limit(session, since))
+    if not user.active or until <= timezone.now().timestamp():
         return nobody
     if not constant_time_compare(shown, User(password=user.password).get_session_auth_hash()):
         return nobody
-    return _person(user, Method.SESSION, client, until)
+    method = Method.CLI if session.kind is SessionKind.CLI else Method.SESSION
+    found = _person(user, method, client, until)
+    return replace(found, uses=(*found.uses, Use(uses.SESSION, session.pk, session.last_used_at, client)))
+
+
+def _limit(session: SessionRecord, since: float) -> float:
+    """Return when a session that began then ends at the latest, in seconds since the epoch: by its age, and by not being used."""
+    if session.kind is SessionKind.CLI:
+        return since + settings.CLI_SESSION_DAYS * 86_400
+    return min(since + settings.SESSION_COOKIE_AGE, session.last_used_at.timestamp() + settings.SESSION_IDLE_HOURS * 3_600)
 
 
 def _person(user: UserRecord, method: Method, client: str, until: float = FOR_EVER) -> Recognised:
@@ -209,4 +218,4 @@ def _person(user: UserRecord, method: Method, client: str, until: float = FOR_EV
         display_name=user.display_name,
         email=user.email,
     )
-    return Recognised(principal, until, Use(uses.USER, user.pk), user.last_seen_at)
+    return Recognised(principal, until, (Use(uses.USER, user.pk, user.last_seen_at),))

@@ -9,13 +9,12 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from django.contrib.sessions.backends.db import SessionStore
-from django.contrib.sessions.models import Session
 from django.db import connection, models
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from accounts.models import GroupRole, RoleSource, ServiceAccount, SignIn, Token, User, token_state
+from accounts.models import GroupRole, RoleSource, ServiceAccount, Session, SessionKind, SignIn, Token, User, token_state
+from accounts.sessions import SessionStore, digest
 from rbac.permissions import granted, within
 
 
@@ -57,6 +56,18 @@ class TokenRecord:
     permissions: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A live session with its user, as sign-in needs it; `data` is what the session holds."""
+
+    pk: str
+    user: UserRecord
+    kind: SessionKind
+    data: dict[str, Any] = field(repr=False)
+    ends: datetime
+    last_used_at: datetime
+
+
 _USER = (
     "pk",
     "uid",
@@ -71,6 +82,7 @@ _USER = (
     "role__permissions",
     "last_seen_at",
 )
+_SESSION = ("pk", "session_data", "expire_date", "kind", "last_used_at")
 _TOKEN = (
     "pk", "digest", "expires_at", "revoked_at", "last_used_at",
     "account__pk", "account__uid", "account__name", "account__is_active", "account__role__name", "account__role__permissions",
@@ -167,13 +179,17 @@ def token_by_key(key_id: str) -> TokenRecord | None:
     )  # fmt: skip
 
 
-def session_data(session_key: str) -> tuple[dict[str, Any], datetime | None]:
-    """Return what a live session holds and when it ends, or an empty mapping and None when it is unknown or has expired."""
-    row = _row(Session, ("session_data", "expire_date"), "session_key", session_key)
-    ends = _moment(row[1]) if row is not None else None
-    if row is None or ends is None or ends <= timezone.now():
-        return {}, None
-    return SessionStore().decode(row[0]), ends
+def session_by_key(session_key: str) -> SessionRecord | None:
+    """Return the session of that key, with the user; None when it is unknown, has expired or is nobody's."""
+    row = _row(Session, (*_SESSION, *(f"user__{name}" for name in _USER)), "session_key", digest(session_key))
+    if row is None:
+        return None
+    (pk, data, ends, kind, used_at), user = row[: len(_SESSION)], row[len(_SESSION) :]
+    ends, used_at = _moment(ends), _moment(used_at)
+    if user[0] is None or ends is None or used_at is None or ends <= timezone.now():
+        return None
+    found = _user(user)
+    return None if found is None else SessionRecord(pk, found, SessionKind(kind), SessionStore().decode(data), ends, used_at)
 
 
 def role_of_groups(groups: tuple[str, ...]) -> str | None:

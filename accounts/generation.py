@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from django.contrib.sessions.models import Session
 from django.db import connection, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from accounts.models import Generation, GroupRole, ServiceAccount, Token, ToldRole, User
+from accounts.models import Generation, GroupRole, ServiceAccount, Session, Token, ToldRole, User
 from rbac.models import Role, Route
 
 PREFIX: Final = "skyauth_mark_"
@@ -58,7 +57,7 @@ WATCHED: Final = (
     Watched(GroupRole, inserts=True),
     Watched(Role),
     Watched(Route, inserts=True),
-    Watched(Session),
+    Watched(Session, frozenset({"last_used_at", "address"})),
     # Telling decides nothing, for whoever is told of waits for it; that something was told is forgotten by deleting the row.
     Watched(ToldRole, frozenset({"role", "turn", "turn_since"})),
 )

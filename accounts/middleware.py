@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser
-from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
 from django.utils.deprecation import MiddlewareMixin
@@ -18,6 +17,7 @@ from accounts.gate import SCOPE_KEY
 from accounts.models import User
 from accounts.principals import ANONYMOUS, Kind, Method, Principal
 from accounts.responses import unauthenticated
+from accounts.sessions import SessionStore
 from accounts.trust import UNGATED, Proxied
 
 View = TypeVar("View", bound=Callable[..., HttpResponse])
@@ -138,7 +138,10 @@ def _drop_impossible_session(request: HttpRequest) -> None:
 
 
 def _user(principal: Principal) -> Any:
-    """Return the User row behind a principal, or Django's AnonymousUser for everybody else."""
-    if principal.kind is not Kind.USER or principal.pk is None:
+    """Return the User row behind a principal, or Django's AnonymousUser for everybody else.
+
+    So is a command line that a person signed in: it was given the protected API, and no page of ours (promise 37).
+    """
+    if principal.kind is not Kind.USER or principal.pk is None or principal.method is Method.CLI:
         return AnonymousUser()
     return User.objects.select_related("role").filter(pk=principal.pk).first() or AnonymousUser()

@@ -183,6 +183,52 @@ def token_state(expires_at: datetime | None, revoked_at: datetime | None, now: d
     return "expired" if expires_at is not None and expires_at <= now else "active"
 
 
+class SessionKind(models.TextChoices):
+    """Who holds the key of a session."""
+
+    BROWSER = "browser", "browser"
+    CLI = "cli", "command line"
+
+
+class Session(models.Model):
+    """One place where somebody is signed in, without the key: `accounts.sessions` says what it is stored under.
+
+    A row without a user is of somebody who has not signed in, or a form that works once.
+    """
+
+    session_key = models.CharField(max_length=64, primary_key=True, editable=False)
+    session_data = models.TextField(editable=False)
+    expire_date = models.DateTimeField(db_index=True)
+    user = models.ForeignKey(User, null=True, blank=True, on_delete=models.CASCADE, related_name="sessions")
+    kind = models.CharField(max_length=8, choices=SessionKind, default=SessionKind.BROWSER)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    last_used_at = models.DateTimeField(default=timezone.now, editable=False)
+    address = models.CharField(max_length=64, blank=True, default="", editable=False)
+    agent = models.CharField(max_length=200, blank=True, default="", editable=False)
+
+    class Meta:
+        constraints = (models.CheckConstraint(condition=models.Q(kind__in=SessionKind.values), name="session_kind_is_known"),)
+
+    def __str__(self) -> str:
+        return f"{self.user or 'nobody'}, {self.kind}, since {self.created_at:%Y-%m-%d %H:%M}"
+
+
+class CliCode(models.Model):
+    """That a person lets a command line act as them: whoever shows the verifier of this challenge, once and soon.
+
+    `auth_hash` changes with the person's password. `accounts.handover` is the only writer.
+    """
+
+    challenge = models.CharField(max_length=43, primary_key=True, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    auth_hash = models.CharField(max_length=128, editable=False)
+    sealed_cookies = models.TextField(blank=True, default="", editable=False)
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.user}, until {self.expires_at:%Y-%m-%d %H:%M:%S}"
+
+
 class GroupRole(models.Model):
     """A group of the identity provider and the role that its members get when they sign in through the proxy."""
 

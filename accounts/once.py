@@ -5,10 +5,9 @@ What is offered is a row beside the sessions, taken by one DELETE: of two parall
 
 from typing import Final
 
-from django.contrib.sessions.backends.db import SessionStore
-from django.contrib.sessions.models import Session
-
+from accounts.models import Session
 from accounts.principals import Principal
+from accounts.sessions import SessionStore, digest
 
 LIFETIME_SECONDS: Final = 3_600
 _KEY: Final = "skyauth_once"
@@ -27,4 +26,4 @@ def take(nonce: str, actor: Principal, purpose: str) -> bool:
     """Return whether the nonce was good, and use it up. Call it in the transaction of what it is for: both happen or neither."""
     if not nonce or SessionStore(nonce).load().get(_KEY) != [actor.uid, purpose]:
         return False
-    return Session.objects.filter(session_key=nonce).delete()[0] == 1
+    return Session.objects.filter(session_key=digest(nonce)).delete()[0] == 1

@@ -25,6 +25,7 @@ class Method(StrEnum):
     BASIC = "basic"
     PROXY = "proxy"
     SESSION = "session"
+    CLI = "cli"  # by the session that a person gave their command line
     SHARED = "shared"  # by the password in AUTH_STRING
     COMMAND = "command"
 

@@ -25,6 +25,8 @@ def connect() -> None:
 def mark_session(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
     """Note in the session when it began, for its absolute end, and record the sign-in."""
     request.session[MARKS.SIGNED_IN_AT] = timezone.now().timestamp()
+    request.session.address = proxied_of(request).client  # type: ignore[attr-defined] # of accounts.sessions
+    request.session.agent = request.headers.get("User-Agent", "")  # type: ignore[attr-defined]
     actor = Principal(
         Kind.USER, user.uid, user.username, role=user.role.name, method=Method.SESSION, peer=proxied_of(request).client
     )

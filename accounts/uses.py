@@ -14,7 +14,7 @@ from typing import Any, Final
 from django.db import Error, close_old_connections, connection, models
 from django.utils import timezone
 
-from accounts.models import Token, User
+from accounts.models import Session, Token, User
 from audit.patience import briefly
 
 logger = logging.getLogger("skyauth.uses")
@@ -37,20 +37,22 @@ class Noted:
         """The UPDATE that notes a use, unless another one was noted lately."""
         table, column = self.model._meta.db_table, self.column
         address = f", {self.address_column} = %s" if self.address_column else ""
-        where = f"id = %s AND ({column} IS NULL OR {column} <= %s)"
+        where = f"{self.model._meta.pk.column} = %s AND ({column} IS NULL OR {column} <= %s)"
         return f"UPDATE {table} SET {column} = %s{address} WHERE {where}"  # noqa: S608 - names of ours alone # nosec B608
 
 
 TOKEN: Final = Noted(Token, "last_used_at", "last_used_from")
 USER: Final = Noted(User, "last_seen_at")
+SESSION: Final = Noted(Session, "last_used_at", "address")
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """That a row was used, and from where."""
+    """That a row was used, and from where; `noted_at` is when that was noted last."""
 
     noted: Noted
-    pk: int
+    pk: int | str
+    noted_at: datetime | None
     client: str = ""
 
 
@@ -63,7 +65,7 @@ class Collector:
     """Uses that wait to be written."""
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[Noted, int], tuple[Use, datetime]] = {}
+        self._waiting: dict[tuple[Noted, int | str], tuple[Use, datetime]] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -104,10 +106,10 @@ class Collector:
 collector = Collector()
 
 
-def note(use: Use, used_at: datetime | None) -> None:
+def note(use: Use) -> None:
     """Note a use, unless one was noted less than a minute ago."""
     now = timezone.now()
-    if not due(used_at, now):
+    if not due(use.noted_at, now):
         return
     if collector.running:
         collector.add(use, now)
@@ -119,7 +121,7 @@ def _write(uses: Iterable[tuple[Use, datetime]]) -> None:
     """Write uses, each by one conditional UPDATE: of several processes that noted one, the first wins."""
     rows: dict[Noted, list[tuple[Any, ...]]] = {}
     adapt = connection.ops.adapt_datetimefield_value
-    for use, at in sorted(uses, key=lambda one: one[0].pk):  # in one order, so that replicas do not wait for each other
+    for use, at in sorted(uses, key=lambda one: str(one[0].pk)):  # in one order, so that replicas do not wait for each other
         address = (use.client,) if use.noted.address_column else ()
         rows.setdefault(use.noted, []).append((adapt(at), *address, use.pk, adapt(at - EVERY)))
     try:

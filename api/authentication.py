@@ -13,13 +13,18 @@ from accounts.problems import challenges
 
 
 class PrincipalAuthentication(BaseAuthentication):
-    """Lets in users and service accounts. The shared credential is nobody in particular, and opens nothing here."""
+    """Lets in users and service accounts. The shared credential is nobody in particular, and opens nothing here.
+
+    Neither does what a person gave to their command line: it is for the protected API, and could else prolong itself.
+    """
 
     def authenticate(self, request: Request) -> tuple[Principal, Method] | None:
         """Return the principal and how it was recognised, or None. Raises PermissionDenied (promise 36)."""
         principal = principal_of(request._request)
         if principal.kind not in {Kind.USER, Kind.SERVICE_ACCOUNT}:
             return None
+        if principal.method is Method.CLI:
+            raise PermissionDenied("A command line that was signed in does not open this API. Use a service account's token.")
         if principal.method is not Method.BEARER:  # a browser sends every other credential unasked
             require_same_origin(request._request)
         if principal.method is Method.SESSION:

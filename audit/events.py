@@ -7,6 +7,7 @@ class Event(StrEnum):
     """One kind of audit entry; the value is what the database, the API and exports show."""
 
     AUDIT_PRUNED = "audit.pruned"
+    CLI_AUTHORIZED = "cli.authorized"
     GROUP_ROLE_CREATED = "group-role.created"
     GROUP_ROLE_DELETED = "group-role.deleted"
     GROUP_ROLE_UPDATED = "group-role.updated"
@@ -22,6 +23,7 @@ class Event(StrEnum):
     SERVICE_ACCOUNT_CREATED = "service-account.created"
     SERVICE_ACCOUNT_DELETED = "service-account.deleted"
     SERVICE_ACCOUNT_UPDATED = "service-account.updated"
+    SESSION_ENDED = "session.ended"
     SIGN_IN = "sign-in.succeeded"
     SIGN_IN_FAILURES_FORGOTTEN = "sign-in.failures-forgotten"
     SIGN_IN_REFUSED = "sign-in.refused"

@@ -54,13 +54,13 @@ class Caller:
     `told` says that the upstream has been told what it must know of the caller before it gets a request of theirs.
     """
 
-    __slots__ = ("_answer", "_note_at", "_use", "principal", "told", "until")
+    __slots__ = ("_answer", "_note_at", "_uses", "principal", "told", "until")
 
     def __init__(self, found: Recognised) -> None:
         self.principal: Principal = found.principal
         self.until = found.until
         self.told = not provisioning.needed(found.principal)
-        self._use = found.use
+        self._uses = found.uses
         self._note_at = time.time() + uses.EVERY.total_seconds()
         self._answer: Answer | None = None
 
@@ -72,9 +72,10 @@ class Caller:
 
     def note(self, now: float) -> None:
         """Note another use, once a minute."""
-        if self._use is not None and now >= self._note_at:
+        if now >= self._note_at:
             self._note_at = now + uses.EVERY.total_seconds()
-            uses.collector.add(self._use, timezone.now())
+            for use in self._uses:
+                uses.collector.add(use, timezone.now())
 
 
 class Known:

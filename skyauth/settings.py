@@ -253,6 +253,15 @@ SKYPILOT_SHARED_BASIC = env.flag(
 
 env.section("Sessions and the audit log")
 SESSION_HOURS = env.number("SESSION_HOURS", 12, "How long a browser stays signed in.", least=1)
+SESSION_IDLE_HOURS = env.number(
+    "SESSION_IDLE_HOURS", 12, "After how long without a request a browser is signed out, however long it might stay.", least=1
+)
+CLI_SESSION_DAYS = env.number(
+    "CLI_SESSION_DAYS",
+    7,
+    "How long a command line that a person signed in stays so. The sky CLI keeps what it is given for seven days.",
+    least=1,
+)
 AUDIT_REFUSALS_PER_MINUTE = env.number(
     "AUDIT_REFUSALS_PER_MINUTE",
     60,
@@ -275,7 +284,6 @@ INSTALLED_APPS = [
     "accounts.apps.SiteConfig",  # django.contrib.admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    "django.contrib.sessions",
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
@@ -382,6 +390,7 @@ AXES_SENSITIVE_PARAMETERS: list[str] = []
 SECURE_COOKIES = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_NAME = "__Host-skyauth" if SECURE_COOKIES else "skyauth"
 SESSION_COOKIE_AGE = SESSION_HOURS * 3600
+SESSION_ENGINE = "accounts.sessions"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
@@ -389,8 +398,8 @@ CSRF_COOKIE_NAME = "__Host-skyauth-csrf" if SECURE_COOKIES else "skyauth-csrf"
 SECURE_HSTS_SECONDS = 31_536_000 if SECURE_COOKIES else 0
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-LOGIN_URL = "admin:login"
-LOGIN_REDIRECT_URL = "admin:index"
+LOGIN_URL = "dashboard:sign-in"
+LOGIN_REDIRECT_URL = "dashboard:home"
 
 CONTENT_SECURITY_POLICY: dict[str, Any] = {
     "DIRECTIVES": {

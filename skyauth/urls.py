@@ -7,8 +7,8 @@ from api.errors import unknown
 
 urlpatterns = [
     path("admin/", admin.site.urls),
-    path("api/v1/", include("api.urls")),
     path("", include("skypilot.urls")),
+    path("api/v1/", include("api.urls")),
     path("", include("dashboard.urls")),
     path("", include("gateway.urls")),
     re_path(r"\Aapi(?:/|\Z)", unknown),

@@ -11,6 +11,7 @@ from accounts import authn, directory, principals, tokens
 from accounts.authn import identify
 from accounts.credentials import Basic, Bearer, InvalidCredential, ProxyHeader, Session
 from accounts.models import ServiceAccount, SignIn, Token, User
+from accounts.models import Session as Row
 from accounts.principals import Kind, Method
 from accounts.services import users
 from audit.models import Entry
@@ -449,7 +450,7 @@ ENDINGS = {
     "another hash": lambda store: store.update({"_auth_user_hash": "x"}) or store.save(),
     "no user": lambda store: store.pop("_auth_user_id") and store.save(),
     "a user that is no number": lambda store: store.update({"_auth_user_id": "x"}) or store.save(),
-    "another user": lambda store: store.update({"_auth_user_id": "999999"}) or store.save(),
+    "another user": lambda store: Row.objects.update(user=UserFactory()),
 }
 
 

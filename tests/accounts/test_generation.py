@@ -1,13 +1,12 @@
 """The mark of everything that decides: what renews it, and what leaves it alone."""
 
 import pytest
-from django.contrib.sessions.backends.db import SessionStore
-from django.contrib.sessions.models import Session
 from django.db import connection, models, transaction
 from django.utils import timezone
 
 from accounts import generation, uses
-from accounts.models import Generation, GroupRole, ServiceAccount, Token, ToldRole, User
+from accounts.models import Generation, GroupRole, ServiceAccount, Session, Token, ToldRole, User
+from accounts.sessions import SessionStore, digest
 from accounts.uses import Use
 from rbac.models import Role, Route
 from tests.factories import GroupRoleFactory, ServiceAccountFactory, UserFactory, make_token
@@ -117,9 +116,15 @@ def test_a_change_that_changes_nothing_leaves_the_mark_alone(rows):
 def test_noting_a_use_leaves_the_mark_alone(rows):
     before = mark()
     token, user = Token.objects.get(), User.objects.first()
-    uses.note(Use(uses.TOKEN, token.pk, "192.0.2.7"), None)
-    uses.note(Use(uses.USER, user.pk), None)
+    session = SessionStore()
+    session.create()
+    Session.objects.update(last_used_at="2026-01-01T00:00Z")
+    before = mark()
+    uses.note(Use(uses.TOKEN, token.pk, None, "192.0.2.7"))
+    uses.note(Use(uses.USER, user.pk, None))
+    uses.note(Use(uses.SESSION, digest(str(session.session_key)), None, "192.0.2.8"))
     assert Token.objects.get().last_used_from == "192.0.2.7"
+    assert Session.objects.order_by("-last_used_at").first().address == "192.0.2.8"
     assert User.objects.get(pk=user.pk).last_seen_at is not None
     assert mark() == before
 

@@ -4,11 +4,11 @@ import logging
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib.sessions.models import Session
 from django.test import AsyncClient, Client
 
 from accounts.gate import SCOPE_KEY
 from accounts.models import ServiceAccount, SignIn, User
+from accounts.sessions import SessionStore
 from accounts.trust import Proxied
 from audit.models import Entry
 from tests.factories import PASSWORD
@@ -31,7 +31,7 @@ def test_alice_enters_with_her_password_and_gets_a_new_session_key(client: Clien
     response = log_in(client, "Alice@example.com", PASSWORD)
     assert response["Location"] == "/admin/"
     assert client.session.session_key != planted.session_key
-    assert not Session.objects.filter(session_key=planted.session_key).exists()
+    assert not SessionStore().exists(planted.session_key)
     assert client.get("/admin/").status_code == 200
     cookie = response.cookies[settings.SESSION_COOKIE_NAME]
     assert cookie["httponly"]
@@ -97,7 +97,7 @@ def test_logging_out_ends_the_session_on_the_server(client: Client, alice: User,
     key = client.session.session_key
     assert client.get("/admin/logout/").status_code == 405
     assert client.post("/admin/logout/").status_code == 200
-    assert not Session.objects.filter(session_key=key).exists()
+    assert not SessionStore().exists(key)
     client.cookies[settings.SESSION_COOKIE_NAME] = key
     assert client.get("/admin/").status_code == 302
 

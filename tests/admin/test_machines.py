@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from accounts import once, tokens
-from accounts.models import ServiceAccount, Token, User
+from accounts.models import ServiceAccount, Session, Token, User
+from accounts.sessions import SessionStore
 from audit.models import Entry
 from rbac.models import Role
 from tests.admin.browsing import changed, faults, fill, form_of, told
@@ -41,7 +41,7 @@ def shown(response) -> list[str]:
 
 def kept_anywhere(secret: str) -> bool:
     """Return whether a secret is in any row that a page may have written."""
-    sessions = [session.get_decoded() for session in Session.objects.all()]
+    sessions = [SessionStore().decode(row.session_data) for row in Session.objects.all()]
     rows = [*Token.objects.values(), *Entry.objects.values(), *LogEntry.objects.values(), *sessions]
     return secret in str(rows)
 

@@ -1,11 +1,11 @@
 """Users in the admin: every write goes through the service, and a refusal loses nothing that was typed."""
 
 import pytest
-from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import reverse
 
 from accounts.models import RoleSource, ServiceAccount, SignIn, User
+from accounts.sessions import SessionStore
 from audit.models import Entry
 from rbac.models import Role
 from tests.admin.browsing import changed, faults, fill, form_of, told
@@ -214,7 +214,7 @@ def test_one_s_own_password_needs_the_current_one_and_keeps_this_session_only(al
     assert done["Location"] == "/admin/password_change/done/"
     assert here.get(done["Location"]).status_code == 200
     assert here.session.session_key != before
-    assert not Session.objects.filter(session_key=before).exists()
+    assert not SessionStore().exists(before)
     assert elsewhere.get("/admin/").status_code == 302
     alice.refresh_from_db()
     assert alice.check_password(NEW_PASSWORD)

@@ -170,7 +170,7 @@ def _failing(table: str) -> Callable[..., Any]:
     return wrapper
 
 
-@pytest.mark.parametrize("table", ["audit_entry", "django_session"], ids=["in the view", "before the view"])
+@pytest.mark.parametrize("table", ["audit_entry", "accounts_session"], ids=["in the view", "before the view"])
 def test_a_database_that_does_not_answer_is_503(as_alice: Api, table: str) -> None:
     with connection.execute_wrapper(_failing(table)):
         calling.problem(as_alice.get("/audit-events"), 503, "unavailable")

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 from axes.models import AccessAttempt
-from django.contrib.sessions.models import Session
 from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.management import findings
-from accounts.models import RoleSource, ServiceAccount, Token, User
+from accounts.models import RoleSource, ServiceAccount, Session, Token, User
 from audit.models import Entry
 from rbac.models import Role
 from tests.commands.running import run

@@ -16,6 +16,7 @@ from tests.factories import PASSWORD, UserFactory
 pytestmark = pytest.mark.django_db
 
 PAGE = "/sign-in"
+HOME = "/skyauth/"
 
 
 def sign_in(client, username="vera@example.com", password=PASSWORD, **fields):
@@ -45,12 +46,14 @@ def test_an_ordinary_user_signs_in_and_goes_back_to_where_they_were(client, vera
     assert Entry.objects.get(event="sign-in.succeeded").actor == "vera@example.com"
 
 
-def test_without_a_way_back_they_see_who_they_are(client, vera):
+def test_without_a_way_back_they_come_home_and_see_who_they_are(client, vera):
     answer = client.post(PAGE, {"username": "Vera@Example.com", "password": PASSWORD}, follow=True)
-    assert answer.redirect_chain == [(PAGE, 302)]
+    assert answer.redirect_chain == [(HOME, 302)]
     assert "vera@example.com" in answer.text
-    assert "the role viewer" in answer.text
     assert "Sign out" in answer.text
+    answer = client.get(PAGE)
+    assert "the role viewer" in answer.text
+    assert f'href="{HOME}"' in answer.text
 
 
 def test_who_has_signed_in_goes_straight_back(client, vera):
@@ -63,7 +66,7 @@ def test_who_has_signed_in_goes_straight_back(client, vera):
 def test_promise_41_nobody_is_led_away_before_or_after_signing_in(client, vera, target):
     assert fields_of(client.get(PAGE, {"next": target}))["next"] == [""]
     answer = sign_in(client, next=target)
-    assert (answer.status_code, answer["Location"]) == (302, PAGE)
+    assert (answer.status_code, answer["Location"]) == (302, HOME)
     assert client.get(PAGE, {"next": target}).status_code == 200
     answer = client.post("/sign-out", {"next": target})
     assert (answer.status_code, answer["Location"]) == (302, PAGE)

@@ -211,7 +211,7 @@ def gone(*tables):
         ("accounts_token", lambda people: people["pipeline"], proxied()),
         ("accounts_user", lambda people: basic("bob@example.com", PASSWORD), proxied()),
         ("accounts_user", lambda people: [], proxied(subject="bob@example.com")),
-        ("django_session", lambda people: cookie("x" * 32), proxied()),
+        ("accounts_session", lambda people: cookie("x" * 32), proxied()),
         ("axes_accessattempt", lambda people: basic("bob@example.com", PASSWORD), proxied()),
     ],
 )

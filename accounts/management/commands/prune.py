@@ -3,12 +3,12 @@ from typing import Any
 
 from axes.models import AccessAttempt
 from django.conf import settings
-from django.contrib.sessions.models import Session
 from django.core.management.base import CommandParser
 from django.db import transaction
 from django.utils import timezone
 
 from accounts.management import base
+from accounts.models import Session
 from audit.events import Event
 from audit.models import Entry
 from audit.record import record

@@ -13,15 +13,15 @@ from accounts.way_back import way_back
 
 
 class StaysHere(RedirectURLMixin):
-    """Goes on to a path of this very host alone (promise 41), and without one to the sign-in page, which says who one is."""
+    """Goes on to a path of this very host alone (promise 41), and without one to the pages for people."""
 
     def get_redirect_url(self) -> str:  # type: ignore[override] # Django's stubs know a parameter that it does not have
         """Return where `next` leads, or "" when it is not surely a path of this host."""
         return way_back(super().get_redirect_url())
 
     def get_default_redirect_url(self) -> str:
-        """Return the sign-in page."""
-        return reverse("dashboard:sign-in")
+        """Return Home."""
+        return reverse("dashboard:home")
 
 
 class Form(AuthenticationForm):
@@ -59,6 +59,10 @@ class SignIn(StaysHere, LoginView):
 
 
 class SignOut(StaysHere, LogoutView):
-    """Ends the session, by POST alone."""
+    """Ends the session, by POST alone, and goes on to the sign-in page."""
 
     http_method_names = ["post", "options"]
+
+    def get_default_redirect_url(self) -> str:
+        """Return the sign-in page."""
+        return reverse("dashboard:sign-in")

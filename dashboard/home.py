@@ -1,0 +1,52 @@
+"""Home: who I am here, what I may do, what is mine; and, for admins, how the installation is."""
+
+from datetime import timedelta
+from typing import Final
+
+from django.db.models import Count, Max
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+
+from accounts.management import ageing
+from accounts.models import ServiceAccount, Token
+from accounts.principals import Method
+from dashboard import health
+from dashboard.base import Page
+from rbac.models import Role
+from rbac.permissions import MEANINGS, Permission
+
+SOON: Final = 14  # days
+MOST: Final = 10  # of one's own accounts and tokens; the section of service accounts has them all
+
+_RECOGNISED: Final = {
+    Method.SESSION: "by signing in here with a password",
+    Method.BASIC: "by the name and password that the browser sends along",
+    Method.PROXY: "by the single sign-on in front of SkyAuth",
+}
+
+
+class Home(Page):
+    """The first page."""
+
+    section = "home"
+    template = "dashboard/home.html"
+
+    def get(self, request: HttpRequest) -> HttpResponse:  # noqa: ARG002 - Django's signature
+        """Show it."""
+        me, now = self.principal, timezone.now()
+        mine = ServiceAccount.objects.filter(owner_id=me.pk).select_related("role")
+        tokens = ageing.active(Token.objects.filter(account__owner_id=me.pk, account__is_active=True), now)
+        administers = me.holds(Permission.USERS_WRITE) and me.holds(Permission.SERVICE_ACCOUNTS_WRITE)
+        return self.show(
+            recognised=_RECOGNISED[me.method],
+            role=Role.objects.filter(name=me.role).first(),
+            permits=[(name, MEANINGS[name]) for name in Permission if me.holds(name)],
+            accounts=mine.annotate(tokens_count=Count("tokens"), used_at=Max("tokens__last_used_at"))[:MOST],
+            expiring=tokens.filter(expires_at__lte=now + timedelta(days=SOON))
+            .select_related("account")
+            .order_by("expires_at")[:MOST],
+            soon=SOON,
+            administers=administers,
+            findings=health.findings() if administers else (),
+            denials=health.denials() if administers and me.holds(Permission.AUDIT_READ) else None,
+        )

@@ -1,0 +1,42 @@
+"""What the navigation offers. A person sees what their role opens, and nothing else."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from django.urls import reverse
+
+from accounts.principals import Principal
+from rbac.permissions import Permission
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the dashboard: its name in addresses and icons, its title, its first page, and what opens it (any of these)."""
+
+    name: str
+    title: str
+    page: str
+    needs: tuple[Permission, ...] = ()
+
+
+SECTIONS: Final = (
+    Section("home", "Home", "dashboard:home"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An entry of the navigation."""
+
+    name: str
+    title: str
+    url: str
+
+
+def links(principal: Principal) -> list[Link]:
+    """Return what this person's navigation offers."""
+    return [
+        Link(section.name, section.title, reverse(section.page))
+        for section in SECTIONS
+        if not section.needs or any(principal.holds(permission) for permission in section.needs)
+    ]

@@ -1,0 +1,82 @@
+"""Icons, times, sortable headings, form fields, and turning pages."""
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django import template
+from django.forms import BoundField
+from django.templatetags.static import static
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from dashboard.lists import Listed
+
+register = template.Library()
+
+_UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60))
+_MONTHS_FROM: Final = timedelta(days=60)
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """Return a symbol of `static/skyauth/icons.svg`; the words beside it say what it means."""
+    return format_html(
+        '<svg class="icon" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>', static("skyauth/icons.svg"), name
+    )
+
+
+@register.filter
+def thousands(number: int) -> str:
+    """Return a number as people read it: 100,000."""
+    return f"{number:,}"
+
+
+@register.filter
+def ago(when: datetime | None, never: str = "never") -> SafeString:
+    """Return how long ago something was, or how soon it will be; the exact time (UTC) shows when one points at it."""
+    if when is None:
+        return format_html('<span class="quiet">{}</span>', never)
+    exact = f"{when:%Y-%m-%d %H:%M} UTC"
+    distance = when - timezone.now()
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', when.isoformat(timespec="seconds"), exact, _words(distance, when)
+    )
+
+
+def _words(distance: timedelta, when: datetime) -> str:
+    seconds = int(abs(distance).total_seconds())
+    if abs(distance) >= _MONTHS_FROM:
+        return f"{when:%Y-%m-%d}"
+    for unit, size in _UNITS:
+        if number := seconds // size:
+            words = f"{number} {unit}{'s' if number > 1 else ''}"
+            return f"in {words}" if distance > timedelta() else f"{words} ago"
+    return "now"
+
+
+@register.inclusion_tag("dashboard/parts/heading.html", takes_context=True)
+def heading(context: template.Context, name: str, title: str, listed: Listed[Any], first: str = "up") -> dict[str, Any]:
+    """Return a heading that sorts its column; `first` "down" for one whose greatest value is wanted first, such as a date."""
+    current = listed.sort.removeprefix("-") == name
+    down = listed.sort.startswith("-")
+    wanted = f"-{name}" if (not down if current else first == "down") else name
+    direction = ("descending" if down else "ascending") if current else ""
+    return {"request": context["request"], "title": title, "wanted": wanted, "direction": direction}
+
+
+@register.inclusion_tag("dashboard/parts/pages.html", takes_context=True)
+def pages(context: template.Context, listed: Listed[Any], what: str) -> dict[str, Any]:
+    """Return which rows these are, and the ways to the others."""
+    return {"request": context["request"], "listed": listed, "what": what}
+
+
+@register.inclusion_tag("dashboard/parts/field.html")
+def field(bound: BoundField) -> dict[str, Any]:
+    """Return a field with its label, its help and, beside it, what is wrong with it."""
+    described = [f"{bound.auto_id}-help"] if bound.help_text else []
+    described += [f"{bound.auto_id}-error"] if bound.errors else []
+    attributes: dict[str, Any] = {"aria-describedby": " ".join(described)} if described else {}
+    if bound.errors:
+        attributes["aria-invalid"] = "true"
+    return {"bound": bound, "widget": bound.as_widget(attrs=attributes), "kind": bound.widget_type}
