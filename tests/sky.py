@@ -46,7 +46,7 @@ def need_skypilot(name: str) -> str:
 
 
 class PortTaken(Exception):
-    """Something else has the port of the server's queue: it follows from its own, and lies among those of outgoing connections."""
+    """Something else has the port of the server's queue: it follows from its own and lies among those of outgoing connections."""
 
 
 @dataclass
