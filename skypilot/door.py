@@ -76,12 +76,11 @@ def elsewhere(known: Iterable[str]) -> View:
         def answer(actor: Principal) -> HttpResponse:
             _require_more_than_reading(actor)
             versions.require(versions.client_of(request))
-            here = request.path.removesuffix("/")
-            if here != request.path and here.removeprefix("/internal/dashboard") in paths:
-                query = request.META.get("QUERY_STRING", "")
+            here, mark, query = request.get_full_path().partition("?")
+            if here.endswith("/") and here[:-1].removeprefix("/internal/dashboard") in paths:
                 moved = HttpResponse(status=307)
                 del moved["Content-Type"]
-                moved["Location"] = f"{here}?{query}" if query else here
+                moved["Location"] = f"{here[:-1]}{mark}{query}"
                 return moved
             raise Refused(404, "Not Found")
 
@@ -119,6 +118,6 @@ def _answer(request: HttpRequest, actor: Principal, methods: Mapping[str, Operat
 
 
 def _require_more_than_reading(actor: Principal) -> None:
-    """Raise Refused for a viewer: SkyPilot lists what a viewer may call, and refuses the rest before it looks what it is."""
+    """Raise Barred for a viewer: SkyPilot lists what a viewer may call, and refuses the rest before it looks what it is."""
     if skypilot_role(actor.permissions) == "viewer":
         raise Barred

@@ -14,13 +14,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from tests.needs import missing
+from tests.needs import missing, need_program
+from tests.proxies import CADDY, NGINX, configured
 from tests.servers import ROOT, Program, directory, environment, free_port, start, wait_until
 from tests.wire import HOST, Reply, ask
 
 BIN: Final = ROOT / ".venv-skypilot" / "bin"
 READY_SECONDS: Final = 60  # five where nothing else runs
 CLI_SECONDS: Final = 60  # two where nothing else runs
+GATEWAYS: Final = ("caddy", "nginx")
+AUTH_PROXY: Final = "127.0.0.2"  # where the gateways expect an auth proxy in front of them
 
 # `pty.spawn` gives the command a terminal and copies between it and these pipes: what is written to them is typed.
 _TERMINAL: Final = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
@@ -105,6 +108,13 @@ class SkyPilot:
             assert self.ask("/users/delete", body={"user_id": user_id}).status == 200
 
 
+def guide() -> list[str]:
+    """Return the files that docs/skypilot.md tells an operator to write: .server.yaml and config.yaml."""
+    return re.findall(
+        r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "skypilot.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
 @contextmanager
 def skypilot_server(mode: Mode = Mode.HEADER, *, default_role: str = "user", **settings: str) -> Iterator[SkyPilot]:
     """Run the API server of .venv-skypilot on a free loopback port. It takes five seconds and a gigabyte: share one.
@@ -120,10 +130,10 @@ def skypilot_server(mode: Mode = Mode.HEADER, *, default_role: str = "user", **s
         port, metrics = free_port(), free_port()
         server = SkyPilot(port, home)
         (home / ".sky").mkdir()
-        (home / ".sky" / "config.yaml").write_text(f"rbac:\n  default_role: {default_role}\n", encoding="utf-8")
+        believing, careful = guide()
+        (home / ".sky" / "config.yaml").write_text(careful.replace("viewer", default_role), encoding="utf-8")
         if mode is Mode.HEADER:
-            believed = "{enabled: true, header_name: X-Auth-Request-Email, header_format: plaintext}"
-            (home / ".sky" / ".server.yaml").write_text(f"auth:\n  external_proxy: {believed}\n", encoding="utf-8")
+            (home / ".sky" / ".server.yaml").write_text(believing, encoding="utf-8")
         values = environment(
             HOME=str(home),
             IS_SKYPILOT_SERVER="true",
@@ -270,3 +280,22 @@ class Sky:
             yield typing
         finally:
             typing.stop()
+
+
+@contextmanager
+def gateway_of(name: str, *, port: int, skyauth: int, skypilot: int) -> Iterator[int]:
+    """Run a gateway of deploy/skypilot, from the shipped file, between SkyAuth and a SkyPilot server; yields its port."""
+    proxy = {"caddy": CADDY, "nginx": NGINX}[name]
+    program = need_program(name, hint=proxy.hint)
+    with directory() as home:
+        file = home / proxy.files[0]
+        shipped = (ROOT / "deploy" / "skypilot" / name / file.name).read_text(encoding="utf-8")
+        text = configured(shipped, {8000: skyauth, 8080: port}, home)
+        file.write_text(text.replace("127.0.0.1:46580", f"{HOST}:{skypilot}"), encoding="utf-8")
+        values = environment(HOME=str(home), XDG_CONFIG_HOME=str(home), XDG_DATA_HOME=str(home), AUTH_PROXY=AUTH_PROXY)
+        started = start(proxy.command(program, file, home), home / "gateway.log", values, cwd=home)
+        try:
+            started.wait_for(port)
+            yield port
+        finally:
+            started.end()
