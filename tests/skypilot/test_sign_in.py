@@ -20,6 +20,7 @@ from accounts.principals import Method
 from accounts.services import handover
 from accounts.services.sessions import end_sessions
 from audit.models import Entry
+from rbac.errors import Forbidden, Invalid, NotFound
 from tests import skydoor
 from tests.factories import PASSWORD, UserFactory, make_token, principal
 from tests.races import at_once
@@ -333,6 +334,34 @@ def test_behind_a_proxy_the_page_hands_its_cookies_over(bob):
     handed = handover.hand_over(actor=actor, cookies={"_proxy": "x", "skyauth": "y"}, port=None, nonce=nonce, agent="")
     assert dict(handed.cookies) == {"_proxy": "x"}
     assert "_proxy" not in repr(handed)
+
+
+def test_promise_38_what_can_no_longer_be_deciphered_is_not_handed_over(bob, settings):
+    handover.authorize(actor=principal(bob, Method.PROXY), challenge=CHALLENGE, cookies={"_proxy": "x"})
+    settings.SECRET_KEY = "another"
+    bob.refresh_from_db()
+    Handover.objects.update(password_mark=bob.get_session_auth_hash())
+    assert poll().status_code == 404
+    assert not Handover.objects.exists()
+
+
+def test_a_proxy_that_needs_no_cookie_leaves_nothing_to_hand_over(bob):
+    actor = principal(bob, Method.PROXY)
+    nonce = handover.offer(actor, None)
+    with pytest.raises(Forbidden, match="without a cookie"):
+        handover.hand_over(actor=actor, cookies={"skyauth": "ours"}, port=None, nonce=nonce, agent="")
+    with pytest.raises(Forbidden, match="without a cookie"):
+        handover.authorize(actor=actor, challenge=CHALLENGE, cookies={})
+    assert not Handover.objects.exists()
+
+
+def test_who_is_gone_by_now_hands_nothing_over(bob):
+    actor = principal(bob)
+    _disabled(bob)
+    with pytest.raises(NotFound):
+        handover.authorize(actor=actor, challenge=CHALLENGE, cookies={})
+    with pytest.raises(Invalid):
+        handover.authorize(actor=actor, challenge="short", cookies={})
 
 
 def test_promise_39_the_page_says_who_asks_as_whom_and_what_to_beware_of(bob):
