@@ -213,6 +213,22 @@ class Session(models.Model):
         return f"{self.user or 'nobody'}, {self.kind}, since {self.created_at:%Y-%m-%d %H:%M}"
 
 
+class Handover(models.Model):
+    """A sign-in of a command line that a person authorised and nobody has fetched yet; `accounts.services.handover` writes it.
+
+    `challenge` is the SHA-256 digest of a secret that the command line alone has; `password_mark` what the person's password was.
+    """
+
+    challenge = models.CharField(max_length=43, unique=True, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="handovers")
+    password_mark = models.CharField(max_length=64, editable=False)
+    sealed = models.TextField(blank=True, default="", editable=False, help_text="The cookies to hand over, enciphered.")
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.user} for {self.challenge[-8:]}, until {self.expires_at:%Y-%m-%d %H:%M:%S}"
+
+
 class GroupRole(models.Model):
     """A group of the identity provider and the role that its members get when they sign in through the proxy."""
 

@@ -1,7 +1,7 @@
 """Tells the SkyPilot API server behind us (SKYPILOT_URL) which role a caller has, before it gets the caller's first request.
 
 The server makes a user of whatever name it is told, with a default role of its own, and that is `admin` unless somebody set it
-otherwise. So nothing is let through to it before it was told the role that counts here; while it cannot be told, the answer is 503.
+otherwise. So nothing is let through to it before it was told the role that counts here; where it cannot be told, it is 503.
 
 What it was told is a row, and the row is the truth about the server: it says "nothing" from before the server is told something
 else until that is certain. Of several processes one at a time has the row; it tells the server not the role that its request
@@ -79,6 +79,11 @@ def tell(principal: Principal) -> None:
         attempts.slots.release()
 
 
+def forget() -> int:
+    """Forget what the server was told, so that it is told again, each role before the next request; return how many."""
+    return ToldRole.objects.filter(server=settings.SKYPILOT_URL).delete()[0]
+
+
 def _said(principal: Principal) -> str:
     return _row(principal).values_list("role", flat=True).first() or NOTHING
 
@@ -86,11 +91,11 @@ def _said(principal: Principal) -> str:
 def _tell_in_turn(principal: Principal) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while (turn := _turn(principal)) is None:
+        if told(principal):
+            return
         if time.monotonic() > deadline:
             raise UpstreamUnavailable("Somebody else is telling this role, and does not end.")
         time.sleep(_LOOK_SECONDS)
-        if told(principal):
-            return
     certain = NOTHING  # what fails may have been heard nevertheless
     try:
         role = _role_that_counts(principal)
@@ -104,13 +109,14 @@ def _tell_in_turn(principal: Principal) -> None:
 
 
 def _turn(principal: Principal) -> str | None:
-    """Return what shows that the row is ours, or None while somebody else has it. From here on it says nothing."""
+    """Return what shows that the row is ours, and from here on it says nothing; or None: somebody has it, or has just told."""
     now = timezone.now()
     turn = uuid4().hex
     new = ToldRole(server=settings.SKYPILOT_URL, name=principal.identity)
     ToldRole.objects.bulk_create([new], ignore_conflicts=True)  # unless there is one
     free = _row(principal).filter(Q(turn="") | Q(turn_since__lt=now - _HELD))
-    return turn if free.update(role=NOTHING, turn=turn, turn_since=now) else None
+    untold = free.exclude(role=skypilot_role(principal.permissions))
+    return turn if untold.update(role=NOTHING, turn=turn, turn_since=now) else None
 
 
 def _row(principal: Principal) -> QuerySet[ToldRole]:

@@ -88,6 +88,8 @@ def _read(connection: HTTPConnection, response: HTTPResponse, until: float) -> b
         if size > MAX_BYTES:
             raise HTTPException("The answer is too large.")
         _hurry(connection, until)
+    if response.length:  # `read1` does not say that the connection ended before the body did
+        raise HTTPException("The answer is not whole.")
     return b"".join(pieces)
 
 

@@ -1,7 +1,7 @@
 """Makes the database ready for `make run`, and tells the launcher in one line of JSON what is new.
 
-A first run migrates, loads the route pack `read-write`, creates the first admin with a random password, and a service account
-`demo` (viewer) with a token to try. Every later run migrates, and touches nothing else.
+A first run migrates, loads the route pack that its one argument names, creates the first admin with a random password, and a
+service account `demo` (viewer) with a token to try. Every later run migrates, and touches nothing else.
 """
 
 import json
@@ -16,10 +16,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
 
 ADMIN_NAME = "admin"
 DEMO = "demo"
-PACK = "read-write"
 
 
-def prepare() -> dict[str, str]:
+def prepare(pack: str) -> dict[str, str]:
     """Return `password` and `token` where they were just made. Raises a ServiceError."""
     from django.db import transaction
 
@@ -35,7 +34,7 @@ def prepare() -> dict[str, str]:
         if users.active_admins():
             return made  # not the first run: no routes may be what the operator wants
         if not Route.objects.exists():
-            services.replace_routes(actor=actor, specs=packs.load(PACK).routes, source=f"pack {PACK}")
+            services.replace_routes(actor=actor, specs=packs.load(pack).routes, source=f"pack {pack}")
         made["password"] = secrets.token_urlsafe(18)
         users.create_user(actor=actor, username=ADMIN_NAME, password=made["password"], role="admin")
         account = machines.create_service_account(
@@ -58,7 +57,7 @@ def main() -> Any:
 
         call_command("migrate", verbosity=0, interactive=False)
         try:
-            print(json.dumps(prepare()))
+            print(json.dumps(prepare(sys.argv[1])))
         except ServiceError as error:
             return str(error)
     except (ImproperlyConfigured, CommandError) as error:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -19,20 +20,20 @@ import django
 
 django.setup()
 
-from tests.original import originals  # noqa: E402 - Django must be set up first
-from tests.replay import DATA, play, scenes  # noqa: E402
+from tests.original import original  # noqa: E402 - Django must be set up first
+from tests.replay import DATA, scenes  # noqa: E402
 
 
 def main() -> None:
     """Write answers.json."""
-    answers = {}
-    with originals() as original:
-        for scene in scenes():
-            print(scene.name)
-            for step, answer in play(scene, original.sender(scene.mode)):
-                answers[step.id] = asdict(answer)
-            original.tidy(scene.mode)
-    text = json.dumps({"version": original.version, "answers": answers}, indent=1, ensure_ascii=False)
+    answers, version = {}, ""
+    for mode, played in groupby(scenes(), lambda scene: scene.mode):
+        with original(mode) as server:
+            version = server.version
+            for scene in played:
+                print(scene.name)
+                answers |= {step.id: asdict(answer) for step, answer in server.play(scene)}
+    text = json.dumps({"version": version, "answers": answers}, indent=1, ensure_ascii=False)
     (DATA / "answers.json").write_text(f"{text}\n", encoding="utf-8")
 
 

@@ -1,5 +1,8 @@
 """What `make run` starts: SkyAuth, the gateway (Caddy) and, unless UPSTREAM names one, a small upstream. Ctrl-C stops all.
 
+An upstream that is a SkyPilot API server is recognised: then the gateway of deploy/skypilot stands in front of it, and SkyAuth
+answers for it what is about people and tokens.
+
 From the environment: PORT (of SkyAuth, 8000), GATEWAY_PORT (8080), UPSTREAM (http://host:port) or ECHO_PORT (8081), and the
 settings of SkyAuth itself. Data and logs are kept under DATA_DIR (var/).
 """
@@ -16,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -25,6 +28,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 DATA: Final = (ROOT / os.environ.get("DATA_DIR", "var")).resolve()
 HOST: Final = "127.0.0.1"
 READY_SECONDS: Final = 30
+SKYPILOT_PORT: Final = 46580
 STOP_SECONDS: Final = 15  # uvicorn gives open requests ten
 TAIL_LINES: Final = 15
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?\Z")
@@ -39,13 +43,22 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class SkyPilot:
+    """What the SkyPilot API server says of itself; "" and True while it does not answer."""
+
+    version: str
+    believes_header: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """Where everything is going to listen; `echo_port` is None when the upstream is somebody else's."""
+    """Where everything listens. `echo_port` is None when the upstream is somebody else's, `skypilot` unless it is one."""
 
     port: int
     gateway_port: int
     upstream: str
     echo_port: int | None
+    skypilot: "SkyPilot | None" = None
 
     @property
     def skyauth(self) -> str:
@@ -54,6 +67,18 @@ class Plan:
     @property
     def gateway(self) -> str:
         return f"http://{HOST}:{self.gateway_port}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """SkyAuth's settings where the operator has none of their own."""
+        if self.skypilot is None:
+            return {"PUBLIC_URL": self.skyauth}
+        # The gateway passes sign-in on to SkyAuth, so that browsers and the CLI know one address alone.
+        return {"PUBLIC_URL": self.gateway, "AUTH_REDIRECT": "true", "SKYPILOT_URL": self.upstream}
+
+    @property
+    def caddyfile(self) -> Path:
+        return ROOT / "deploy" / ("proxies" if self.skypilot is None else "skypilot") / "caddy" / "Caddyfile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +120,38 @@ def read_plan() -> Plan:
     ours = [port, gateway_port, *([] if plan.echo_port is None else [plan.echo_port])]
     if len(set(ours)) < len(ours):
         raise Trouble("PORT, GATEWAY_PORT and ECHO_PORT must be three different ports.")
-    return plan
+    return plan if plan.echo_port is not None else replace(plan, skypilot=recognise(plan.upstream))
+
+
+def recognise(upstream: str) -> SkyPilot | None:
+    """Return what a SkyPilot API server at this address says of itself, or None when there is another API.
+
+    One that does not answer yet is taken for one at SkyPilot's own port: the wrong gateway in front of it would be no protection.
+    """
+    said = _health(upstream)
+    if said is None:
+        return SkyPilot("", True) if urlsplit(upstream).port == SKYPILOT_PORT else None
+    if not {"status", "api_version", "version", "commit"} <= said.keys():
+        return None
+    return SkyPilot(str(said["version"]), said.get("external_proxy_auth_enabled") is not False)
+
+
+def _health(upstream: str) -> dict[str, object] | None:
+    """Return the object that `/api/health` is answered with, empty when it is anything else, or None without an answer."""
+    parts = urlsplit(upstream)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(str(parts.hostname), parts.port, timeout=5)
+    try:
+        # As a client does: to a mere probe a server says no more than that it is healthy.
+        connection.request("GET", "/api/health", headers={"X-SkyPilot-API-Version": "62", "X-SkyPilot-Version": "0.14.1"})
+        said = json.loads(connection.getresponse().read(1 << 20))
+    except OSError:
+        return None
+    except (http.client.HTTPException, ValueError):
+        return {}
+    finally:
+        connection.close()
+    return said if isinstance(said, dict) else {}
 
 
 def _port(name: str, default: int) -> int:
@@ -116,11 +172,11 @@ def require_free(name: str, port: int) -> None:
             raise Trouble(f"Port {port} cannot be used: {error.strerror}. Choose another, as {name}={port + 10}") from None
 
 
-def prepare(environment: dict[str, str]) -> dict[str, str]:
+def prepare(environment: dict[str, str], pack: str) -> dict[str, str]:
     """Migrate and, on a first run, make what a first run makes. Returns what is new. Raises Trouble."""
     # In a session of its own: a Ctrl-C does not stop it half-way, and what it made is still told.
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "prepare.py"],
+        [sys.executable, ROOT / "scripts" / "prepare.py", pack],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -222,8 +278,8 @@ def start_all(plan: Plan, environment: dict[str, str], children: list[Child], si
         "GATEWAY_BIND": HOST,
         "GATEWAY_PORT": str(plan.gateway_port),
     }
-    config = str(ROOT / "deploy" / "proxies" / "caddy" / "Caddyfile")
-    children.append(start("gateway", [caddy, "run", "--adapter", "caddyfile", "--config", config], gateway))
+    command = [caddy, "run", "--adapter", "caddyfile", "--config", str(plan.caddyfile)]
+    children.append(start("gateway", command, gateway))
     wait_until(lambda: status(plan.gateway, "/", {}) in {200, 401}, "gateway", children, signals)
 
 
@@ -272,9 +328,34 @@ Try, from another terminal:
   curl -i {plan.gateway}/hello
       401: no credential
   curl -i -X POST {plan.gateway}/hello {header}
-      403: demo is a viewer, and viewers only read
+      403: demo is a viewer, and viewers only read""")
 
-Ctrl-C stops everything. Data is kept in {_shown(DATA)}, logs in {_shown(DATA / "log")}.""")
+
+def introduce_skypilot(plan: Plan, server: SkyPilot, made: dict[str, str]) -> None:
+    """Print the addresses, and how the CLI signs in."""
+    note = f"SkyPilot {server.version}" if server.version else "SkyPilot's port, but nothing answers there yet"
+    host = f"{HOST}:{plan.gateway_port}"
+    token = made.get("token", '"$TOKEN"')
+    say(f"""
+  SkyPilot  {plan.gateway}   for the CLI, programs and browsers (/dashboard/); /admin/ for users and tokens
+  SkyAuth   {plan.skyauth}   asked about each request
+  Upstream  {plan.upstream}   {note}: nobody else may reach it
+
+Sign in, from another terminal, in any of these ways:
+""")
+    if "token" not in made:
+        say('  TOKEN="$(.venv/bin/python manage.py create_token demo --create --role viewer)"   # a token is shown once\n')
+    say(f"""  sky api login -e http://admin:{made.get("password", "PASSWORD")}@{host}
+      with a password
+  sky api login -e http://{host} --token {token}
+      with a service account's token: demo is a viewer, and viewers only look
+  sky api login -e http://{host}
+      in the browser
+  sky api info
+      who you are""")
+    if not server.believes_header:
+        say("""
+The server does not go by the header X-Auth-Request-Email, so nobody can be let through yet: see docs/skypilot.md.""")
 
 
 def main() -> int:
@@ -287,13 +368,17 @@ def main() -> int:
             if port is not None:
                 require_free(name, port)
         environment = {**os.environ, "TRUSTED_PROXIES": HOST, "PYTHONUNBUFFERED": "1"}  # the gateway, and nobody else
-        environment.setdefault("PUBLIC_URL", plan.skyauth)
-        made = prepare(environment)
+        environment = {**plan.settings, **environment}
+        made = prepare(environment, "read-write" if plan.skypilot is None else "skypilot")
         if password := made.get("password"):
             say(f"The first admin was created. Name: admin   Password: {password}   (not shown again)")
         signals.check()
         start_all(plan, environment, children, signals)
-        introduce(plan, made.get("token"))
+        if plan.skypilot is None:
+            introduce(plan, made.get("token"))
+        else:
+            introduce_skypilot(plan, plan.skypilot, made)
+        say(f"\nCtrl-C stops everything. Data is kept in {_shown(DATA)}, logs in {_shown(DATA / 'log')}.")
         while True:
             signals.check()
             require_alive(children)

@@ -14,6 +14,7 @@ from rbac import packs
 from rbac.permissions import MEANINGS, Permission, granted
 from skyauth.environment import Setting
 from skyauth.settings import env
+from skypilot.urls import OPERATIONS
 
 _MADE: Final = "<!-- Made by `manage.py reference {page} --write`. Change the code, not this file. -->"
 
@@ -29,6 +30,9 @@ always holds everything."""
 _ABOUT_PACKS: Final = """\
 A pack is a ready-made, ordered table that says which permission a method and path of a protected API need. The first route
 that matches decides; what no route matches is denied. `manage.py load_pack NAME` loads one."""
+_ABOUT_SKYPILOT: Final = """\
+SkyPilot's CLI and dashboard call these, also below `/internal/dashboard`. Where several permissions are named, one of them is
+enough; which users and tokens a caller may touch with it, the services say. Everybody may ask `GET /api/health`."""
 _ABOUT_COMMANDS: Final = """\
 Standard output carries the result alone: a table, JSON with `--json`, a new secret, a CSV. Whatever is said about it goes to
 standard error. The audit log names the command and the operating system's user."""
@@ -109,8 +113,21 @@ def permissions() -> str:
             ["Pack", "Routes", "What it does"],
             [(f"`{pack.name}`", str(len(pack.routes)), pack.description) for pack in map(packs.load, packs.names())],
         ),
+        "## The SkyPilot door",
+        _ABOUT_SKYPILOT,
+        _skypilot(),
     ]
     return _page(lines)
+
+
+def _skypilot() -> str:
+    return _table(
+        ["Endpoint of SkyPilot", "Needs"],
+        [
+            (f"`{operation.method} /{operation.path}`", " or ".join(f"`{name}`" for name in operation.needs) or "any sign-in")
+            for operation in OPERATIONS
+        ],
+    )
 
 
 def commands() -> str:

@@ -48,8 +48,9 @@ def current() -> Advertised:
     if not settings.SKYPILOT_URL:
         return _configured()
     with memory.lock:  # one asks, the others hear what it heard
-        if memory.source != settings.SKYPILOT_URL or time.monotonic() >= memory.until:
-            memory.source = settings.SKYPILOT_URL
+        if memory.source != settings.SKYPILOT_URL:
+            memory.source, memory.last, memory.until = settings.SKYPILOT_URL, None, 0.0
+        if time.monotonic() >= memory.until:
             try:
                 memory.last, memory.failed = _asked(), False
             except UpstreamUnavailable:
@@ -61,11 +62,13 @@ def current() -> Advertised:
 
 
 def latest() -> Advertised:
-    """Return what was said last: people and tokens can be managed also while the server is away."""
+    """Return what was said last, and ask only where nothing was: people and tokens can be managed while the server is away."""
+    if memory.last is not None and memory.source == settings.SKYPILOT_URL:
+        return memory.last
     try:
         return current()
     except UpstreamUnavailable:
-        return memory.last or _configured()
+        return _configured()
 
 
 def _configured() -> Advertised:

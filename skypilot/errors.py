@@ -78,7 +78,7 @@ def respond(exc: Exception) -> HttpResponse | None:
         case IntegrityError():
             return as_json({"detail": "Somebody else changed this at the same moment. Repeat your change."}, 409)
         case _ if isinstance(exc, _OURS):
-            response = as_json({"detail": "SkyAuth cannot answer right now. Nothing was changed; try again shortly."}, 503)
+            response = as_json({"detail": "SkyAuth cannot answer right now. Try again shortly."}, 503)
             response["Retry-After"] = str(RETRY_AFTER_SECONDS)
             return response
         case _:

@@ -4,7 +4,7 @@ from typing import Final
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from skypilot import tokens, users, users_csv
+from skypilot import sign_in, tokens, users, users_csv
 from skypilot.door import Operation, elsewhere, views
 from skypilot.health import health
 
@@ -15,6 +15,10 @@ _views = views(OPERATIONS)
 
 _paths: list[URLPattern | URLResolver] = [
     path("api/health", health, name="health"),
+    path("api/v1/auth/authorize", sign_in.authorize),
+    path("api/v1/auth/token", sign_in.collect),
+    path("auth/authorize", sign_in.Authorize.as_view(), name="authorize"),
+    path("token", sign_in.Token.as_view(), name="token"),
     *(path(name, view) for name, view in _views.items()),
     re_path(r"\Ausers(?:/|\Z)", elsewhere(_views)),
 ]

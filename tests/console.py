@@ -14,11 +14,11 @@ from typing import Any
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
 
 
-def create_user(name: str, role: str | None = None, password: str | None = None) -> str:
+def create_user(name: str, role: str | None = None, password: str | None = None, sign_in: str | None = None) -> str:
     """Create a user and return the id. Without a password the user comes by the proxy's header."""
     from accounts.services import users
 
-    return users.create_user(actor=_actor(), username=name, role=role, password=password).uid
+    return users.create_user(actor=_actor(), username=name, role=role, password=password, sign_in=sign_in).uid
 
 
 def set_role(name: str, role: str) -> None:
@@ -33,6 +33,13 @@ def set_active(name: str, active: bool) -> None:
     from accounts.services import users
 
     users.set_active(actor=_actor(), user=users.find_user(name), active=active)
+
+
+def end_sessions(name: str) -> int:
+    """End all sessions of a user."""
+    from accounts.services import sessions, users
+
+    return sessions.end_sessions(actor=_actor(), user=users.find_user(name))
 
 
 def role_of(name: str) -> str:
@@ -129,6 +136,13 @@ def no_routes() -> None:
     services.replace_routes(actor=_actor(), specs=[], source="tests")
 
 
+def forget_told_roles() -> int:
+    """Have the SkyPilot server told every role again, and return how many."""
+    from accounts import provisioning
+
+    return provisioning.forget()
+
+
 def refusals() -> list[dict[str, str]]:
     """Return what the audit log has of refusals, the oldest first."""
     from audit.models import Entry
@@ -149,8 +163,8 @@ def recent(method: str) -> list[list[Any]]:
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
-        create_user, set_role, set_active, role_of, ensure_role, create_account, ensure_account, update_account, issue, revoke,
-        last_used, expire, load_pack, replace_routes, no_routes, refusals, recent,
+        create_user, set_role, set_active, end_sessions, role_of, ensure_role, create_account, ensure_account, update_account,
+        issue, revoke, last_used, expire, load_pack, replace_routes, no_routes, forget_told_roles, refusals, recent,
     )
 }  # fmt: skip
 

@@ -2,73 +2,55 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import bcrypt
 
 from tests.factories import PASSWORD
-from tests.replay import CAST, Asked, Send
-from tests.skypilot import Mode, SkyPilot, skypilot_server
-from tests.wire import HOST, basic
-from tests.wire import ask as ask_wire
+from tests.replay import CAST, Answered, Asked, Scene, Step, play
+from tests.sky import Mode, SkyPilot, skypilot_server
+from tests.wire import HOST, ask, basic
 
+# It counts the operator whose machine it runs on among its users; here that is nobody in particular.
+MACHINE = {"SKYPILOT_USER": "operator", "SKYPILOT_USER_ID": "0123abcd"}
 # Without such a header, it takes a request from loopback for its operator's, who may do anything.
 FROM_AFAR = ("X-Forwarded-For", "203.0.113.9")
 
 
-class Originals:
-    """The server in each of the modes that the contract asks about, started when it is first asked."""
+class Original:
+    """The server in one of the modes that the contract asks about."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-        self._running: dict[str, SkyPilot] = {}
-        self.version = ""
+    def __init__(self, server: SkyPilot, mode: Mode) -> None:
+        self._server = server
+        self._mode = mode
+        self.version = server.ask("/api/health").json["version"]
 
-    def server(self, mode: str) -> SkyPilot:
-        """Return the server in that mode."""
-        if mode not in self._running:
-            variables = {}
-            if mode == "oauth2":
-                variables["SKYPILOT_AUTH_OAUTH2_PROXY_BASE_URL"] = self._stack.enter_context(_refusing())
-            running = self._stack.enter_context(skypilot_server(Mode(mode), **variables))
-            self._running[mode] = running
-            self.version = running.ask("/api/health").json["version"]
-            self.tidy(mode)
-        return self._running[mode]
+    def play(self, scene: Scene) -> Iterator[tuple[Step, Answered]]:
+        """Play a scene with a cast that nothing has happened to."""
+        if self._mode is Mode.BASIC:
+            self._tidy()
+        yield from play(scene, self._send)
 
-    def sender(self, mode: str) -> Send:
-        """Return what sends a request to the server in that mode, as from another machine."""
-        port = self.server(mode).port
+    def _send(self, asked: Asked) -> tuple[int, Mapping[str, str], bytes]:
+        reply = ask(self._server.port, asked.path, [*asked.headers, FROM_AFAR], method=asked.method, body=asked.body)
+        return reply.status, dict(reply.headers), reply.body
 
-        def send(asked: Asked) -> tuple[int, Mapping[str, str], bytes]:
-            reply = ask_wire(port, asked.path, [*asked.headers, FROM_AFAR], method=asked.method, body=asked.body)
-            return reply.status, dict(reply.headers), reply.body
-
-        return send
-
-    def tidy(self, mode: str) -> None:
-        """Delete everybody, and make the cast anew."""
-        server = self.server(mode)
-        if mode != "basic":
-            return
-        for row in server.ask("/users").json:
+    def _tidy(self) -> None:
+        for row in self._server.ask("/users").json:
             if row["user_type"] != "system":
-                assert server.ask("/users/delete", body={"user_id": row["id"]}).status == 200
+                assert self._server.ask("/users/delete", body={"user_id": row["id"]}).status == 200
         # It takes hashes as they are: at the lowest cost, so that it checks hundreds of passwords in no time.
         stored = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
         lines = ["username,password,role", *(f"{name}@example.com,{stored},{role}" for name, role in CAST.items())]
-        made = server.ask("/users/import", body={"csv_content": "\n".join(lines)})
+        made = self._server.ask("/users/import", body={"csv_content": "\n".join(lines)})
         assert made.json["success_count"] == len(CAST), made
-        self._delete_tokens()
-
-    def _delete_tokens(self) -> None:
-        send, alice = self.sender("basic"), basic("alice@example.com", PASSWORD)
-        _, _, raw = send(Asked("GET", "/users/service-account-tokens", (alice,), b""))
+        alice = basic("alice@example.com", PASSWORD)
+        _, _, raw = self._send(Asked("GET", "/users/service-account-tokens", (alice,), b""))
         for row in json.loads(raw):
             body = json.dumps({"token_id": row["token_id"]}).encode()
-            send(Asked("POST", "/users/service-account-tokens/delete", (alice, ("Content-Type", "application/json")), body))
+            self._send(Asked("POST", "/users/service-account-tokens/delete", (alice, ("Content-Type", "application/json")), body))
 
 
 class _Nobody(BaseHTTPRequestHandler):
@@ -84,9 +66,9 @@ class _Nobody(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def _refusing() -> Iterator[str]:
+def _nobody() -> Iterator[str]:
     with ThreadingHTTPServer((HOST, 0), _Nobody) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         yield f"http://{HOST}:{server.server_address[1]}"
         server.shutdown()
@@ -94,7 +76,9 @@ def _refusing() -> Iterator[str]:
 
 
 @contextmanager
-def originals() -> Iterator[Originals]:
-    """Yield the servers; they end with the block."""
-    with ExitStack() as stack:
-        yield Originals(stack)
+def original(mode: str) -> Iterator[Original]:
+    """Run the server in that mode for as long as the block lasts."""
+    with _nobody() as proxy:
+        variables = {"SKYPILOT_AUTH_OAUTH2_PROXY_BASE_URL": proxy, **MACHINE}
+        with skypilot_server(Mode(mode), **variables) as server:
+            yield Original(server, Mode(mode))

@@ -23,6 +23,7 @@ MAY_NAME_IDENTITY_HEADERS = {
     "accounts/trust.py",  # the gate
     "accounts/checks.py",  # refuses one of them as the name of the identity header
     "gateway/forwarded.py",  # says in its errors which one the proxy did not send
+    "accounts/provisioning.py",  # tells the SkyPilot server behind us by one of them
     "gateway/headers.py",  # writes them into answers
     "skyauth/settings.py",  # the default
 }

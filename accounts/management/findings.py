@@ -2,8 +2,6 @@
 
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +12,8 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from accounts.management import ageing
+from accounts.management import ageing, skypilot
+from accounts.management.finding import Finding, Severity
 from accounts.models import RoleSource, ServiceAccount, Token, User
 from accounts.services.users import active_admins
 from rbac.models import Route
@@ -23,24 +22,6 @@ from rbac.permissions import ADMIN
 SOON_DAYS: Final = 7
 UNUSED_DAYS: Final = 90
 _SHOWN: Final = 5  # names in one finding
-
-
-class Severity(StrEnum):
-    """How bad a finding is; an error is what keeps SkyAuth from working, or from being safe."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    INFO = "info"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One finding: what it is, and what to do about it. `code` is a stable word for scripts."""
-
-    severity: Severity
-    code: str
-    what: str
-    todo: str
 
 
 def examine() -> list[Finding]:
@@ -81,6 +62,7 @@ def _database() -> Iterator[Finding]:
     yield from _people()
     yield from _machines()
     yield from _tokens()
+    yield from skypilot.examine()
 
 
 def _policy() -> Iterator[Finding]:

@@ -327,8 +327,13 @@ def revoke_token(*, actor: Principal, token: Token) -> Token:
 
 @transaction.atomic
 def retire_token(*, actor: Principal, token: Token) -> None:
-    """Revoke a token at once, and delete its account with it unless that has another one left. Raises Forbidden, NotFound."""
+    """Revoke a token at once, and delete its account with it unless that has another one left.
+
+    Raises Forbidden, NotFound, and Conflict for a token that has ended or was replaced already.
+    """
     account = _locked(actor, token.account)
+    if get_token(actor, token.key_id).revoked_at is not None:
+        raise Conflict("This token was revoked or rotated meanwhile.")
     if account.tokens.filter(revoked_at=None).exclude(pk=token.pk).exists():
         revoke_token(actor=actor, token=token)
     else:

@@ -15,7 +15,7 @@ from tests.commands.running import ROOT, run
 OUR_COMMANDS = [
     "apply", "changepassword", "create_assertion_key", "create_service_account", "create_token", "create_user", "createsuperuser",
     "doctor", "explain", "export_users", "import_users", "list_tokens", "load_pack", "prune", "reference", "revoke_token",
-    "rotate_token", "runserver", "serve", "set_role",
+    "rotate_token", "runserver", "serve", "set_role", "tell_roles",
 ]  # fmt: skip
 
 

@@ -69,14 +69,15 @@ def test_make_has_the_two_commands_that_the_readme_names() -> None:
         assert subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
-def test_the_commands_of_the_operating_guide_work_in_the_order_shown() -> None:
-    text = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["operating", "skypilot"])
+def test_the_commands_of_a_guide_work_in_the_order_shown(page: str) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     blocks = [block for block in _SHELL.findall(text) if "manage.py" in block]
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("manage.py")]
     lines += re.findall(r"`(manage\.py [a-z_]+[^`]*)`", text)
     assert len(lines) >= 6
     with directory() as data, database() as where:
-        values = environment(DATA_DIR=str(data), **where)
+        values = environment(DATA_DIR=str(data), SKYPILOT_URL="http://127.0.0.1:46580", **where)
         with closing(Console(values)) as console:
             console("create_user", name="bob@example.com", role="user", password="correct horse battery staple")
             for line in lines:

@@ -1,4 +1,4 @@
-"""Nobody is let through to a SkyPilot server that has not been told their role; it costs one query, and nothing once it is known."""
+"""Nobody is let through to a SkyPilot server that was not told their role: it costs one query, and nothing once it is known."""
 
 from typing import Any
 

@@ -138,7 +138,7 @@ def _system() -> Any:
     "bad", [lambda account: make_token(account, days=-1)[1], _revoked, lambda _: "sky_x"], ids=["expired", "revoked", "malformed"]
 )
 @pytest.mark.parametrize("path", PATHS)
-def test_a_bad_token_is_401_and_every_bad_one_the_same(pipeline: ServiceAccount, path: str, bad: Any) -> None:
+def test_promise_16_a_bad_token_is_401_and_every_bad_one_the_same(pipeline: ServiceAccount, path: str, bad: Any) -> None:
     response = calling.bearer(bad(pipeline)).get(path)
     assert read(response, 401) == {"detail": "Invalid or expired service account token"}
     assert "WWW-Authenticate" not in response.headers
@@ -317,6 +317,25 @@ def test_a_bad_token_is_401_also_while_the_server_is_away(db: None, settings: An
     settings.SKYPILOT_URL = f"http://{HOST}:1"
     read(calling.bearer("sky_x").get("/api/health"), 401)
     read(calling.nobody().get("/api/health"), 503)
+
+
+def test_people_are_managed_while_the_server_is_away_and_nobody_asks_it_for_that(
+    alice: User, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = calling.basic("alice@example.com")
+    caller.get("/api/health")
+    monkeypatch.setattr(advertised.memory, "until", 0.0)
+    server.status = 503
+    read(caller.get("/api/health"), 503)
+    response = caller.get("/users")
+    assert (response.status_code, response.headers["X-SkyPilot-Version"]) == (200, SERVER["version"])
+    assert server.asked == 2
+
+
+def test_people_are_managed_also_where_it_never_said_anything(alice: User, settings: Any) -> None:
+    settings.SKYPILOT_URL = f"http://{HOST}:1"
+    response = calling.basic("alice@example.com").get("/users")
+    assert (response.status_code, response.headers["X-SkyPilot-Version"]) == (200, "0.14.1")
 
 
 def test_once_it_is_back_it_is_heard(db: None, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@ from dataclasses import asdict
 from typing import Any
 
 from accounts.management import base, findings
-from accounts.management.findings import Severity
+from accounts.management.finding import Severity
 
 
 class Command(base.Command):

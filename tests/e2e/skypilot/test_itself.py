@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import listens
-from tests.skypilot import Mode, Sky, skypilot_server
+from tests.sky import Mode, Sky, skypilot_server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
 

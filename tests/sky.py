@@ -8,19 +8,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from tests.needs import missing
+from tests.needs import missing, need_program
+from tests.proxies import CADDY, NGINX, configured
 from tests.servers import ROOT, Program, directory, environment, free_port, start, wait_until
 from tests.wire import HOST, Reply, ask
 
 BIN: Final = ROOT / ".venv-skypilot" / "bin"
 READY_SECONDS: Final = 60  # five where nothing else runs
 CLI_SECONDS: Final = 60  # two where nothing else runs
+GATEWAYS: Final = ("caddy", "nginx")
+AUTH_PROXY: Final = "127.0.0.2"  # where the gateways expect an auth proxy in front of them
 
 # `pty.spawn` gives the command a terminal and copies between it and these pipes: what is written to them is typed.
 _TERMINAL: Final = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
@@ -40,6 +43,10 @@ def need_skypilot(name: str) -> str:
     if not (BIN.parent / "installed").exists():
         missing("needs SkyPilot itself: make .venv-skypilot/installed")
     return str(BIN / name)
+
+
+class PortTaken(Exception):
+    """Something else has the port of the server's queue: it follows from its own and lies among those of outgoing connections."""
 
 
 @dataclass
@@ -65,7 +72,8 @@ class SkyPilot:
         self.programs.append(program)
 
         def healthy() -> bool:
-            assert program.process.poll() is None, program.output
+            if program.process.poll() is not None:
+                raise PortTaken(program.output) if "is already in use" in program.output else AssertionError(program.output)
             with suppress(OSError):
                 return ask(self.port, "/api/health").status == 200
             return False
@@ -74,6 +82,8 @@ class SkyPilot:
 
     def stop(self) -> None:
         """Stop it whole and at once: its executors outlive it, and hold the port of its queue."""
+        if not self.programs:
+            return
         group = self.programs[-1].process.pid
         self.programs[-1].end(signal.SIGKILL)
 
@@ -105,6 +115,13 @@ class SkyPilot:
             assert self.ask("/users/delete", body={"user_id": user_id}).status == 200
 
 
+def guide() -> list[str]:
+    """Return the files that docs/skypilot.md tells an operator to write: .server.yaml and config.yaml."""
+    return re.findall(
+        r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "skypilot.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
 @contextmanager
 def skypilot_server(mode: Mode = Mode.HEADER, *, default_role: str = "user", **settings: str) -> Iterator[SkyPilot]:
     """Run the API server of .venv-skypilot on a free loopback port. It takes five seconds and a gigabyte: share one.
@@ -116,29 +133,36 @@ def skypilot_server(mode: Mode = Mode.HEADER, *, default_role: str = "user", **s
         Mode.BASIC: {"ENABLE_BASIC_AUTH": "true"},
         Mode.OAUTH2: {"SKYPILOT_AUTH_OAUTH2_PROXY_ENABLED": "true"},
     }
-    with directory() as home:
-        port, metrics = free_port(), free_port()
-        server = SkyPilot(port, home)
+    with ExitStack() as stack:
+        home = stack.enter_context(directory())
         (home / ".sky").mkdir()
-        (home / ".sky" / "config.yaml").write_text(f"rbac:\n  default_role: {default_role}\n", encoding="utf-8")
+        believing, careful = guide()
+        (home / ".sky" / "config.yaml").write_text(careful.replace("viewer", default_role), encoding="utf-8")
         if mode is Mode.HEADER:
-            believed = "{enabled: true, header_name: X-Auth-Request-Email, header_format: plaintext}"
-            (home / ".sky" / ".server.yaml").write_text(f"auth:\n  external_proxy: {believed}\n", encoding="utf-8")
+            (home / ".sky" / ".server.yaml").write_text(believing, encoding="utf-8")
         values = environment(
             HOME=str(home),
             IS_SKYPILOT_SERVER="true",
             SKYPILOT_DISABLE_USAGE_COLLECTION="1",
-            SKYPILOT_API_SERVER_LOCAL_PORT=str(port),
             ENABLE_SERVICE_ACCOUNTS="true",
             **modes[mode],
             **settings,
         )
-        try:
-            server.start(values, metrics)
-            yield server
-        finally:
-            if server.programs:
-                server.stop()
+        yield _started(home, values, stack)
+
+
+def _started(home: Path, values: Mapping[str, str], stack: ExitStack, tries: int = 3) -> SkyPilot:
+    """Return a server that answers, on another port where the first one will not do; the stack ends it."""
+    server = SkyPilot(free_port(), home)
+    try:
+        stack.callback(server.stop)
+        server.start({**values, "SKYPILOT_API_SERVER_LOCAL_PORT": str(server.port)}, free_port())
+    except PortTaken:
+        if tries == 1:
+            raise
+        (home / "server.log").unlink()
+        return _started(home, values, stack, tries - 1)
+    return server
 
 
 @dataclass(frozen=True)
@@ -270,3 +294,22 @@ class Sky:
             yield typing
         finally:
             typing.stop()
+
+
+@contextmanager
+def gateway_of(name: str, *, port: int, skyauth: int, skypilot: int) -> Iterator[int]:
+    """Run a gateway of deploy/skypilot, from the shipped file, between SkyAuth and a SkyPilot server; yields its port."""
+    proxy = {"caddy": CADDY, "nginx": NGINX}[name]
+    program = need_program(name, hint=proxy.hint)
+    with directory() as home:
+        file = home / proxy.files[0]
+        shipped = (ROOT / "deploy" / "skypilot" / name / file.name).read_text(encoding="utf-8")
+        text = configured(shipped, {8000: skyauth, 8080: port}, home)
+        file.write_text(text.replace("127.0.0.1:46580", f"{HOST}:{skypilot}"), encoding="utf-8")
+        values = environment(HOME=str(home), XDG_CONFIG_HOME=str(home), XDG_DATA_HOME=str(home), AUTH_PROXY=AUTH_PROXY)
+        started = start(proxy.command(program, file, home), home / "gateway.log", values, cwd=home)
+        try:
+            started.wait_for(port)
+            yield port
+        finally:
+            started.end()

@@ -1,0 +1,190 @@
+"""Signing the sky CLI in from a browser: pages on which a person consents, and what the CLI asks meanwhile.
+
+Opening a page hands nothing over; a button on it does. Three ways lead back to the terminal: the CLI asks until it may have what
+was authorised; the page sends it to the port on which the CLI listens on the person's own computer; or the person copies it.
+"""
+
+import base64
+import json
+import re
+from typing import Any, Final
+
+from csp.decorators import csp_update
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views import View
+
+from accounts.middleware import principal_of, proxied_of
+from accounts.origins import require_same_origin
+from accounts.principals import Method, Principal
+from accounts.responses import sign_in_first
+from accounts.services import handover
+from accounts.services.handover import Handed
+from audit.events import Event
+from audit.record import record_refusal
+from audit.text import clean
+from rbac.errors import Conflict, ServiceError
+from skypilot.door import recorded
+from skypilot.errors import Refused, as_json
+from skypilot.wire import speaks_skypilot
+
+LOWEST_PORT: Final = 1_024  # below, programs of the system listen
+HIGHEST_PORT: Final = 65_535
+_PORT: Final = re.compile(r"[0-9]{4,5}\Z")
+_NOT_FOUND: Final = "Session not found"
+
+
+class _Unusable(Exception):
+    """The address of the page is not one that a CLI made; the sentence says what is wrong with it."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class _Consent(View):
+    """A page that says what is about to be handed over, to whom, and has a button for it."""
+
+    http_method_names = ["get", "head", "post", "options"]
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Answer a person; send who has not signed in to do so, and everybody else away in words."""
+        actor = principal_of(request)
+        try:
+            if not actor.is_authenticated:
+                response: HttpResponse = sign_in_first(request)
+            else:
+                handover.require_person(actor)
+                require_same_origin(request)
+                response = super().dispatch(request, *args, **kwargs)  # type: ignore[assignment] # none of ours streams
+        except _Unusable as error:
+            response = _refused(request, error.status, error.message)
+        except (ServiceError, PermissionDenied) as error:
+            status = 409 if isinstance(error, Conflict) else 403
+            target = f"{request.method} {request.path}"
+            record_refusal(Event.REQUEST_DENIED, actor=actor, target=target, reason=str(error))
+            response = _refused(request, status, str(error))
+        response["Cache-Control"] = "no-store"
+        return response
+
+    def _show(self, request: HttpRequest, **asked: Any) -> HttpResponse:
+        """Return the page that asks for the consent. It says where it was opened from, lest another's looks like one's own."""
+        context = {
+            "principal": (actor := principal_of(request)),
+            "by_proxy": actor.method is Method.PROXY,
+            "agent": _agent(request),
+            **asked,
+        }
+        return render(request, "skypilot/consent.html", context)
+
+
+class Authorize(_Consent):
+    """`/auth/authorize?code_challenge=...`: the CLI asks until a person has consented here."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """Ask for the consent."""
+        return self._show(request, code=_challenge(request)[-8:])
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Take the consent."""
+        handover.authorize(actor=principal_of(request), challenge=_challenge(request), cookies=request.COOKIES)
+        return render(request, "skypilot/authorized.html")
+
+
+class Token(_Consent):
+    """`/token`: shows what the CLI signs in with, once, to be copied; with `local_port`, its script sends it there as well."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """Ask for the consent, in a form that works once."""
+        port = _port(request)
+        return self._show(request, port=port, nonce=handover.offer(principal_of(request), port))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Take the consent, and show the token."""
+        actor, port = principal_of(request), _port(request)
+        handed = handover.hand_over(
+            actor=actor, cookies=request.COOKIES, port=port, nonce=request.POST.get("nonce", ""), agent=_agent(request)
+        )
+        response = render(request, "skypilot/token.html", {"token": _token(handed), "port": port})
+        if port is None:
+            return response
+        # To this very port, and to no other, the page's script may speak.
+        allowed: HttpResponse = csp_update({"connect-src": [f"http://localhost:{port}"]})(lambda _: response)(request)  # type: ignore[assignment]
+        return allowed
+
+
+@speaks_skypilot
+def authorize(request: HttpRequest) -> HttpResponse:
+    """Return 200 when the caller has let a CLI sign in as them; for pages of this very origin, which need no CSRF token."""
+
+    def answer(actor: Principal) -> HttpResponse:
+        if request.method != "POST":
+            raise Refused(405, "Method Not Allowed", headers={"Allow": "POST"})
+        handover.require_person(actor)
+        handover.authorize(actor=actor, challenge=_given_challenge(request), cookies=request.COOKIES)
+        return as_json({"status": "authorized"})
+
+    return recorded(request, answer)
+
+
+@speaks_skypilot
+def collect(request: HttpRequest) -> HttpResponse:
+    """Return what was authorised for the `code_verifier`, once; 404 while it was not. The CLI asks once a second, as nobody."""
+    if request.method != "GET":
+        raise Refused(405, "Method Not Allowed", headers={"Allow": "GET"})
+    verifier = request.GET.get("code_verifier", "")
+    if not verifier:
+        raise Refused(400, "code_verifier is required")
+    handed = handover.collect(verifier=verifier, client=proxied_of(request).client, agent=_agent(request))
+    if handed is None:
+        raise Refused(404, _NOT_FOUND)
+    return as_json({"token": _token(handed)})
+
+
+def _token(handed: Handed) -> str:
+    """Return what the CLI reads: base64 of a JSON object, the same in all three ways."""
+    value = {"v": 1, "user": handed.uid, "cookies": dict(handed.cookies)}
+    return base64.b64encode(json.dumps(value).encode()).decode()
+
+
+def _challenge(request: HttpRequest) -> str:
+    challenge = request.GET.get("code_challenge", "")
+    if not handover.is_challenge(challenge):
+        raise _Unusable(400, "This address is not whole. Open it as your terminal printed it, up to its last character.")
+    return challenge
+
+
+def _given_challenge(request: HttpRequest) -> str:
+    """Return the challenge of a JSON body. A form of another site cannot say that it is JSON."""
+    try:
+        given = json.loads(request.body) if request.content_type == "application/json" else None
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict):
+        raise Refused(400, "Invalid JSON body")
+    challenge = given.get("code_challenge")
+    if not challenge:
+        raise Refused(400, "code_challenge is required")
+    if not isinstance(challenge, str) or not handover.is_challenge(challenge):
+        raise Refused(400, "Invalid code_challenge format")
+    return challenge
+
+
+def _port(request: HttpRequest) -> int | None:
+    """Return the port on which the CLI listens, or None where it does not."""
+    text = request.GET.get("local_port")
+    if text is None:
+        return None
+    if not _PORT.match(text) or not LOWEST_PORT <= int(text) <= HIGHEST_PORT:
+        raise _Unusable(422, f"The local_port in this address is no number from {LOWEST_PORT} to {HIGHEST_PORT}.")
+    return int(text)
+
+
+def _agent(request: HttpRequest) -> str:
+    return clean(request.headers.get("User-Agent", ""), 200)
+
+
+def _refused(request: HttpRequest, status: int, message: str) -> HttpResponse:
+    return render(request, "skypilot/refused.html", {"message": message}, status=status)
