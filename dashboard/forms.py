@@ -89,7 +89,11 @@ class Leaving(forms.Form):
 
     fate = forms.ChoiceField(label="Their service accounts", widget=forms.RadioSelect)
     transfer_to = forms.CharField(
-        label="New owner", max_length=254, required=False, help_text="The name of a user, for the first choice."
+        label="New owner",
+        max_length=254,
+        required=False,
+        help_text="If they go to another user: the name of that user.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
     )
 
     def __init__(self, *args: Any, stays: str, has_accounts: bool, **kwargs: Any) -> None:

@@ -1,6 +1,7 @@
 """The pages for people."""
 
-from django.urls import path, re_path
+from django.urls import path, register_converter
+from django.urls.converters import StringConverter
 from django.views.generic import RedirectView
 
 from dashboard import people, person
@@ -9,7 +10,14 @@ from dashboard.sign_in import SignIn, SignOut
 
 app_name = "dashboard"
 
-_USER = r"\Askyauth/users/(?P<uid>[0-9a-f]{1,16})"
+
+class UserId(StringConverter):
+    """A user's id, as `accounts.identifiers.user_uid` makes them."""
+
+    regex = "[0-9a-f]{1,16}"
+
+
+register_converter(UserId, "user")
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="dashboard:home")),
@@ -20,11 +28,11 @@ urlpatterns = [
     path("skyauth/users", people.Users.as_view(), name="users"),
     path("skyauth/users/new", people.New.as_view(), name="user-new"),
     path("skyauth/users/role", people.BulkRole.as_view(), name="users-role"),
-    re_path(rf"{_USER}\Z", person.Person.as_view(), name="user"),
-    re_path(rf"{_USER}/role\Z", people.SetRole.as_view(), name="user-role"),
-    re_path(rf"{_USER}/profile\Z", person.SetProfile.as_view(), name="user-profile"),
-    re_path(rf"{_USER}/password\Z", person.SetPassword.as_view(), name="user-password"),
-    re_path(rf"{_USER}/enable\Z", person.Enable.as_view(), name="user-enable"),
-    re_path(rf"{_USER}/disable\Z", person.Disable.as_view(), name="user-disable"),
-    re_path(rf"{_USER}/delete\Z", person.Delete.as_view(), name="user-delete"),
+    path("skyauth/users/<user:uid>", person.Person.as_view(), name="user"),
+    path("skyauth/users/<user:uid>/role", people.SetRole.as_view(), name="user-role"),
+    path("skyauth/users/<user:uid>/profile", person.SetProfile.as_view(), name="user-profile"),
+    path("skyauth/users/<user:uid>/password", person.SetPassword.as_view(), name="user-password"),
+    path("skyauth/users/<user:uid>/enable", person.Enable.as_view(), name="user-enable"),
+    path("skyauth/users/<user:uid>/disable", person.Disable.as_view(), name="user-disable"),
+    path("skyauth/users/<user:uid>/delete", person.Delete.as_view(), name="user-delete"),
 ]

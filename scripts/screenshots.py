@@ -79,7 +79,9 @@ def take(browser: Browser, skyauth: SkyAuth, shot: Shot) -> None:
         if shot.who:
             page.goto(f"{skyauth.address}/sign-in")
             sign_in(page, shot.who)
-        page.goto(skyauth.address + shot.path, wait_until="networkidle")
+        answer = page.goto(skyauth.address + shot.path, wait_until="networkidle")
+        assert answer is not None
+        assert answer.ok, f"{shot.path}: {answer.status}"
         shot.then(page)
         page.screenshot(path=IMAGES / f"{shot.name}{suffix}.png", full_page=True)
         context.close()
