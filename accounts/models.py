@@ -229,6 +229,18 @@ class Handover(models.Model):
         return f"{self.user} for {self.challenge[-8:]}, until {self.expires_at:%Y-%m-%d %H:%M:%S}"
 
 
+class CliAsker(models.Model):
+    """From where a command line asks whether it was authorised, for the person who is to do that to see. Soon forgotten."""
+
+    challenge = models.CharField(max_length=43, primary_key=True, editable=False)
+    address = models.CharField(max_length=64, editable=False, db_index=True)
+    agent = models.CharField(max_length=200, blank=True, editable=False)
+    at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.challenge[-8:]} from {self.address}"
+
+
 class GroupRole(models.Model):
     """A group of the identity provider and the role that its members get when they sign in through the proxy."""
 

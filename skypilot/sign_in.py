@@ -6,16 +6,18 @@ was authorised; the page sends it to the port on which the CLI listens on the pe
 
 import base64
 import json
+import logging
 import re
 from typing import Any, Final
 
 from csp.decorators import csp_update
 from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views import View
 
-from accounts.middleware import principal_of, proxied_of
+from accounts.middleware import ignores_credentials, principal_of, proxied_of
 from accounts.origins import require_same_origin
 from accounts.principals import Method, Principal
 from accounts.responses import sign_in_first
@@ -28,6 +30,8 @@ from rbac.errors import Conflict, ServiceError
 from skypilot.door import recorded
 from skypilot.errors import Refused, as_json
 from skypilot.wire import speaks_skypilot
+
+logger = logging.getLogger("skyauth.sign_in")
 
 LOWEST_PORT: Final = 1_024  # below, programs of the system listen
 HIGHEST_PORT: Final = 65_535
@@ -85,11 +89,12 @@ class Authorize(_Consent):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Ask for the consent."""
-        return self._show(request, code=_challenge(request)[-8:])
+        challenge = _challenge(request)
+        return self._show(request, code=challenge[-8:], asker=handover.asker(challenge))
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """Take the consent."""
-        handover.authorize(actor=principal_of(request), challenge=_challenge(request), cookies=request.COOKIES)
+        handover.authorize(actor=principal_of(request), challenge=_challenge(request), cookies=_cookies(request))
         return render(request, "skypilot/authorized.html")
 
 
@@ -105,7 +110,7 @@ class Token(_Consent):
         """Take the consent, and show the token."""
         actor, port = principal_of(request), _port(request)
         handed = handover.hand_over(
-            actor=actor, cookies=request.COOKIES, port=port, nonce=request.POST.get("nonce", ""), agent=_agent(request)
+            actor=actor, cookies=_cookies(request), port=port, nonce=request.POST.get("nonce", ""), agent=_agent(request)
         )
         response = render(request, "skypilot/token.html", {"token": _token(handed), "port": port})
         if port is None:
@@ -123,21 +128,29 @@ def authorize(request: HttpRequest) -> HttpResponse:
         if request.method != "POST":
             raise Refused(405, "Method Not Allowed", headers={"Allow": "POST"})
         handover.require_person(actor)
-        handover.authorize(actor=actor, challenge=_given_challenge(request), cookies=request.COOKIES)
+        handover.authorize(actor=actor, challenge=_given_challenge(request), cookies=_cookies(request))
         return as_json({"status": "authorized"})
 
     return recorded(request, answer)
 
 
+@ignores_credentials
 @speaks_skypilot
 def collect(request: HttpRequest) -> HttpResponse:
-    """Return what was authorised for the `code_verifier`, once; 404 while it was not. The CLI asks once a second, as nobody."""
+    """Return what was authorised for the `code_verifier`, once; 404 while it was not. The CLI asks once a second, as nobody.
+
+    At any other answer it gives up, so a database that is busy just now is 404 too: what was authorised is there a second later.
+    """
     if request.method != "GET":
         raise Refused(405, "Method Not Allowed", headers={"Allow": "GET"})
     verifier = request.GET.get("code_verifier", "")
     if not verifier:
         raise Refused(400, "code_verifier is required")
-    handed = handover.collect(verifier=verifier, client=proxied_of(request).client, agent=_agent(request))
+    try:
+        handed = handover.collect(verifier=verifier, client=proxied_of(request).client, agent=_agent(request))
+    except (OperationalError, InterfaceError):
+        logger.exception("A command line that asks for its sign-in was put off.")
+        handed = None
     if handed is None:
         raise Refused(404, _NOT_FOUND)
     return as_json({"token": _token(handed)})
@@ -180,6 +193,12 @@ def _port(request: HttpRequest) -> int | None:
     if not _PORT.match(text) or not LOWEST_PORT <= int(text) <= HIGHEST_PORT:
         raise _Unusable(422, f"The local_port in this address is no number from {LOWEST_PORT} to {HIGHEST_PORT}.")
     return int(text)
+
+
+def _cookies(request: HttpRequest) -> dict[str, str]:
+    """Return the browser's cookies as it sent them, with their quotes and escapes: some auth proxies' values need them."""
+    pairs = (pair.partition("=") for pair in request.headers.get("Cookie", "").split(";"))
+    return {name.strip(): value.strip() for name, equals, value in pairs if equals}
 
 
 def _agent(request: HttpRequest) -> str:

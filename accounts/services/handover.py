@@ -7,6 +7,7 @@ proxy's cookies, which alone lead through the proxy.
 import base64
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,21 +18,23 @@ from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
-from django.db import transaction
+from django.db import Error, transaction
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from accounts import once
-from accounts.models import Handover, User
+from accounts.models import CliAsker, Handover, User
 from accounts.principals import Kind, Method, Principal
 from accounts.services.sessions import begin_cli_session
 from audit.events import Event
+from audit.patience import briefly
 from audit.record import record
 from rbac.errors import Conflict, Forbidden, Invalid, NotFound
 from rbac.services import lock
 
 LIFETIME: Final = timedelta(minutes=5)  # as long as the sky CLI asks
 MOST_WAITING: Final = 20  # of one person: more than anybody needs at the same time
+MOST_ASKERS: Final = 1_000
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}\Z")  # RFC 7636 section 4.1
 _PERSONS: Final = frozenset({Method.SESSION, Method.BASIC, Method.PROXY})
@@ -101,6 +104,7 @@ def collect(*, verifier: str, client: str, agent: str) -> Handed | None:
     challenge = base64.urlsafe_b64encode(sha256(verifier.encode()).digest()).decode().rstrip("=")
     found = Handover.objects.filter(challenge=challenge, expires_at__gt=timezone.now()).first()
     if found is None:
+        askers.note(challenge, client, agent)
         return None
     with transaction.atomic():
         lock()  # so that no password is changed between here and the end
@@ -128,6 +132,39 @@ def collect(*, verifier: str, client: str, agent: str) -> Handed | None:
             return None
         record(Event.CLI_SIGNED_IN, actor=actor, target=user.username, data={"address": client, "agent": agent})
         return Handed(user.uid, cookies)
+
+
+def asker(challenge: str) -> CliAsker | None:
+    """Return from where a command line asks for what is authorised for this challenge, or None when none was heard yet."""
+    return CliAsker.objects.filter(challenge=challenge, at__gt=timezone.now() - LIFETIME).first()
+
+
+class Askers:
+    """Notes from where is asked, once for each challenge. Strangers may ask too: so few from one address, and not many in all."""
+
+    def __init__(self) -> None:
+        self._heard: OrderedDict[str, None] = OrderedDict()  # what this process has noted, or decided not to
+
+    def note(self, challenge: str, address: str, agent: str) -> None:
+        """Note it, unless it was noted or too many were. Its failure fails nothing."""
+        if challenge in self._heard:
+            return
+        self._heard[challenge] = None
+        while len(self._heard) > MOST_ASKERS:
+            self._heard.popitem(last=False)
+        now = timezone.now()
+        rows = CliAsker.objects.filter(at__gt=now - LIFETIME)
+        try:
+            with briefly():
+                CliAsker.objects.filter(at__lte=now - LIFETIME).delete()
+                if rows.count() < MOST_ASKERS and rows.filter(address=address).count() < MOST_WAITING:
+                    row = CliAsker(challenge=challenge, address=address[:64], agent=agent[:200], at=now)
+                    CliAsker.objects.bulk_create([row], ignore_conflicts=True)
+        except Error:
+            return
+
+
+askers = Askers()
 
 
 def offer(actor: Principal, port: int | None) -> str:

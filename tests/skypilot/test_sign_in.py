@@ -10,17 +10,18 @@ from typing import Any
 import bcrypt
 import pytest
 from django.conf import settings as django_settings
-from django.db import connection
-from django.test import Client
+from django.db import OperationalError, connection
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import Handover, Session, SessionKind, User
+from accounts.models import CliAsker, Handover, Session, SessionKind, User
 from accounts.principals import Method
 from accounts.services import handover
 from accounts.services.sessions import end_sessions
 from audit.models import Entry
 from rbac.errors import Forbidden, Invalid, NotFound
+from skypilot.sign_in import _cookies
 from tests import skydoor
 from tests.factories import PASSWORD, UserFactory, make_token, principal
 from tests.races import at_once
@@ -225,6 +226,7 @@ def test_promise_38_a_code_is_bound_to_who_asked(bob, verifier):
 
 @pytest.mark.parametrize("verifier", ["x" * 43, "x"])
 def test_promise_38_an_unknown_code_costs_one_query_at_most(db, verifier):
+    poll(verifier)  # from where is asked is noted once
     with CaptureQueriesContext(connection) as asked:
         answers = {poll(verifier).status_code for _ in range(30)}
     assert answers == {404}
@@ -480,3 +482,79 @@ def test_a_verifier_must_be_there(db):
 def test_whoever_asks_with_a_bad_credential_waits_like_anybody(bob):
     for sky in (skydoor.basic("bob@example.com", "wrong"), skydoor.bearer("sky_nonsense")):
         assert sky.probe(f"/api/v1/auth/token?code_verifier={VERIFIER}").status_code == 404
+
+
+@pytest.fixture(autouse=True)
+def _nothing_heard():
+    handover.askers.__init__()
+
+
+def poll_from(address, verifier=VERIFIER):
+    client = Client(raise_request_exception=False, REMOTE_ADDR=address, headers={"User-Agent": "python-requests/2.32"})
+    return client.get("/api/v1/auth/token", {"code_verifier": verifier})
+
+
+def test_promise_39_the_page_says_from_where_is_asked_and_warns_where_that_is_not_where_the_person_is(bob):
+    client = browser(bob)
+    assert "A terminal of yours would have asked by now." in client.get(ADDRESS).content.decode()
+    assert poll_from("127.0.0.1").status_code == 404
+    page = client.get(ADDRESS).content.decode()
+    assert re.search(r"from 127\.0\.0\.1\s+with python-requests/2\.32", page)
+    assert "That is not where you are" not in page
+    poll_from("198.51.100.7")
+    assert "198.51.100.7" not in client.get(ADDRESS).content.decode(), "the first is who began"
+
+
+def test_promise_39_somebody_elses_terminal_looks_like_it(bob):
+    poll_from("198.51.100.7")
+    page = browser(bob).get(ADDRESS).content.decode()
+    assert "That is not where you are (127.0.0.1)." in page
+
+
+def test_strangers_cannot_fill_the_notes_of_who_asks(db, monkeypatch):
+    for number in range(handover.MOST_WAITING + 5):
+        poll_from("198.51.100.7", f"{number:043}")
+    assert CliAsker.objects.count() == handover.MOST_WAITING
+    poll_from("198.51.100.8")
+    assert CliAsker.objects.count() == handover.MOST_WAITING + 1
+    monkeypatch.setattr(handover, "MOST_ASKERS", 22)
+    for number in range(5):
+        poll_from(f"192.0.2.{number}", f"x{number:042}")
+    assert CliAsker.objects.count() == 22
+    assert len(handover.askers._heard) == 22
+    CliAsker.objects.update(at=timezone.now() - handover.LIFETIME)
+    poll_from("192.0.2.99", "y" * 43)
+    assert CliAsker.objects.count() == 1
+
+
+def test_a_note_that_cannot_be_written_fails_nothing(db, monkeypatch):
+    def fails(*_, **__):
+        raise OperationalError("locked")
+
+    monkeypatch.setattr(CliAsker.objects, "bulk_create", fails)
+    assert poll_from("198.51.100.7").status_code == 404
+
+
+def test_polling_looks_at_no_credential_and_counts_none_as_wrong(bob):
+    consent(browser(bob), ADDRESS)
+    for _ in range(8):
+        assert skydoor.basic(bob.username, "wrong").probe("/api/v1/auth/token?code_verifier=" + "w" * 43).status_code == 404
+    assert skydoor.basic(bob.username).get("/users/role").status_code == 200
+    assert skydoor.bearer("sky_nonsense").probe(f"/api/v1/auth/token?code_verifier={VERIFIER}").status_code == 200
+
+
+def test_a_database_that_is_busy_puts_polling_off_and_does_not_end_it(bob, monkeypatch):
+    consent(browser(bob), ADDRESS)
+
+    def busy(**_):
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(handover, "collect", busy)
+        assert poll().status_code == 404
+    assert poll().status_code == 200
+
+
+def test_an_auth_proxys_cookies_are_handed_over_as_the_browser_sent_them(bob):
+    request = RequestFactory().get("/token", headers={"Cookie": 'a="quoted value"; b=x%20y=; empty=; odd'})
+    assert _cookies(request) == {"a": '"quoted value"', "b": "x%20y=", "empty": ""}
