@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from django.db.models import QuerySet
+from django.urls import reverse
 from django.utils import timezone
 
 from accounts import checks
@@ -23,12 +24,13 @@ DENIALS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to look at: what it is, and what to do about it; of rows, some by name, and how many there are besides."""
+    """One thing to look at: what it is, and what to do about it; of rows, some by name, how many there are besides, and where."""
 
     what: str
     todo: str
     names: tuple[str, ...] = ()
     others: int = 0
+    where: str = ""
     grave: bool = False
 
 
@@ -54,15 +56,16 @@ def _policy() -> Iterator[Finding]:
 
 def _people() -> Iterator[Finding]:
     admins = User.objects.filter(is_active=True, role__name=ADMIN).order_by("username")
-    yield from _some(
-        admins.filter(role_source=RoleSource.DEFAULT), "username", "Admin because nobody gave them a role", "Give them a role."
-    )
+    where = f"{reverse('dashboard:users')}?role={ADMIN}&sort=seen"
+    by_default = admins.filter(role_source=RoleSource.DEFAULT)
+    yield from _some(by_default, "username", "Admin because nobody gave them a role", "Give them a role.", where)
     since = timezone.now() - timedelta(days=UNUSED_DAYS)
     yield from _some(
         admins.filter(created_at__lte=since).exclude(last_seen_at__gt=since),
         "username",
         f"Admins who were not here for {UNUSED_DAYS} days",
         "Disable who has left, or give them a smaller role.",
+        where,
     )
 
 
@@ -77,8 +80,8 @@ def _tokens() -> Iterator[Finding]:
         yield from _some(rows, "account__name", what, todo)
 
 
-def _some(rows: QuerySet[Any], name: str, what: str, todo: str) -> Iterator[Finding]:
+def _some(rows: QuerySet[Any], name: str, what: str, todo: str, where: str = "") -> Iterator[Finding]:
     """Yield what there is to say of these rows, if there are any."""
     if number := rows.count():
         names = tuple(dict.fromkeys(rows.values_list(name, flat=True)[:_SHOWN]))
-        yield Finding(what, todo, names, max(number - _SHOWN, 0))
+        yield Finding(what, todo, names, max(number - _SHOWN, 0), where)

@@ -56,6 +56,7 @@ def fill(password: str) -> None:
         who = {"owner": person[owner]} if owner else {"unowned": True}
         account = machines.create_service_account(actor=actor, name=name, role=role, description=description, **who)
         machines.issue_token(actor=actor, account=account, days=days, name="ci")
+    User.objects.update(created_at=now - timedelta(days=210))
     for name, shown in (("carol", timedelta(hours=3)), ("dan", timedelta(days=40)), ("grace", timedelta(days=120))):
         User.objects.filter(pk=person[name].pk).update(created_at=now - timedelta(days=400), last_seen_at=now - shown)
     Token.objects.filter(account__name="nightly-build").update(

@@ -17,7 +17,7 @@ from typing import Final
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402 - the path comes first
+from playwright.sync_api import Browser, Page, StorageState, sync_playwright  # noqa: E402 - the path comes first
 
 from tests.browser.conftest import PASSWORD, sign_in  # noqa: E402
 from tests.needs import need_program  # noqa: E402
@@ -71,14 +71,21 @@ def fill(skyauth: SkyAuth) -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / "demo_data.py", PASSWORD], cwd=ROOT, env=skyauth.environment, check=True)
 
 
-def take(browser: Browser, skyauth: SkyAuth, shot: Shot) -> None:
+def take(browser: Browser, skyauth: SkyAuth, shot: Shot, signed_in: dict[str, StorageState]) -> None:
     """Write the pictures of one page: NAME.png, NAME-dark.png and NAME-narrow.png."""
+    if shot.who and shot.who not in signed_in:
+        page = browser.new_context().new_page()
+        page.goto(f"{skyauth.address}/sign-in")
+        sign_in(page, shot.who)
+        signed_in[shot.who] = page.context.storage_state()
     for suffix, scheme, size in (("", "light", WIDE), ("-dark", "dark", WIDE), ("-narrow", "light", NARROW)):
-        context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        context = browser.new_context(
+            viewport=size,  # type: ignore[arg-type]
+            color_scheme=scheme,  # type: ignore[arg-type]
+            reduced_motion="reduce",
+            storage_state=signed_in.get(shot.who),
+        )
         page = context.new_page()
-        if shot.who:
-            page.goto(f"{skyauth.address}/sign-in")
-            sign_in(page, shot.who)
         answer = page.goto(skyauth.address + shot.path, wait_until="networkidle")
         assert answer is not None
         assert answer.ok, f"{shot.path}: {answer.status}"
@@ -97,9 +104,10 @@ def main() -> None:
     with skyauth_server(RBAC_DEFAULT_ROLE="admin") as skyauth, sync_playwright() as playwright:
         fill(skyauth)
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        signed_in: dict[str, StorageState] = {}
         for shot in PAGES:
             if not wanted or shot.name in wanted:
-                take(browser, skyauth, shot)
+                take(browser, skyauth, shot, signed_in)
                 print(f"docs/images/{shot.name}.png")
 
 
