@@ -277,6 +277,8 @@ def start_all(plan: Plan, environment: dict[str, str], children: list[Child], si
         "UPSTREAM": plan.upstream,
         "GATEWAY_BIND": HOST,
         "GATEWAY_PORT": str(plan.gateway_port),
+        # Whatever header SkyAuth believes: the gateway is trusted, and strips it off what clients send.
+        **{name: value for name in ("AUTH_USER_HEADER", "AUTH_GROUPS_HEADER") if (value := environment.get(name))},
     }
     command = [caddy, "run", "--adapter", "caddyfile", "--config", str(plan.caddyfile)]
     children.append(start("gateway", command, gateway))
