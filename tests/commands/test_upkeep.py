@@ -10,7 +10,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.management import findings
-from accounts.models import Handover, RoleSource, ServiceAccount, Session, Token, User
+from accounts.models import CliAsker, Handover, RoleSource, ServiceAccount, Session, Token, User
 from audit.models import Entry
 from rbac.models import Role
 from tests.commands.running import run
@@ -27,6 +27,7 @@ def old_and_new(pipeline: ServiceAccount, bob: User) -> None:
     for days in (400, 300):
         Entry.objects.create(event="user.created", actor="tests", at=now - timedelta(days=days))
     for minutes in (60, 1):
+        CliAsker.objects.create(challenge=f"c{minutes}", address="192.0.2.1", at=now - timedelta(minutes=minutes))
         attempt = AccessAttempt.objects.create(
             username=f"a{minutes}", ip_address="192.0.2.1", user_agent="", get_data="", post_data="", failures_since_start=1
         )
@@ -35,12 +36,13 @@ def old_and_new(pipeline: ServiceAccount, bob: User) -> None:
 
 
 def test_prune_forgets_what_is_over_and_nothing_else(old_and_new: None) -> None:
-    expected = {"sessions": 1, "handovers": 1, "audit_entries": 1, "sign_in_failures": 1}
+    expected = {"sessions": 1, "handovers": 1, "askers": 1, "audit_entries": 1, "sign_in_failures": 1}
     assert json.loads(run("prune", "--dry-run", "--json").out) == {"dry_run": True, **expected}
     assert (Session.objects.count(), Entry.objects.count(), AccessAttempt.objects.count()) == (2, 2, 2)
     assert json.loads(run("prune", "--json").out) == {"dry_run": False, **expected}
     assert Session.objects.get().session_key == "s1"
     assert Handover.objects.get().challenge == "c1"
+    assert CliAsker.objects.get().challenge == "c1"
     assert Entry.objects.get(event="user.created").at > timezone.now() - timedelta(days=301)
     pruned = Entry.objects.get(event="audit.pruned")
     assert (pruned.actor.split()[0], pruned.data["entries"]) == ("manage.py", 1)

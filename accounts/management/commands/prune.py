@@ -8,15 +8,16 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.management import base
-from accounts.models import Handover, Session
+from accounts.models import CliAsker, Handover, Session
+from accounts.services.handover import LIFETIME
 from audit.events import Event
 from audit.models import Entry
 from audit.record import record
 
 
 class Command(base.Command):
-    help = """Forget what is over: ended sessions, sign-ins of command lines that nobody fetched, audit entries
-older than AUDIT_KEEP_DAYS, and sign-in failures that no longer count.
+    help = """Forget what is over: ended sessions, sign-ins of command lines that nobody fetched and from where
+they were asked for, audit entries older than AUDIT_KEEP_DAYS, and sign-in failures that no longer count.
 
 Tokens stay, also revoked and expired ones. Run it once a day."""
     examples = ("prune --dry-run", "prune", "prune --json")
@@ -32,6 +33,7 @@ Tokens stay, also revoked and expired ones. Run it once a day."""
             titles = {
                 "sessions": "ended sessions",
                 "handovers": "sign-ins of command lines that nobody fetched",
+                "askers": "notes from where command lines asked",
                 "audit_entries": "audit entries",
                 "sign_in_failures": "sign-in failures",
             }
@@ -43,6 +45,7 @@ Tokens stay, also revoked and expired ones. Run it once a day."""
         now = timezone.now()
         sessions = Session.objects.filter(expire_date__lt=now)
         handovers = Handover.objects.filter(expires_at__lt=now)
+        askers = CliAsker.objects.filter(at__lt=now - LIFETIME)
         kept_since = now - timedelta(days=settings.AUDIT_KEEP_DAYS)
         failures = AccessAttempt.objects.filter(attempt_time__lt=now - settings.AXES_COOLOFF_TIME)
         if dry_run:
@@ -50,12 +53,14 @@ Tokens stay, also revoked and expired ones. Run it once a day."""
             return {
                 "sessions": sessions.count(),
                 "handovers": handovers.count(),
+                "askers": askers.count(),
                 "audit_entries": entries,
                 "sign_in_failures": failures.count(),
             }
         counts = {
             "sessions": sessions.delete()[0],
             "handovers": handovers.delete()[0],
+            "askers": askers.delete()[0],
             "audit_entries": Entry.objects.prune(before=kept_since),
             "sign_in_failures": failures.delete()[0],
         }
