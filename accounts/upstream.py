@@ -5,8 +5,11 @@ also where the body drips.
 """
 
 import json
+import socket
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, Final
@@ -55,8 +58,9 @@ def ask(
     sent = {"Accept": "application/json", **({} if body is None else {"Content-Type": "application/json"}), **(headers or {})}
     try:
         connection.request(method, prefix + path, body=None if body is None else json.dumps(body).encode(), headers=sent)
-        response = _begun(connection, until)
-        content = _read(connection, response, until)
+        with _cut_at(until, connection.sock):
+            response = _begun(connection, until)
+            content = _read(connection, response, until)
     except (OSError, HTTPException, ValueError) as error:  # ValueError: a path or header that HTTP has no form for
         raise UpstreamUnavailable(f"The SkyPilot API server does not answer: {type(error).__name__}.") from None
     finally:
@@ -91,6 +95,25 @@ def _read(connection: HTTPConnection, response: HTTPResponse, until: float) -> b
     if response.length:  # `read1` does not say that the connection ended before the body did
         raise HTTPException("The answer is not whole.")
     return b"".join(pieces)
+
+
+@contextmanager
+def _cut_at(until: float, sock: socket.socket) -> Iterator[None]:
+    """Cut the connection when the time is over: one that drips byte by byte never lets a single step take too long."""
+    alarm = threading.Timer(until - time.monotonic(), _cut, (sock,))
+    alarm.daemon = True
+    alarm.start()
+    try:
+        yield
+    finally:
+        alarm.cancel()
+        if time.monotonic() >= until:  # what was cut off may look whole
+            raise TimeoutError
+
+
+def _cut(sock: socket.socket) -> None:
+    with suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # the connection's own, also below TLS
 
 
 def _hurry(connection: HTTPConnection, until: float) -> None:

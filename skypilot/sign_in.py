@@ -36,6 +36,7 @@ logger = logging.getLogger("skyauth.sign_in")
 LOWEST_PORT: Final = 1_024  # below, programs of the system listen
 HIGHEST_PORT: Final = 65_535
 _PORT: Final = re.compile(r"[0-9]{4,5}\Z")
+_BROWSERS: Final = frozenset({"sec-fetch-site", "accept-language", "referer", "origin"})
 _NOT_FOUND: Final = "Session not found"
 
 
@@ -204,8 +205,8 @@ def _cookies(request: HttpRequest) -> dict[str, str]:
 
 
 def _by_browser(request: HttpRequest) -> bool:
-    """Return whether a browser asks: a page of somebody else's can have it ask, and it would look like a terminal of its owner's."""
-    return any(name in request.headers for name in ("Sec-Fetch-Site", "Accept-Language", "Referer", "Origin"))
+    """Return whether a browser asks: any page can have it ask, and it would look like a terminal of its owner's."""
+    return not _BROWSERS.isdisjoint(name.lower() for name in request.headers)
 
 
 def _agent(request: HttpRequest) -> str:

@@ -135,3 +135,22 @@ def test_nothing_is_smuggled_into_what_is_asked(settings: Any, path: str, value:
     settings.SKYPILOT_URL = f"http://{HOST}:1"
     with pytest.raises(UpstreamUnavailable):
         ask("GET", path, headers={"X-Auth-Request-Email": value})
+
+
+@pytest.mark.parametrize(
+    "begun", [b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n1;"]
+)
+def test_a_head_or_a_chunks_length_that_drips_has_an_end_too(settings: Any, begun: bytes) -> None:
+    def drip(connection: socket.socket) -> None:
+        with suppress(OSError):
+            connection.sendall(begun)
+            for _ in range(60):
+                time.sleep(0.05)
+                connection.sendall(b"a")
+
+    with server(drip) as (port, _):
+        settings.SKYPILOT_URL = f"http://{HOST}:{port}"
+        began = time.monotonic()
+        with pytest.raises(UpstreamUnavailable):
+            ask("GET", "/", timeout=0.5)
+        assert time.monotonic() - began < 1.5

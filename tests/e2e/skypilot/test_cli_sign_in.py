@@ -43,7 +43,7 @@ def page(caddy: Gateway) -> Iterator[Page]:
         page.get_by_label("Name").fill(BOB)
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in", exact=True).click()
-        expect(page.get_by_role("heading")).to_have_text("You are signed in")
+        expect(page.get_by_role("heading", level=1)).to_have_text(BOB)
         yield page
         browser.close()
 
