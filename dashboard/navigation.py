@@ -21,6 +21,7 @@ class Section:
 
 SECTIONS: Final = (
     Section("home", "Home", "dashboard:home"),
+    Section("users", "Users", "dashboard:users", (Permission.USERS_READ,)),
 )  # fmt: skip
 
 

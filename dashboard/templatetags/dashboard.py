@@ -74,9 +74,10 @@ def pages(context: template.Context, listed: Listed[Any], what: str) -> dict[str
 @register.inclusion_tag("dashboard/parts/field.html")
 def field(bound: BoundField) -> dict[str, Any]:
     """Return a field with its label, its help and, beside it, what is wrong with it."""
-    described = [f"{bound.auto_id}-help"] if bound.help_text else []
-    described += [f"{bound.auto_id}-error"] if bound.errors else []
-    attributes: dict[str, Any] = {"aria-describedby": " ".join(described)} if described else {}
+    described = " ".join(
+        [f"{bound.auto_id}-help"] * bool(bound.help_text) + [f"{bound.auto_id}-error"] * bool(bound.errors),
+    )
+    attributes: dict[str, Any] = {"aria-describedby": described} if described else {}
     if bound.errors:
         attributes["aria-invalid"] = "true"
-    return {"bound": bound, "widget": bound.as_widget(attrs=attributes), "kind": bound.widget_type}
+    return {"bound": bound, "widget": bound.as_widget(attrs=attributes), "kind": bound.widget_type, "described": described}

@@ -51,6 +51,11 @@ document.addEventListener("change", (event) => {
 
 document.documentElement.classList.add("scripted");
 
+// A refused change in place: the form shows again what the server has.
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (!event.detail.successful && event.target.matches("td form")) event.target.reset();
+});
+
 // What never reached the server, or broke there.
 function tell(text) {
   const line = document.createElement("p");

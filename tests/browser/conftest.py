@@ -1,17 +1,21 @@
 """A real browser at a real SkyAuth. What the browser complains of is collected, and so is every address it asks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, StorageState, sync_playwright
 
 from tests.needs import need_program
 from tests.servers import SkyAuth, skyauth_server
 
 PASSWORD = "correct horse battery staple"
+CAST = {"alice@example.com": "admin", "bob@example.com": "user", "vera@example.com": "viewer"}
 # A violation may be told to the page only, so the page passes it on to the console.
 _TELL = "addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI, e.sample))"
+
+Visit = Callable[..., "Watched"]
 
 
 @dataclass
@@ -44,34 +48,94 @@ class Watched:
 
 
 @pytest.fixture
-def skyauth() -> Iterator[SkyAuth]:
+def skyauth(chromium: Browser) -> Iterator[SkyAuth]:
     """A running SkyAuth with alice in it."""
-    need_program("chromium", "chromium-browser", "google-chrome", hint="install Debian's chromium package")
     with skyauth_server() as server:
         server.console("create_user", name="alice@example.com", role="admin", password=PASSWORD)
         yield server
 
 
-@pytest.fixture
-def watched(skyauth: SkyAuth) -> Iterator[Watched]:
-    """A page in a headless Chromium."""
+def watch(browser: Browser, skyauth: SkyAuth, **context: Any) -> Watched:
+    """Return a new page, in a context of its own, of which everything is heard and seen."""
+    page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
+    watched = Watched(page, skyauth)
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            watched.complaints.append(f"{page.url}: {message.text}")
+
+    def see(request: Request) -> None:
+        watched.addresses.append(request.url)
+
+    page.on("console", hear)
+    page.on("pageerror", lambda error: watched.complaints.append(f"{page.url}: {error}"))
+    page.on("request", see)
+    page.add_init_script(_TELL)
+    return watched
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium."""
     program = need_program("chromium", "chromium-browser", "google-chrome", hint="install Debian's chromium package")
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        watched = Watched(page, skyauth)
-
-        def hear(message: ConsoleMessage) -> None:
-            if message.type in {"error", "warning"}:
-                watched.complaints.append(f"{page.url}: {message.text}")
-
-        def see(request: Request) -> None:
-            watched.addresses.append(request.url)
-
-        page.on("console", hear)
-        page.on("pageerror", lambda error: watched.complaints.append(f"{page.url}: {error}"))
-        page.on("request", see)
-        page.add_init_script(_TELL)
-        yield watched
+        yield browser
         browser.close()
+
+
+@pytest.fixture
+def watched(skyauth: SkyAuth, chromium: Browser) -> Iterator[Watched]:
+    """A page of which everything is heard and seen."""
+    watched = watch(chromium, skyauth)
+    yield watched
+    watched.page.context.close()
+
+
+@pytest.fixture(scope="session")
+def house(chromium: Browser) -> Iterator[SkyAuth]:
+    """A running SkyAuth with the cast in it, for tests that leave it as they found it: each makes its own users."""
+    with skyauth_server() as server:
+        for name, role in CAST.items():
+            server.console("create_user", name=name, role=role, password=PASSWORD)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _signed_in() -> dict[str, StorageState]:
+    """The cookies of those who have signed in."""
+    return {}
+
+
+@pytest.fixture
+def visit(house: SkyAuth, chromium: Browser, _signed_in: dict[str, StorageState]) -> Iterator[Visit]:
+    """Opens a page for somebody who is signed in: `visit("bob@example.com", java_script_enabled=False)`; for nobody without name.
+
+    They sign in once for all tests: who signs out, or is to be signed out, does so with `sign_in` and a name of their own.
+    """
+    opened: list[Watched] = []
+
+    def open_for(name: str = "", **context: Any) -> Watched:
+        if name and name not in _signed_in:
+            page = chromium.new_context().new_page()
+            page.goto(f"{house.address}/sign-in")
+            sign_in(page, name)
+            _signed_in[name] = page.context.storage_state()
+            page.context.close()
+        watched = watch(chromium, house, **({"storage_state": _signed_in[name]} if name else {}), **context)
+        opened.append(watched)
+        return watched
+
+    yield open_for
+    for watched in opened:
+        watched.page.context.close()
+
+
+def sign_in(page: Page, name: str, password: str = PASSWORD) -> None:
+    """Fill in the sign-in form that is shown, and send it."""
+    page.fill("#id_username", name)
+    page.fill("#id_password", password)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    page.wait_for_load_state("networkidle")
+    assert "/sign-in" not in page.url, page.locator("body").inner_text()

@@ -1,0 +1,76 @@
+#!/usr/bin/env python
+"""Fills an empty installation with people, service accounts and a past, for pictures and for trying things out.
+
+    .venv/bin/python scripts/demo_data.py PASSWORD
+
+alice (admin), bob (user) and vera (viewer) sign in with that password. Everything is made by the services; only times are set.
+"""
+
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
+
+PEOPLE: Final = {
+    "admin": ("alice", "grace"),
+    "user": ("bob", "carol", "dan", "erin", "frank", "heidi"),
+    "viewer": ("vera", "ivan", "judy"),
+}
+WITH_PASSWORD: Final = ("alice", "bob", "vera")
+ACCOUNTS: Final = (
+    ("nightly-build", "bob", "user", "Builds and tests main every night", 30),
+    ("bob-sweeps", "bob", "viewer", "Reads the metrics of parameter sweeps", 5),
+    ("deploy-prod", "alice", "admin", "Deploys from the release branch", 90),
+    ("legacy-cron", "", "user", "Came with the old server", 0),
+)
+DENIED: Final = (("vera", "POST api.example.com/launch"), ("ivan", "POST api.example.com/down"))
+
+
+def fill(password: str) -> None:
+    """Make it all."""
+    from django.utils import timezone
+
+    from accounts.models import Token, User
+    from accounts.principals import Kind, Method, Principal, system
+    from accounts.services import machines, users
+    from audit.events import Event
+    from audit.record import record_refusal
+
+    actor, now = system("demonstration"), timezone.now()
+    person = {}
+    for role, names in PEOPLE.items():
+        for name in names:
+            person[name] = users.create_user(
+                actor=actor,
+                username=f"{name}@example.com",
+                role=role,
+                password=password if name in WITH_PASSWORD else None,
+                display_name=name.title(),
+            )
+    users.set_active(actor=actor, user=person["judy"], active=False)
+    for name, owner, role, description, days in ACCOUNTS:
+        who = {"owner": person[owner]} if owner else {"unowned": True}
+        account = machines.create_service_account(actor=actor, name=name, role=role, description=description, **who)
+        machines.issue_token(actor=actor, account=account, days=days, name="ci")
+    for name, shown in (("carol", timedelta(hours=3)), ("dan", timedelta(days=40)), ("grace", timedelta(days=120))):
+        User.objects.filter(pk=person[name].pk).update(created_at=now - timedelta(days=400), last_seen_at=now - shown)
+    Token.objects.filter(account__name="nightly-build").update(
+        last_used_at=now - timedelta(minutes=12), last_used_from="192.0.2.17"
+    )
+    Token.objects.filter(account__name="legacy-cron").update(created_at=now - timedelta(days=200))
+    for name, target in DENIED:
+        user = person[name]
+        caller = Principal(Kind.USER, user.uid, user.username, role="viewer", method=Method.PROXY, peer="192.0.2.44", pk=user.pk)
+        reason = "missing-permission: This needs upstream:write, which the role viewer does not hold."
+        record_refusal(Event.REQUEST_DENIED, actor=caller, target=target, reason=reason)
+
+
+if __name__ == "__main__":
+    import django
+
+    django.setup()
+    fill(sys.argv[1])

@@ -1,0 +1,107 @@
+#!/usr/bin/env python
+"""Writes docs/images/*.png: the main pages of the dashboard of a demonstration installation, light, dark and narrow.
+
+    .venv/bin/python scripts/screenshots.py [NAME ...]
+
+Without names, all of PAGES. Needs Debian's chromium. The installation is a temporary one, on a free port.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402 - the path comes first
+
+from tests.browser.conftest import PASSWORD, sign_in  # noqa: E402
+from tests.needs import need_program  # noqa: E402
+from tests.servers import SkyAuth, skyauth_server  # noqa: E402
+
+IMAGES: Final = ROOT / "docs" / "images"
+ADMIN: Final = "alice@example.com"
+WIDE: Final = {"width": 1280, "height": 800}
+NARROW: Final = {"width": 375, "height": 812}
+
+
+def _nothing(page: Page) -> None:
+    """Leave the page as it opens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A picture: its file, the page, who looks, and what is done on the page before."""
+
+    name: str
+    path: str
+    who: str = ADMIN
+    then: Callable[[Page], None] = _nothing
+
+
+def _open(*names: str) -> Callable[[Page], None]:
+    """Return the following of the links of these names, one after another."""
+
+    def follow(page: Page) -> None:
+        for name in names:
+            page.get_by_role("link", name=name, exact=True).first.click()
+            page.wait_for_load_state("networkidle")
+
+    return follow
+
+
+PAGES: Final = (
+    Shot("sign-in", "/sign-in", who=""),
+    Shot("home", "/skyauth/"),
+    Shot("home-of-a-user", "/skyauth/", who="bob@example.com"),
+    Shot("users", "/skyauth/users"),
+    Shot("users-seen-by-a-viewer", "/skyauth/users", who="vera@example.com"),
+    Shot("user", "/skyauth/users?q=bob", then=_open("bob@example.com")),
+    Shot("user-new", "/skyauth/users/new"),
+    Shot("user-leaves", "/skyauth/users?q=bob", then=_open("bob@example.com", "Delete…")),
+)  # fmt: skip
+
+
+def fill(skyauth: SkyAuth) -> None:
+    """Put people, machines and a past into the installation."""
+    subprocess.run([sys.executable, ROOT / "scripts" / "demo_data.py", PASSWORD], cwd=ROOT, env=skyauth.environment, check=True)
+
+
+def take(browser: Browser, skyauth: SkyAuth, shot: Shot) -> None:
+    """Write the pictures of one page: NAME.png, NAME-dark.png and NAME-narrow.png."""
+    for suffix, scheme, size in (("", "light", WIDE), ("-dark", "dark", WIDE), ("-narrow", "light", NARROW)):
+        context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        page = context.new_page()
+        if shot.who:
+            page.goto(f"{skyauth.address}/sign-in")
+            sign_in(page, shot.who)
+        answer = page.goto(skyauth.address + shot.path, wait_until="networkidle")
+        assert answer is not None
+        assert answer.ok, f"{shot.path}: {answer.status}"
+        shot.then(page)
+        page.screenshot(path=IMAGES / f"{shot.name}{suffix}.png", full_page=True)
+        context.close()
+
+
+def main() -> None:
+    """Take the pictures that were asked for."""
+    parser = argparse.ArgumentParser(description="Writes the pictures of the dashboard's pages.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(shot.name for shot in PAGES)}")
+    wanted = parser.parse_args().names
+    program = need_program("chromium", "chromium-browser", "google-chrome", hint="install Debian's chromium package")
+    IMAGES.mkdir(exist_ok=True)
+    with skyauth_server(RBAC_DEFAULT_ROLE="admin") as skyauth, sync_playwright() as playwright:
+        fill(skyauth)
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        for shot in PAGES:
+            if not wanted or shot.name in wanted:
+                take(browser, skyauth, shot)
+                print(f"docs/images/{shot.name}.png")
+
+
+if __name__ == "__main__":
+    main()

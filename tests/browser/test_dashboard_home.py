@@ -1,0 +1,61 @@
+"""Home and the sign-in page in a browser, for each role."""
+
+import pytest
+
+from tests.browser.conftest import PASSWORD, Visit, sign_in
+from tests.browser.looking import audit_page
+from tests.servers import SkyAuth
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+
+@pytest.mark.parametrize("name", ["alice@example.com", "bob@example.com", "vera@example.com"])
+def test_home_is_as_it_must_be_for_each_role(visit: Visit, name: str) -> None:
+    watched = visit(name)
+    watched.open("/skyauth/")
+    assert name in watched.text()
+    watched.page.get_by_text("What your role permits").click()
+    audit_page(watched)
+
+
+def test_the_sign_in_page_is_as_it_must_be(visit: Visit) -> None:
+    watched = visit()
+    watched.open("/sign-in")
+    audit_page(watched)
+    watched.page.fill("#id_username", "nobody")
+    watched.page.fill("#id_password", "wrong")
+    watched.press("Sign in")
+    assert "do not sign you in" in watched.text()
+    audit_page(watched)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        ("document.body.append(Object.assign(new Image(), {src: '/static/skyauth/icon.svg'}))", "image-alt"),
+        ("document.querySelector('.sheet').insertAdjacentHTML('beforebegin', '<textarea cols=90 aria-label=x>')", "TEXTAREA"),
+        ("document.body.insertAdjacentHTML('beforeend', '<b style=\"color: red\">x</b>')", "style-src"),
+    ],
+    ids=["a picture without words", "something beside the screen", "a style in the page"],
+)
+def test_looking_finds_what_is_wrong(visit: Visit, wrong: str, what: str) -> None:
+    watched = visit("bob@example.com")
+    watched.open("/skyauth/")
+    watched.page.evaluate("document.styleSheets[0].insertRule('textarea { width: 90ch !important }')")
+    watched.page.evaluate(wrong)
+    with pytest.raises(AssertionError, match=what):
+        audit_page(watched)
+
+
+def test_one_signs_in_comes_to_where_one_wanted_and_signs_out_without_javascript(visit: Visit, house: SkyAuth) -> None:
+    house.console("create_user", name="otto@example.com", role="user", password=PASSWORD)
+    watched = visit(java_script_enabled=False)
+    page = watched.page
+    watched.open("/skyauth/?a=b")
+    assert page.url == f"{house.address}/sign-in?next=%2Fskyauth%2F%3Fa%3Db"
+    sign_in(page, "otto@example.com")
+    assert page.url == f"{house.address}/skyauth/?a=b"
+    watched.press("Sign out")
+    assert page.url == f"{house.address}/sign-in"
+    watched.open("/skyauth/")
+    assert "/sign-in" in page.url

@@ -1,0 +1,22 @@
+"""Somebody's browser."""
+
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+
+from accounts.models import User
+
+Visit = Callable[..., Client]
+
+
+@pytest.fixture
+def visit() -> Visit:
+    """Returns a browser in which a user has signed in."""
+
+    def open_for(user: User, **options: bool) -> Client:
+        browser = Client(**options)
+        browser.force_login(user)
+        return browser
+
+    return open_for
