@@ -22,6 +22,7 @@ class Section:
 SECTIONS: Final = (
     Section("home", "Home", "dashboard:home"),
     Section("users", "Users", "dashboard:users", (Permission.USERS_READ,)),
+    Section("access", "Access", "dashboard:access"),
 )  # fmt: skip
 
 
