@@ -15,7 +15,7 @@ from accounts.explain import explain_to
 from accounts.models import GroupRole, ServiceAccount, User
 from accounts.preview import Effect, Preview
 from accounts.principals import Principal
-from dashboard.access_forms import NewRole, Question, RoleForm
+from dashboard.access_forms import METHODS, NewRole, Question, RoleForm
 from dashboard.base import Page, Writes
 from dashboard.navigation import Link
 from rbac import services
@@ -273,7 +273,7 @@ class Try(AccessPage):
         """Show the question, and the answer once there is one."""
         others = self.principal.holds(Permission.POLICY_EXPLAIN)
         if "path" not in request.GET:
-            return self.show(form=Question(others=others), others=others)
+            return self.show(form=Question(others=others), others=others, methods=METHODS)
         form = Question(request.GET, others=others)
         answer = None
         if form.is_valid():
@@ -287,6 +287,7 @@ class Try(AccessPage):
         return self.show(
             form=form,
             others=others,
+            methods=METHODS,
             answer=answer,
             asked=form.cleaned_data,
             reads_routes=self.principal.holds(Permission.ROUTES_READ),

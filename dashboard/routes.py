@@ -39,7 +39,7 @@ class Routes(AccessPage):
         """Show it."""
         return self.show_routes(request.GET)
 
-    def show_routes(self, asked: QueryDict, **context: Any) -> HttpResponse:
+    def show_routes(self, asked: QueryDict, template: str = "", **context: Any) -> HttpResponse:
         """Return the page with the routes that are asked for."""
         rows = list(Route.objects.all())
         hosts, permissions = sorted({row.host for row in rows if row.host}), sorted({row.permission for row in rows})
@@ -48,6 +48,7 @@ class Routes(AccessPage):
         found = _filtered(rows, given) if form.is_valid() else []
         writes = may_route(self.principal)
         return self.show(
+            template,
             filter=form,
             filtered=any(given.values()) or not form.is_valid(),
             rows=found,
@@ -110,7 +111,7 @@ class RouteMove(Routes):
         moved = services.reorder_routes(actor=self.principal, order=order, seen=request.POST.get("seen", ""))
         done = f"Moved {'up' if step < 0 else 'down'}: {moved[place + step]}."
         if self.is_part:
-            return self.show_routes(QueryDict(), done=done)
+            return self.show_routes(QueryDict(), template="dashboard/access/parts/routes_list.html", done=done)
         return self.go(f"{self.here()}#route-{wanted}", done)
 
     def here(self) -> str:
