@@ -126,7 +126,7 @@ class AccessForm(AccessPage, Writes):
         """Return the page with the form and what else there is to say."""
         return self.show(status=status, form=form, **context)
 
-    def preview(self, given: dict[str, Any]) -> Preview:
+    def preview(self, given: dict[str, Any]) -> Preview:  # noqa: ARG002 - for those that have one
         """Return what it would do. Raises ServiceError."""
         raise Invalid("There is nothing to preview here.")
 

@@ -184,7 +184,7 @@ class Question(forms.Form):
     )
 
     def __init__(self, *args: Any, others: bool, **kwargs: Any) -> None:
-        super().__init__(*args, auto_id="ask_%s", **kwargs)
+        super().__init__(*args, **kwargs)
         if not others:
             del self.fields["who"]
 

@@ -88,7 +88,9 @@ class OneGroup(AccessForm):
         """Change it."""
         seen = given.pop("seen_role"), given.pop("seen_priority")
         row = groups.update_group_role(actor=self.principal, group=self.row.group, seen=seen, **given)
-        return self.go(reverse("dashboard:groups"), f"The group {row.group} gives the role {row.role.name}, with rank {row.priority}.")
+        return self.go(
+            reverse("dashboard:groups"), f"The group {row.group} gives the role {row.role.name}, with rank {row.priority}."
+        )
 
 
 class GroupDelete(AccessPage):

@@ -159,9 +159,7 @@ class RouteNew(RouteForms):
 
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Add it."""
-        row = services.create_route(
-            actor=self.principal, spec=_spec(given), position=given["position"], seen=given["seen"]
-        )
+        row = services.create_route(actor=self.principal, spec=_spec(given), position=given["position"], seen=given["seen"])
         return self.go(f"{reverse('dashboard:routes')}#route-{row.pk}", f"Added: {row}.")
 
 

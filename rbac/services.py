@@ -206,7 +206,10 @@ def update_route(
     version: int | None = None,
     seen: str | None = None,
 ) -> Route:
-    """Change fields of RouteSpec on one route, put it at `position`, and return it. Raises Forbidden, Invalid, NotFound, Stale."""
+    """Change fields of RouteSpec on one route, put it at `position`, and return it.
+
+    Raises Forbidden, Invalid, NotFound, Stale.
+    """
     require_routes(actor)
     lock()
     row = _get_route(pk)

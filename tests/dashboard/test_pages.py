@@ -20,7 +20,7 @@ HTMX = {"HX-Request": "true"}
 
 
 def pages():
-    """Return every page of the dashboard: its name, its view, and whether it wants a user's id."""
+    """Return every page of the dashboard: its name, its view, and what its address says of the thing that it is about."""
     for pattern in get_resolver().url_patterns:
         for inner in getattr(pattern, "url_patterns", []):
             view = getattr(inner.callback, "view_class", None)
@@ -32,7 +32,9 @@ PAGES = [pytest.param(*page, id=page[0]) for page in pages()]
 
 
 def address(name, converters, user):
-    return reverse(f"dashboard:{name}", kwargs={"uid": user.uid} if converters else {})
+    """Return the address of a page about this user, or about something that there may be or not."""
+    about = {"uid": user.uid, "pk": 1, "name": "open" if name == "pack" else "user"}
+    return reverse(f"dashboard:{name}", kwargs={key: about[key] for key in converters})
 
 
 def words(answer):
