@@ -62,18 +62,19 @@ class PrincipalMiddleware(AuthenticationMiddleware):
     """Sets `request.principal`, and `request.user` to the User behind it, or Django's AnonymousUser.
 
     A bad credential ends the request with 401, whatever page was asked for, unless the view is one that `answers_refusals`:
-    it gets `request.refusal`, and nobody as the principal.
+    it gets `request.refusal`, and nobody as the principal. One that `ignores_credentials` gets nobody, whatever was shown.
     """
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
         """Identify the caller."""
         proxied = proxied_of(request)
         _drop_impossible_session(request)
+        view = _view(request)
         try:
-            credential = self._read(request, proxied)
+            credential = None if getattr(view, "ignores_credentials", False) else self._read(request, proxied)
             principal = authn.identify(credential, client=proxied.client)
         except InvalidCredential as refusal:
-            if not _answers_refusals(request):
+            if not getattr(view, "answers_refusals", False):
                 return unauthenticated(basic=settings.AUTH_BASIC)
             request.refusal = refusal  # type: ignore[attr-defined]
             principal = principals.anonymous(proxied.client)
@@ -106,6 +107,12 @@ def answers_refusals(view: View) -> View:
     return view
 
 
+def ignores_credentials(view: View) -> View:
+    """Mark a view that is nobody's in particular, so that no credential is looked at, let alone counted as wrong; return it."""
+    view.ignores_credentials = True  # type: ignore[attr-defined]
+    return view
+
+
 def refusal_of(request: HttpRequest) -> InvalidCredential | None:
     """Return what was wrong with the credential of a request that came to such a view, or None."""
     found = getattr(request, "refusal", None)
@@ -122,11 +129,11 @@ def basic_of(request: HttpRequest) -> Basic | None:
     return shown if isinstance(shown, Basic) else None
 
 
-def _answers_refusals(request: HttpRequest) -> bool:
+def _view(request: HttpRequest) -> Callable[..., Any] | None:
     try:
-        return getattr(resolve(request.path_info).func, "answers_refusals", False) is True
+        return resolve(request.path_info).func
     except Resolver404:
-        return False
+        return None
 
 
 def _drop_impossible_session(request: HttpRequest) -> None:

@@ -213,20 +213,32 @@ class Session(models.Model):
         return f"{self.user or 'nobody'}, {self.kind}, since {self.created_at:%Y-%m-%d %H:%M}"
 
 
-class CliCode(models.Model):
-    """That a person lets a command line act as them: whoever shows the verifier of this challenge, once and soon.
+class Handover(models.Model):
+    """A sign-in of a command line that a person authorised and nobody has fetched yet; `accounts.services.handover` writes it.
 
-    `auth_hash` changes with the person's password. `accounts.handover` is the only writer.
+    `challenge` is the SHA-256 digest of a secret that the command line alone has; `password_mark` what the person's password was.
     """
 
-    challenge = models.CharField(max_length=43, primary_key=True, editable=False)
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
-    auth_hash = models.CharField(max_length=128, editable=False)
-    sealed_cookies = models.TextField(blank=True, default="", editable=False)
+    challenge = models.CharField(max_length=43, unique=True, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="handovers")
+    password_mark = models.CharField(max_length=64, editable=False)
+    sealed = models.TextField(blank=True, default="", editable=False, help_text="The cookies to hand over, enciphered.")
     expires_at = models.DateTimeField(db_index=True)
 
     def __str__(self) -> str:
-        return f"{self.user}, until {self.expires_at:%Y-%m-%d %H:%M:%S}"
+        return f"{self.user} for {self.challenge[-8:]}, until {self.expires_at:%Y-%m-%d %H:%M:%S}"
+
+
+class CliAsker(models.Model):
+    """From where a command line asks whether it was authorised, for the person who is to do that to see. Soon forgotten."""
+
+    challenge = models.CharField(max_length=43, primary_key=True, editable=False)
+    address = models.CharField(max_length=64, editable=False, db_index=True)
+    agent = models.CharField(max_length=200, blank=True, editable=False)
+    at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.challenge[-8:]} from {self.address}"
 
 
 class GroupRole(models.Model):

@@ -91,11 +91,11 @@ def _said(principal: Principal) -> str:
 def _tell_in_turn(principal: Principal) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while (turn := _turn(principal)) is None:
+        if told(principal):
+            return
         if time.monotonic() > deadline:
             raise UpstreamUnavailable("Somebody else is telling this role, and does not end.")
         time.sleep(_LOOK_SECONDS)
-        if told(principal):
-            return
     certain = NOTHING  # what fails may have been heard nevertheless
     try:
         role = _role_that_counts(principal)
@@ -109,13 +109,14 @@ def _tell_in_turn(principal: Principal) -> None:
 
 
 def _turn(principal: Principal) -> str | None:
-    """Return what shows that the row is ours, or None while somebody else has it. From here on it says nothing."""
+    """Return what shows that the row is ours, and from here on it says nothing; or None: somebody has it, or has just told."""
     now = timezone.now()
     turn = uuid4().hex
     new = ToldRole(server=settings.SKYPILOT_URL, name=principal.identity)
     ToldRole.objects.bulk_create([new], ignore_conflicts=True)  # unless there is one
     free = _row(principal).filter(Q(turn="") | Q(turn_since__lt=now - _HELD))
-    return turn if free.update(role=NOTHING, turn=turn, turn_since=now) else None
+    untold = free.exclude(role=skypilot_role(principal.permissions))
+    return turn if untold.update(role=NOTHING, turn=turn, turn_since=now) else None
 
 
 def _row(principal: Principal) -> QuerySet[ToldRole]:

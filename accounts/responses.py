@@ -1,12 +1,15 @@
-"""Error answers of the doors that Django's handler serves, in the one shape of `accounts.problems`."""
+"""Answers to who may not go on, of the doors that Django serves: in the one shape of `accounts.problems`, or a way to sign in."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 
 from accounts.problems import CONTENT_TYPE, NOT_SIGNED_IN, RETRY_AFTER_SECONDS, challenges, problem
+from accounts.way_back import way_back
 
 
 def respond(body: Mapping[str, Any]) -> HttpResponse:
@@ -28,3 +31,9 @@ def unavailable() -> HttpResponse:
     response = respond(problem(503, "unavailable", "SkyAuth cannot answer right now. Nothing was changed; try again shortly."))
     response["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
+
+
+def sign_in_first(request: HttpRequest) -> HttpResponseRedirect:
+    """Return the 302 that sends somebody who opens a page to sign in, and from there back to it."""
+    path, back = reverse("dashboard:sign-in"), way_back(request.get_full_path())
+    return HttpResponseRedirect(f"{path}?next={quote(back, safe='')}" if back else path)

@@ -14,6 +14,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.models import Session, SessionKind
+from audit.text import clean
 
 
 def digest(session_key: str) -> str:
@@ -61,13 +62,15 @@ class SessionStore(SessionBase):
             self.create()
             return
         held = self._get_session(no_load=must_create)  # type: ignore[attr-defined]
+        if self.session_key is None:  # looked at for the first time, and there is none any more
+            raise UpdateError
         owner = held.get(SESSION_KEY)
         values = {
             "session_data": self.encode(held),
             "expire_date": self.get_expiry_date(),
             "user_id": int(owner) if isinstance(owner, str) and owner.isascii() and owner.isdigit() else None,
-            **({} if self.address is None else {"address": self.address[:64]}),
-            **({} if self.agent is None else {"agent": self.agent[:200]}),
+            **({} if self.address is None else {"address": clean(self.address, 64)}),
+            **({} if self.agent is None else {"agent": clean(self.agent, 200)}),
         }
         key = digest(self.session_key)
         try:

@@ -8,6 +8,7 @@ class Event(StrEnum):
 
     AUDIT_PRUNED = "audit.pruned"
     CLI_AUTHORIZED = "cli.authorized"
+    CLI_SIGNED_IN = "cli.signed-in"
     GROUP_ROLE_CREATED = "group-role.created"
     GROUP_ROLE_DELETED = "group-role.deleted"
     GROUP_ROLE_UPDATED = "group-role.updated"

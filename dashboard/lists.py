@@ -46,11 +46,19 @@ class Listed(Generic[Row]):
         return self.number + 1 if self.number < self.pages else None
 
 
-def listed(rows: QuerySet[Row], asked: QueryDict, *, sorts: Mapping[str, Sequence[str]], default: str) -> Listed[Row]:
+def listed(
+    rows: QuerySet[Row],
+    asked: QueryDict,
+    *,
+    sorts: Mapping[str, Sequence[str]],
+    default: str,
+    shown: QuerySet[Row] | None = None,
+) -> Listed[Row]:
     """Return the page that the address asks for by `page` and `sort`, in three queries.
 
     `sorts` has for each name that `sort` may have (with "-" before it: downwards) the fields to order by; whatever else is
-    asked gets the `default`, and a page that there is not the nearest one. Skipped rows are read from the index alone, as keys.
+    asked gets the `default`, and a page that there is not the nearest one. Rows that are skipped are read from the index alone,
+    as keys. What is joined or counted for each row belongs into `shown`, of which only the rows of the page are read.
     """
     sort = asked.get("sort", "")
     if sort.removeprefix("-") not in sorts:
@@ -63,7 +71,7 @@ def listed(rows: QuerySet[Row], asked: QueryDict, *, sorts: Mapping[str, Sequenc
     pages = max(1, -(-total // PAGE_SIZE))
     number = min(max(_number(asked.get("page", "")), 1), pages)
     wanted = list(keys.values_list("pk", flat=True)[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]) if total else []
-    by_key: dict[Any, Row] = rows.order_by().in_bulk(wanted) if wanted else {}
+    by_key: dict[Any, Row] = (rows if shown is None else shown).order_by().in_bulk(wanted) if wanted else {}
     found = [by_key[key] for key in wanted if key in by_key]  # one that was deleted meanwhile is not there
     return Listed(found, number, pages, total, count > MOST, sort)
 

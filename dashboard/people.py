@@ -29,7 +29,7 @@ def filtered(asked: QueryDict) -> tuple[QuerySet[User], UserFilter]:
     form = UserFilter(asked)
     if not form.is_valid():
         return User.objects.none(), form
-    rows = User.objects.select_related("role").annotate(accounts_count=Count("service_accounts"))
+    rows = User.objects.all()
     given = form.cleaned_data
     if text := given["q"].strip():
         rows = rows.filter(Q(username__contains=text.lower()) | Q(email__contains=text.lower()) | Q(display_name__icontains=text))
@@ -42,6 +42,11 @@ def filtered(asked: QueryDict) -> tuple[QuerySet[User], UserFilter]:
     return rows, form
 
 
+def _shown() -> QuerySet[User]:
+    """Return users with what a row of the list shows."""
+    return User.objects.select_related("role").annotate(accounts_count=Count("service_accounts"))
+
+
 class Users(Page):
     """The list of users."""
 
@@ -52,7 +57,7 @@ class Users(Page):
     def get(self, request: HttpRequest) -> HttpResponse:
         """Show a page of it."""
         rows, form = filtered(request.GET)
-        found = listed(rows, request.GET, sorts=SORTS, default="name")
+        found = listed(rows, request.GET, sorts=SORTS, default="name", shown=_shown())
         for user in found.rows:
             user.changeable = may_change(self.principal, user)  # type: ignore[attr-defined]
         writes = self.principal.holds(Permission.USERS_WRITE)
@@ -79,7 +84,7 @@ class SetRole(Page):
         done = f"{user.username} is {user.role.name} now, and was {before}."
         if not self.is_part:
             return self.go(self.back(reverse("dashboard:user", args=[uid])), done)
-        row = User.objects.annotate(accounts_count=Count("service_accounts")).select_related("role").get(pk=user.pk)
+        row = _shown().get(pk=user.pk)
         row.changeable = may_change(self.principal, row)  # type: ignore[attr-defined]
         return self.show(
             "dashboard/parts/user_row.html", user_row=row, writes=True, roles=role_choices(self.principal), done=done

@@ -14,4 +14,7 @@ urlpatterns = [
     re_path(r"\Aapi(?:/|\Z)", unknown),
 ]
 
+handler400 = "skyauth.errors.bad_request"
+handler403 = "skyauth.errors.forbidden"
+handler404 = "skyauth.errors.not_found"
 handler500 = "skyauth.errors.server_error"

@@ -41,7 +41,8 @@ class Call:
 class Operation:
     """A method of a path, the permissions of which one is enough (none: whoever is signed in), the body's fields and the work.
 
-    `run` returns the JSON value of the 200.
+    `run` returns the JSON value of the 200. A command line that a person signed in only reads, and writes where `by_cli` says so:
+    could it make a token or an admin, it would outlive its own end (promise 37).
     """
 
     method: str
@@ -49,6 +50,7 @@ class Operation:
     needs: tuple[Permission, ...]
     run: Callable[[Call], Any]
     fields: Fields | None = None
+    by_cli: bool = False
 
 
 def views(operations: Iterable[Operation]) -> dict[str, View]:
@@ -62,7 +64,7 @@ def views(operations: Iterable[Operation]) -> dict[str, View]:
 def _view(methods: Mapping[str, Operation]) -> View:
     @speaks_skypilot
     def view(request: HttpRequest) -> HttpResponse:
-        return _recorded(request, lambda actor: _answer(request, actor, methods))
+        return recorded(request, lambda actor: _answer(request, actor, methods))
 
     return view
 
@@ -84,12 +86,12 @@ def elsewhere(known: Iterable[str]) -> View:
                 return moved
             raise Refused(404, "Not Found")
 
-        return _recorded(request, answer)
+        return recorded(request, answer)
 
     return view
 
 
-def _recorded(request: HttpRequest, answer: Callable[[Principal], HttpResponse]) -> HttpResponse:
+def recorded(request: HttpRequest, answer: Callable[[Principal], HttpResponse]) -> HttpResponse:
     """Return the answer to whoever is signed in, or 401; a refusal of somebody who is signed in is recorded."""
     actor = principal_of(request)
     if actor.kind not in {Kind.USER, Kind.SERVICE_ACCOUNT}:
@@ -112,6 +114,8 @@ def _answer(request: HttpRequest, actor: Principal, methods: Mapping[str, Operat
         raise Refused(405, "Method Not Allowed", headers={"Allow": ", ".join(sorted(methods))})
     if operation.needs and not any(policy.decide(actor.permissions, needed) for needed in operation.needs):
         raise Barred
+    if actor.method is Method.CLI and operation.method != "GET" and not operation.by_cli:
+        raise Refused(403, "A command line that was signed in changes no users and no tokens. Use the dashboard.")
     versions.require(versions.client_of(request))
     given = {} if operation.fields is None else bodies.read(request, operation.fields)
     return as_json(operation.run(Call(actor, request, given)))

@@ -1,179 +1,209 @@
-"""Signing in the `sky` CLI: pages where a person sees what asks and agrees, and the two endpoints that the CLI's ways meet at.
+"""Signing the sky CLI in from a browser: pages on which a person consents, and what the CLI asks meanwhile.
 
-A GET never makes a credential. The person's click does, or the CLI that shows the verifier afterwards (`accounts.handover`).
+Opening a page hands nothing over; a button on it does. Three ways lead back to the terminal: the CLI asks until it may have what
+was authorised; the page sends it to the port on which the CLI listens on the person's own computer; or the person copies it.
 """
 
+import base64
 import json
+import logging
 import re
-from collections.abc import Callable
-from functools import wraps
 from typing import Any, Final
-from urllib.parse import quote
 
-from django.conf import settings
-from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from csp.decorators import csp_update
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import reverse
-from django.views.decorators.http import require_http_methods
+from django.views import View
 
-from accounts import handover, once
-from accounts.middleware import principal_of, proxied_of
+from accounts.middleware import ignores_credentials, principal_of, proxied_of
 from accounts.origins import require_same_origin
-from accounts.principals import Kind, Method, Principal
-from rbac.errors import Conflict, Invalid
-from skypilot import errors
+from accounts.principals import Method, Principal
+from accounts.responses import sign_in_first
+from accounts.services import handover
+from accounts.services.handover import Handed
+from audit.events import Event
+from audit.record import record_refusal
+from audit.text import clean
+from rbac.errors import Conflict, ServiceError
+from skypilot.door import recorded
+from skypilot.errors import Refused, as_json
 from skypilot.wire import speaks_skypilot
 
+logger = logging.getLogger("skyauth.sign_in")
+
+LOWEST_PORT: Final = 1_024  # below, programs of the system listen
+HIGHEST_PORT: Final = 65_535
 _PORT: Final = re.compile(r"[0-9]{4,5}\Z")
-_PURPOSE: Final = "sign in a command line"
-_COMPARED: Final = 8  # last characters of the address in the terminal
-_ASKS_AGAIN: Final = "Begin again in your terminal with: sky api login"
-
-Page = Callable[[HttpRequest], HttpResponse]
+_NOT_FOUND: Final = "Session not found"
 
 
-def _for_people(page: Page) -> Page:
-    """Return the page for a person who signed in in a browser; strangers sign in first, and come back to it as it was."""
+class _Unusable(Exception):
+    """The address of the page is not one that a CLI made; the sentence says what is wrong with it."""
 
-    @require_http_methods(["GET", "POST"])
-    @wraps(page)
-    def view(request: HttpRequest) -> HttpResponse:
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class _Consent(View):
+    """A page that says what is about to be handed over, to whom, and has a button for it."""
+
+    http_method_names = ["get", "head", "post", "options"]
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Answer a person; send who has not signed in to do so, and everybody else away in words."""
         actor = principal_of(request)
-        if actor.kind is Kind.ANONYMOUS or actor.method is Method.CLI:
-            there = quote(request.get_full_path(), safe="/")
-            return _kept_nowhere(HttpResponseRedirect(f"{reverse('dashboard:sign-in')}?next={there}"))
-        if not handover.may_authorize(actor):
-            return _refused(request, "This is for people", _what_others_do(actor), 403)
-        require_same_origin(request)
-        return _kept_nowhere(page(request))
+        try:
+            if not actor.is_authenticated:
+                response: HttpResponse = sign_in_first(request)
+            else:
+                handover.require_person(actor)
+                require_same_origin(request)
+                response = super().dispatch(request, *args, **kwargs)  # type: ignore[assignment] # none of ours streams
+        except _Unusable as error:
+            response = _refused(request, error.status, error.message)
+        except (ServiceError, PermissionDenied) as error:
+            status = 409 if isinstance(error, Conflict) else 403
+            target = f"{request.method} {request.path}"
+            record_refusal(Event.REQUEST_DENIED, actor=actor, target=target, reason=str(error))
+            response = _refused(request, status, str(error))
+        response["Cache-Control"] = "no-store"
+        return response
 
-    return view
+    def _show(self, request: HttpRequest, **asked: Any) -> HttpResponse:
+        """Return the page that asks for the consent. It says where it was opened from, lest another's looks like one's own."""
+        context = {
+            "principal": (actor := principal_of(request)),
+            "by_proxy": actor.method is Method.PROXY,
+            "agent": _agent(request),
+            **asked,
+        }
+        return render(request, "skypilot/consent.html", context)
 
 
-@_for_people
+class Authorize(_Consent):
+    """`/auth/authorize?code_challenge=...`: the CLI asks until a person has consented here."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """Ask for the consent."""
+        challenge = _challenge(request)
+        return self._show(request, code=challenge[-8:], asker=handover.asker(challenge))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Take the consent."""
+        handover.authorize(actor=principal_of(request), challenge=_challenge(request), cookies=_cookies(request))
+        return render(request, "skypilot/authorized.html")
+
+
+class Token(_Consent):
+    """`/token`: shows what the CLI signs in with, once, to be copied; with `local_port`, its script sends it there as well."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """Ask for the consent, in a form that works once."""
+        port = _port(request)
+        return self._show(request, port=port, nonce=handover.offer(principal_of(request), port))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Take the consent, and show the token."""
+        actor, port = principal_of(request), _port(request)
+        handed = handover.hand_over(
+            actor=actor, cookies=_cookies(request), port=port, nonce=request.POST.get("nonce", ""), agent=_agent(request)
+        )
+        response = render(request, "skypilot/token.html", {"token": _token(handed), "port": port})
+        if port is None:
+            return response
+        # To this very port, and to no other, the page's script may speak.
+        allowed: HttpResponse = csp_update({"connect-src": [f"http://localhost:{port}"]})(lambda _: response)(request)  # type: ignore[assignment]
+        return allowed
+
+
+@speaks_skypilot
 def authorize(request: HttpRequest) -> HttpResponse:
-    """Show who asks, by which challenge (GET), and let it be answered (POST)."""
-    challenge = request.GET.get("code_challenge", "")
-    if not challenge:
-        return _refused(request, "Nothing asks", _ASKS_AGAIN, 200)
-    if not handover.valid_challenge(challenge):
-        return _refused(request, "This address is not whole", _ASKS_AGAIN, 400)
-    if request.method == "GET":
-        return _consent(request, shown=challenge[-_COMPARED:])
-    try:
-        handover.authorize(actor=principal_of(request), challenge=challenge, **_browser(request))
-    except Conflict as error:
-        return _refused(request, "This request is taken", error.message, 409)
-    return render(request, "skypilot/authorized.html")
+    """Return 200 when the caller has let a CLI sign in as them; for pages of this very origin, which need no CSRF token."""
+
+    def answer(actor: Principal) -> HttpResponse:
+        if request.method != "POST":
+            raise Refused(405, "Method Not Allowed", headers={"Allow": "POST"})
+        handover.require_person(actor)
+        handover.authorize(actor=actor, challenge=_given_challenge(request), cookies=_cookies(request))
+        return as_json({"status": "authorized"})
+
+    return recorded(request, answer)
 
 
-@_for_people
-def token(request: HttpRequest) -> HttpResponse:
-    """Show what asks (GET), and make the text for it (POST): sent to a port of the person's own machine, or to be pasted."""
-    port = request.GET.get("local_port")
-    if port is not None and not (_PORT.match(port) and 1_024 <= int(port) <= 65_535):
-        return _refused(request, "This address leads nowhere", f"local_port is a port from 1024 to 65535. {_ASKS_AGAIN}", 422)
-    number = None if port is None else int(port)
-    actor = principal_of(request)
-    if request.method == "GET":
-        return _consent(request, port=number, nonce=once.offer(actor, _PURPOSE))
-    with transaction.atomic():
-        if not once.take(request.POST.get("nonce", ""), actor, _PURPOSE):
-            return _refused(request, "This was authorized already", f"The text is shown once. {_ASKS_AGAIN}", 409)
-        text = handover.text_to_paste(actor=actor, **_browser(request))
-    response = render(request, "skypilot/token.html", {"text": text, "port": number})
-    if number is not None:
-        target = f"http://localhost:{number}"
-        response._csp_update = {"connect-src": [target]}  # type: ignore[attr-defined] # of django-csp
-    return response
-
-
+@ignores_credentials
 @speaks_skypilot
-def authorize_by_script(request: HttpRequest) -> HttpResponse:
-    """Return what SkyPilot's own page is answered when its button is pressed: POST, a JSON body, 200 `authorized`.
+def collect(request: HttpRequest) -> HttpResponse:
+    """Return what was authorised for the `code_verifier`, once; 404 while it was not. The CLI asks once a second, as nobody.
 
-    Of a browser, which sends its credential unasked, it is believed only with the origin of the page (promise 36).
-    """
-    if request.method != "POST":
-        raise errors.Refused(405, "Method Not Allowed", headers={"Allow": "POST"})
-    actor = principal_of(request)
-    if not handover.may_authorize(actor):
-        return errors.unauthenticated(request) if actor.kind is not Kind.SERVICE_ACCOUNT else _barred()
-    if actor.method is not Method.BASIC and request.headers.get("Origin") is None:
-        raise errors.Refused(403, "A page of this origin must send this.")
-    require_same_origin(request)
-    challenge = _challenge(request.body)
-    try:
-        handover.authorize(actor=actor, challenge=challenge, **_browser(request))
-    except Invalid as error:
-        raise errors.Refused(400, error.message) from None
-    return errors.as_json({"status": "authorized"})
-
-
-@speaks_skypilot
-def poll(request: HttpRequest) -> HttpResponse:
-    """Return the text for the CLI that shows the right verifier, once; 404 until there is one. Whoever asks.
-
-    The CLI asks once a second and gives up at any other answer, so nothing is throttled here: a verifier has 256 bits.
+    At any other answer it gives up, so a database that is busy just now is 404 too: what was authorised is there a second later.
     """
     if request.method != "GET":
-        raise errors.Refused(405, "Method Not Allowed", headers={"Allow": "GET"})
+        raise Refused(405, "Method Not Allowed", headers={"Allow": "GET"})
     verifier = request.GET.get("code_verifier", "")
     if not verifier:
-        raise errors.Refused(400, "code_verifier is required")
-    text = handover.redeem(verifier=verifier, address=proxied_of(request).client, agent=_agent(request))
-    if text is None:
-        raise errors.Refused(404, "Session not found")
-    return errors.as_json({"token": text})
-
-
-def _barred() -> HttpResponse:
-    raise errors.Refused(403, "A service account has its token already: sky api login --token")
-
-
-def _challenge(body: bytes) -> str:
+        raise Refused(400, "code_verifier is required")
     try:
-        sent = json.loads(body)
-    except (ValueError, RecursionError):
-        sent = None
-    if not isinstance(sent, dict):
-        raise errors.Refused(400, "Invalid JSON body")
-    challenge = sent.get("code_challenge")
-    if not challenge:
-        raise errors.Refused(400, "code_challenge is required")
-    if not isinstance(challenge, str) or not handover.valid_challenge(challenge):
-        raise errors.Refused(400, "Invalid code_challenge format")
+        handed = handover.collect(verifier=verifier, client=proxied_of(request).client, agent=_agent(request))
+    except (OperationalError, InterfaceError):
+        logger.exception("A command line that asks for its sign-in was put off.")
+        handed = None
+    if handed is None:
+        raise Refused(404, _NOT_FOUND)
+    return as_json({"token": _token(handed)})
+
+
+def _token(handed: Handed) -> str:
+    """Return what the CLI reads: base64 of a JSON object, the same in all three ways."""
+    value = {"v": 1, "user": handed.uid, "cookies": dict(handed.cookies)}
+    return base64.b64encode(json.dumps(value).encode()).decode()
+
+
+def _challenge(request: HttpRequest) -> str:
+    challenge = request.GET.get("code_challenge", "")
+    if not handover.is_challenge(challenge):
+        raise _Unusable(400, "This address is not whole. Open it as your terminal printed it, up to its last character.")
     return challenge
 
 
-def _consent(request: HttpRequest, **shown: Any) -> HttpResponse:
-    facts = {"principal": principal_of(request), "days": settings.CLI_SESSION_DAYS, "minutes": handover.LIFE.seconds // 60}
-    return render(request, "skypilot/consent.html", {**facts, "address": proxied_of(request).client, **shown})
+def _given_challenge(request: HttpRequest) -> str:
+    """Return the challenge of a JSON body. A form of another site cannot say that it is JSON."""
+    try:
+        given = json.loads(request.body) if request.content_type == "application/json" else None
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict):
+        raise Refused(400, "Invalid JSON body")
+    challenge = given.get("code_challenge")
+    if not challenge:
+        raise Refused(400, "code_challenge is required")
+    if not isinstance(challenge, str) or not handover.is_challenge(challenge):
+        raise Refused(400, "Invalid code_challenge format")
+    return challenge
 
 
-def _refused(request: HttpRequest, title: str, text: str, status: int) -> HttpResponse:
-    return _kept_nowhere(render(request, "skypilot/refused.html", {"heading": title, "text": text}, status=status))
+def _port(request: HttpRequest) -> int | None:
+    """Return the port on which the CLI listens, or None where it does not."""
+    text = request.GET.get("local_port")
+    if text is None:
+        return None
+    if not _PORT.match(text) or not LOWEST_PORT <= int(text) <= HIGHEST_PORT:
+        raise _Unusable(422, f"The local_port in this address is no number from {LOWEST_PORT} to {HIGHEST_PORT}.")
+    return int(text)
 
 
-def _what_others_do(actor: Principal) -> str:
-    if actor.kind is Kind.SERVICE_ACCOUNT:
-        return "A service account has its token already. Use: sky api login --token"
-    return "A shared password names nobody in particular. Use: sky api login -e http://NAME:PASSWORD@HOST"
-
-
-def _kept_nowhere(response: HttpResponse) -> HttpResponse:
-    response["Cache-Control"] = "no-store, no-transform"
-    return response
-
-
-def _browser(request: HttpRequest) -> dict[str, Any]:
-    """Return where the person sits, and the cookies that are not ours, as they were sent: quotes and all."""
-    ours = {settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME}
+def _cookies(request: HttpRequest) -> dict[str, str]:
+    """Return the browser's cookies as it sent them, with their quotes and escapes: some auth proxies' values need them."""
     pairs = (pair.partition("=") for pair in request.headers.get("Cookie", "").split(";"))
-    cookies = {name.strip(): value.strip() for name, equals, value in pairs if equals and name.strip() not in ours}
-    return {"cookies": cookies, "address": proxied_of(request).client, "agent": _agent(request)}
+    return {name.strip(): value.strip() for name, equals, value in pairs if equals}
 
 
 def _agent(request: HttpRequest) -> str:
-    return request.headers.get("User-Agent", "")[:200]
+    return clean(request.headers.get("User-Agent", ""), 200)
+
+
+def _refused(request: HttpRequest, status: int, message: str) -> HttpResponse:
+    return render(request, "skypilot/refused.html", {"message": message}, status=status)

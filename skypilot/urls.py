@@ -15,10 +15,10 @@ _views = views(OPERATIONS)
 
 _paths: list[URLPattern | URLResolver] = [
     path("api/health", health, name="health"),
-    path("token", sign_in.token, name="token"),
-    path("auth/authorize", sign_in.authorize, name="authorize"),
-    path("api/v1/auth/authorize", sign_in.authorize_by_script),
-    path("api/v1/auth/token", sign_in.poll),
+    path("api/v1/auth/authorize", sign_in.authorize),
+    path("api/v1/auth/token", sign_in.collect),
+    path("auth/authorize", sign_in.Authorize.as_view(), name="authorize"),
+    path("token", sign_in.Token.as_view(), name="token"),
     *(path(name, view) for name, view in _views.items()),
     re_path(r"\Ausers(?:/|\Z)", elsewhere(_views)),
 ]

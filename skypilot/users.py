@@ -180,5 +180,5 @@ OPERATIONS: Final = (
     Operation("POST", "users/batch_update", _WRITE, batch_update, {"user_ids": Field(Shape.TEXTS), "role": REQUIRED}),
     Operation("POST", "users/delete", _WRITE, delete, {"user_id": REQUIRED}),
     Operation("GET", "users/me/workspace", ANYBODY, workspace),
-    Operation("POST", "users/me/workspace", (Permission.UPSTREAM_WRITE,), prefer_workspace, {"preferred": OPTIONAL}),
+    Operation("POST", "users/me/workspace", (Permission.UPSTREAM_WRITE,), prefer_workspace, {"preferred": OPTIONAL}, by_cli=True),
 )

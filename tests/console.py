@@ -35,6 +35,13 @@ def set_active(name: str, active: bool) -> None:
     users.set_active(actor=_actor(), user=users.find_user(name), active=active)
 
 
+def end_sessions(name: str) -> int:
+    """End all sessions of a user."""
+    from accounts.services import sessions, users
+
+    return sessions.end_sessions(actor=_actor(), user=users.find_user(name))
+
+
 def role_of(name: str) -> str:
     """Return the role of a user."""
     from accounts.services import users
@@ -156,8 +163,8 @@ def recent(method: str) -> list[list[Any]]:
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
-        create_user, set_role, set_active, role_of, ensure_role, create_account, ensure_account, update_account, issue, revoke,
-        last_used, expire, load_pack, replace_routes, no_routes, forget_told_roles, refusals, recent,
+        create_user, set_role, set_active, end_sessions, role_of, ensure_role, create_account, ensure_account, update_account,
+        issue, revoke, last_used, expire, load_pack, replace_routes, no_routes, forget_told_roles, refusals, recent,
     )
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -45,6 +45,10 @@ def need_skypilot(name: str) -> str:
     return str(BIN / name)
 
 
+class PortTaken(Exception):
+    """Something else has the port of the server's queue: it follows from its own and lies among those of outgoing connections."""
+
+
 @dataclass
 class SkyPilot:
     """A running API server. It is asked without a gateway here, as only an operator on its private network can."""
@@ -68,7 +72,8 @@ class SkyPilot:
         self.programs.append(program)
 
         def healthy() -> bool:
-            assert program.process.poll() is None, program.output
+            if program.process.poll() is not None:
+                raise PortTaken(program.output) if "is already in use" in program.output else AssertionError(program.output)
             with suppress(OSError):
                 return ask(self.port, "/api/health").status == 200
             return False
@@ -77,6 +82,8 @@ class SkyPilot:
 
     def stop(self) -> None:
         """Stop it whole and at once: its executors outlive it, and hold the port of its queue."""
+        if not self.programs:
+            return
         group = self.programs[-1].process.pid
         self.programs[-1].end(signal.SIGKILL)
 
@@ -126,9 +133,8 @@ def skypilot_server(mode: Mode = Mode.HEADER, *, default_role: str = "user", **s
         Mode.BASIC: {"ENABLE_BASIC_AUTH": "true"},
         Mode.OAUTH2: {"SKYPILOT_AUTH_OAUTH2_PROXY_ENABLED": "true"},
     }
-    with directory() as home:
-        port, metrics = free_port(), free_port()
-        server = SkyPilot(port, home)
+    with ExitStack() as stack:
+        home = stack.enter_context(directory())
         (home / ".sky").mkdir()
         believing, careful = guide()
         (home / ".sky" / "config.yaml").write_text(careful.replace("viewer", default_role), encoding="utf-8")
@@ -138,17 +144,25 @@ def skypilot_server(mode: Mode = Mode.HEADER, *, default_role: str = "user", **s
             HOME=str(home),
             IS_SKYPILOT_SERVER="true",
             SKYPILOT_DISABLE_USAGE_COLLECTION="1",
-            SKYPILOT_API_SERVER_LOCAL_PORT=str(port),
             ENABLE_SERVICE_ACCOUNTS="true",
             **modes[mode],
             **settings,
         )
-        try:
-            server.start(values, metrics)
-            yield server
-        finally:
-            if server.programs:
-                server.stop()
+        yield _started(home, values, stack)
+
+
+def _started(home: Path, values: Mapping[str, str], stack: ExitStack, tries: int = 3) -> SkyPilot:
+    """Return a server that answers, on another port where the first one will not do; the stack ends it."""
+    server = SkyPilot(free_port(), home)
+    try:
+        stack.callback(server.stop)
+        server.start({**values, "SKYPILOT_API_SERVER_LOCAL_PORT": str(server.port)}, free_port())
+    except PortTaken:
+        if tries == 1:
+            raise
+        (home / "server.log").unlink()
+        return _started(home, values, stack, tries - 1)
+    return server
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ import base64
 import json
 from typing import Any
 
+from django.conf import settings
 from django.test import Client
 
 from accounts.models import User
-from tests.factories import PASSWORD
+from accounts.services.sessions import begin_cli_session
+from tests.factories import PASSWORD, principal
 
 VERSIONS = {"x-skypilot-api-version": "62", "x-skypilot-version": "0.14.1"}
 PREFIX = "/internal/dashboard"
@@ -51,6 +53,14 @@ def session(user: User) -> Sky:
     """Call with a browser's session and without a CSRF token, as SkyPilot's dashboard does."""
     client = Client(raise_request_exception=False, enforce_csrf_checks=True)
     client.force_login(user)
+    return Sky(client)
+
+
+def terminal(user: User) -> Sky:
+    """Call with the session of a command line that a person signed in, as `sky` does after a login in a browser."""
+    key, _ = begin_cli_session(actor=principal(user), address="192.0.2.7", agent="python-requests/2.32")
+    client = Client(raise_request_exception=False, enforce_csrf_checks=True)
+    client.cookies[settings.SESSION_COOKIE_NAME] = key
     return Sky(client)
 
 

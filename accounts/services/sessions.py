@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.authn import MARKS
-from accounts.models import Session, SessionKind, User
+from accounts.models import Handover, Session, SessionKind, User
 from accounts.principals import Kind, Principal
 from accounts.sessions import SessionStore, digest
 from audit.events import Event
@@ -46,8 +46,12 @@ def end_session(*, actor: Principal, key: str) -> None:
 
 @transaction.atomic
 def end_sessions(*, actor: Principal, user: User, but: str = "") -> int:
-    """End all sessions of a user but the one that is stored under `but`, and return how many. Raises Forbidden."""
+    """End all sessions of a user but the one that is stored under `but`, and return how many. Raises Forbidden.
+
+    A command line that was signed in and has not fetched its session yet gets none any more.
+    """
     _require(actor, user.pk)
+    Handover.objects.filter(user=user).delete()
     rows = list(Session.objects.select_for_update().filter(user=user).exclude(session_key=but))
     Session.objects.filter(pk__in=[row.pk for row in rows]).delete()
     if rows:
@@ -73,7 +77,7 @@ def begin_cli_session(*, actor: Principal, address: str, agent: str) -> tuple[st
     store.create()
     key = str(store.session_key)
     row = Session.objects.get(pk=digest(key))
-    record(Event.CLI_AUTHORIZED, actor=actor, target=user.username, data={"address": address, "agent": agent})
+    record(Event.CLI_SIGNED_IN, actor=actor, target=user.username, data={"address": address, "agent": agent})
     return key, row
 
 

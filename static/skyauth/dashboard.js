@@ -37,11 +37,11 @@ document.addEventListener("click", (event) => {
   }, { once: true });
 }, true);
 
-// A box with `data-all` ticks all boxes of that name in its form.
+// A box with `data-all` ticks all boxes of that name that belong to its form.
 document.addEventListener("change", (event) => {
   const all = event.target.closest("[data-all]");
   if (!all) return;
-  for (const box of all.form.querySelectorAll(`input[name="${all.dataset.all}"]`)) box.checked = all.checked;
+  for (const box of all.form.elements) if (box.name === all.dataset.all) box.checked = all.checked;
 });
 
 // A select with `data-auto` sends its form when another value is chosen; its button, for those without script, goes.

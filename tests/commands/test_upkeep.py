@@ -10,7 +10,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.management import findings
-from accounts.models import RoleSource, ServiceAccount, Session, Token, User
+from accounts.models import Handover, RoleSource, ServiceAccount, Session, Token, User
 from audit.models import Entry
 from rbac.models import Role
 from tests.commands.running import run
@@ -18,11 +18,12 @@ from tests.factories import ServiceAccountFactory, make_token
 
 
 @pytest.fixture
-def old_and_new(pipeline: ServiceAccount) -> None:
+def old_and_new(pipeline: ServiceAccount, bob: User) -> None:
     """One row that is over and one that is not, of each sort."""
     now = timezone.now()
     for days in (-1, 1):
         Session.objects.create(session_key=f"s{days}", session_data="", expire_date=now + timedelta(days=days))
+        Handover.objects.create(challenge=f"c{days}", user=bob, password_mark="", expires_at=now + timedelta(days=days))
     for days in (400, 300):
         Entry.objects.create(event="user.created", actor="tests", at=now - timedelta(days=days))
     for minutes in (60, 1):
@@ -34,11 +35,12 @@ def old_and_new(pipeline: ServiceAccount) -> None:
 
 
 def test_prune_forgets_what_is_over_and_nothing_else(old_and_new: None) -> None:
-    expected = {"sessions": 1, "audit_entries": 1, "sign_in_failures": 1}
+    expected = {"sessions": 1, "handovers": 1, "audit_entries": 1, "sign_in_failures": 1}
     assert json.loads(run("prune", "--dry-run", "--json").out) == {"dry_run": True, **expected}
     assert (Session.objects.count(), Entry.objects.count(), AccessAttempt.objects.count()) == (2, 2, 2)
     assert json.loads(run("prune", "--json").out) == {"dry_run": False, **expected}
     assert Session.objects.get().session_key == "s1"
+    assert Handover.objects.get().challenge == "c1"
     assert Entry.objects.get(event="user.created").at > timezone.now() - timedelta(days=301)
     pruned = Entry.objects.get(event="audit.pruned")
     assert (pruned.actor.split()[0], pruned.data["entries"]) == ("manage.py", 1)

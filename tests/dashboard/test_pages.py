@@ -2,6 +2,7 @@
 
 import base64
 import re
+from html import unescape
 
 import pytest
 from django.test import Client
@@ -39,7 +40,7 @@ def address(name, converters, user):
 
 def words(answer):
     """Return what is to be read on a page."""
-    return " ".join(re.sub(r"<[^>]*>", " ", answer.text).split())
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", answer.text)).split())
 
 
 def test_the_root_leads_home(client):

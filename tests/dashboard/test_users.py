@@ -4,6 +4,8 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import RoleSource, ServiceAccount, SignIn, Token, User
@@ -72,23 +74,18 @@ def test_each_row_is_on_one_page_and_turning_pages_keeps_what_was_asked(office):
         path = following and LIST + following[1].replace("&amp;", "&")
         assert not path or "state=disabled" in path
     assert seen == sorted((person.username for person in people), reverse=True)
-    assert "101–120 of 120 users" in words(answer)
+    assert "101\N{EN DASH}120 of 120 users" in words(answer)
 
 
 @pytest.mark.parametrize("query", ["", "sort=-seen", "q=person&page=3"])
-def test_the_queries_of_the_list_are_as_many_for_ten_users_as_for_ten_thousand(office, query, django_assert_num_queries):
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
-
+def test_the_queries_of_the_list_are_as_many_for_ten_users_as_for_ten_thousand(office, query):
     role = Role.objects.get(name="user")
     UserFactory.create_batch(10)
 
     def count():
         with CaptureQueriesContext(connection) as queries:
             assert office.get(f"{LIST}?{query}").status_code == 200
-        return len(
-            [query for query in queries.captured_queries if not query["sql"].startswith(("SAVEPOINT", "RELEASE", "UPDATE"))]
-        )
+        return sum(query["sql"].startswith("SELECT") for query in queries.captured_queries)
 
     count()
     few = count()
@@ -104,10 +101,10 @@ def test_who_may_not_change_users_sees_no_control_and_the_server_refuses_it(visi
         browser = visit(user)
         for path in (LIST, f"{LIST}/{bob.uid}"):
             text = browser.get(path).text
-            main = text[text.index("<main") :]
-            assert not re.search(
-                r"<form(?![^>]*role=\"search\")|<button(?![^>]*without-script)|type=\"checkbox\"", main.partition("<dialog")[0]
-            )
+            main = text[text.index("<main") : text.index("<dialog")]
+            assert main.count("<form") == len(re.findall("<form[^>]*role=.search", main))
+            assert main.count("<button") == len(re.findall("<button[^>]*without-script", main))
+            assert "checkbox" not in main
             assert "Delete" not in main
         for path, sent in (
             (f"{LIST}/{bob.uid}/role", {"role": "admin"}),

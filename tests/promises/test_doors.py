@@ -81,7 +81,7 @@ ELSEWHERE = [
 def test_promise_41_signing_in_leads_nowhere_else(alice: User, target: str) -> None:
     form = {"username": alice.username, "password": PASSWORD, "next": target}
     answer = Client().post(reverse("admin:login"), form)
-    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
+    assert (answer.status_code, answer["Location"]) == (302, "/skyauth/")
 
 
 def test_promise_41_signing_in_leads_back_to_a_page_of_ours(alice: User) -> None:

@@ -9,11 +9,7 @@ TESTS = Path(__file__).resolve().parents[1]
 NAME = re.compile(r"^(?:async )?def test_promise_(\d\d)_\w+\(", re.MULTILINE)
 
 # The promises whose code this repository does not have yet, each with the reason.
-LATER = {
-    37: "the loopback hand-over to the CLI comes with the SkyPilot door",
-    38: "out-of-band codes come with the SkyPilot door",
-    39: "the device-style page comes with the SkyPilot door",
-}
+LATER: dict[int, str] = {}
 KEPT = sorted(set(range(1, 46)) - LATER.keys())
 
 

@@ -5,7 +5,10 @@ import pytest
 from accounts.models import ServiceAccount, User
 from skypilot import advertised
 from tests import skydoor as calling
+from tests.races import separate_connections
 from tests.skydoor import Sky
+
+__all__ = ["separate_connections"]
 
 
 @pytest.fixture(autouse=True)

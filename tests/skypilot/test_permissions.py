@@ -15,25 +15,25 @@ from tests.factories import PASSWORD, UserFactory, make_token
 from tests.skydoor import PREFIX, Sky
 
 MATRIX = """
-    operation                                     alice  bob  vera  anonymous  pipeline  shared  reader
-    GET  /users                                     200  200   200        401       200     401     200
-    GET  /users/role                                200  200   200        401       200     401     200
-    POST /users/create                              200  403   403        401       403     401     403
-    POST /users/update                              200  403   403        401       403     401     403
-    POST /users/batch_update                        200  403   403        401       403     401     403
-    POST /users/delete                              200  403   403        401       403     401     403
-    POST /users/import                              200  403   403        401       403     401     403
-    GET  /users/export                              200  403   403        401       403     401     403
-    GET  /users/me/workspace                        200  200   200        401       200     401     200
-    POST /users/me/workspace                        200  200   403        401       200     401     403
-    GET  /users/service-account-tokens              200  200   200        401       200     401     200
-    POST /users/service-account-tokens              200  200   403        401       200     401     403
-    POST /users/service-account-tokens/delete       200  200   403        401       200     401     403
-    POST /users/service-account-tokens/get-role     200  200   403        401       200     401     403
-    POST /users/service-account-tokens/update-role  200  200   403        401       200     401     403
-    POST /users/service-account-tokens/rotate       200  200   403        401       200     401     403
+    operation                                     alice  bob  vera  anonymous  pipeline  shared  reader  terminal
+    GET  /users                                     200  200   200        401       200     401     200       200
+    GET  /users/role                                200  200   200        401       200     401     200       200
+    POST /users/create                              200  403   403        401       403     401     403       403
+    POST /users/update                              200  403   403        401       403     401     403       403
+    POST /users/batch_update                        200  403   403        401       403     401     403       403
+    POST /users/delete                              200  403   403        401       403     401     403       403
+    POST /users/import                              200  403   403        401       403     401     403       403
+    GET  /users/export                              200  403   403        401       403     401     403       200
+    GET  /users/me/workspace                        200  200   200        401       200     401     200       200
+    POST /users/me/workspace                        200  200   403        401       200     401     403       200
+    GET  /users/service-account-tokens              200  200   200        401       200     401     200       200
+    POST /users/service-account-tokens              200  200   403        401       200     401     403       403
+    POST /users/service-account-tokens/delete       200  200   403        401       200     401     403       403
+    POST /users/service-account-tokens/get-role     200  200   403        401       200     401     403       403
+    POST /users/service-account-tokens/update-role  200  200   403        401       200     401     403       403
+    POST /users/service-account-tokens/rotate       200  200   403        401       200     401     403       403
 """
-CALLERS = ("alice", "bob", "vera", "anonymous", "pipeline", "shared", "reader")
+CALLERS = ("alice", "bob", "vera", "anonymous", "pipeline", "shared", "reader", "terminal")
 BODIES: dict[str, Any] = {
     "/users/create": {"username": "new@example.com", "password": PASSWORD, "role": "viewer"},
     "/users/update": {"user_id": "{mallory}", "role": "user"},
@@ -57,7 +57,7 @@ def rows() -> list[tuple[str, str, dict[str, int]]]:
 
 @pytest.fixture
 def callers(settings: Any, alice: User, bob: User, vera: User, pipeline_token: str) -> dict[str, Sky]:
-    """The cast; and somebody who may read every service account and change none."""
+    """The cast; somebody who may read every service account and change none; and the admin's command line."""
     settings.AUTH_STRING = "team:$2b$04$Z8LaLNaSAcaDvVq/th5ptOfR2FI2olIenWlY8FDcLPSKvpkapBW4y"
     reading = [Permission.USERS_READ, Permission.SERVICE_ACCOUNTS_READ, Permission.UPSTREAM_READ]
     reader = UserFactory(username="reader@example.com", role=Role.objects.create(name="reader", permissions=reading))
@@ -69,6 +69,7 @@ def callers(settings: Any, alice: User, bob: User, vera: User, pipeline_token: s
         "pipeline": skydoor.bearer(pipeline_token),
         "shared": skydoor.basic("team", "sharedpassword"),
         "reader": skydoor.session(reader),
+        "terminal": skydoor.terminal(alice),
     }
 
 

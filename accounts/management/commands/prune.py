@@ -8,15 +8,15 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.management import base
-from accounts.models import Session
+from accounts.models import Handover, Session
 from audit.events import Event
 from audit.models import Entry
 from audit.record import record
 
 
 class Command(base.Command):
-    help = """Forget what is over: ended sessions, audit entries older than AUDIT_KEEP_DAYS, and sign-in
-failures that no longer count.
+    help = """Forget what is over: ended sessions, sign-ins of command lines that nobody fetched, audit entries
+older than AUDIT_KEEP_DAYS, and sign-in failures that no longer count.
 
 Tokens stay, also revoked and expired ones. Run it once a day."""
     examples = ("prune --dry-run", "prune", "prune --json")
@@ -29,7 +29,12 @@ Tokens stay, also revoked and expired ones. Run it once a day."""
         if self.as_json:
             self.print_json({"dry_run": dry_run, **counts})
         else:
-            titles = {"sessions": "ended sessions", "audit_entries": "audit entries", "sign_in_failures": "sign-in failures"}
+            titles = {
+                "sessions": "ended sessions",
+                "handovers": "sign-ins of command lines that nobody fetched",
+                "audit_entries": "audit entries",
+                "sign_in_failures": "sign-in failures",
+            }
             self.print_table(["WOULD FORGET" if dry_run else "FORGOT", "NUMBER"], [(titles[key], n) for key, n in counts.items()])
 
     @transaction.atomic
@@ -37,13 +42,20 @@ Tokens stay, also revoked and expired ones. Run it once a day."""
         """Delete, or count, and return how many of each."""
         now = timezone.now()
         sessions = Session.objects.filter(expire_date__lt=now)
+        handovers = Handover.objects.filter(expires_at__lt=now)
         kept_since = now - timedelta(days=settings.AUDIT_KEEP_DAYS)
         failures = AccessAttempt.objects.filter(attempt_time__lt=now - settings.AXES_COOLOFF_TIME)
         if dry_run:
             entries = Entry.objects.filter(at__lt=kept_since).count()
-            return {"sessions": sessions.count(), "audit_entries": entries, "sign_in_failures": failures.count()}
+            return {
+                "sessions": sessions.count(),
+                "handovers": handovers.count(),
+                "audit_entries": entries,
+                "sign_in_failures": failures.count(),
+            }
         counts = {
             "sessions": sessions.delete()[0],
+            "handovers": handovers.delete()[0],
             "audit_entries": Entry.objects.prune(before=kept_since),
             "sign_in_failures": failures.delete()[0],
         }

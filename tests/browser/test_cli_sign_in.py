@@ -1,0 +1,158 @@
+"""Signing a command line in, in a real browser: by asking until it may, by its own port, by copying; and without scripts."""
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import PASSWORD, Watched
+from tests.servers import SkyAuth, free_port, skyauth_server
+from tests.wire import ask
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("cli-sign-in")]
+VERIFIER = "v" * 43
+CHALLENGE = base64.urlsafe_b64encode(sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
+ADDRESS = f"/auth/authorize?code_challenge={CHALLENGE}"
+
+
+@pytest.fixture(scope="module")
+def skyauth() -> Iterator[SkyAuth]:
+    """A running SkyAuth with alice in it; the tests share it, for each takes what it makes."""
+    with skyauth_server() as server:
+        server.console("create_user", name="alice@example.com", role="admin", password=PASSWORD)
+        yield server
+
+
+@contextmanager
+def command_line() -> Iterator[tuple[int, list[bytes]]]:
+    """Listen where the CLI would, and keep what is sent."""
+    heard: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            """Say nothing."""
+
+    server = HTTPServer(("localhost", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield server.server_port, heard
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def sign_in(page: Page) -> None:
+    """Fill in the form to which whoever has not signed in is sent."""
+    page.get_by_label("Name").fill("alice@example.com")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    page.wait_for_load_state("networkidle")
+
+
+def who(skyauth: SkyAuth, token: str) -> Any:
+    """Return who SkyAuth takes the command line for that was handed this token."""
+    cookies = json.loads(base64.b64decode(token))["cookies"]
+    sent = "; ".join(f"{name}={value}" for name, value in cookies.items())
+    return ask(skyauth.port, "/api/health", [("Cookie", sent)]).json["user"]["name"]
+
+
+def poll(skyauth: SkyAuth) -> Any:
+    return ask(skyauth.port, f"/api/v1/auth/token?code_verifier={VERIFIER}")
+
+
+def without_scripts(watched: Watched) -> Page:
+    browser = watched.page.context.browser
+    assert browser is not None
+    return browser.new_context(java_script_enabled=False).new_page()
+
+
+def by_asking(page: Page, skyauth: SkyAuth) -> None:
+    page.goto(skyauth.address + ADDRESS)
+    sign_in(page)
+    expect(page.locator("#compare")).to_have_text(CHALLENGE[-8:])
+    assert poll(skyauth).status == 404
+    page.get_by_role("button", name="Authorize", exact=True).click()
+    expect(page.get_by_role("status")).to_contain_text("Go back to your terminal")
+    answer = poll(skyauth)
+    assert answer.status == 200
+    assert who(skyauth, answer.json["token"]) == "alice@example.com"
+    assert poll(skyauth).status == 404
+
+
+def by_copying(page: Page, skyauth: SkyAuth) -> None:
+    page.goto(skyauth.address + "/token")
+    sign_in(page)
+    page.get_by_role("button", name="Authorize", exact=True).click()
+    token = page.locator("#token-box").inner_text()
+    assert who(skyauth, token) == "alice@example.com"
+    page.go_back()
+    page.get_by_role("button", name="Authorize", exact=True).click()
+    expect(page.get_by_role("alert").or_(page.locator("#token-box"))).to_be_visible()
+    assert page.locator("#token-box").count() == 0 or page.locator("#token-box").inner_text() != token
+
+
+def test_promise_39_a_person_consents_and_the_command_line_that_asks_is_signed_in(watched: Watched) -> None:
+    by_asking(watched.page, watched.skyauth)
+    assert watched.complaints == []
+    assert watched.strangers() == []
+
+
+def test_promise_37_the_token_reaches_the_port_and_nothing_else(watched: Watched) -> None:
+    page = watched.page
+    with command_line() as (port, heard):
+        page.goto(f"{watched.skyauth.address}/token?local_port={port}")
+        sign_in(page)
+        expect(page.locator("#compare")).to_have_text(f"localhost:{port}")
+        time.sleep(0.5)
+        assert heard == []
+        watched.press("Authorize")
+        expect(page.get_by_role("status")).to_contain_text("Sent to your terminal")
+        token = page.locator("#token-box").inner_text()
+        assert heard == [token.encode()]
+    assert who(watched.skyauth, token) == "alice@example.com"
+    assert watched.complaints == []
+    assert watched.strangers() == [f"http://localhost:{port}/"]
+
+
+def test_promise_37_the_page_may_speak_to_no_other_port(watched: Watched) -> None:
+    with command_line() as (port, _), command_line() as (other, heard):
+        watched.page.goto(f"{watched.skyauth.address}/token?local_port={port}")
+        sign_in(watched.page)
+        watched.press("Authorize")
+        refused = watched.page.evaluate(f"fetch('http://localhost:{other}', {{mode: 'no-cors'}}).then(() => false, () => true)")
+        assert refused
+        assert heard == []
+
+
+def test_where_the_command_line_does_not_listen_the_token_can_be_copied(watched: Watched) -> None:
+    watched.page.goto(f"{watched.skyauth.address}/token?local_port={free_port()}")
+    sign_in(watched.page)
+    watched.press("Authorize")
+    expect(watched.page.get_by_role("status")).to_contain_text("could not be reached from this page. Should your terminal")
+    assert who(watched.skyauth, watched.page.locator("#token-box").inner_text()) == "alice@example.com"
+
+
+def test_the_token_is_copied(watched: Watched) -> None:
+    by_copying(watched.page, watched.skyauth)
+    assert [text for text in watched.complaints if "409" not in text] == []
+    assert watched.strangers() == []
+
+
+def test_no_script_is_needed_to_consent_or_to_copy(watched: Watched) -> None:
+    by_asking(without_scripts(watched), watched.skyauth)
+    by_copying(without_scripts(watched), watched.skyauth)

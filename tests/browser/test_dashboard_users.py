@@ -1,0 +1,172 @@
+"""Users in a browser: found, changed in place, made, and what goes with who leaves; for each role, and without JavaScript."""
+
+import pytest
+
+from tests.browser.conftest import PASSWORD, Visit, Watched, sign_in
+from tests.browser.looking import audit_page
+from tests.servers import SkyAuth
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+LIST = "/skyauth/users"
+
+
+def find(watched: Watched, name: str) -> None:
+    """Open the list with this user alone."""
+    watched.open(f"{LIST}?q={name}")
+    assert watched.page.get_by_role("link", name=name).count() == 1
+
+
+def forgiven(watched: Watched) -> None:
+    """Forget that the browser told of an answer of 409 or 422, which is how a page says that something was not done."""
+    told = ("the server responded with a status of 4", "Response Status Error Code 4")
+    watched.complaints[:] = [text for text in watched.complaints if not any(words in text for words in told)]
+
+
+@pytest.mark.parametrize("name", ["alice@example.com", "bob@example.com", "vera@example.com"])
+def test_the_pages_are_as_they_must_be_for_each_role(visit: Visit, house: SkyAuth, name: str) -> None:
+    watched = visit(name)
+    watched.open(LIST)
+    audit_page(watched)
+    assert watched.page.get_by_role("link", name="New user").count() == (name == "alice@example.com")
+    assert watched.page.locator("main select[name=role]").count() > 1 or name != "alice@example.com"
+    watched.page.get_by_role("link", name="bob@example.com").click()
+    watched.page.wait_for_load_state("networkidle")
+    audit_page(watched)
+    assert watched.page.get_by_role("link", name="Delete…").count() == (name == "alice@example.com")
+    watched.open(f"{LIST}?q=nobody-at-all")
+    assert "Nobody is like that" in watched.text()
+    audit_page(watched)
+
+
+def test_typing_finds_and_choosing_a_role_changes_it_in_place(visit: Visit, house: SkyAuth) -> None:
+    house.console("create_user", name="rosa@example.com", role="user")
+    watched = visit("alice@example.com")
+    page = watched.page
+    watched.open(LIST)
+    page.get_by_role("searchbox", name="Search").press_sequentially("rosa")
+    page.wait_for_url("**/users?q=rosa*")
+    page.wait_for_function("document.querySelectorAll('tbody tr').length == 1")
+    asked = len(watched.addresses)
+    page.get_by_label("Role of rosa@example.com").focus()
+    page.get_by_label("Role of rosa@example.com").select_option("viewer")
+    page.get_by_text("rosa@example.com is viewer now, and was user.").wait_for()
+    assert house.console("role_of", name="rosa@example.com") == "viewer"
+    assert page.get_by_label("Role of rosa@example.com").input_value() == "viewer"
+    assert page.evaluate("document.activeElement.name") == "role", "the keyboard stays where it was"
+    assert [address for address in watched.addresses[asked:] if not address.endswith("/role")] == [], (
+        "leaving the search asks again"
+    )
+    page.get_by_label("State").select_option("disabled")
+    page.get_by_text("Nobody is like that").wait_for()
+    page.get_by_label("State").select_option("")
+    page.get_by_label("Role of rosa@example.com").wait_for()
+    audit_page(watched)
+    page.reload(wait_until="networkidle")
+    assert page.get_by_label("Role of rosa@example.com").input_value() == "viewer"
+
+
+def test_a_refused_change_in_place_is_told_and_the_list_shows_what_is_so(visit: Visit, house: SkyAuth) -> None:
+    watched = visit("alice@example.com")
+    page = watched.page
+    find(watched, "alice@example.com")
+    page.get_by_label("Role of alice@example.com").select_option("user")
+    page.get_by_text("is the last active admin").wait_for()
+    page.wait_for_function("document.querySelector('td select').value == 'admin'")
+    assert house.console("role_of", name="alice@example.com") == "admin"
+    forgiven(watched)
+    audit_page(watched)
+
+
+def test_many_get_a_role_at_once_after_being_asked(visit: Visit, house: SkyAuth) -> None:
+    for name in ("mia@bulk.example", "noa@bulk.example"):
+        house.console("create_user", name=name, role="user")
+    watched = visit("alice@example.com")
+    page = watched.page
+    watched.open(f"{LIST}?q=bulk.example")
+    page.get_by_label("Tick all on this page").check()
+    page.get_by_label("Give the ticked users the role").select_option("viewer")
+    page.get_by_role("button", name="Give role").click()
+    page.get_by_role("dialog").get_by_role("button", name="No").click()
+    assert house.console("role_of", name="mia@bulk.example") == "user"
+    page.get_by_role("button", name="Give role").click()
+    audit_page(watched)
+    page.get_by_role("dialog").get_by_role("button", name="Yes").click()
+    page.get_by_text("2 users have the role viewer now.").wait_for()
+    assert house.console("role_of", name="noa@bulk.example") == "viewer"
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without"])
+def test_an_admin_makes_a_user_and_lets_them_go_again(visit: Visit, house: SkyAuth, script: bool) -> None:
+    name = f"dora{int(script)}@example.com"
+    watched = visit("alice@example.com", java_script_enabled=script)
+    page = watched.page
+    watched.open(LIST)
+    page.get_by_role("link", name="New user").click()
+    page.get_by_label("Name", exact=True).fill("bob@example.com")
+    watched.press("Create user")
+    assert "already exists" in page.locator("#id_username-error").inner_text()
+    forgiven(watched)
+    if script:
+        audit_page(watched)
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("Password").fill(PASSWORD)
+    watched.press("Create user")
+    assert f"{name} was created" in watched.text()
+    if not script:  # with it, the select in the list does it
+        page.get_by_label("Another role").select_option("viewer")
+        watched.press("Set role")
+        assert house.console("role_of", name=name) == "viewer"
+
+    theirs = visit()
+    theirs.open("/sign-in")
+    sign_in(theirs.page, name)
+
+    account = f"doras{int(script)}"
+    house.console("create_account", name=account, role="viewer", owner=name)
+    token = house.console("issue", account=account)
+    assert house.ask(("Authorization", f"Bearer {token}")).status == 200
+    find(watched, name)
+    page.get_by_role("link", name=name).click()
+    page.get_by_role("link", name="Disable…").click()
+    page.wait_for_load_state("networkidle")
+    assert account in watched.text()
+    assert token.split("_")[1] in watched.text()
+    if script:
+        audit_page(watched)
+    watched.press(f"Disable {name}")
+    assert "disabled" in watched.text()
+    assert house.ask(("Authorization", f"Bearer {token}")).status == 401
+    theirs.open("/skyauth/")
+    assert "/sign-in" in theirs.page.url
+
+    watched.press("Enable")
+    assert house.ask(("Authorization", f"Bearer {token}")).status == 200
+    page.get_by_role("link", name="Delete…").click()
+    page.get_by_label("go to another user").check()
+    page.get_by_label("New owner").fill("bob@example.com")
+    watched.press(f"Delete {name}")
+    assert f"{name} was deleted" in watched.text()
+    assert house.ask(("Authorization", f"Bearer {token}")).status == 200
+
+
+def test_the_keyboard_alone_reaches_the_content_and_the_role(visit: Visit) -> None:
+    watched = visit("alice@example.com")
+    page = watched.page
+    find(watched, "vera@example.com")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.getAttribute('aria-label')") == "Role of vera@example.com":
+            return
+    pytest.fail("the role is not reached")
+
+
+def test_nobody_frames_a_page(visit: Visit) -> None:
+    watched = visit("alice@example.com")
+    watched.open(LIST)
+    watched.page.evaluate("path => { const f = document.createElement('iframe'); f.src = path; document.body.append(f) }", LIST)
+    watched.page.wait_for_timeout(500)
+    assert any("frame" in complaint.lower() for complaint in watched.complaints)

@@ -1,0 +1,140 @@
+"""Home: who one is, what is one's own, and for admins how the installation is."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.models import RoleSource, User
+from accounts.principals import Kind, Method, Principal
+from audit.events import Event
+from audit.record import record_refusal
+from rbac.models import Role
+from rbac.permissions import MEANINGS
+from tests.dashboard.test_pages import words
+from tests.factories import ServiceAccountFactory, UserFactory, make_token
+
+pytestmark = pytest.mark.django_db
+
+HOME = "/skyauth/"
+
+
+def health(answer):
+    """Return what the card about the installation says, or None without one."""
+    found = re.search(r'aria-labelledby="health">(.*?)</section>', answer.text, re.DOTALL)
+    return found and " ".join(re.sub(r"<[^>]*>", "", found[1]).split())
+
+
+@pytest.fixture
+def quiet(settings, read_write, alice):
+    """An installation of which there is nothing to be looked at."""
+    User.objects.update(role_source=RoleSource.MANUAL)
+    settings.RBAC_DEFAULT_ROLE = "first-admin"
+    settings.TRUSTED_PROXIES = ["127.0.0.1"]
+
+
+def test_it_says_who_one_is_how_one_was_recognised_and_what_the_role_permits(visit, bob):
+    User.objects.filter(pk=bob.pk).update(display_name="Bobby")
+    answer = visit(bob).get(HOME)
+    for shown in ("Bobby", "bob@example.com", bob.uid, "user", "by signing in here with a password"):
+        assert shown in words(answer)
+    for permission, meaning in MEANINGS.items():
+        assert (meaning in words(answer)) == (permission in bob.permissions)
+
+
+def test_it_shows_ones_own_accounts_and_tokens_that_expire_soon_and_nobody_elses(visit, bob, vera, pipeline):
+    soon, _ = make_token(pipeline, days=3, last_used_at=timezone.now() - timedelta(hours=5))
+    later, _ = make_token(pipeline, days=40)
+    gone, _ = make_token(pipeline, days=2, revoked_at=timezone.now())
+    others, _ = make_token(ServiceAccountFactory(name="others", owner=vera), days=3)
+    answer = visit(bob).get(HOME)
+    assert "pipeline" in answer.text
+    assert "used 5 hours ago" in words(answer)
+    assert soon.key_id in answer.text
+    assert "in 2 days" in words(answer)
+    for hidden in (later.key_id, gone.key_id, others.key_id, "others"):
+        assert hidden not in answer.text
+    assert "You have none." in visit(UserFactory()).get(HOME).text
+
+
+def test_only_who_administers_sees_the_health_and_the_denials(visit, alice, bob, vera):
+    denied = Principal(Kind.USER, bob.uid, bob.username, method=Method.PROXY)
+    record_refusal(Event.REQUEST_DENIED, actor=denied, target="POST api.example.com/launch", reason="missing-permission: no.")
+    for user in (bob, vera):
+        answer = visit(user).get(HOME)
+        assert health(answer) is None
+        assert "Last denied" not in answer.text
+        assert "api.example.com/launch" not in answer.text
+    answer = visit(alice).get(HOME)
+    assert health(answer)
+    assert "api.example.com/launch" in answer.text
+
+
+def test_where_all_is_well_it_says_so(visit, alice, quiet):
+    answer = visit(alice).get(HOME)
+    assert health(answer).startswith("This installation good Nothing to look at")
+    assert "Nobody was denied anything." in answer.text
+
+
+def test_what_is_unsafe_in_the_settings_comes_first(visit, alice, settings):
+    settings.RBAC_DEFAULT_ROLE = "admin"
+    settings.TRUSTED_PROXIES = []
+    said = health(visit(alice).get(HOME))
+    assert said.startswith("This installation unsafe")
+    assert "Every user who signs in for the first time becomes admin." in said
+    assert "No proxy is trusted" in said
+    assert "There are no routes, so every request is refused." in said
+    assert said.rindex("unsafe") < said.index("look")
+
+
+def test_admins_who_were_not_here_are_named_and_those_who_were_made_lately_are_not(visit, alice, quiet):
+    admin = Role.objects.get(name="admin")
+    long_ago = timezone.now() - timedelta(days=100)
+    given = {"role": admin, "role_source": RoleSource.MANUAL}
+    UserFactory(username="grace@example.com", created_at=long_ago, last_seen_at=long_ago, **given)
+    UserFactory(username="never@example.com", created_at=long_ago, **given)
+    UserFactory(username="new@example.com", role=admin, role_source=RoleSource.DEFAULT)
+    UserFactory(username="off@example.com", role=admin, created_at=long_ago, is_active=False)
+    UserFactory(username="user@example.com", created_at=long_ago)
+    said = health(visit(alice).get(HOME))
+    assert "Admins who were not here for 90 days: grace@example.com, never@example.com." in said
+    assert "Admin because nobody gave them a role: new@example.com." in said
+
+
+def test_tokens_that_want_attention_are_told_by_their_accounts(visit, alice, quiet):
+    for name, fields in {
+        "endless": {"days": None},
+        "ending": {"days": 2},
+        "unused": {"days": 50, "created_at": timezone.now() - timedelta(days=120)},
+        "fine": {"days": 50},
+    }.items():
+        make_token(ServiceAccountFactory(name=name), **fields)
+    said = health(visit(alice).get(HOME))
+    assert "Tokens that expire within 7 days: ending." in said
+    assert "Tokens that never expire: endless." in said
+    assert "Tokens that nobody used for 90 days: unused." in said
+    assert "fine" not in said
+
+
+def test_the_queries_are_as_many_however_much_there_is_to_say(visit, alice):
+    browser = visit(alice)
+
+    def count():
+        with CaptureQueriesContext(connection) as queries:
+            answer = browser.get(HOME)
+        return sum(query["sql"].startswith("SELECT") for query in queries.captured_queries), health(answer)
+
+    first = ServiceAccountFactory(name="machine-a", owner=alice)
+    make_token(first, days=None)
+    make_token(first, days=3)
+    count()
+    few, _ = count()
+    for account in ServiceAccountFactory.create_batch(40, owner=alice):
+        make_token(account, days=None)
+        make_token(account, days=3)
+    many, said = count()
+    assert many == few
+    assert "and 38 more" in said

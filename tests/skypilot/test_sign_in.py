@@ -1,0 +1,560 @@
+"""Signing the CLI in: the pages on which a person consents, and what the CLI asks meanwhile."""
+
+import base64
+import json
+import re
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+
+import bcrypt
+import pytest
+from django.conf import settings as django_settings
+from django.db import OperationalError, connection
+from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.models import CliAsker, Handover, Session, SessionKind, User
+from accounts.principals import Method
+from accounts.services import handover
+from accounts.services.sessions import end_sessions
+from audit.models import Entry
+from rbac.errors import Forbidden, Invalid, NotFound
+from skypilot.sign_in import _cookies
+from tests import skydoor
+from tests.factories import PASSWORD, UserFactory, make_token, principal
+from tests.races import at_once
+from tests.skydoor import PREFIX, Sky
+
+VERIFIER = "v" * 43
+CHALLENGE = base64.urlsafe_b64encode(sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
+ADDRESS = f"/auth/authorize?code_challenge={CHALLENGE}"
+BOTH = pytest.mark.parametrize("prefix", ["", PREFIX])
+
+
+def browser(user: User | None = None) -> Client:
+    """A browser, which has to show a CSRF token."""
+    client = Client(raise_request_exception=False, enforce_csrf_checks=True)
+    if user is not None:
+        client.force_login(user)
+    return client
+
+
+def consent(client: Client, address: str, **headers: str) -> Any:
+    """Open the page, and press its button."""
+    page = client.get(address)
+    assert page.status_code == 200, page.content
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]+)">', page.content.decode()))
+    return client.post(address, fields, headers={"Origin": "http://testserver", **headers})
+
+
+def poll(verifier: str = VERIFIER, prefix: str = "") -> Any:
+    return Client(raise_request_exception=False).get(f"{prefix}/api/v1/auth/token", {"code_verifier": verifier})
+
+
+def shown(response: Any) -> str:
+    """Return the token on a page."""
+    found = re.search(r'id="token-box">([^<]*)<', response.content.decode())
+    assert found, response.content
+    return found[1]
+
+
+def read(token: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(base64.b64decode(token, validate=True))
+    return value
+
+
+def cli(value: dict[str, Any]) -> Sky:
+    """The command line, with what it was handed."""
+    client = Client(raise_request_exception=False)
+    for name, cookie in value["cookies"].items():
+        client.cookies[name] = cookie
+    return Sky(client)
+
+
+def authorize(client: Client, body: Any, **headers: str) -> Any:
+    return Sky(client).post("/api/v1/auth/authorize", body, **headers)
+
+
+@BOTH
+def test_the_cli_asks_until_the_person_has_consented_and_then_has_a_session_of_its_own(bob, prefix):
+    client = browser(bob)
+    before = poll(prefix=prefix)
+    page = consent(client, prefix + ADDRESS)
+    answer = poll(prefix=prefix)
+    assert (before.status_code, before.json()) == (404, {"detail": "Session not found"})
+    assert page.status_code == 200
+    assert "Go back to your terminal" in page.content.decode()
+    assert answer.status_code == 200
+    assert answer["Cache-Control"] == "no-store"
+    value = read(answer.json()["token"])
+    assert value == {"v": 1, "user": bob.uid, "cookies": {django_settings.SESSION_COOKIE_NAME: value["cookies"]["skyauth"]}}
+    assert value["cookies"]["skyauth"] != client.cookies["skyauth"].value
+    assert cli(value).get("/api/health").json()["user"]["id"] == bob.uid
+    assert Session.objects.get(kind=SessionKind.CLI).user == bob
+
+
+@BOTH
+def test_a_person_copies_the_token_which_is_shown_once(bob, prefix):
+    client = browser(bob)
+    page = client.get(f"{prefix}/token")
+    nonce = re.search(r'name="nonce" value="(\w+)"', page.content.decode())[1]
+    csrf = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.content.decode())[1]
+    first, again = [client.post(f"{prefix}/token", {"nonce": nonce, "csrfmiddlewaretoken": csrf}) for _ in range(2)]
+    assert cli(read(shown(first))).get("/api/health").json()["user"]["id"] == bob.uid
+    assert first["Cache-Control"] == "no-store"
+    assert "localhost" not in first["Content-Security-Policy"]
+    assert "hand-over.js" not in first.content.decode()
+    assert again.status_code == 409
+    assert "token-box" not in again.content.decode()
+    assert Session.objects.filter(kind=SessionKind.CLI).count() == 1
+
+
+def test_a_form_for_one_port_does_not_work_for_another(bob):
+    client = browser(bob)
+    page = client.get("/token?local_port=8000").content.decode()
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]+)">', page))
+    assert client.post("/token?local_port=9999", fields).status_code == 409
+    assert client.post("/token", fields).status_code == 409
+    assert shown(client.post("/token?local_port=8000", fields))
+
+
+def test_promise_37_the_token_goes_to_the_port_on_this_computer_and_nowhere_else(bob):
+    page = consent(browser(bob), "/token?local_port=8123")
+    policy = page["Content-Security-Policy"]
+    [connect] = [part.strip() for part in policy.split(";") if part.strip().startswith("connect-src")]
+    assert connect == "connect-src 'self' http://localhost:8123"
+    assert 'data-port="8123"' in page.content.decode()
+    assert "<script>" not in page.content.decode()
+    assert cli(read(shown(page))).get("/api/health").json()["user"]["id"] == bob.uid
+
+
+@pytest.mark.parametrize(
+    "port",
+    [
+        "",
+        "80",
+        "1023",
+        "65536",
+        "99999",
+        "123456",
+        "8000.evil.example",
+        "8000@evil.example",
+        "-8000",
+        "+8000",
+        "8000 ",
+        "8e3",
+        "\uff18000",
+    ],
+)
+def test_promise_37_what_is_no_port_is_refused_in_words_and_nothing_is_made(bob, port):
+    client = browser(bob)
+    page = client.get("/token", {"local_port": port})
+    client.cookies["skyauth-csrf"] = "c" * 32
+    sent = client.post(f"/token?{page.wsgi_request.META['QUERY_STRING']}", {"csrfmiddlewaretoken": "c" * 32})
+    assert (page.status_code, sent.status_code) == (422, 422)
+    assert "no number from 1024 to 65535" in page.content.decode()
+    assert not Session.objects.exclude(user=bob, kind=SessionKind.BROWSER).exists()
+
+
+@pytest.mark.parametrize("port", ["1024", "65535"])
+def test_the_first_and_the_last_port_are_ports(bob, port):
+    assert shown(consent(browser(bob), f"/token?local_port={port}"))
+
+
+@pytest.mark.parametrize("address", [ADDRESS, "/token", "/token?local_port=8000"])
+def test_promise_37_opening_a_page_hands_nothing_over(bob, address):
+    client = browser(bob)
+    page = client.get(address)
+    client.head(address)
+    assert page.status_code == 200
+    assert "token-box" not in page.content.decode()
+    assert not Handover.objects.exists()
+    assert not Session.objects.filter(kind=SessionKind.CLI).exists()
+    assert not Entry.objects.filter(event__startswith="cli.").exists()
+    assert poll().status_code == 404
+
+
+@pytest.mark.parametrize("address", [ADDRESS, "/token", "/token?local_port=8000"])
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_promise_37_a_page_of_another_site_cannot_consent(bob, address, headers):
+    assert consent(browser(bob), address, **headers).status_code == 403
+    assert not Handover.objects.exists()
+    assert not Session.objects.filter(kind=SessionKind.CLI).exists()
+
+
+@pytest.mark.parametrize("address", [ADDRESS, "/token", "/token?local_port=8000"])
+def test_promise_37_without_the_pages_own_form_there_is_no_consent(bob, address):
+    assert browser(bob).post(address).status_code == 403
+    assert not Handover.objects.exists()
+    assert not Session.objects.filter(kind=SessionKind.CLI).exists()
+
+
+@pytest.mark.parametrize("address", [ADDRESS, "/token", "/token?local_port=8000", "/token?local_port=1"])
+def test_promise_37_no_other_page_frames_or_keeps_these_pages(bob, address):
+    page = browser(bob).get(address)
+    assert page["X-Frame-Options"] == "DENY"
+    assert "frame-ancestors 'none'" in page["Content-Security-Policy"]
+    assert page["Cache-Control"] == "no-store"
+    assert page["Referrer-Policy"] == "same-origin"
+    assert not [name for name in page.headers if name.lower().startswith("access-control-")]
+
+
+def test_promise_38_a_code_works_once(bob):
+    consent(browser(bob), ADDRESS)
+    assert [poll().status_code for _ in range(3)] == [200, 404, 404]
+    assert Session.objects.filter(kind=SessionKind.CLI).count() == 1
+
+
+def test_promise_38_a_code_lives_five_minutes(bob):
+    assert timedelta(minutes=10) >= handover.LIFETIME
+    consent(browser(bob), ADDRESS)
+    left = Handover.objects.get().expires_at - timezone.now()
+    assert handover.LIFETIME - timedelta(seconds=30) < left <= handover.LIFETIME
+    Handover.objects.update(expires_at=timezone.now())
+    assert poll().status_code == 404
+    assert not Session.objects.filter(kind=SessionKind.CLI).exists()
+
+
+@pytest.mark.parametrize("verifier", [CHALLENGE, VERIFIER[1:], VERIFIER + "v", "w" * 43, "v" * 200, "é" * 43, "v" * 42 + "\0"])
+def test_promise_38_a_code_is_bound_to_who_asked(bob, verifier):
+    consent(browser(bob), ADDRESS)
+    assert (poll(verifier).status_code, poll(verifier).json()) == (404, {"detail": "Session not found"})
+    assert poll().status_code == 200
+
+
+@pytest.mark.parametrize("verifier", ["x" * 43, "x"])
+def test_promise_38_an_unknown_code_costs_one_query_at_most(db, verifier):
+    poll(verifier)  # from where is asked is noted once
+    with CaptureQueriesContext(connection) as asked:
+        answers = {poll(verifier).status_code for _ in range(30)}
+    assert answers == {404}
+    assert len(asked) == (30 if len(verifier) == 43 else 0)
+
+
+def test_promise_38_a_person_has_so_many_codes_waiting_and_the_oldest_goes(bob, alice):
+    codes = [f"{number:043}" for number in range(handover.MOST_WAITING + 2)]
+    handover.authorize(actor=principal(alice), challenge=CHALLENGE, cookies={})
+    for code in codes:
+        handover.authorize(actor=principal(bob), challenge=code, cookies={})
+    waiting = set(Handover.objects.filter(user=bob).values_list("challenge", flat=True))
+    assert waiting == set(codes[2:])
+    assert Handover.objects.filter(user=alice).exists()
+
+
+def test_what_is_over_is_forgotten_when_the_next_one_is_authorized(bob, alice):
+    handover.authorize(actor=principal(alice), challenge="a" * 43, cookies={})
+    Handover.objects.update(expires_at=timezone.now())
+    handover.authorize(actor=principal(bob), challenge=CHALLENGE, cookies={})
+    assert Handover.objects.get().user == bob
+
+
+def test_authorizing_again_is_no_error_and_still_gives_one_session(bob):
+    client = browser(bob)
+    assert [consent(client, ADDRESS).status_code for _ in range(2)] == [200, 200]
+    assert [poll().status_code for _ in range(2)] == [200, 404]
+
+
+def test_nobody_takes_over_a_sign_in_that_another_has_authorized(alice, bob):
+    consent(browser(bob), ADDRESS)
+    page = consent(browser(alice), ADDRESS)
+    answer = authorize(browser(alice), {"code_challenge": CHALLENGE})
+    assert (page.status_code, answer.status_code) == (409, 409)
+    assert read(poll().json()["token"])["user"] == bob.uid
+
+
+def _disabled(user: User) -> None:
+    user.is_active = False
+    user.save(update_fields=["is_active"])
+
+
+def _password_changed(user: User) -> None:
+    user.set_password("another correct horse")
+    user.save(update_fields=["password"])
+
+
+def _deleted(user: User) -> None:
+    user.delete()
+
+
+def _signed_out_everywhere(user: User) -> None:
+    end_sessions(actor=principal(user), user=user)
+
+
+@pytest.mark.parametrize("happens", [_disabled, _password_changed, _deleted, _signed_out_everywhere])
+def test_promise_38_what_happens_to_the_person_meanwhile_counts(bob, happens):
+    consent(browser(bob), ADDRESS)
+    happens(bob)
+    assert poll().status_code == 404
+    assert not Session.objects.filter(kind=SessionKind.CLI).exists()
+
+
+@pytest.mark.usefixtures("separate_connections")
+def test_promise_38_of_many_who_ask_at_once_one_gets_it():
+    bob = UserFactory(username="bob@example.com")
+    handover.authorize(actor=principal(bob), challenge=CHALLENGE, cookies={})
+    found = at_once(*[lambda: handover.collect(verifier=VERIFIER, client="192.0.2.1", agent="")] * 6)
+    assert [one for one in found if isinstance(one, Exception)] == []
+    assert len([one for one in found if one is not None]) == 1
+    assert Session.objects.filter(kind=SessionKind.CLI).count() == 1
+
+
+@pytest.mark.usefixtures("separate_connections")
+def test_of_two_persons_who_authorize_the_same_at_once_one_does():
+    people = [UserFactory() for _ in range(4)]
+    results = at_once(
+        *[lambda one=one: handover.authorize(actor=principal(one), challenge=CHALLENGE, cookies={}) for one in people]
+    )
+    assert sorted(type(result).__name__ for result in results) == ["Conflict"] * 3 + ["NoneType"]
+    assert Handover.objects.count() == 1
+
+
+def test_promise_38_the_database_has_nothing_to_sign_in_with(bob, settings):
+    """Neither before it is fetched nor afterwards, also not of the proxy's cookies."""
+    actor = principal(bob, Method.PROXY)
+    handover.authorize(actor=actor, challenge=CHALLENGE, cookies={"_oauth2_proxy": "its-secret", "skyauth": "ours"})
+    row = Handover.objects.values().get()
+    assert "its-secret" not in str(row)
+    assert "oauth2" not in str(row)
+    assert handover._opened("b" * 43, row["sealed"]) is None  # of no other code
+    settings.SECRET_KEY = "another"
+    assert handover._opened(CHALLENGE, row["sealed"]) is None
+
+
+def test_behind_a_proxy_its_cookies_are_handed_over_and_not_ours(bob):
+    cookies = {"_oauth2_proxy": "its|secret=", "skyauth": "ours", "skyauth-csrf": "ours too"}
+    handover.authorize(actor=principal(bob, Method.PROXY), challenge=CHALLENGE, cookies=cookies)
+    assert read(poll().json()["token"]) == {"v": 1, "user": bob.uid, "cookies": {"_oauth2_proxy": "its|secret="}}
+    assert not Session.objects.filter(kind=SessionKind.CLI).exists()
+    assert list(Entry.objects.order_by("id").values_list("event", flat=True)) == ["cli.authorized", "cli.signed-in"]
+
+
+def test_behind_a_proxy_the_page_hands_its_cookies_over(bob):
+    actor = principal(bob, Method.PROXY)
+    nonce = handover.offer(actor, None)
+    handed = handover.hand_over(actor=actor, cookies={"_proxy": "x", "skyauth": "y"}, port=None, nonce=nonce, agent="")
+    assert dict(handed.cookies) == {"_proxy": "x"}
+    assert "_proxy" not in repr(handed)
+
+
+def test_promise_38_what_can_no_longer_be_deciphered_is_not_handed_over(bob, settings):
+    handover.authorize(actor=principal(bob, Method.PROXY), challenge=CHALLENGE, cookies={"_proxy": "x"})
+    settings.SECRET_KEY = "another"
+    bob.refresh_from_db()
+    Handover.objects.update(password_mark=bob.get_session_auth_hash())
+    assert poll().status_code == 404
+    assert not Handover.objects.exists()
+
+
+def test_a_proxy_that_needs_no_cookie_leaves_nothing_to_hand_over(bob):
+    actor = principal(bob, Method.PROXY)
+    nonce = handover.offer(actor, None)
+    with pytest.raises(Forbidden, match="without a cookie"):
+        handover.hand_over(actor=actor, cookies={"skyauth": "ours"}, port=None, nonce=nonce, agent="")
+    with pytest.raises(Forbidden, match="without a cookie"):
+        handover.authorize(actor=actor, challenge=CHALLENGE, cookies={})
+    assert not Handover.objects.exists()
+
+
+def test_who_is_gone_by_now_hands_nothing_over(bob):
+    actor = principal(bob)
+    _disabled(bob)
+    with pytest.raises(NotFound):
+        handover.authorize(actor=actor, challenge=CHALLENGE, cookies={})
+    with pytest.raises(Invalid):
+        handover.authorize(actor=actor, challenge="short", cookies={})
+
+
+def test_promise_39_the_page_says_who_asks_as_whom_and_what_to_beware_of(bob):
+    page = browser(bob).get(ADDRESS, headers={"User-Agent": "Mozilla/5.0 <script>alert(1)</script>"}).content.decode()
+    assert f'id="compare">{CHALLENGE[-8:]}<' in page
+    assert "bob@example.com" in page
+    assert "127.0.0.1" in page
+    assert "Mozilla/5.0 &lt;script&gt;" in page
+    assert "<script>alert" not in page
+    assert "Go on only if you have just started" in page
+    assert "If somebody sent you this address, close this page" in " ".join(page.split())
+    assert "localhost:8123" in browser(bob).get("/token?local_port=8123").content.decode()
+
+
+def test_promise_39_the_consent_and_the_session_are_recorded(bob):
+    consent(browser(bob), ADDRESS)
+    Client().get("/api/v1/auth/token", {"code_verifier": VERIFIER}, headers={"User-Agent": "python-requests/2.32"})
+    authorized, begun = Entry.objects.filter(event__startswith="cli.").order_by("id")
+    assert (authorized.event, authorized.actor, authorized.method) == ("cli.authorized", bob.username, "session")
+    assert authorized.data == {"code": CHALLENGE[-8:]}
+    assert (begun.event, begun.actor, begun.method) == ("cli.signed-in", bob.username, "cli")
+    assert begun.data == {"address": "127.0.0.1", "agent": "python-requests/2.32"}
+
+
+def test_promise_41_who_has_not_signed_in_does_so_first_and_comes_back(db):
+    for address in (ADDRESS, "/token?local_port=8000"):
+        answer = browser().get(address)
+        assert answer.status_code == 302
+        assert answer["Location"] == f"/sign-in?next={address.replace('/', '%2F').replace('?', '%3F').replace('=', '%3D')}"
+        assert answer["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("challenge", ["", "short", CHALLENGE + "x", CHALLENGE[:-1] + "+", CHALLENGE[:-1] + "\n"])
+def test_an_address_that_is_not_whole_is_refused_in_words(bob, challenge):
+    page = browser(bob).get("/auth/authorize", {"code_challenge": challenge} if challenge else {})
+    assert page.status_code == 400
+    assert "This address is not whole" in page.content.decode()
+
+
+@pytest.mark.parametrize("address", [ADDRESS, "/token", "/token?local_port=8000"])
+def test_a_command_line_a_machine_and_a_shared_password_sign_nobody_in(bob, pipeline, settings, address):
+    handed = handover.hand_over(actor=principal(bob), cookies={}, port=None, nonce=handover.offer(principal(bob), None), agent="")
+    settings.AUTH_STRING = f"team:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}"
+    for caller in (
+        cli({"cookies": dict(handed.cookies)}),
+        skydoor.bearer(make_token(pipeline)[1]),
+        skydoor.basic("team"),
+    ):
+        page = caller.get(address)
+        assert page.status_code == 403, address
+        assert "Your terminal was not signed in" in page.content.decode()
+        assert caller.post("/api/v1/auth/authorize", {"code_challenge": CHALLENGE}).status_code in {401, 403}
+    assert not Handover.objects.exists()
+
+
+def test_a_person_with_basic_signs_a_command_line_in(bob):
+    sky = skydoor.basic(bob.username)
+    assert sky.post("/api/v1/auth/authorize", {"code_challenge": CHALLENGE}).json() == {"status": "authorized"}
+    value = read(poll().json()["token"])
+    assert cli(value).get("/api/health").json()["user"]["name"] == bob.username
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"", "Invalid JSON body"),
+        (b"{", "Invalid JSON body"),
+        (b"\xff", "Invalid JSON body"),
+        (b"[" * 100_000, "Invalid JSON body"),
+        ([], "Invalid JSON body"),
+        (7, "Invalid JSON body"),
+        ({}, "code_challenge is required"),
+        ({"code_challenge": ""}, "code_challenge is required"),
+        ({"code_challenge": None}, "code_challenge is required"),
+        ({"code_challenge": 7}, "Invalid code_challenge format"),
+        ({"code_challenge": [CHALLENGE]}, "Invalid code_challenge format"),
+        ({"code_challenge": CHALLENGE + "="}, "Invalid code_challenge format"),
+    ],
+)
+def test_a_bad_body_is_refused_in_skypilots_words(as_bob, body, detail):
+    answer = as_bob.post("/api/v1/auth/authorize", body, content_type="application/json")
+    assert (answer.status_code, answer.json()) == (400, {"detail": detail})
+
+
+@BOTH
+def test_pages_of_this_origin_authorize_with_json(as_vera, vera, prefix):
+    answer = as_vera.post(f"{prefix}/api/v1/auth/authorize", {"code_challenge": CHALLENGE, "more": 1}, origin="http://testserver")
+    assert (answer.status_code, answer.json(), answer["Cache-Control"]) == (200, {"status": "authorized"}, "no-store")
+    assert read(poll().json()["token"])["user"] == vera.uid
+
+
+@pytest.mark.parametrize("headers", [{"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "same-site"}])
+def test_promise_36_pages_of_other_origins_authorize_nothing_with_json(as_bob, headers):
+    assert as_bob.post("/api/v1/auth/authorize", {"code_challenge": CHALLENGE}, **headers).status_code == 403
+    assert as_bob.post("/api/v1/auth/authorize", {"code_challenge": CHALLENGE}, content_type="text/plain").status_code == 400
+    assert not Handover.objects.exists()
+
+
+def test_who_has_not_signed_in_authorizes_nothing(db):
+    assert skydoor.nobody().post("/api/v1/auth/authorize", {"code_challenge": CHALLENGE}).status_code == 401
+
+
+@BOTH
+def test_other_methods_are_told_which_there_are(as_vera, prefix):
+    for path, method, allowed in (("authorize", "GET", "POST"), ("token", "POST", "GET"), ("token", "HEAD", "GET")):
+        answer = as_vera.request(method, f"{prefix}/api/v1/auth/{path}")
+        assert (answer.status_code, answer["Allow"]) == (405, allowed)
+
+
+def test_a_verifier_must_be_there(db):
+    for query in ({}, {"code_verifier": ""}):
+        answer = Client().get("/api/v1/auth/token", query)
+        assert (answer.status_code, answer.json()) == (400, {"detail": "code_verifier is required"})
+
+
+def test_whoever_asks_with_a_bad_credential_waits_like_anybody(bob):
+    for sky in (skydoor.basic("bob@example.com", "wrong"), skydoor.bearer("sky_nonsense")):
+        assert sky.probe(f"/api/v1/auth/token?code_verifier={VERIFIER}").status_code == 404
+
+
+@pytest.fixture(autouse=True)
+def _nothing_heard():
+    handover.askers.__init__()
+
+
+def poll_from(address, verifier=VERIFIER):
+    client = Client(raise_request_exception=False, REMOTE_ADDR=address, headers={"User-Agent": "python-requests/2.32"})
+    return client.get("/api/v1/auth/token", {"code_verifier": verifier})
+
+
+def test_promise_39_the_page_says_from_where_is_asked_and_warns_where_that_is_not_where_the_person_is(bob):
+    client = browser(bob)
+    assert "A terminal of yours would have asked by now." in client.get(ADDRESS).content.decode()
+    assert poll_from("127.0.0.1").status_code == 404
+    page = client.get(ADDRESS).content.decode()
+    assert re.search(r"from 127\.0\.0\.1\s+with python-requests/2\.32", page)
+    assert "That is not where you are" not in page
+    poll_from("198.51.100.7")
+    assert "198.51.100.7" not in client.get(ADDRESS).content.decode(), "the first is who began"
+
+
+def test_promise_39_somebody_elses_terminal_looks_like_it(bob):
+    poll_from("198.51.100.7")
+    page = browser(bob).get(ADDRESS).content.decode()
+    assert "That is not where you are (127.0.0.1)." in page
+
+
+def test_strangers_cannot_fill_the_notes_of_who_asks(db, monkeypatch):
+    for number in range(handover.MOST_WAITING + 5):
+        poll_from("198.51.100.7", f"{number:043}")
+    assert CliAsker.objects.count() == handover.MOST_WAITING
+    poll_from("198.51.100.8")
+    assert CliAsker.objects.count() == handover.MOST_WAITING + 1
+    monkeypatch.setattr(handover, "MOST_ASKERS", 22)
+    for number in range(5):
+        poll_from(f"192.0.2.{number}", f"x{number:042}")
+    assert CliAsker.objects.count() == 22
+    assert len(handover.askers._heard) == 22
+    CliAsker.objects.update(at=timezone.now() - handover.LIFETIME)
+    poll_from("192.0.2.99", "y" * 43)
+    assert CliAsker.objects.count() == 1
+
+
+def test_a_note_that_cannot_be_written_fails_nothing(db, monkeypatch):
+    def fails(*_, **__):
+        raise OperationalError("locked")
+
+    monkeypatch.setattr(CliAsker.objects, "bulk_create", fails)
+    assert poll_from("198.51.100.7").status_code == 404
+
+
+def test_polling_looks_at_no_credential_and_counts_none_as_wrong(bob):
+    consent(browser(bob), ADDRESS)
+    for _ in range(8):
+        assert skydoor.basic(bob.username, "wrong").probe("/api/v1/auth/token?code_verifier=" + "w" * 43).status_code == 404
+    assert skydoor.basic(bob.username).get("/users/role").status_code == 200
+    assert skydoor.bearer("sky_nonsense").probe(f"/api/v1/auth/token?code_verifier={VERIFIER}").status_code == 200
+
+
+def test_a_database_that_is_busy_puts_polling_off_and_does_not_end_it(bob, monkeypatch):
+    consent(browser(bob), ADDRESS)
+
+    def busy(**_):
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(handover, "collect", busy)
+        assert poll().status_code == 404
+    assert poll().status_code == 200
+
+
+def test_an_auth_proxys_cookies_are_handed_over_as_the_browser_sent_them(bob):
+    request = RequestFactory().get("/token", headers={"Cookie": 'a="quoted value"; b=x%20y=; empty=; odd'})
+    assert _cookies(request) == {"a": '"quoted value"', "b": "x%20y=", "empty": ""}
