@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from django.db.models import Model, QuerySet
+from django.db.models import F, Model, OrderBy, QuerySet
 from django.http import QueryDict
 
 Row = TypeVar("Row", bound=Model)
@@ -64,7 +64,7 @@ def listed(
     if sort.removeprefix("-") not in sorts:
         sort = default
     down = sort.startswith("-")
-    fields = [_down(name) if down else name for name in (*sorts[sort.removeprefix("-")], "pk")]
+    fields = [_ordered(rows.model, name, down=down) for name in (*sorts[sort.removeprefix("-")], "pk")]
     keys = rows.order_by(*fields)
     count = keys.order_by()[: MOST + 1].count()
     total = min(count, MOST)
@@ -76,8 +76,12 @@ def listed(
     return Listed(found, number, pages, total, count > MOST, sort)
 
 
-def _down(name: str) -> str:
-    return name[1:] if name.startswith("-") else f"-{name}"
+def _ordered(model: type[Model], name: str, *, down: bool) -> OrderBy:
+    """Return the order by a field: nothing is less than something, on every database. "-" before the name: the other way."""
+    down, name = down != name.startswith("-"), name.removeprefix("-")
+    if name == "pk" or "__" in name or not getattr(model._meta.get_field(name), "null", False):
+        return OrderBy(F(name), descending=down)  # as its index is ordered, which would not serve the other one
+    return OrderBy(F(name), descending=down, nulls_first=None if down else True, nulls_last=True if down else None)
 
 
 def _number(text: str) -> int:

@@ -29,11 +29,12 @@ def health(answer):
 
 
 @pytest.fixture
-def quiet(settings, read_write, alice):
+def quiet(settings, read_write, alice, tmp_path):
     """An installation of which there is nothing to be looked at."""
     User.objects.update(role_source=RoleSource.MANUAL)
     settings.RBAC_DEFAULT_ROLE = "first-admin"
     settings.TRUSTED_PROXIES = ["127.0.0.1"]
+    settings.DATA_DIR = tmp_path
 
 
 def test_it_says_who_one_is_how_one_was_recognised_and_what_the_role_permits(visit, bob):
