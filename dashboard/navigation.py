@@ -28,6 +28,7 @@ SECTIONS: Final = (
         "dashboard:service-accounts",
         (Permission.SERVICE_ACCOUNTS_READ, Permission.SERVICE_ACCOUNTS_WRITE, Permission.SERVICE_ACCOUNTS_OWN),
     ),
+    Section("access", "Access", "dashboard:access"),
 )  # fmt: skip
 
 

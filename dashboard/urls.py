@@ -4,7 +4,7 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 from django.views.generic import RedirectView
 
-from dashboard import machine, machines, people, person
+from dashboard import access, groups, machine, machines, people, person, routes
 from dashboard.home import Home
 from dashboard.sign_in import SignIn, SignOut
 
@@ -60,4 +60,20 @@ urlpatterns = [
     path("skyauth/service-accounts/<account:account>/token", machine.AddToken.as_view(), name="token-new"),
     path("skyauth/tokens/<key:key>/rotate", machine.Rotate.as_view(), name="token-rotate"),
     path("skyauth/tokens/<key:key>/revoke", machine.Revoke.as_view(), name="token-revoke"),
+    path("skyauth/access", access.Access.as_view(), name="access"),
+    path("skyauth/access/try", access.Try.as_view(), name="try"),
+    path("skyauth/access/new-role", access.RoleNew.as_view(), name="role-new"),
+    path("skyauth/access/roles/<slug:name>", access.OneRole.as_view(), name="role"),
+    path("skyauth/access/roles/<slug:name>/delete", access.RoleDelete.as_view(), name="role-delete"),
+    path("skyauth/access/routes", routes.Routes.as_view(), name="routes"),
+    path("skyauth/access/routes/new", routes.RouteNew.as_view(), name="route-new"),
+    path("skyauth/access/routes/move", routes.RouteMove.as_view(), name="route-move"),
+    path("skyauth/access/routes/<int:pk>", routes.RouteEdit.as_view(), name="route"),
+    path("skyauth/access/routes/<int:pk>/delete", routes.RouteDelete.as_view(), name="route-delete"),
+    path("skyauth/access/packs", routes.Packs.as_view(), name="packs"),
+    path("skyauth/access/packs/<slug:name>", routes.OnePack.as_view(), name="pack"),
+    path("skyauth/access/groups", groups.Groups.as_view(), name="groups"),
+    path("skyauth/access/groups/new", groups.GroupNew.as_view(), name="group-new"),
+    path("skyauth/access/groups/<int:pk>", groups.OneGroup.as_view(), name="group"),
+    path("skyauth/access/groups/<int:pk>/delete", groups.GroupDelete.as_view(), name="group-delete"),
 ]

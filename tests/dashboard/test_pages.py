@@ -33,13 +33,15 @@ PAGES = [pytest.param(*page, id=page[0]) for page in pages()]
 
 
 def address(name, converters, user):
-    """Return the address of a page about a user, or about a service account of theirs or its token."""
+    """Return the address of a page about a user, a service account of theirs, its token, or something else."""
     there = {
         "uid": lambda: user.uid,
         "account": lambda: account_of(user).uid,
         "key": lambda: make_token(account_of(user))[0].key_id,
+        "pk": lambda: 1,  # there may be one or not
+        "name": lambda: "open" if name == "pack" else "user",
     }
-    return reverse(f"dashboard:{name}", kwargs={name: there[name]() for name in converters})
+    return reverse(f"dashboard:{name}", kwargs={key: there[key]() for key in converters})
 
 
 def account_of(user):
