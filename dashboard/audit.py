@@ -18,6 +18,7 @@ from audit.models import Entry
 from dashboard.audit_words import REFUSALS, link, verb
 from dashboard.base import Page
 from dashboard.lists import listed
+from dashboard.streams import streamed
 from rbac.permissions import Permission
 
 SORTS: Final = {"at": ("at",)}
@@ -100,7 +101,9 @@ class Export(Page):
         lines = _csv(found) if kind == "csv" else _json(found)
         name = f"skyauth-audit-{datetime.now(UTC):%Y%m%d-%H%M%S}.{kind}"
         return StreamingHttpResponse(
-            lines, content_type=_FILES[kind], headers={"Content-Disposition": f'attachment; filename="{name}"'}
+            streamed(request, lines, at_once=500),
+            content_type=_FILES[kind],
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )
 
 

@@ -4,7 +4,7 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 from django.views.generic import RedirectView
 
-from dashboard import access, audit, groups, machine, machines, people, person, routes, sessions
+from dashboard import access, audit, groups, machine, machines, people, people_files, person, routes, sessions
 from dashboard.home import Home
 from dashboard.sign_in import SignIn, SignOut
 
@@ -48,6 +48,8 @@ urlpatterns = [
     path("skyauth/", Home.as_view(), name="home"),
     path("skyauth/users", people.Users.as_view(), name="users"),
     path("skyauth/users/new", people.New.as_view(), name="user-new"),
+    path("skyauth/users/import", people_files.Import.as_view(), name="users-import"),
+    path("skyauth/users/export", people_files.ExportUsers.as_view(), name="users-export"),
     path("skyauth/users/role", people.BulkRole.as_view(), name="users-role"),
     path("skyauth/users/<user:uid>", person.Person.as_view(), name="user"),
     path("skyauth/users/<user:uid>/role", people.SetRole.as_view(), name="user-role"),
