@@ -77,7 +77,7 @@ PAGES: Final = (
     Shot("user-leaves", "/skyauth/users?q=bob", then=_open("bob@example.com", "Delete…")),
     Shot("access", "/skyauth/access"),
     Shot("access-role", "/skyauth/access/roles/user", then=_preview("upstream:write")),
-    Shot("access-routes", "/skyauth/access/routes?q=/jobs"),
+    Shot("access-routes", "/skyauth/access/routes?q=dashboard/api"),
     Shot("access-route", "/skyauth/access/routes?q=/users/export", then=_open("/users/export")),
     Shot("access-packs", "/skyauth/access/packs"),
     Shot("access-pack", "/skyauth/access/packs/read-write"),
