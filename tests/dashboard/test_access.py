@@ -385,7 +385,7 @@ def test_a_route_is_changed_and_moved_in_one(office, table):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"path": "new"}, "path starts with"),
+        ({"path": "new"}, "starts with a slash"),
         ({"path": "/a/**/b"}, "**"),
         ({"methods": "get"}, "Not a method: get"),
         ({"methods": ""}, "This field is required"),
