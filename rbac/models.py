@@ -96,9 +96,7 @@ class Route(models.Model):
 
     def __str__(self) -> str:
         # Not by way of the rule: a row that cannot be compiled must be named, to be deleted.
-        return in_words(
-            position=self.position, host=self.host, path=self.path, methods=self.methods, permission=self.permission
-        )
+        return in_words(position=self.position, host=self.host, path=self.path, methods=self.methods, permission=self.permission)
 
     def compiled(self) -> Rule:
         """Return the rule of this row. Raises BadPattern if the row was written round the service layer."""

@@ -79,6 +79,7 @@ PAGES: Final = (
     Shot("access-role", "/skyauth/access/roles/user", then=_preview("upstream:write")),
     Shot("access-routes", "/skyauth/access/routes?q=dashboard/api"),
     Shot("access-route", "/skyauth/access/routes?q=/users/export", then=_open("/users/export")),
+    Shot("access-routes-few", "/skyauth/access/routes?permission=upstream:admin"),
     Shot("access-packs", "/skyauth/access/packs"),
     Shot("access-pack", "/skyauth/access/packs/read-write"),
     Shot("access-groups", "/skyauth/access/groups"),
