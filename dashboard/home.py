@@ -1,17 +1,21 @@
 """Home: who I am here, what I may do, what is mine; and, for admins, how the installation is."""
 
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
+from django.contrib.auth import update_session_auth_hash
 from django.db.models import Count, Max
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils import timezone
 
 from accounts.management import ageing
 from accounts.models import ServiceAccount, Token
 from accounts.principals import Method
+from accounts.services import users
 from dashboard import health
-from dashboard.base import Page
+from dashboard.base import Page, Writes
+from dashboard.forms import OwnPassword
 from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
 
@@ -46,7 +50,24 @@ class Home(Page):
             .select_related("account")
             .order_by("expires_at")[:MOST],
             soon=SOON,
+            has_password=me.holds(Permission.PASSWORD_OWN) and users.get_user(me.uid).has_usable_password(),
             administers=administers,
             findings=health.findings() if administers else (),
             denials=health.denials() if administers and me.holds(Permission.AUDIT_READ) else None,
         )
+
+
+class SetOwnPassword(Writes):
+    """Changes one's own password."""
+
+    needs = (Permission.PASSWORD_OWN,)
+    section = "home"
+    template = "dashboard/own_password.html"
+    form = OwnPassword
+
+    def perform(self, given: dict[str, Any]) -> HttpResponse:
+        """Change it. The session that it is done in goes on, under a new key."""
+        user = users.change_own_password(actor=self.principal, current=given["current_password"], password=given["password"])
+        if self.principal.method is Method.SESSION:
+            update_session_auth_hash(self.request, user)
+        return self.go(reverse("dashboard:home"), "Your password is changed.")
