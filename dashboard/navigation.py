@@ -22,6 +22,13 @@ class Section:
 SECTIONS: Final = (
     Section("home", "Home", "dashboard:home"),
     Section("users", "Users", "dashboard:users", (Permission.USERS_READ,)),
+    Section(
+        "service-accounts",
+        "Service accounts",
+        "dashboard:service-accounts",
+        (Permission.SERVICE_ACCOUNTS_READ, Permission.SERVICE_ACCOUNTS_WRITE, Permission.SERVICE_ACCOUNTS_OWN),
+    ),
+    Section("access", "Access", "dashboard:access"),
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 from django.views.generic import RedirectView
 
-from dashboard import people, person
+from dashboard import access, groups, machine, machines, people, person, routes
 from dashboard.home import Home, SetOwnPassword
 from dashboard.sign_in import SignIn, SignOut
 
@@ -17,7 +17,21 @@ class UserId(StringConverter):
     regex = "[0-9a-f]{1,16}"
 
 
+class AccountId(StringConverter):
+    """A service account's id, as `accounts.identifiers.account_uid` makes them."""
+
+    regex = "sa-[0-9a-f]{16}"
+
+
+class KeyId(StringConverter):
+    """A token's key id, as `accounts.tokens.mint` makes them."""
+
+    regex = "[0-9A-Za-z]{1,12}"
+
+
 register_converter(UserId, "user")
+register_converter(AccountId, "account")
+register_converter(KeyId, "key")
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="dashboard:home")),
@@ -36,4 +50,31 @@ urlpatterns = [
     path("skyauth/users/<user:uid>/enable", person.Enable.as_view(), name="user-enable"),
     path("skyauth/users/<user:uid>/disable", person.Disable.as_view(), name="user-disable"),
     path("skyauth/users/<user:uid>/delete", person.Delete.as_view(), name="user-delete"),
+    path("skyauth/service-accounts", machines.Accounts.as_view(), name="service-accounts"),
+    path("skyauth/service-accounts/new", machines.New.as_view(), name="service-account-new"),
+    path("skyauth/service-accounts/timeline", machines.Timeline.as_view(), name="service-accounts-timeline"),
+    path("skyauth/service-accounts/<account:account>", machine.Account.as_view(), name="service-account"),
+    path("skyauth/service-accounts/<account:account>/change", machine.Change.as_view(), name="service-account-change"),
+    path("skyauth/service-accounts/<account:account>/enable", machine.Enable.as_view(), name="service-account-enable"),
+    path("skyauth/service-accounts/<account:account>/disable", machine.Disable.as_view(), name="service-account-disable"),
+    path("skyauth/service-accounts/<account:account>/delete", machine.Delete.as_view(), name="service-account-delete"),
+    path("skyauth/service-accounts/<account:account>/token", machine.AddToken.as_view(), name="token-new"),
+    path("skyauth/tokens/<key:key>/rotate", machine.Rotate.as_view(), name="token-rotate"),
+    path("skyauth/tokens/<key:key>/revoke", machine.Revoke.as_view(), name="token-revoke"),
+    path("skyauth/access", access.Access.as_view(), name="access"),
+    path("skyauth/access/try", access.Try.as_view(), name="try"),
+    path("skyauth/access/new-role", access.RoleNew.as_view(), name="role-new"),
+    path("skyauth/access/roles/<slug:name>", access.OneRole.as_view(), name="role"),
+    path("skyauth/access/roles/<slug:name>/delete", access.RoleDelete.as_view(), name="role-delete"),
+    path("skyauth/access/routes", routes.Routes.as_view(), name="routes"),
+    path("skyauth/access/routes/new", routes.RouteNew.as_view(), name="route-new"),
+    path("skyauth/access/routes/move", routes.RouteMove.as_view(), name="route-move"),
+    path("skyauth/access/routes/<int:pk>", routes.RouteEdit.as_view(), name="route"),
+    path("skyauth/access/routes/<int:pk>/delete", routes.RouteDelete.as_view(), name="route-delete"),
+    path("skyauth/access/packs", routes.Packs.as_view(), name="packs"),
+    path("skyauth/access/packs/<slug:name>", routes.OnePack.as_view(), name="pack"),
+    path("skyauth/access/groups", groups.Groups.as_view(), name="groups"),
+    path("skyauth/access/groups/new", groups.GroupNew.as_view(), name="group-new"),
+    path("skyauth/access/groups/<int:pk>", groups.OneGroup.as_view(), name="group"),
+    path("skyauth/access/groups/<int:pk>/delete", groups.GroupDelete.as_view(), name="group-delete"),
 ]

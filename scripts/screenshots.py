@@ -54,6 +54,18 @@ def _open(*names: str) -> Callable[[Page], None]:
     return follow
 
 
+def _preview(*unticked: str) -> Callable[[Page], None]:
+    """Return the preview of a role that may no longer do these."""
+
+    def try_it(page: Page) -> None:
+        for name in unticked:
+            page.locator(f"[name=permissions][value='{name}']").uncheck()
+        page.get_by_role("button", name="Preview", exact=True).click()
+        page.wait_for_load_state("networkidle")
+
+    return try_it
+
+
 PAGES: Final = (
     Shot("sign-in", "/sign-in", who=""),
     Shot("home", "/skyauth/"),
@@ -63,6 +75,15 @@ PAGES: Final = (
     Shot("user", "/skyauth/users?q=bob", then=_open("bob@example.com")),
     Shot("user-new", "/skyauth/users/new"),
     Shot("user-leaves", "/skyauth/users?q=bob", then=_open("bob@example.com", "Delete…")),
+    Shot("access", "/skyauth/access"),
+    Shot("access-role", "/skyauth/access/roles/user", then=_preview("upstream:write")),
+    Shot("access-routes", "/skyauth/access/routes?q=/jobs"),
+    Shot("access-route", "/skyauth/access/routes?q=/users/export", then=_open("/users/export")),
+    Shot("access-packs", "/skyauth/access/packs"),
+    Shot("access-pack", "/skyauth/access/packs/read-write"),
+    Shot("access-groups", "/skyauth/access/groups"),
+    Shot("access-try", "/skyauth/access/try?who=vera@example.com&method=POST&path=/launch"),
+    Shot("access-try-oneself", "/skyauth/access/try?method=GET&path=/api/health", who="vera@example.com"),
 )  # fmt: skip
 
 

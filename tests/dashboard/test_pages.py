@@ -13,7 +13,7 @@ from accounts.sessions import SessionStore
 from audit.models import Entry
 from dashboard.base import Page
 from dashboard.navigation import SECTIONS
-from tests.factories import PASSWORD, UserFactory, principal
+from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token, principal
 
 pytestmark = pytest.mark.django_db
 
@@ -21,7 +21,7 @@ HTMX = {"HX-Request": "true"}
 
 
 def pages():
-    """Return every page of the dashboard: its name, its view, and whether it wants a user's id."""
+    """Return every page of the dashboard: its name, its view, and what it is about."""
     for pattern in get_resolver().url_patterns:
         for inner in getattr(pattern, "url_patterns", []):
             view = getattr(inner.callback, "view_class", None)
@@ -33,7 +33,19 @@ PAGES = [pytest.param(*page, id=page[0]) for page in pages()]
 
 
 def address(name, converters, user):
-    return reverse(f"dashboard:{name}", kwargs={"uid": user.uid} if converters else {})
+    """Return the address of a page about a user, a service account of theirs, its token, or something else."""
+    there = {
+        "uid": lambda: user.uid,
+        "account": lambda: account_of(user).uid,
+        "key": lambda: make_token(account_of(user))[0].key_id,
+        "pk": lambda: 1,  # there may be one or not
+        "name": lambda: "open" if name == "pack" else "user",
+    }
+    return reverse(f"dashboard:{name}", kwargs={key: there[key]() for key in converters})
+
+
+def account_of(user):
+    return user.service_accounts.first() or ServiceAccountFactory(owner=user)
 
 
 def words(answer):

@@ -1,0 +1,254 @@
+"""One service account: its page, what can be changed on it, and its tokens."""
+
+from typing import Any, ClassVar
+
+from django.forms import BaseForm, Form
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import ServiceAccount, Token
+from accounts.services import machines
+from accounts.services.machines import Issued
+from dashboard.base import Page, Writes
+from dashboard.machine_forms import ChangeAccount, NewToken, Rotation
+from dashboard.machines import MAKES, NEEDS, Minting, may_manage
+from rbac.errors import Invalid
+from rbac.permissions import within
+from rbac.service_admin import refuse
+
+TOKENS = 100  # the newest of an account that are shown
+
+
+class Account(Page):
+    """A service account's page. Its form is sent to `Change`, which shows this page again with what was refused."""
+
+    needs = NEEDS
+    section = "service-accounts"
+    template = "dashboard/service_account.html"
+
+    def get(self, request: HttpRequest, account: str) -> HttpResponse:  # noqa: ARG002 - Django's signature
+        """Show it."""
+        return self.show_account(machines.get_account(self.principal, account))
+
+    def show_account(self, account: ServiceAccount, form: Form | None = None, status: int = 200) -> HttpResponse:
+        """Return the page, with this form in place of the one that nobody has filled in."""
+        manages = may_manage(self.principal, account)
+        tokens = list(machines.visible_tokens(self.principal).filter(account=account)[: TOKENS + 1])
+        now = timezone.now()
+        for token in tokens:
+            token.now = token.state(now)  # type: ignore[attr-defined]
+            token.leaving = token.replaced_by_id is not None and token.now == "active"  # type: ignore[attr-defined]
+            used = token.last_used_at
+            token.still_used = (  # type: ignore[attr-defined]
+                token.leaving and used is not None and token.replaced_by is not None and used > token.replaced_by.created_at  # type: ignore[attr-defined]
+            )
+        return self.show(
+            status=status,
+            account=account,
+            effective=_effective_role(account),
+            manages=manages,
+            mints=manages and account.role.holds <= self.principal.permissions,
+            form=form or (ChangeAccount(principal=self.principal, account=account) if manages else None),
+            tokens=tokens[:TOKENS],
+            more=len(tokens) > TOKENS,
+        )
+
+
+def _effective_role(account: ServiceAccount) -> str:
+    """Return the role that the account acts with, within its owner's; "" where no role says it."""
+    if account.owner is None:
+        return account.role.name
+    return within(account.role.name, account.role.holds, account.owner.role.name, account.owner.role.holds)[0]
+
+
+class Change(Account):
+    """Changes description, role and owner."""
+
+    needs = MAKES
+    http_method_names = ["post", "options"]
+
+    def post(self, request: HttpRequest, account: str) -> HttpResponse:
+        """Change them, or show what was refused."""
+        row = machines.get_account(self.principal, account)
+        form = ChangeAccount(request.POST, principal=self.principal, account=row)
+        if form.is_valid():
+            given = form.cleaned_data
+            try:
+                machines.update_service_account(actor=self.principal, account=row, **self._changes(row, given))
+            except Invalid as error:
+                refuse(form, error)
+            else:
+                return self.go(reverse("dashboard:service-account", args=[account]), "Saved.")
+        return self.show_account(row, form, 422)
+
+    def _changes(self, row: ServiceAccount, given: dict[str, Any]) -> dict[str, Any]:
+        """Return what is to be changed: the owner only where another one was named."""
+        changes: dict[str, Any] = {"description": given["description"], "role": given["role"]}
+        if "owner" in given and given["owner"] != row.owner:
+            changes |= {"owner": given["owner"]} if given["owner"] is not None else {"unowned": True}
+        return changes
+
+    def here(self) -> str:
+        """Return the account's page."""
+        return reverse("dashboard:service-account", args=[self.kwargs["account"]])
+
+
+class Confirmed(Writes):
+    """Something that is asked about on a page of its own before it is done."""
+
+    needs = MAKES
+    section = "service-accounts"
+    template = "dashboard/confirm.html"
+    form = Form
+    title: ClassVar[str]
+    text: ClassVar[str]
+    button: ClassVar[str]
+
+    def ask(self, form: BaseForm, status: int = 200) -> HttpResponse:
+        """Ask."""
+        name = self.subject()
+        crumbs = [("Service accounts", reverse("dashboard:service-accounts")), (self.row.name, self.here())]
+        words = {"title": self.title.format(name), "text": self.text, "button": self.button, "back": self.here()}
+        return self.show(status=status, form=form, crumbs=crumbs, **words)
+
+    @property
+    def row(self) -> ServiceAccount:
+        """The account that it is about."""
+        return machines.get_account(self.principal, self.kwargs["account"])
+
+    def subject(self) -> str:
+        """Return what it is about, in a word."""
+        return self.row.name
+
+    def here(self) -> str:
+        """Return the account's page."""
+        return reverse("dashboard:service-account", args=[self.row.uid])
+
+
+class Disable(Confirmed):
+    """Stops an account."""
+
+    title = "Disable {}?"
+    text = "All of its tokens are refused from the next request on. It can be enabled again."
+    button = "Disable"
+
+    def perform(self, given: dict[str, Any]) -> HttpResponse:  # noqa: ARG002 - there is nothing to be given
+        """Stop it."""
+        row = machines.update_service_account(actor=self.principal, account=self.row, active=False)
+        return self.go(self.here(), f"{row.name} is disabled.")
+
+
+class Enable(Page):
+    """Lets a disabled account go on."""
+
+    needs = MAKES
+    section = "service-accounts"
+    http_method_names = ["post", "options"]
+
+    def post(self, request: HttpRequest, account: str) -> HttpResponse:  # noqa: ARG002 - Django's signature
+        """Enable it."""
+        row = machines.get_account(self.principal, account)
+        machines.update_service_account(actor=self.principal, account=row, active=True)
+        return self.go(self.here(), f"{row.name} is enabled.")
+
+    def here(self) -> str:
+        """Return the account's page."""
+        return reverse("dashboard:service-account", args=[self.kwargs["account"]])
+
+
+class Delete(Confirmed):
+    """Deletes an account."""
+
+    title = "Delete {}?"
+    text = "It is gone for good, with all of its tokens, which are refused from the next request on."
+    button = "Delete"
+
+    def perform(self, given: dict[str, Any]) -> HttpResponse:  # noqa: ARG002 - there is nothing to be given
+        """Delete it."""
+        row = self.row
+        machines.delete_service_account(actor=self.principal, account=row)
+        return self.go(reverse("dashboard:service-accounts"), f"{row.name} was deleted.")
+
+
+class AddToken(Minting):
+    """Makes another token for an account."""
+
+    template = "dashboard/token_new.html"
+    purpose = "token for"
+
+    def make_form(self, data: QueryDict | None = None) -> BaseForm:
+        """Return the form."""
+        return NewToken(data)
+
+    def about(self) -> dict[str, Any]:
+        """Return the account."""
+        return {"account": machines.get_account(self.principal, self.kwargs["account"])}
+
+    def mint(self, given: dict[str, Any]) -> Issued:
+        """Make it."""
+        account = machines.get_account(self.principal, self.kwargs["account"])
+        return machines.issue_token(actor=self.principal, account=account, days=given["days"], name=given["name"])
+
+    def here(self) -> str:
+        """Return the account's page."""
+        return reverse("dashboard:service-account", args=[self.kwargs["account"]])
+
+
+class Rotate(Minting):
+    """Replaces a token by another one."""
+
+    template = "dashboard/token_rotate.html"
+    purpose = "rotate"
+
+    @property
+    def token(self) -> Token:
+        """The one that is replaced."""
+        return machines.get_token(self.principal, self.kwargs["key"])
+
+    def make_form(self, data: QueryDict | None = None) -> BaseForm:
+        """Return the form; the successor lives as long as the old one was made for, unless another number is filled in."""
+        token = self.token
+        if token.expires_at is None:
+            return Rotation(data)
+        days = max(1, round((token.expires_at - token.created_at).total_seconds() / 86_400))
+        return Rotation(data, initial={"days": days})
+
+    def about(self) -> dict[str, Any]:
+        """Return the token and its account."""
+        return {"token": self.token, "account": self.token.account}
+
+    def mint(self, given: dict[str, Any]) -> Issued:
+        """Replace it."""
+        return machines.rotate_token(actor=self.principal, token=self.token, days=given["days"], grace=given["grace"])
+
+    def here(self) -> str:
+        """Return the account's page."""
+        return reverse("dashboard:service-account", args=[self.token.account.uid])
+
+
+class Revoke(Confirmed):
+    """Ends a token at once."""
+
+    title = "Revoke the token {}?"
+    text = "It is refused from the next request on, and cannot be brought back. Whoever needs one gets a new one."
+    button = "Revoke"
+
+    @property
+    def token(self) -> Token:
+        """The token."""
+        return machines.get_token(self.principal, self.kwargs["key"])
+
+    @property
+    def row(self) -> ServiceAccount:
+        """Its account."""
+        return self.token.account
+
+    def subject(self) -> str:
+        """Return what the token is called."""
+        return self.token.name or self.token.key_id
+
+    def perform(self, given: dict[str, Any]) -> HttpResponse:  # noqa: ARG002 - there is nothing to be given
+        """Revoke it."""
+        machines.revoke_token(actor=self.principal, token=self.token)
+        return self.go(self.here(), f"The token {self.subject()} was revoked.")
