@@ -13,7 +13,7 @@ from accounts.management import ageing
 from accounts.models import ServiceAccount, Token
 from accounts.principals import Method
 from accounts.services import users
-from dashboard import health
+from dashboard import health, machines
 from dashboard.base import Page, Writes
 from dashboard.forms import OwnPassword
 from rbac.models import Role
@@ -22,6 +22,7 @@ from rbac.permissions import MEANINGS, Permission
 SOON: Final = 14  # days
 MOST: Final = 10  # of one's own accounts and tokens; the section of service accounts has them all
 
+_ADMINISTERS: Final = {Permission.USERS_READ, Permission.USERS_WRITE, Permission.SERVICE_ACCOUNTS_WRITE, Permission.ROUTES_WRITE}
 _RECOGNISED: Final = {
     Method.SESSION: "by signing in here with a password",
     Method.BASIC: "by the name and password that the browser sends along",
@@ -40,7 +41,7 @@ class Home(Page):
         me, now = self.principal, timezone.now()
         mine = ServiceAccount.objects.filter(owner_id=me.pk).select_related("role")
         tokens = ageing.active(Token.objects.filter(account__owner_id=me.pk, account__is_active=True), now)
-        administers = me.holds(Permission.USERS_WRITE) and me.holds(Permission.SERVICE_ACCOUNTS_WRITE)
+        administers = me.permissions >= _ADMINISTERS
         return self.show(
             recognised=_RECOGNISED[me.method],
             role=Role.objects.filter(name=me.role).first(),
@@ -50,6 +51,8 @@ class Home(Page):
             .select_related("account")
             .order_by("expires_at")[:MOST],
             soon=SOON,
+            opens_accounts=any(me.holds(permission) for permission in machines.NEEDS),
+            makes_accounts=any(me.holds(permission) for permission in machines.MAKES),
             has_password=me.holds(Permission.PASSWORD_OWN) and users.get_user(me.uid).has_usable_password(),
             administers=administers,
             findings=health.findings() if administers else (),
