@@ -5,7 +5,7 @@ from django.urls.converters import StringConverter
 from django.views.generic import RedirectView
 
 from dashboard import access, audit, groups, machine, machines, people, people_files, person, routes, sessions
-from dashboard.home import Home
+from dashboard.home import Home, SetOwnPassword
 from dashboard.sign_in import SignIn, SignOut
 
 app_name = "dashboard"
@@ -46,6 +46,7 @@ urlpatterns = [
     path("sign-out", SignOut.as_view(), name="sign-out"),
     path("skyauth", RedirectView.as_view(pattern_name="dashboard:home")),
     path("skyauth/", Home.as_view(), name="home"),
+    path("skyauth/password", SetOwnPassword.as_view(), name="own-password"),
     path("skyauth/users", people.Users.as_view(), name="users"),
     path("skyauth/users/new", people.New.as_view(), name="user-new"),
     path("skyauth/users/import", people_files.Import.as_view(), name="users-import"),

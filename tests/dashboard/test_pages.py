@@ -3,6 +3,7 @@
 import base64
 import re
 from html import unescape
+from urllib.parse import urljoin
 
 import pytest
 from django.test import Client
@@ -155,3 +156,22 @@ def test_promise_41_a_form_leads_back_to_a_page_of_ours_alone(visit, alice, bob,
     assert answer["Location"] == f"/skyauth/users/{bob.uid}"
     answer = visit(alice).post(f"/skyauth/users/{bob.uid}/role", {"role": "user", "back": "/skyauth/users?q=a%20b"})
     assert answer["Location"] == "/skyauth/users?q=a%20b"
+
+
+def test_every_link_that_a_role_is_shown_opens_for_it(visit, alice, bob, vera):
+    """Walk all of the dashboard as each of them, from Home, along what is shown; a token and an account are there to be met."""
+    for owner in (alice, bob, vera):
+        make_token(ServiceAccountFactory(owner=owner, role=owner.role), days=2)
+    for user in (alice, bob, vera):
+        browser, todo, done = visit(user), ["/skyauth/"], set()
+        while todo:
+            path = todo.pop()
+            if path in done or not path.startswith("/skyauth"):
+                continue
+            done.add(path)
+            answer = browser.get(path)
+            assert answer.status_code == 200, (user.username, path, answer.status_code)
+            links = [urljoin(path, unescape(link)) for link in re.findall(r'<a\s[^>]*?href="([^"#]+)"', answer.text)]
+            known = {seen.partition("?")[0] for seen in done}
+            todo += [link for link in links if link.partition("?")[0] not in known]
+        assert len(done) > 4, "it was walked at all"
