@@ -20,7 +20,8 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from accounts import directory
-from accounts.models import ToldRole
+from accounts.identifiers import user_uid
+from accounts.models import ToldRole, User
 from accounts.principals import Kind, Principal
 from accounts.skypilot_roles import skypilot_role
 from accounts.upstream import UpstreamUnavailable, ask
@@ -99,6 +100,7 @@ def _tell_in_turn(principal: Principal) -> None:
     certain = NOTHING  # what fails may have been heard nevertheless
     try:
         role = _role_that_counts(principal)
+        _require_own_id(principal.identity)
         _say(principal.identity, role)
         certain = role
     finally:
@@ -133,6 +135,18 @@ def _role_that_counts(principal: Principal) -> str:
     if found is None:
         raise UpstreamUnavailable("The caller is gone.")
     return skypilot_role(found.permissions)
+
+
+def _require_own_id(name: str) -> None:
+    """Raise UpstreamUnavailable for a name that the server would take for another user's.
+
+    It makes a user's id of 32 bits of the name's digest. Of two with the same, SkyAuth gives the second another id, the server
+    does not: to it they would be one, with one role and the same clusters.
+    """
+    other = User.objects.filter(uid=user_uid(name)).exclude(username=name).first()
+    if other is not None:
+        logger.error("To the SkyPilot API server %s would be %s: give one of them another name.", name, other.username)
+        raise UpstreamUnavailable("The SkyPilot API server would take the caller for somebody else.")
 
 
 def _say(name: str, role: str) -> None:

@@ -45,8 +45,9 @@ def prepare(pack: str) -> dict[str, str]:
 
 
 def main() -> Any:
-    """Print what was made, or exit with a sentence that says what is wrong."""
+    """Print what was made, and the headers that SkyAuth believes; or exit with a sentence that says what is wrong."""
     import django
+    from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import CommandError, call_command
     from django.db import OperationalError
@@ -57,7 +58,9 @@ def main() -> Any:
 
         call_command("migrate", verbosity=0, interactive=False)
         try:
-            print(json.dumps(prepare(sys.argv[1])))
+            made = prepare(sys.argv[1])
+            believed = {name: getattr(settings, name) for name in ("AUTH_USER_HEADER", "AUTH_GROUPS_HEADER")}
+            print(json.dumps({**made, **{name: value for name, value in believed.items() if value}}))
         except ServiceError as error:
             return str(error)
     except (ImproperlyConfigured, CommandError) as error:

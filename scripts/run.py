@@ -29,6 +29,7 @@ DATA: Final = (ROOT / os.environ.get("DATA_DIR", "var")).resolve()
 HOST: Final = "127.0.0.1"
 READY_SECONDS: Final = 30
 SKYPILOT_PORT: Final = 46580
+BELIEVED: Final = ("AUTH_USER_HEADER", "AUTH_GROUPS_HEADER")
 STOP_SECONDS: Final = 15  # uvicorn gives open requests ten
 TAIL_LINES: Final = 15
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?\Z")
@@ -173,7 +174,7 @@ def require_free(name: str, port: int) -> None:
 
 
 def prepare(environment: dict[str, str], pack: str) -> dict[str, str]:
-    """Migrate and, on a first run, make what a first run makes. Returns what is new. Raises Trouble."""
+    """Migrate and, on a first run, make what a first run makes. Returns what is new, and BELIEVED as set. Raises Trouble."""
     # In a session of its own: a Ctrl-C does not stop it half-way, and what it made is still told.
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "prepare.py", pack],
@@ -277,6 +278,8 @@ def start_all(plan: Plan, environment: dict[str, str], children: list[Child], si
         "UPSTREAM": plan.upstream,
         "GATEWAY_BIND": HOST,
         "GATEWAY_PORT": str(plan.gateway_port),
+        # Whatever header SkyAuth believes: the gateway is trusted, and strips it off what clients send.
+        **{name: environment[name] for name in BELIEVED if environment.get(name)},
     }
     command = [caddy, "run", "--adapter", "caddyfile", "--config", str(plan.caddyfile)]
     children.append(start("gateway", command, gateway))
@@ -370,6 +373,7 @@ def main() -> int:
         environment = {**os.environ, "TRUSTED_PROXIES": HOST, "PYTHONUNBUFFERED": "1"}  # the gateway, and nobody else
         environment = {**plan.settings, **environment}
         made = prepare(environment, "read-write" if plan.skypilot is None else "skypilot")
+        environment |= {name: made[name] for name in BELIEVED if name in made}  # as `.env` may say
         if password := made.get("password"):
             say(f"The first admin was created. Name: admin   Password: {password}   (not shown again)")
         signals.check()

@@ -297,16 +297,26 @@ class Sky:
 
 
 @contextmanager
-def gateway_of(name: str, *, port: int, skyauth: int, skypilot: int) -> Iterator[int]:
-    """Run a gateway of deploy/skypilot, from the shipped file, between SkyAuth and a SkyPilot server; yields its port."""
+def gateway_of(name: str, *, port: int, skyauth: int, skypilot: int, user_header: str = "X-Auth-Request-Email") -> Iterator[int]:
+    """Run a gateway of deploy/skypilot, from the shipped file, between SkyAuth and a SkyPilot server; yields its port.
+
+    `user_header` is the one in which the auth proxy names people.
+    """
     proxy = {"caddy": CADDY, "nginx": NGINX}[name]
     program = need_program(name, hint=proxy.hint)
     with directory() as home:
         file = home / proxy.files[0]
         shipped = (ROOT / "deploy" / "skypilot" / name / file.name).read_text(encoding="utf-8")
         text = configured(shipped, {8000: skyauth, 8080: port}, home)
+        text = text.replace("$http_x_auth_request_email", "$http_" + user_header.lower().replace("-", "_"))
         file.write_text(text.replace("127.0.0.1:46580", f"{HOST}:{skypilot}"), encoding="utf-8")
-        values = environment(HOME=str(home), XDG_CONFIG_HOME=str(home), XDG_DATA_HOME=str(home), AUTH_PROXY=AUTH_PROXY)
+        values = environment(
+            HOME=str(home),
+            XDG_CONFIG_HOME=str(home),
+            XDG_DATA_HOME=str(home),
+            AUTH_PROXY=AUTH_PROXY,
+            AUTH_USER_HEADER=user_header,
+        )
         started = start(proxy.command(program, file, home), home / "gateway.log", values, cwd=home)
         try:
             started.wait_for(port)

@@ -242,6 +242,16 @@ def test_who_is_gone_is_not_told_of(vera: User, server: Server) -> None:
     assert server.asked == []
 
 
+def test_who_would_be_somebody_else_to_the_server_is_not_let_through(bob: User, vera: User, server: Server) -> None:
+    """The server goes by 32 bits of the name's digest: of ten thousand people, two are the same in one case of a hundred."""
+    User.objects.filter(pk=vera.pk).update(uid=user_uid(vera.username, 1))
+    User.objects.filter(pk=bob.pk).update(uid=user_uid(vera.username))  # as if he had been the first of the two
+    with pytest.raises(UpstreamUnavailable, match="somebody else"):
+        provisioning.tell(principal(vera))
+    assert server.asked == []
+    assert not provisioning.told(principal(vera))
+
+
 def test_nobody_in_particular_and_no_server_need_no_telling(bob: User, settings: Any) -> None:
     settings.SKYPILOT_URL = ""
     assert not provisioning.needed(principal(bob))

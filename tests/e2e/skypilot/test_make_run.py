@@ -37,8 +37,15 @@ def test_the_lines_that_a_first_run_prints_sign_the_real_cli_in(ground: Ground, 
 
 
 def test_another_api_gets_the_gateway_for_any_api_and_so_does_one_that_does_not_answer() -> None:
-    with directory() as data, database() as where, upstream() as behind, launched(data, UPSTREAM=behind.address, **where) as run:
+    believing = {"AUTH_USER_HEADER_FORMAT": "plaintext", "AUTH_USER_HEADER": "X-Webauth-User", "RBAC_DEFAULT_ROLE": "admin"}
+    with (
+        directory() as data,
+        database() as where,
+        upstream() as behind,
+        launched(data, UPSTREAM=behind.address, **believing, **where) as run,
+    ):
         assert "SkyPilot" not in run.output
+        assert ask(run.gateway, "/", [("X-Webauth-User", "eve@example.com")]).status == 401, "no client says who it is"
     with directory() as data, database() as where, launched(data, UPSTREAM=f"http://127.0.0.1:{free_port()}", **where) as run:
         assert "nothing answers there yet" in run.output
         assert "SkyPilot" not in run.output
