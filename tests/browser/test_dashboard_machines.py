@@ -7,7 +7,7 @@ import pytest
 from tests.browser.conftest import PASSWORD, Visit, Watched, sign_in
 from tests.browser.looking import audit_page
 from tests.servers import SkyAuth
-from tests.wire import ask, bearer
+from tests.wire import ask, basic, bearer
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
