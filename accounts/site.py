@@ -65,7 +65,7 @@ class Site(admin.AdminSite):
     site_header = site_title = "SkyAuth"
     index_title = "Administration"
     login_form = LoginForm
-    site_url = None  # there is no page of ours at /
+    site_url = "/skyauth/"  # the pages for people
 
     def password_change(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """Show or do the change of one's own password."""

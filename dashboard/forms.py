@@ -116,3 +116,21 @@ class Leaving(forms.Form):
             return users.find_user(name)
         except NotFound as error:
             raise forms.ValidationError(error.message) from None
+
+
+class OwnPassword(forms.Form):
+    """One's own password: the one that one has, and the one that it shall be."""
+
+    current_password = forms.CharField(
+        label="Your password now",
+        max_length=1_024,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )
+    password = forms.CharField(
+        label="Your new password",
+        max_length=1_024,
+        strip=False,
+        help_text="You stay signed in here, and are signed out everywhere else.",
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )

@@ -51,7 +51,8 @@ def _settings() -> Iterator[Finding]:
 
 def _policy() -> Iterator[Finding]:
     if not Route.objects.exists():
-        yield Finding("There are no routes, so every request is refused.", "Load a pack of routes.", grave=True)
+        where = reverse("dashboard:packs")
+        yield Finding("There are no routes, so every request is refused.", "Load a pack of routes.", where=where, grave=True)
 
 
 def _people() -> Iterator[Finding]:
@@ -72,12 +73,15 @@ def _people() -> Iterator[Finding]:
 def _tokens() -> Iterator[Finding]:
     now = timezone.now()
     tokens = Token.objects.order_by("account__name", "pk")
-    for rows, what, todo in (
-        (ageing.expiring_within(tokens, SOON_DAYS, now), f"Tokens that expire within {SOON_DAYS} days", "Rotate them in time."),
-        (ageing.active(tokens, now).filter(expires_at=None), "Tokens that never expire", "Rotate them, with an end."),
-        (ageing.unused_for(tokens, UNUSED_DAYS, now), f"Tokens that nobody used for {UNUSED_DAYS} days", "Revoke them."),
+    endless = ageing.active(tokens, now).filter(expires_at=None)
+    soon, unused = ageing.expiring_within(tokens, SOON_DAYS, now), ageing.unused_for(tokens, UNUSED_DAYS, now)
+    where = f"{reverse('dashboard:service-accounts')}?tokens="
+    for rows, what, todo, which in (
+        (soon, f"Tokens that expire within {SOON_DAYS} days", "Rotate them in time.", "soon"),
+        (endless, "Tokens that never expire", "Rotate them, with an end.", "never"),
+        (unused, f"Tokens that nobody used for {UNUSED_DAYS} days", "Revoke them.", "unused"),
     ):
-        yield from _some(rows, "account__name", what, todo)
+        yield from _some(rows, "account__name", what, todo, where + which)
 
 
 def _some(rows: QuerySet[Any], name: str, what: str, todo: str, where: str = "") -> Iterator[Finding]:

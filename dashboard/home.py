@@ -1,23 +1,28 @@
 """Home: who I am here, what I may do, what is mine; and, for admins, how the installation is."""
 
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
+from django.contrib.auth import update_session_auth_hash
 from django.db.models import Count, Max
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils import timezone
 
 from accounts.management import ageing
 from accounts.models import ServiceAccount, Token
 from accounts.principals import Method
-from dashboard import health
-from dashboard.base import Page
+from accounts.services import users
+from dashboard import health, machines
+from dashboard.base import Page, Writes
+from dashboard.forms import OwnPassword
 from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
 
 SOON: Final = 14  # days
 MOST: Final = 10  # of one's own accounts and tokens; the section of service accounts has them all
 
+_ADMINISTERS: Final = {Permission.USERS_READ, Permission.USERS_WRITE, Permission.SERVICE_ACCOUNTS_WRITE, Permission.ROUTES_WRITE}
 _RECOGNISED: Final = {
     Method.SESSION: "by signing in here with a password",
     Method.BASIC: "by the name and password that the browser sends along",
@@ -36,7 +41,7 @@ class Home(Page):
         me, now = self.principal, timezone.now()
         mine = ServiceAccount.objects.filter(owner_id=me.pk).select_related("role")
         tokens = ageing.active(Token.objects.filter(account__owner_id=me.pk, account__is_active=True), now)
-        administers = me.holds(Permission.USERS_WRITE) and me.holds(Permission.SERVICE_ACCOUNTS_WRITE)
+        administers = me.permissions >= _ADMINISTERS
         return self.show(
             recognised=_RECOGNISED[me.method],
             role=Role.objects.filter(name=me.role).first(),
@@ -46,7 +51,26 @@ class Home(Page):
             .select_related("account")
             .order_by("expires_at")[:MOST],
             soon=SOON,
+            opens_accounts=any(me.holds(permission) for permission in machines.NEEDS),
+            makes_accounts=any(me.holds(permission) for permission in machines.MAKES),
+            has_password=me.holds(Permission.PASSWORD_OWN) and users.get_user(me.uid).has_usable_password(),
             administers=administers,
             findings=health.findings() if administers else (),
             denials=health.denials() if administers and me.holds(Permission.AUDIT_READ) else None,
         )
+
+
+class SetOwnPassword(Writes):
+    """Changes one's own password."""
+
+    needs = (Permission.PASSWORD_OWN,)
+    section = "home"
+    template = "dashboard/own_password.html"
+    form = OwnPassword
+
+    def perform(self, given: dict[str, Any]) -> HttpResponse:
+        """Change it. The session that it is done in goes on, under a new key."""
+        user = users.change_own_password(actor=self.principal, current=given["current_password"], password=given["password"])
+        if self.principal.method is Method.SESSION:
+            update_session_auth_hash(self.request, user)
+        return self.go(reverse("dashboard:home"), "Your password is changed.")

@@ -28,6 +28,9 @@ SECTIONS: Final = (
         "dashboard:service-accounts",
         (Permission.SERVICE_ACCOUNTS_READ, Permission.SERVICE_ACCOUNTS_WRITE, Permission.SERVICE_ACCOUNTS_OWN),
     ),
+    Section("access", "Access", "dashboard:access"),
+    Section("audit", "Audit", "dashboard:audit", (Permission.AUDIT_READ,)),
+    Section("sessions", "Sessions", "dashboard:sessions"),
 )  # fmt: skip
 
 

@@ -4,8 +4,8 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 from django.views.generic import RedirectView
 
-from dashboard import machine, machines, people, person
-from dashboard.home import Home
+from dashboard import access, audit, groups, machine, machines, people, people_files, person, routes, sessions
+from dashboard.home import Home, SetOwnPassword
 from dashboard.sign_in import SignIn, SignOut
 
 app_name = "dashboard"
@@ -24,14 +24,21 @@ class AccountId(StringConverter):
 
 
 class KeyId(StringConverter):
-    """A token's key id, as `accounts.tokens.mint` makes them."""
+    """A token's key id, as `accounts.tokens.mint` makes them; the id of a decision looks the same."""
 
     regex = "[0-9A-Za-z]{1,12}"
+
+
+class FileKind(StringConverter):
+    """The form of a file."""
+
+    regex = "csv|json"
 
 
 register_converter(UserId, "user")
 register_converter(AccountId, "account")
 register_converter(KeyId, "key")
+register_converter(FileKind, "file")
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="dashboard:home")),
@@ -39,8 +46,11 @@ urlpatterns = [
     path("sign-out", SignOut.as_view(), name="sign-out"),
     path("skyauth", RedirectView.as_view(pattern_name="dashboard:home")),
     path("skyauth/", Home.as_view(), name="home"),
+    path("skyauth/password", SetOwnPassword.as_view(), name="own-password"),
     path("skyauth/users", people.Users.as_view(), name="users"),
     path("skyauth/users/new", people.New.as_view(), name="user-new"),
+    path("skyauth/users/import", people_files.Import.as_view(), name="users-import"),
+    path("skyauth/users/export", people_files.ExportUsers.as_view(), name="users-export"),
     path("skyauth/users/role", people.BulkRole.as_view(), name="users-role"),
     path("skyauth/users/<user:uid>", person.Person.as_view(), name="user"),
     path("skyauth/users/<user:uid>/role", people.SetRole.as_view(), name="user-role"),
@@ -60,4 +70,26 @@ urlpatterns = [
     path("skyauth/service-accounts/<account:account>/token", machine.AddToken.as_view(), name="token-new"),
     path("skyauth/tokens/<key:key>/rotate", machine.Rotate.as_view(), name="token-rotate"),
     path("skyauth/tokens/<key:key>/revoke", machine.Revoke.as_view(), name="token-revoke"),
+    path("skyauth/sessions", sessions.Sessions.as_view(), name="sessions"),
+    path("skyauth/sessions/end", sessions.EndSession.as_view(), name="session-end"),
+    path("skyauth/sessions/end-all", sessions.EndSessions.as_view(), name="sessions-end"),
+    path("skyauth/audit", audit.Audit.as_view(), name="audit"),
+    path("skyauth/audit.<file:kind>", audit.Export.as_view(), name="audit-export"),
+    path("skyauth/audit/decisions/<key:reference>", audit.Decision.as_view(), name="decision"),
+    path("skyauth/access", access.Access.as_view(), name="access"),
+    path("skyauth/access/try", access.Try.as_view(), name="try"),
+    path("skyauth/access/new-role", access.RoleNew.as_view(), name="role-new"),
+    path("skyauth/access/roles/<slug:name>", access.OneRole.as_view(), name="role"),
+    path("skyauth/access/roles/<slug:name>/delete", access.RoleDelete.as_view(), name="role-delete"),
+    path("skyauth/access/routes", routes.Routes.as_view(), name="routes"),
+    path("skyauth/access/routes/new", routes.RouteNew.as_view(), name="route-new"),
+    path("skyauth/access/routes/move", routes.RouteMove.as_view(), name="route-move"),
+    path("skyauth/access/routes/<int:pk>", routes.RouteEdit.as_view(), name="route"),
+    path("skyauth/access/routes/<int:pk>/delete", routes.RouteDelete.as_view(), name="route-delete"),
+    path("skyauth/access/packs", routes.Packs.as_view(), name="packs"),
+    path("skyauth/access/packs/<slug:name>", routes.OnePack.as_view(), name="pack"),
+    path("skyauth/access/groups", groups.Groups.as_view(), name="groups"),
+    path("skyauth/access/groups/new", groups.GroupNew.as_view(), name="group-new"),
+    path("skyauth/access/groups/<int:pk>", groups.OneGroup.as_view(), name="group"),
+    path("skyauth/access/groups/<int:pk>/delete", groups.GroupDelete.as_view(), name="group-delete"),
 ]

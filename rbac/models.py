@@ -8,7 +8,7 @@ from django.db import models
 
 from rbac.patterns import MAX_PATTERN, BadPattern, compile_pattern
 from rbac.permissions import ADMIN, EVERYTHING, granted
-from rbac.routes import ANY_METHOD, Rule, compile_rule, valid_host, valid_method
+from rbac.routes import ANY_METHOD, Rule, compile_rule, in_words, valid_host, valid_method
 
 ROLE_NAME = RegexValidator(
     r"\A[a-z][a-z0-9-]{0,31}\Z", "A role name has lower-case letters, digits and hyphens, and starts with a letter."
@@ -95,7 +95,8 @@ class Route(models.Model):
         constraints = (models.CheckConstraint(condition=models.Q(path__startswith="/"), name="route_path_starts_with_a_slash"),)
 
     def __str__(self) -> str:
-        return self.compiled().text
+        # Not by way of the rule: a row that cannot be compiled must be named, to be deleted.
+        return in_words(position=self.position, host=self.host, path=self.path, methods=self.methods, permission=self.permission)
 
     def compiled(self) -> Rule:
         """Return the rule of this row. Raises BadPattern if the row was written round the service layer."""

@@ -61,12 +61,19 @@ class Rule:
         )
 
 
+def in_words(*, position: int, host: str, path: str, methods: Iterable[str], permission: str) -> str:
+    """Return a route as logs and people name it, whether or not it can be compiled."""
+    names = frozenset(methods)
+    shown = "*" if ANY_METHOD in names else ",".join(sorted(names))
+    return f"#{position} {shown} {host}{path} -> {permission}"
+
+
 def compile_rule(*, position: int, host: str, path: str, methods: Iterable[str], permission: str) -> Rule:
     """Return the rule of one stored route. Raises BadPattern; an unknown permission compiles to one nobody holds."""
     methods = frozenset(methods)
-    shown = "*" if ANY_METHOD in methods else ",".join(sorted(methods))
     known = Permission(permission) if permission in EVERYTHING else None
-    return Rule(position, host, compile_pattern(path), methods, known, f"#{position} {shown} {host}{path} -> {permission}")
+    text = in_words(position=position, host=host, path=path, methods=methods, permission=permission)
+    return Rule(position, host, compile_pattern(path), methods, known, text)
 
 
 class _Node:

@@ -175,12 +175,19 @@ def _renumber(rows: Sequence[Route]) -> None:
     Route.objects.bulk_update([row for row, _ in moved], ["position"])
 
 
+def unchanged(rows: Iterable[Route], seen: str | None) -> None:
+    """Raise Stale when the caller read another table than this; `seen` is its `table_tag`, None "whatever it is"."""
+    if seen is not None and seen != table_tag(rows):
+        raise Stale("The routes were changed by somebody else since you read them. Read them again and repeat your change.")
+
+
 @transaction.atomic
-def create_route(*, actor: Actor, spec: RouteSpec, position: int | None = None) -> Route:
-    """Insert a route before the one at `position`, or at the end, and return it. Raises Forbidden, Invalid."""
+def create_route(*, actor: Actor, spec: RouteSpec, position: int | None = None, seen: str | None = None) -> Route:
+    """Insert a route before the one at `position`, or at the end, and return it. Raises Forbidden, Invalid, Stale."""
     require_routes(actor)
     lock()
     rows = list(Route.objects.all())
+    unchanged(rows, seen)
     index = len(rows) if position is None else min(max(position, 1), len(rows) + 1) - 1
     row = _route(spec, index + 1)
     _renumber([*rows[:index], row, *rows[index:]])
@@ -190,17 +197,34 @@ def create_route(*, actor: Actor, spec: RouteSpec, position: int | None = None) 
 
 
 @transaction.atomic
-def update_route(*, actor: Actor, pk: int, changes: dict[str, Any], version: int | None = None) -> Route:
-    """Change fields of RouteSpec on one route and return it. Raises Forbidden, Invalid, NotFound, Stale."""
+def update_route(
+    *,
+    actor: Actor,
+    pk: int,
+    changes: dict[str, Any],
+    position: int | None = None,
+    version: int | None = None,
+    seen: str | None = None,
+) -> Route:
+    """Change fields of RouteSpec on one route, put it at `position`, and return it.
+
+    Raises Forbidden, Invalid, NotFound, Stale.
+    """
     require_routes(actor)
     lock()
     row = _get_route(pk)
     fresh(row, version)
+    rows = list(Route.objects.all()) if seen is not None or position is not None else []
+    unchanged(rows, seen)
     before = _shown(row)
     for name in ("host", "path", "permission", "note"):
         setattr(row, name, changes.get(name, getattr(row, name)))
     row.methods = list(changes.get("methods", row.methods))
     row.version += 1
+    if position is not None:
+        others = [other for other in rows if other.pk != pk]
+        index = min(max(position, 1), len(rows)) - 1
+        _renumber([*others[:index], row, *others[index:]])
     validate(row)
     row.save()
     record(Event.ROUTE_UPDATED, actor=actor, target=str(row), data={"old": before, "new": _shown(row)})
@@ -208,12 +232,13 @@ def update_route(*, actor: Actor, pk: int, changes: dict[str, Any], version: int
 
 
 @transaction.atomic
-def delete_route(*, actor: Actor, pk: int, version: int | None = None) -> None:
+def delete_route(*, actor: Actor, pk: int, version: int | None = None, seen: str | None = None) -> None:
     """Delete one route and close the gap. Raises Forbidden, NotFound, Stale."""
     require_routes(actor)
     lock()
     row = _get_route(pk)
     fresh(row, version)
+    unchanged(Route.objects.all(), seen)
     shown, text = _shown(row), str(row)
     row.delete()
     _renumber(list(Route.objects.all()))
@@ -229,8 +254,7 @@ def reorder_routes(*, actor: Actor, order: Sequence[int], seen: str | None = Non
     require_routes(actor)
     lock()
     rows = {row.pk: row for row in Route.objects.all()}
-    if seen is not None and seen != table_tag(rows.values()):
-        raise Stale("The routes were changed by somebody else since you read them. Read them again and repeat your change.")
+    unchanged(rows.values(), seen)
     if sorted(order) != sorted(rows):
         raise Invalid.field("order", "Name every route exactly once.")
     _renumber([rows[pk] for pk in order])
@@ -239,11 +263,16 @@ def reorder_routes(*, actor: Actor, order: Sequence[int], seen: str | None = Non
 
 
 @transaction.atomic
-def replace_routes(*, actor: Actor, specs: Sequence[RouteSpec], source: str) -> list[Route]:
-    """Replace the whole route table and return it; all of it or, on the first invalid route, none. Raises Forbidden, Invalid."""
+def replace_routes(*, actor: Actor, specs: Sequence[RouteSpec], source: str, seen: str | None = None) -> list[Route]:
+    """Replace the whole route table and return it; all of it or, on the first invalid route, none.
+
+    Raises Forbidden, Invalid, Stale.
+    """
     require_routes(actor)
     lock()
-    before = [_shown(row) for row in Route.objects.all()]
+    stored = list(Route.objects.all())
+    unchanged(stored, seen)
+    before = [_shown(row) for row in stored]
     rows = [_route(spec, n) for n, spec in enumerate(specs, 1)]
     Route.objects.all().delete()
     Route.objects.bulk_create(rows)

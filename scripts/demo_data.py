@@ -3,7 +3,8 @@
 
     .venv/bin/python scripts/demo_data.py PASSWORD
 
-alice (admin), bob (user) and vera (viewer) sign in with that password. Everything is made by the services; only times are set.
+alice (admin), bob (user) and vera (viewer) sign in with that password. Everything is made by the services, but for what time and
+servers leave behind.
 """
 
 import os
@@ -27,6 +28,18 @@ ACCOUNTS: Final = (
     ("deploy-prod", "alice", "admin", "Deploys from the release branch", 90),
     ("legacy-cron", "", "user", "Came with the old server", 0),
 )
+# Who called what lately, and how often a preview finds it: what a change of the rules is tried against.
+CALLED: Final = (
+    ("bob", "POST", "/launch", True),
+    ("bob", "GET", "/api/v1/jobs/7/logs", True),
+    ("carol", "POST", "/jobs/launch", True),
+    ("vera", "GET", "/api/health", True),
+    ("vera", "POST", "/status", True),
+    ("vera", "POST", "/launch", False),
+    ("ivan", "GET", "/workspaces", True),
+    ("alice", "POST", "/workspaces/update", True),
+)
+GROUPS: Final = (("platform-admins", "admin", 10), ("ml-engineers", "user", 50), ("everybody@example.com", "viewer", 100))
 DENIED: Final = (("vera", "POST api.example.com/launch"), ("ivan", "POST api.example.com/down"))
 
 
@@ -34,11 +47,12 @@ def fill(password: str) -> None:
     """Make it all."""
     from django.utils import timezone
 
-    from accounts.models import Token, User
+    from accounts.models import RecentRequest, Token, User
     from accounts.principals import Kind, Method, Principal, system
-    from accounts.services import machines, users
+    from accounts.services import groups, machines, users
     from audit.events import Event
     from audit.record import record_refusal
+    from rbac import packs, services
 
     actor, now = system("demonstration"), timezone.now()
     person = {}
@@ -63,6 +77,27 @@ def fill(password: str) -> None:
         last_used_at=now - timedelta(minutes=12), last_used_from="192.0.2.17"
     )
     Token.objects.filter(account__name="legacy-cron").update(created_at=now - timedelta(days=200))
+    services.replace_routes(actor=actor, specs=packs.load("skypilot").routes, source="pack skypilot")
+    services.create_role(
+        actor=actor,
+        name="auditor",
+        description="Reads what happened, and why.",
+        permissions=["audit:read", "policy:explain", "roles:read", "routes:read", "users:read"],
+    )
+    for group, role, rank in GROUPS:
+        groups.create_group_role(actor=actor, group=group, role=role, priority=rank)
+    for number, (name, method, path, allowed) in enumerate(CALLED, 1):
+        RecentRequest.objects.create(
+            key=str(number),
+            caller_kind=Kind.USER,
+            caller_uid=person[name].uid,
+            caller=person[name].username,
+            method=method,
+            host="api.example.com",
+            path=path,
+            allowed=allowed,
+            at=now - timedelta(minutes=4 * number),
+        )
     for name, target in DENIED:
         user = person[name]
         caller = Principal(Kind.USER, user.uid, user.username, role="viewer", method=Method.PROXY, peer="192.0.2.44", pk=user.pk)

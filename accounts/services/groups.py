@@ -6,7 +6,7 @@ from accounts.models import GroupRole
 from accounts.principals import Principal
 from audit.events import Event
 from audit.record import record
-from rbac.errors import Conflict, NotFound
+from rbac.errors import Conflict, NotFound, Stale
 from rbac.permissions import Permission
 from rbac.services import get_role, lock, require, require_all, validate
 
@@ -35,11 +35,23 @@ def create_group_role(*, actor: Principal, group: str, role: str, priority: int 
 
 
 @transaction.atomic
-def update_group_role(*, actor: Principal, group: str, role: str | None = None, priority: int | None = None) -> GroupRole:
-    """Change which role a group gives, or its rank. Raises Forbidden, Invalid, NotFound."""
+def update_group_role(
+    *,
+    actor: Principal,
+    group: str,
+    role: str | None = None,
+    priority: int | None = None,
+    seen: tuple[str, int] | None = None,
+) -> GroupRole:
+    """Change which role a group gives, or its rank; `seen` is the role and the rank that the caller read.
+
+    Raises Forbidden, Invalid, NotFound, Stale.
+    """
     require(actor, Permission.ROLES_WRITE)
     lock()
     row = get_group_role(group)
+    if seen is not None and seen != (row.role.name, row.priority):
+        raise Stale("It was changed by somebody else since you read it. Read it again and repeat your change.")
     before = {"role": row.role.name, "priority": row.priority}
     require_all(actor, row.role.holds, f"change the group {group}")
     row.role = row.role if role is None else get_role(role)

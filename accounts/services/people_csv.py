@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,6 +25,7 @@ EXPORTED: Final = ("username", "role", "email", "display_name", "sign_in", "acti
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 Progress = Callable[[int, int], None]
+Steps = Generator[tuple[int, int], None, "ImportReport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,38 @@ class _Refused(Exception):
     """Ends the transaction of an import that cannot be applied."""
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a line of a file asks for, but the password itself; `faults` are what is wrong with it."""
+
+    line: int
+    username: str
+    role: str
+    email: str
+    display_name: str
+    sign_in: str
+    password: bool
+    faults: tuple[str, ...]
+
+
+def preview_users(*, actor: Principal, text: str) -> tuple[Line, ...]:
+    """Return every line of a CSV text with what is wrong with it, as `import_users` would find it. Writes nothing.
+
+    Raises Forbidden, and Invalid for a file of which no line can be read.
+    """
+    report = import_users(actor=actor, text=text, dry_run=True)
+    faults: dict[int, list[str]] = {}
+    for failure in report.failures:
+        faults.setdefault(failure.line, []).append(failure.error)
+    rows = {row.line: row for row in _read(text)[0]}
+    lines = []
+    for number in sorted(rows.keys() | faults.keys()):
+        values = rows[number].values if number in rows else {}
+        shown = {name: values.get(name, "") for name in ("username", "role", "email", "display_name", "sign_in")}
+        lines.append(Line(number, **shown, password=bool(values.get("password")), faults=tuple(faults.get(number, ()))))
+    return tuple(lines)
+
+
 def import_users(*, actor: Principal, text: str, dry_run: bool = False, progress: Progress | None = None) -> ImportReport:
     """Create the users of a CSV text and return the report; all of them or, with any failure, none.
 
@@ -71,19 +104,40 @@ def import_users(*, actor: Principal, text: str, dry_run: bool = False, progress
     as good as none. `progress` hears how many steps of how many are done. Raises Forbidden, and Invalid for a file of which
     no line can be read.
     """
+    steps = importing(actor=actor, text=text, dry_run=dry_run)
+    while True:
+        try:
+            done = next(steps)
+        except StopIteration as end:
+            report: ImportReport = end.value
+            return report
+        if progress is not None:
+            progress(*done)
+
+
+def importing(*, actor: Principal, text: str, dry_run: bool = False) -> Steps:
+    """Do what `import_users` does, step by step: yields how many of how many are done, and returns the report.
+
+    Who stops in the middle has created nobody.
+    """
     require(actor, Permission.USERS_WRITE)
     rows, failures = _read(text)
-    steps = _Steps(progress, 2 * len(rows) + sum(1 for row in rows if row.password))
+    with_password = [row for row in rows if row.password]
+    count = _Count(2 * len(rows) + len(with_password))
     # First every line on its own, undone at once: errors show, and no lock is held for longer than one line takes.
-    names = _rehearse(actor, rows, failures, steps)
+    names = yield from _rehearse(actor, rows, failures, count)
     if failures or dry_run:
         return ImportReport(() if failures else tuple(names), _sorted(failures), applied=False)
     # Ten thousand hashes take minutes: they are made while others can write.
-    hashed = {row.line: Hashed(make_password(row.password)) for row in steps.over(row for row in rows if row.password)}
+    hashed = {}
+    for row in with_password:
+        hashed[row.line] = Hashed(make_password(row.password))
+        yield count.another()
     try:
         with transaction.atomic():
             created = []
-            for row in steps.over(rows):
+            for row in rows:
+                yield count.another()
                 try:
                     created.append(_create(actor, row, hashed.get(row.line)).username)
                 except ServiceError as error:  # somebody changed something meanwhile
@@ -95,27 +149,29 @@ def import_users(*, actor: Principal, text: str, dry_run: bool = False, progress
     return ImportReport(tuple(created), (), applied=True)
 
 
-class _Steps:
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
+class _Count:
+    """How many steps of how many are done."""
 
-    def over(self, rows: Iterable[_Row]) -> Iterator[_Row]:
-        """Yield the rows, telling the progress after each."""
-        for row in rows:
-            yield row
-            self._done += 1
-            if self._progress is not None:
-                self._progress(self._done, self._total)
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+
+    def another(self) -> tuple[int, int]:
+        """Count a step."""
+        self._done += 1
+        return self._done, self._total
 
 
 def _sorted(failures: Iterable[Failure]) -> tuple[Failure, ...]:
     return tuple(sorted(failures, key=lambda failure: failure.line))
 
 
-def _rehearse(actor: Principal, rows: Iterable[_Row], failures: list[Failure], steps: _Steps) -> list[str]:
+def _rehearse(
+    actor: Principal, rows: Iterable[_Row], failures: list[Failure], count: _Count
+) -> Generator[tuple[int, int], None, list[str]]:
     """Return the names that the rows would create, and append what is wrong to `failures`."""
     seen: dict[str, int] = {}
-    for row in steps.over(rows):
+    for row in rows:
+        yield count.another()
         try:
             with transaction.atomic():
                 user = _create(actor, row, Hashed("!") if row.password else None)

@@ -9,7 +9,7 @@ from accounts.models import GroupRole, RoleSource, SignIn, User
 from accounts.principals import Kind, Principal
 from accounts.services import groups, sso, users
 from audit.models import Entry
-from rbac.errors import Conflict, Forbidden, Invalid, NotFound
+from rbac.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from rbac.models import Role
 from rbac.permissions import EVERYTHING
 from tests.factories import GroupRoleFactory, UserFactory, principal
@@ -177,6 +177,10 @@ def test_a_group_is_given_a_role_changed_and_forgotten(alice):
     assert last()[3] == {"old": {"role": "user", "priority": 5}, "new": {"role": "user", "priority": 9}}
     written = Entry.objects.count()
     groups.update_group_role(actor=actor, group="Platform Team", priority=9)
+    assert Entry.objects.count() == written
+    with pytest.raises(Stale):
+        groups.update_group_role(actor=actor, group="Platform Team", role="viewer", seen=("user", 5))
+    groups.update_group_role(actor=actor, group="Platform Team", role="user", seen=("user", 9))
     assert Entry.objects.count() == written
     groups.delete_group_role(actor=actor, group="Platform Team")
     assert last() == ("group-role.deleted", "alice@example.com", "Platform Team", {"role": "user"})

@@ -4,7 +4,8 @@ import pytest
 
 from tests.browser.conftest import PASSWORD, Visit, sign_in
 from tests.browser.looking import audit_page
-from tests.servers import SkyAuth
+from tests.servers import SkyAuth, skyauth_server
+from tests.wire import ask
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -59,3 +60,13 @@ def test_one_signs_in_comes_to_where_one_wanted_and_signs_out_without_javascript
     assert page.url == f"{house.address}/sign-in"
     watched.open("/skyauth/")
     assert "/sign-in" in page.url
+
+
+def test_whom_the_trusted_proxy_names_is_in_without_a_form() -> None:
+    with skyauth_server(AUTH_USER_HEADER_FORMAT="plaintext", RBAC_DEFAULT_ROLE="viewer") as server:
+        answer = ask(server.port, "/skyauth/", [("X-Auth-Request-Email", "nora@example.com")])
+        assert answer.status == 200
+        for shown in ("nora@example.com", "by the single sign-on in front of SkyAuth", "viewer"):
+            assert shown in answer.body.decode()
+        assert "Sign out" not in answer.body.decode()
+        assert ask(server.port, "/skyauth/", []).status == 302

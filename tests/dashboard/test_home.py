@@ -15,7 +15,7 @@ from audit.record import record_refusal
 from rbac.models import Role
 from rbac.permissions import MEANINGS
 from tests.dashboard.test_pages import words
-from tests.factories import ServiceAccountFactory, UserFactory, make_token
+from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token
 
 pytestmark = pytest.mark.django_db
 
@@ -139,3 +139,28 @@ def test_the_queries_are_as_many_however_much_there_is_to_say(visit, alice):
     many, said = count()
     assert many == few
     assert "and 38 more" in said
+
+
+def test_promise_40_ones_own_password_is_changed_and_all_other_places_are_signed_out(visit, bob):
+    here, there = visit(bob), visit(bob)
+    answer = here.post(f"{HOME}password", {"current_password": "wrong", "password": "an entirely new secret"})
+    assert answer.status_code == 422
+    assert "not your current password" in re.search(r'id="id_current_password-error">(.*?)</p>', answer.text, re.DOTALL)[1]
+    assert "an entirely new secret" not in answer.text
+    answer = here.post(f"{HOME}password", {"current_password": PASSWORD, "password": "short"})
+    assert 'id="id_password-error"' in answer.text
+    answer = here.post(f"{HOME}password", {"current_password": PASSWORD, "password": "an entirely new secret"}, follow=True)
+    assert "Your password is changed." in answer.text
+    assert there.get(HOME).status_code == 302
+    bob.refresh_from_db()
+    assert bob.check_password("an entirely new secret")
+
+
+def test_who_has_no_password_is_not_offered_to_change_it(visit, bob):
+    assert f'href="{HOME}password"' in visit(bob).get(HOME).text
+    bob.set_unusable_password()
+    bob.save()
+    browser = visit(bob)
+    assert f'href="{HOME}password"' not in browser.get(HOME).text
+    answer = browser.post(f"{HOME}password", {"current_password": "x", "password": "an entirely new secret"})
+    assert "You sign in through your identity provider" in answer.text

@@ -3,6 +3,7 @@
 import base64
 import re
 from html import unescape
+from urllib.parse import urljoin
 
 import pytest
 from django.test import Client
@@ -33,13 +34,17 @@ PAGES = [pytest.param(*page, id=page[0]) for page in pages()]
 
 
 def address(name, converters, user):
-    """Return the address of a page about a user, or about a service account of theirs or its token."""
+    """Return the address of a page about a user, a service account of theirs, its token, or something else."""
     there = {
         "uid": lambda: user.uid,
         "account": lambda: account_of(user).uid,
         "key": lambda: make_token(account_of(user))[0].key_id,
+        "kind": lambda: "csv",
+        "reference": lambda: "nosuchentry",
+        "pk": lambda: 1,  # there may be one or not
+        "name": lambda: "open" if name == "pack" else "user",
     }
-    return reverse(f"dashboard:{name}", kwargs={name: there[name]() for name in converters})
+    return reverse(f"dashboard:{name}", kwargs={key: there[key]() for key in converters})
 
 
 def account_of(user):
@@ -134,6 +139,8 @@ def test_no_page_can_be_framed_kept_or_run_code_of_its_own(visit, alice, bob):
         policy = answer["Content-Security-Policy"]
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
+        if answer.streaming:
+            continue  # a file
         assert not re.search(r"<style|\sstyle=|<script(?! src=\"/static/)|\son\w+=|hx-on|https?://(?!www\.w3)", answer.text), name
 
 
@@ -149,3 +156,24 @@ def test_promise_41_a_form_leads_back_to_a_page_of_ours_alone(visit, alice, bob,
     assert answer["Location"] == f"/skyauth/users/{bob.uid}"
     answer = visit(alice).post(f"/skyauth/users/{bob.uid}/role", {"role": "user", "back": "/skyauth/users?q=a%20b"})
     assert answer["Location"] == "/skyauth/users?q=a%20b"
+
+
+def test_every_link_that_a_role_is_shown_opens_for_it(visit, alice, bob, vera):
+    """Walk all of the dashboard as each of them, from Home, along what is shown; a token and an account are there to be met."""
+    for owner in (alice, bob, vera):
+        make_token(ServiceAccountFactory(owner=owner, role=owner.role), days=2)
+    for user in (alice, bob, vera):
+        browser, todo, done = visit(user), ["/skyauth/"], set()
+        while todo:
+            path = todo.pop()
+            if path in done or not path.startswith("/skyauth"):
+                continue
+            done.add(path)
+            answer = browser.get(path)
+            assert answer.status_code == 200, (user.username, path, answer.status_code)
+            links = [
+                urljoin(path, unescape(link)) for link in re.findall(r'<a\s[^>]*?href="([^"#]+)"', answer.getvalue().decode())
+            ]
+            known = {seen.partition("?")[0] for seen in done}
+            todo += [link for link in links if link.partition("?")[0] not in known]
+        assert len(done) > 4, "it was walked at all"

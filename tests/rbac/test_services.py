@@ -263,6 +263,43 @@ def test_a_route_that_is_not_there_is_not_found(call):
         call()
 
 
+def test_a_route_is_changed_and_put_elsewhere_in_one():
+    a, b, c = (services.create_route(actor=ROUTER, spec=spec(path)) for path in ("/a", "/b", "/c"))
+    for position, expected in ((2, "bac"), (99, "bca"), (-1, "abc"), (None, "abc")):
+        services.update_route(actor=ROUTER, pk=a.pk, changes={}, position=position)
+        assert paths() == [(n, f"/{name}") for n, name in enumerate(expected, 1)]
+    services.update_route(actor=ROUTER, pk=c.pk, changes={"note": "n"}, position=1)
+    event, _, data = last()
+    assert (event, data["old"]["position"], data["new"]["position"]) == ("route.updated", 3, 1)
+    with pytest.raises(Invalid):
+        services.update_route(actor=ROUTER, pk=b.pk, changes={"path": "b"}, position=1)
+    assert paths() == [(1, "/c"), (2, "/a"), (3, "/b")]
+
+
+def test_no_change_of_a_table_that_somebody_else_changed_is_made_unseen():
+    row = services.create_route(actor=ROUTER, spec=spec("/a"))
+    seen = services.table_tag([row])
+    services.create_route(actor=ROUTER, spec=spec("/b"), seen=seen)
+    for change in (
+        lambda: services.create_route(actor=ROUTER, spec=spec("/c"), seen=seen),
+        lambda: services.update_route(actor=ROUTER, pk=row.pk, changes={"path": "/c"}, seen=seen),
+        lambda: services.delete_route(actor=ROUTER, pk=row.pk, seen=seen),
+        lambda: services.replace_routes(actor=ROUTER, specs=[], source="tests", seen=seen),
+    ):
+        with pytest.raises(Stale):
+            change()
+    assert paths() == [(1, "/a"), (2, "/b")]
+    services.replace_routes(actor=ROUTER, specs=[], source="tests", seen=services.table_tag(Route.objects.all()))
+    assert paths() == []
+
+
+def test_a_route_that_cannot_be_read_can_be_deleted():
+    row = services.create_route(actor=ROUTER, spec=spec("/a"))
+    Route.objects.filter(pk=row.pk).update(path="/a//b")
+    services.delete_route(actor=ROUTER, pk=row.pk)
+    assert last()[:2] == ("route.deleted", "#1 GET /a//b -> upstream:read")
+
+
 def test_routes_are_reordered_as_a_whole():
     a, b, c = (services.create_route(actor=ROUTER, spec=spec(path)).pk for path in ("/a", "/b", "/c"))
     seen = services.table_tag(Route.objects.all())

@@ -1,0 +1,119 @@
+"""Groups of the identity provider, and the roles that they give."""
+
+from typing import Any
+
+from django.forms import BaseForm
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.urls import reverse
+
+from accounts.models import GroupRole
+from accounts.services import groups
+from dashboard.access import AccessForm, AccessPage
+from dashboard.access_forms import GroupFilter, KnownGroup, NewGroup
+from dashboard.forms import role_choices
+from dashboard.lists import listed
+from rbac.errors import NotFound
+from rbac.permissions import Permission
+from rbac.services import require
+
+SORTS = {"rank": ("priority", "group"), "group": ("group",)}
+
+
+class Groups(AccessPage):
+    """The list of groups, in the order in which they decide."""
+
+    needs = (Permission.ROLES_READ,)
+    template = "dashboard/access/groups.html"
+    tab = "groups"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """Show a page of it."""
+        form = GroupFilter(request.GET, auto_id="filter_%s")
+        text = form.cleaned_data["q"].strip() if form.is_valid() else ""
+        rows = GroupRole.objects.select_related("role")
+        found = listed(rows.filter(group__icontains=text) if text else rows, request.GET, sorts=SORTS, default="rank")
+        me = self.principal
+        for row in found.rows:
+            row.changeable = (  # type: ignore[attr-defined]
+                me.holds(Permission.ROLES_WRITE) and row.role.holds <= me.permissions
+            )
+        return self.show(filter=form, filtered=bool(text), listed=found, writes=me.holds(Permission.ROLES_WRITE))
+
+
+class GroupNew(AccessForm):
+    """Lets a group give a role."""
+
+    needs = (Permission.ROLES_WRITE,)
+    template = "dashboard/access/group_new.html"
+    tab = "groups"
+
+    def make_form(self, data: QueryDict | None = None) -> BaseForm:
+        """Return the form, with the roles that may be given."""
+        return NewGroup(data, roles=role_choices(self.principal))
+
+    def perform(self, given: dict[str, Any]) -> HttpResponse:
+        """Let it."""
+        row = groups.create_group_role(actor=self.principal, **given)
+        return self.go(reverse("dashboard:groups"), f"The group {row.group} gives the role {row.role.name} now.")
+
+
+class OneGroup(AccessForm):
+    """Changes which role a group gives, or its rank."""
+
+    needs = (Permission.ROLES_WRITE,)
+    template = "dashboard/access/group.html"
+    tab = "groups"
+
+    @property
+    def row(self) -> GroupRole:
+        """The group of the address. Raises NotFound."""
+        return find_group(self.kwargs["pk"])
+
+    def make_form(self, data: QueryDict | None = None) -> BaseForm:
+        """Return the form, with the roles that may be given."""
+        row = self.row
+        seen = {"seen_role": row.role.name, "seen_priority": row.priority}
+        return KnownGroup(
+            data,
+            initial={"role": row.role.name, "priority": row.priority, **seen},
+            roles=role_choices(self.principal, held=row.role.name),
+        )
+
+    def show_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
+        """Return the page."""
+        row = self.row
+        return super().show_form(form, status, row=row, changes=row.role.holds <= self.principal.permissions, **context)
+
+    def perform(self, given: dict[str, Any]) -> HttpResponse:
+        """Change it."""
+        seen = given.pop("seen_role"), given.pop("seen_priority")
+        row = groups.update_group_role(actor=self.principal, group=self.row.group, seen=seen, **given)
+        return self.go(
+            reverse("dashboard:groups"), f"The group {row.group} gives the role {row.role.name}, with rank {row.priority}."
+        )
+
+
+class GroupDelete(AccessPage):
+    """Stops a group from giving a role."""
+
+    needs = (Permission.ROLES_WRITE,)
+    http_method_names = ["post", "options"]
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:  # noqa: ARG002 - Django's signature
+        """Stop it."""
+        require(self.principal, Permission.ROLES_WRITE)
+        row = find_group(pk)
+        groups.delete_group_role(actor=self.principal, group=row.group)
+        return self.go(reverse("dashboard:groups"), f"The group {row.group} gives no role any more.")
+
+    def here(self) -> str:
+        """Return the group's page."""
+        return reverse("dashboard:group", args=[self.kwargs["pk"]])
+
+
+def find_group(pk: int) -> GroupRole:
+    """Return the row of a group. Raises NotFound."""
+    row = GroupRole.objects.select_related("role").filter(pk=pk).first() if pk < 10**18 else None
+    if row is None:
+        raise NotFound("There is no such group here. Somebody may have deleted it.")
+    return row

@@ -1,0 +1,145 @@
+"""Users from a CSV file, each line shown before anything is written, and into one."""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any, Final
+
+from django import forms
+from django.forms import BaseForm
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.html import format_html
+
+from accounts.services import people_csv
+from accounts.services.people_csv import IMPORTED, MAX_BYTES
+from dashboard.base import Page, Writes
+from dashboard.navigation import links
+from dashboard.streams import streamed
+from rbac.errors import Invalid, ServiceError
+from rbac.permissions import Permission
+
+MOST_LINES: Final = 2_000  # more would keep a browser waiting; manage.py import_users takes more
+SHOWN: Final = 500
+_LINES_OF_PROGRESS: Final = 20
+_MARKER: Final = "<!-- here -->"
+_EXAMPLE: Final = "username,role,password\ndana@example.com,user,\n"
+
+
+class Csv(forms.Form):
+    """A CSV text, from a file or typed; `seen` is what was shown before it is applied."""
+
+    file = forms.FileField(label="File", required=False, help_text="CSV, UTF-8. It is read into the text below.")
+    text = forms.CharField(
+        label="Text",
+        required=False,
+        strip=False,
+        max_length=MAX_BYTES,
+        widget=forms.Textarea(attrs={"rows": 10, "spellcheck": "false", "autocomplete": "off", "placeholder": _EXAMPLE}),
+        help_text=f"The first line names the columns: {', '.join(IMPORTED)}. Only username is needed.",
+    )
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    def clean(self) -> dict[str, Any]:
+        """Return what was given, with the file's content as the text."""
+        given = super().clean() or {}
+        file = given.get("file")
+        if file is not None:
+            if file.size > MAX_BYTES:
+                raise forms.ValidationError({"file": f"The file is larger than {MAX_BYTES // 1_000_000} MB. Split it."})
+            try:
+                given["text"] = file.read().decode("utf-8-sig")
+            except UnicodeDecodeError:
+                raise forms.ValidationError({"file": "The file is not UTF-8. Save it as CSV UTF-8."}) from None
+        if not given.get("text", "").strip():
+            raise forms.ValidationError({"text": "Choose a file, or type the lines."})
+        return given
+
+
+def mark(text: str) -> str:
+    """Return what stands for a text that was shown."""
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Import(Writes):
+    """Shows what each line of a file would do, and then, when nothing is wrong with any, does it."""
+
+    needs = (Permission.USERS_WRITE,)
+    section = "users"
+    template = "dashboard/users_import.html"
+
+    def make_form(self, data: QueryDict | None = None) -> BaseForm:
+        """Return the form."""
+        return Csv(data, self.request.FILES or None) if data is not None else Csv()
+
+    def perform(self, given: dict[str, Any]) -> HttpResponse:
+        """Show the lines, or import those that were shown. What was changed since then is shown again first."""
+        text = given["text"].replace("\r\n", "\n")
+        lines = people_csv.preview_users(actor=self.principal, text=text)
+        if len(lines) > MOST_LINES:
+            raise Invalid.field(
+                "text", f"A browser takes {MOST_LINES:,} lines at most. For more: manage.py import_users takes them."
+            )
+        faulty = [line for line in lines if line.faults]
+        if given["seen"] == mark(text) and not faulty:
+            return self._running(text, len(lines))  # type: ignore[return-value] # a response like any other
+        form = Csv(initial={"text": text, "seen": mark(text)})
+        return self.show(
+            form=form,
+            lines=[*faulty, *(line for line in lines if not line.faults)][:SHOWN],
+            count=len(lines),
+            faulty=len(faulty),
+            more=max(0, len(lines) - SHOWN),
+            passwords=sum(line.password for line in lines),
+            changed=bool(given["seen"]) and given["seen"] != mark(text),
+        )
+
+    def _running(self, text: str, count: int) -> StreamingHttpResponse:
+        """Return a page that grows while the users are created."""
+        shared = {"principal": self.principal, "links": links(self.principal), "section": self.section, "marker": _MARKER}
+        page = render_to_string("dashboard/users_import_running.html", {**shared, "count": count}, self.request)
+        head, _, tail = page.partition(_MARKER)
+        return StreamingHttpResponse(streamed(self.request, self._pieces(head, text, tail)))
+
+    def _pieces(self, head: str, text: str, tail: str) -> Iterator[str]:
+        yield head
+        told = 0
+        steps = people_csv.importing(actor=self.principal, text=text)
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as end:
+                yield self._result(end.value)
+                break
+            except ServiceError as error:
+                yield format_html('<p class="message error" role="alert">{} Nobody was created.</p>', error.message)
+                break
+            if done * _LINES_OF_PROGRESS // total > told:
+                told = done * _LINES_OF_PROGRESS // total
+                yield format_html("<p>{} %</p>\n", told * 100 // _LINES_OF_PROGRESS)
+        yield tail
+
+    def _result(self, report: people_csv.ImportReport) -> str:
+        template = "dashboard/parts/users_imported.html"
+        return render_to_string(template, {"report": report, "created": len(report.created)})
+
+    def here(self) -> str:
+        """Return the list."""
+        return reverse("dashboard:users")
+
+
+class ExportUsers(Page):
+    """All users as CSV, without passwords."""
+
+    needs = (Permission.USERS_READ,)
+    section = "users"
+    http_method_names = ["get", "head", "options"]
+
+    def get(self, request: HttpRequest) -> HttpResponseBase:
+        """Stream it."""
+        lines = people_csv.export_users(self.principal)
+        return StreamingHttpResponse(
+            streamed(request, lines, at_once=500),
+            content_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": 'attachment; filename="skyauth-users.csv"'},
+        )

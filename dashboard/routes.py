@@ -1,0 +1,298 @@
+"""Routes: in the order in which they are tried, moved, changed with a preview, and replaced by a pack."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from django.forms import BaseForm
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.urls import reverse
+
+from accounts import preview
+from accounts.preview import Preview
+from dashboard.access import AccessForm, AccessPage, Tried, may_route
+from dashboard.access_forms import RouteFilter, RouteForm
+from rbac import packs, services
+from rbac.errors import Conflict, Invalid, NotFound
+from rbac.models import Route
+from rbac.packs import RouteSpec
+from rbac.patterns import AmbiguousPath, BadPattern, Segments, split_path
+from rbac.permissions import Permission
+from rbac.routes import ANY_METHOD
+
+_FIELDS = ("host", "path", "methods", "permission", "note")
+
+
+def spec_of(row: Route) -> RouteSpec:
+    """Return a route as people write it."""
+    return RouteSpec(path=row.path, methods=tuple(row.methods), permission=row.permission, host=row.host, note=row.note)
+
+
+class Routes(AccessPage):
+    """The list of routes, all of them: the order is what counts."""
+
+    needs = (Permission.ROUTES_READ,)
+    template = "dashboard/access/routes.html"
+    tab = "routes"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """Show it."""
+        return self.show_routes(request.GET)
+
+    def show_routes(self, asked: QueryDict, template: str = "", **context: Any) -> HttpResponse:
+        """Return the page with the routes that are asked for."""
+        rows = list(Route.objects.all())
+        hosts, permissions = sorted({row.host for row in rows if row.host}), sorted({row.permission for row in rows})
+        form = RouteFilter(asked, hosts=hosts, permissions=permissions)
+        given = form.cleaned_data if form.is_valid() else {}
+        found = _filtered(rows, given) if form.is_valid() else []
+        writes = may_route(self.principal)
+        return self.show(
+            template,
+            filter=form,
+            filtered=any(given.values()) or not form.is_valid(),
+            rows=found,
+            total=len(rows),
+            tag=services.table_tag(rows),
+            writes=writes,
+            moves=writes and len(found) == len(rows) > 1,
+            first=rows[0].pk if rows else None,
+            last=rows[-1].pk if rows else None,
+            **context,
+        )
+
+
+def _filtered(rows: Sequence[Route], given: dict[str, Any]) -> list[Route]:
+    """Return the routes that are asked for: those that have the text in them, and those that match it, where it is a path."""
+    text = given["q"].strip()
+    path: Segments | None = None
+    if text.startswith("/") and "*" not in text:
+        with suppress(AmbiguousPath):
+            path = split_path(text)
+    return [
+        row
+        for row in rows
+        if (not text or _has(row, text.lower()) or (path is not None and _matches(row, path)))
+        and (not given["host"] or row.host in {"", given["host"]})
+        and (not given["method"] or given["method"] in row.methods or ANY_METHOD in row.methods)
+        and (not given["permission"] or row.permission == given["permission"])
+    ]
+
+
+def _has(row: Route, text: str) -> bool:
+    return any(text in value.lower() for value in (f"{row.host}{row.path}", row.note))
+
+
+def _matches(row: Route, path: Segments) -> bool:
+    try:
+        return row.compiled().pattern.matches(path)
+    except BadPattern:
+        return False
+
+
+class RouteMove(Routes):
+    """Moves a route by one place. htmx gets the list as it is now."""
+
+    needs = (Permission.ROUTES_WRITE,)
+    http_method_names = ["post", "options"]
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Move it: `up` or `down` says which, `seen` which table the person looked at."""
+        step = -1 if "up" in request.POST else 1
+        wanted = request.POST.get("up" if step < 0 else "down", "")
+        rows = list(Route.objects.all())
+        order = [row.pk for row in rows]
+        place = next((n for n, pk in enumerate(order) if str(pk) == wanted), None)
+        if place is None:
+            raise NotFound("There is no such route.")
+        if not 0 <= place + step < len(order):
+            raise Conflict("There is no further place in that direction.")
+        order[place], order[place + step] = order[place + step], order[place]
+        moved = services.reorder_routes(actor=self.principal, order=order, seen=request.POST.get("seen", ""))
+        done = f"Moved {'up' if step < 0 else 'down'}: {moved[place + step]}."
+        if self.is_part:
+            return self.show_routes(QueryDict(), template="dashboard/access/parts/routes_list.html", done=done)
+        return self.go(f"{self.here()}#route-{wanted}", done)
+
+    def here(self) -> str:
+        """Return the list."""
+        return reverse("dashboard:routes")
+
+
+class RouteForms(AccessForm):
+    """A form that changes the routes: what the table would be is what is previewed."""
+
+    needs = (Permission.ROUTES_WRITE,)
+    tab = "routes"
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Show the form to who may send it."""
+        services.require_routes(self.principal)
+        return super().get(request, *args, **kwargs)
+
+    def preview(self, given: dict[str, Any]) -> Preview:
+        """Return what the table would do. Raises ServiceError."""
+        services.require_routes(self.principal)
+        rows = list(Route.objects.all())
+        services.unchanged(rows, given["seen"])
+        return preview.of_routes(actor=self.principal, specs=self.planned(rows, given))
+
+    def planned(self, rows: Sequence[Route], given: dict[str, Any]) -> list[RouteSpec]:
+        """Return the routes as they would be."""
+        raise NotImplementedError
+
+
+class RouteNew(RouteForms):
+    """Adds a route, at the end or, with `before`, in front of another one."""
+
+    template = "dashboard/access/route.html"
+
+    def make_form(self, data: QueryDict | None = None) -> BaseForm:
+        """Return the form, with the place that was asked for."""
+        before = self.request.GET.get("before", "")
+        place = int(before) if before.isascii() and before.isdigit() and len(before) < 7 else None
+        return RouteForm(data, initial={"position": place, "seen": services.table_tag(Route.objects.all())})
+
+    def planned(self, rows: Sequence[Route], given: dict[str, Any]) -> list[RouteSpec]:
+        """Return the routes with the new one in its place."""
+        return _placed([spec_of(row) for row in rows], _spec(given), given["position"])
+
+    def perform(self, given: dict[str, Any]) -> HttpResponse:
+        """Add it."""
+        row = services.create_route(actor=self.principal, spec=_spec(given), position=given["position"], seen=given["seen"])
+        return self.go(f"{reverse('dashboard:routes')}#route-{row.pk}", f"Added: {row}.")
+
+
+class RouteEdit(RouteForms):
+    """Changes a route, and its place."""
+
+    template = "dashboard/access/route.html"
+
+    @property
+    def row(self) -> Route:
+        """The route of the address. Raises NotFound."""
+        return find_route(self.kwargs["pk"])
+
+    def make_form(self, data: QueryDict | None = None) -> BaseForm:
+        """Return the form."""
+        row = self.row
+        initial: dict[str, Any] = {name: getattr(row, name) for name in (*_FIELDS, "position")}
+        initial |= {"methods": ", ".join(row.methods), "seen": services.table_tag(Route.objects.all())}
+        return RouteForm(data, initial=initial)
+
+    def show_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
+        """Return the page."""
+        return super().show_form(form, status, row=self.row, **context)
+
+    def planned(self, rows: Sequence[Route], given: dict[str, Any]) -> list[RouteSpec]:
+        """Return the routes with this one changed."""
+        others = [spec_of(row) for row in rows if row.pk != self.kwargs["pk"]]
+        return _placed(others, _spec(given), given["position"] or self.row.position)
+
+    def perform(self, given: dict[str, Any]) -> HttpResponse:
+        """Change it."""
+        row = services.update_route(
+            actor=self.principal,
+            pk=self.kwargs["pk"],
+            changes={name: given[name] for name in _FIELDS},
+            position=given["position"],
+            seen=given["seen"],
+        )
+        return self.go(f"{reverse('dashboard:routes')}#route-{row.pk}", f"Changed: {row}.")
+
+
+class RouteDelete(AccessPage):
+    """Deletes a route, after it was shown what that would do."""
+
+    needs = (Permission.ROUTES_WRITE,)
+    template = "dashboard/access/route_delete.html"
+    tab = "routes"
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:  # noqa: ARG002 - Django's signature
+        """Ask, and say what would be otherwise."""
+        services.require_routes(self.principal)
+        row, rows = find_route(pk), list(Route.objects.all())
+        tried = _tried(self, [spec_of(other) for other in rows if other.pk != pk])
+        return self.show(row=row, tag=services.table_tag(rows), preview=tried)
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Delete it."""
+        row = find_route(pk)
+        services.delete_route(actor=self.principal, pk=pk, seen=request.POST.get("seen", ""))
+        return self.go(reverse("dashboard:routes"), f"Deleted: {row}.")
+
+
+class Packs(AccessPage):
+    """The ready-made route tables."""
+
+    needs = (Permission.ROUTES_READ,)
+    template = "dashboard/access/packs.html"
+    tab = "routes"
+
+    def get(self, request: HttpRequest) -> HttpResponse:  # noqa: ARG002 - Django's signature
+        """Show them."""
+        now = [spec_of(row) for row in Route.objects.all()]
+        found = [packs.load(name) for name in packs.names()]
+        return self.show(packs=[(pack, _same(pack.routes, now)) for pack in found], writes=may_route(self.principal))
+
+
+class OnePack(AccessPage):
+    """A ready-made route table: what it would do in the place of the routes that there are, and the button that does it."""
+
+    needs = (Permission.ROUTES_READ,)
+    template = "dashboard/access/pack.html"
+    tab = "routes"
+
+    def get(self, request: HttpRequest, name: str) -> HttpResponse:  # noqa: ARG002 - Django's signature
+        """Show it."""
+        pack, rows = packs.load(name), list(Route.objects.all())
+        now, then = [spec_of(row) for row in rows], list(pack.routes)
+        writes = may_route(self.principal)
+        return self.show(
+            pack=pack,
+            same=_same(then, now),
+            total=len(now),
+            gone=[spec for spec in now if spec not in then],
+            tag=services.table_tag(rows),
+            writes=writes,
+            preview=_tried(self, then) if writes else None,
+        )
+
+    def post(self, request: HttpRequest, name: str) -> HttpResponse:
+        """Replace the routes by it."""
+        pack = packs.load(name)
+        rows = services.replace_routes(
+            actor=self.principal, specs=pack.routes, source=f"pack {name}", seen=request.POST.get("seen", "")
+        )
+        return self.go(reverse("dashboard:routes"), f"The pack {name} is loaded: {len(rows)} routes.")
+
+
+def find_route(pk: int) -> Route:
+    """Return the route. Raises NotFound."""
+    row = Route.objects.filter(pk=pk).first() if pk < 10**18 else None
+    if row is None:
+        raise NotFound("There is no such route. Somebody may have deleted it, or loaded a pack.")
+    return row
+
+
+def _spec(given: dict[str, Any]) -> RouteSpec:
+    return RouteSpec(**{name: given[name] for name in _FIELDS})
+
+
+def _placed(others: list[RouteSpec], spec: RouteSpec, position: int | None) -> list[RouteSpec]:
+    """Return the routes with one put at its place, as the services put it: at the end where there is none."""
+    index = len(others) if position is None else min(max(position, 1), len(others) + 1) - 1
+    return [*others[:index], spec, *others[index:]]
+
+
+def _same(then: Sequence[RouteSpec], now: Sequence[RouteSpec]) -> bool:
+    return list(then) == list(now)
+
+
+def _tried(page: AccessPage, specs: Sequence[RouteSpec]) -> Tried | None:
+    """Return what these routes would do, to who may know it."""
+    if not page.principal.holds(Permission.POLICY_EXPLAIN):
+        return None
+    with suppress(Invalid, Conflict):  # what is stored cannot be read: to delete or replace it is the way out
+        return Tried.of(preview.of_routes(actor=page.principal, specs=specs))
+    return None

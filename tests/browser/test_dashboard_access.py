@@ -1,0 +1,230 @@
+"""Access in a browser: roles, routes, packs and the question who may what; for each role, and without JavaScript."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import PASSWORD, Visit, Watched
+from tests.browser.looking import audit_page
+from tests.browser.test_dashboard_users import forgiven
+from tests.servers import HOST, SkyAuth, wait_until
+from tests.wire import basic
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+ACCESS = "/skyauth/access"
+ROUTES = [
+    {"path": "/open/**", "methods": ["*"], "permission": "upstream:public", "note": "For everybody."},
+    {"path": "/jobs/*", "methods": ["GET", "HEAD"], "permission": "upstream:read"},
+    {"path": "/**", "methods": ["*"], "permission": "upstream:write", "host": HOST},
+]
+
+
+@pytest.fixture
+def table(house: SkyAuth) -> Iterator[None]:
+    """Three routes, for one test."""
+    house.console("replace_routes", routes=ROUTES)
+    yield
+    house.console("load_pack", name="read-write")
+
+
+def paths(watched: Watched) -> list[str]:
+    """Return the routes that the list shows, in order."""
+    return watched.page.locator("tbody th").evaluate_all("cells => cells.map(cell => cell.innerText.split('\\n')[0].trim())")
+
+
+@pytest.mark.parametrize("name", ["alice@example.com", "bob@example.com", "vera@example.com"])
+def test_the_pages_are_as_they_must_be_for_each_role(visit: Visit, table: None, name: str) -> None:
+    watched, admin = visit(name), name == "alice@example.com"
+    page = watched.page
+    pages = ("", "/roles/viewer", "/groups", "/try", "/try?method=POST&path=/jobs/7")
+    for path in pages[:1] if name == "bob@example.com" else pages:  # he is shown what a viewer is
+        watched.open(ACCESS + path)
+        audit_page(watched)
+        assert (page.locator("main form[method=post]").count() > 0) == (admin and path == "/roles/viewer"), path
+    tabs = page.get_by_role("navigation", name="Access").get_by_role("link").all_inner_texts()
+    assert tabs == (["Roles", "Routes", "Groups", "Try it"] if admin else ["Roles", "Groups", "Try it"])
+    assert page.get_by_label("Who").count() == admin
+    if admin:
+        for path in ("/new-role", "/roles/admin", "/routes", "/routes/new", "/packs", "/packs/open", "/groups/new"):
+            watched.open(ACCESS + path)
+            audit_page(watched)
+
+
+def test_a_route_is_moved_by_the_keyboard_and_the_keyboard_stays_with_it(visit: Visit, table: None) -> None:
+    watched = visit("alice@example.com")
+    page = watched.page
+    watched.open(f"{ACCESS}/routes")
+    assert paths(watched) == ["/open/**", "/jobs/*", f"{HOST}/**"]
+    asked = len(watched.addresses)
+    page.get_by_role("button", name="Move route 1 down").focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("Moved down: #2").wait_for()
+    assert paths(watched) == ["/jobs/*", "/open/**", f"{HOST}/**"]
+    page.get_by_role("button", name="Move route 2 down").wait_for()
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Move route 2 down"
+    page.keyboard.press("Enter")
+    page.get_by_text("Moved down: #3").wait_for()
+    assert paths(watched) == ["/jobs/*", f"{HOST}/**", "/open/**"]
+    assert {address.rpartition("/")[2] for address in watched.addresses[asked:]} == {"move"}, "no page was loaded"
+    audit_page(watched)
+    page.reload(wait_until="networkidle")
+    assert paths(watched) == ["/jobs/*", f"{HOST}/**", "/open/**"]
+
+
+def test_a_move_in_a_table_that_somebody_else_changed_is_told(visit: Visit, house: SkyAuth, table: None) -> None:
+    watched = visit("alice@example.com")
+    watched.open(f"{ACCESS}/routes")
+    house.console("replace_routes", routes=ROUTES[:2])
+    watched.page.get_by_role("button", name="Move route 1 down").click()
+    watched.page.get_by_text("There is no such route").wait_for()
+    watched.open(f"{ACCESS}/routes")
+    assert paths(watched) == ["/open/**", "/jobs/*"]
+    forgiven(watched)
+    audit_page(watched)
+
+
+def test_typing_a_path_finds_the_routes_that_match_it(visit: Visit, table: None) -> None:
+    watched = visit("alice@example.com")
+    page = watched.page
+    watched.open(f"{ACCESS}/routes")
+    page.get_by_role("searchbox", name="Search").press_sequentially("/jobs/7")
+    expect(page.locator("tbody tr")).to_have_count(2)
+    assert paths(watched) == ["/jobs/*", f"{HOST}/**"]
+    assert page.get_by_role("button", name="Move route").count() == 0
+    page.get_by_label("Method").select_option("POST")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("link", name="Show all").click()
+    expect(page.locator("tbody tr")).to_have_count(3)
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without"])
+def test_an_admin_tries_before_saving_and_the_rules_are_as_the_preview_said(
+    visit: Visit, house: SkyAuth, table: None, script: bool
+) -> None:
+    """A role loses something, a pack gives it back, a route is put in its way: each previewed against real requests."""
+    bob = basic("bob@example.com", PASSWORD)
+    asked = {"method": "POST", "uri": f"/sampled/{int(script)}"}
+    assert house.ask(bob, **asked).status == 200
+    wait_until(lambda: any(asked["uri"] in row for row in house.console("recent", method="POST")), "the request is noted")
+    watched = visit("alice@example.com", java_script_enabled=script)
+    page = watched.page
+
+    watched.open(f"{ACCESS}/roles/user")
+    page.get_by_label("upstream:write").uncheck()
+    watched.press("Preview")
+    preview = page.get_by_role("region", name="What it would do")
+    assert f"POST {HOST}{asked['uri']}" in preview.inner_text()
+    assert "would be refused" in preview.inner_text()
+    assert not page.get_by_label("upstream:write").is_checked()
+    if script:
+        audit_page(watched)
+    assert house.ask(bob, **asked).status == 200, "nothing is saved by a preview"
+    watched.press("Save it like this")
+    assert "The role user was changed." in watched.text()
+    assert house.ask(bob, **asked).status == 403
+
+    watched.open(f"{ACCESS}/packs")
+    page.get_by_role("link", name="Preview open").click()
+    page.wait_for_load_state("networkidle")
+    assert f"POST {HOST}{asked['uri']}" in preview.inner_text()
+    assert "would be let through" in preview.inner_text()
+    if script:
+        audit_page(watched)
+    watched.press("Replace all routes")
+    assert "The pack open is loaded" in watched.text()
+    assert house.ask(bob, **asked).status == 200
+
+    page.get_by_role("link", name="New route").click()
+    page.get_by_label("Methods").fill("post")
+    page.get_by_label("Path", exact=True).fill("/sampled/**")
+    page.get_by_label("Needs").select_option("upstream:admin")
+    page.get_by_label("Place").fill("1")
+    watched.press("Preview")
+    assert "Not a method: post" in watched.text()
+    forgiven(watched)
+    page.get_by_label("Methods").fill("POST")
+    watched.press("Preview")
+    assert "would be refused" in preview.inner_text()
+    if script:
+        audit_page(watched)
+    watched.press("Save it like this")
+    assert house.ask(bob, **asked).status == 403
+    page.get_by_role("link", name="/sampled/**").click()
+    page.get_by_role("link", name="Delete…").click()
+    page.wait_for_load_state("networkidle")
+    assert "would be let through" in preview.inner_text()
+    if script:
+        audit_page(watched)
+    watched.press("Delete route")
+    assert house.ask(bob, **asked).status == 200
+
+    watched.open(f"{ACCESS}/roles/user")
+    page.get_by_label("upstream:write").check()
+    watched.press("Save")
+    assert "The role user was changed." in watched.text()
+
+
+def test_who_may_what_is_asked_without_javascript(visit: Visit, table: None) -> None:
+    watched = visit("alice@example.com", java_script_enabled=False)
+    page = watched.page
+    watched.open(f"{ACCESS}/try")
+    page.get_by_label("Who").fill("vera@example.com")
+    page.get_by_label("Method").fill("POST")
+    page.get_by_label("Host").fill(HOST)
+    page.get_by_label("Path").fill("/jobs/7")
+    watched.press("Try it")
+    answer = page.get_by_role("region", name="refused vera@example.com").inner_text()
+    assert f"#3 * {HOST}/** -> upstream:write" in answer
+    assert "admin" in answer
+    page.get_by_role("link", name="Show the routes that match").click()
+    assert paths(watched) == ["/jobs/*", f"{HOST}/**"]
+
+
+def test_a_role_and_a_group_are_made_and_deleted_without_javascript(visit: Visit, table: None) -> None:
+    watched = visit("alice@example.com", java_script_enabled=False)
+    page = watched.page
+    watched.open(ACCESS)
+    page.get_by_role("link", name="New role").click()
+    page.get_by_label("Name").fill("release-manager")
+    page.get_by_label("upstream:read").check()
+    watched.press("Create role")
+    assert "The role release-manager was created" in watched.text()
+    page.get_by_role("link", name="Groups", exact=True).first.click()
+    page.get_by_role("link", name="New group").click()
+    page.get_by_label("Group").fill("releases/emea")
+    page.get_by_label("Gives the role").select_option("release-manager")
+    watched.press("Add group")
+    assert "The group releases/emea gives the role release-manager now." in watched.text()
+    watched.open(f"{ACCESS}/roles/release-manager/delete")
+    assert "It is held by 1 group." in watched.text()
+    watched.open(f"{ACCESS}/groups")
+    page.get_by_role("link", name="releases/emea").click()
+    watched.press("Delete group")
+    watched.open(f"{ACCESS}/roles/release-manager")
+    page.get_by_role("link", name="Delete…").click()
+    watched.press("Delete release-manager")
+    assert "The role release-manager was deleted." in watched.text()
+
+
+def test_two_hundred_routes_stay_usable(visit: Visit, house: SkyAuth, table: None) -> None:
+    house.console("load_pack", name="skypilot")
+    watched = visit("alice@example.com")
+    page = watched.page
+    watched.open(f"{ACCESS}/routes")
+    rows = page.locator("tbody tr")
+    before = rows.count()
+    assert before > 140
+    height = rows.first.bounding_box()
+    assert height is not None
+    assert height["height"] < 40, "a row is a line"
+    page.get_by_role("searchbox", name="Search").press_sequentially("/users/export")
+    expect(rows).not_to_have_count(before)
+    page.get_by_role("link", name="/users/export", exact=True).click()
+    page.get_by_label("Place").fill("1")
+    watched.press("Save")
+    assert paths(watched)[0] == "/users/export"
+    page.get_by_role("button", name="Move route 2 down").click()
+    page.get_by_text("Moved down: #3").wait_for()
+    audit_page(watched)

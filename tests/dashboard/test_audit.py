@@ -1,0 +1,154 @@
+"""The audit log: found, read as sentences, exported, and each refusal explained."""
+
+import csv
+import io
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.decisions import facts
+from accounts.services import machines, users
+from audit.events import Event
+from audit.models import Entry
+from audit.record import record, record_refusal
+from dashboard.audit_words import _VERBS
+from rbac import policy
+from rbac.permissions import Permission
+from tests.dashboard.test_pages import words
+from tests.factories import make_token, principal
+
+pytestmark = pytest.mark.django_db
+
+PAGE = "/skyauth/audit"
+
+
+@pytest.fixture
+def office(visit, alice):
+    """Alice's browser, before which nothing happened."""
+    return visit(alice)
+
+
+@pytest.fixture
+def happened(alice, bob, vera, pipeline, read_write):
+    """What alice did, and what vera was refused; returns the decision's id."""
+    actor = principal(alice)
+    users.set_role(actor=actor, user=bob, role="viewer")
+    make_token(pipeline)
+    machines.update_service_account(actor=actor, account=pipeline, description="nightly")
+    decision = policy.decide(vera.permissions, Permission.UPSTREAM_WRITE, "#2 * /** -> upstream:write")
+    return record_refusal(
+        Event.REQUEST_DENIED,
+        actor=principal(vera),
+        target="POST api.example.com/launch",
+        reason=f"{decision.reason}: {decision.message}",
+        facts=facts(principal(vera), decision, method="POST", host="api.example.com", path="/launch"),
+    )
+
+
+def sentences(answer):
+    """Return the first line of each entry."""
+    found = re.findall(r"<li>\s*<div>\s*<p>(.*?)</p>", answer.text.split('id="list"')[1], re.DOTALL)
+    return [" ".join(re.sub("<[^>]*>", " ", line).split()) for line in found]
+
+
+def test_what_happened_reads_as_sentences_that_lead_to_what_they_are_about(office, happened):
+    answer = office.get(PAGE)
+    assert sentences(answer)[:3] == [
+        "vera@example.com was refused POST api.example.com/launch refused",
+        "alice@example.com changed the service account pipeline",
+        "alice@example.com changed the user bob@example.com",
+    ]
+    decision = f"/skyauth/audit/decisions/{happened}"
+    for there in (decision, "/skyauth/service-accounts?q=pipeline", "/skyauth/users?q=bob%40example.com"):
+        assert f'href="{there}"' in answer.text
+        assert office.get(there).status_code == 200
+
+
+def test_every_event_has_its_words():
+    assert set(_VERBS) == set(Event)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("event=refusals", 1),
+        ("event=user.updated", 1),
+        ("actor=alice@example.com&event=service-account.updated", 1),
+        ("actor=nobody", 0),
+        ("q=LAUNCH", 1),
+        ("q=no-such-thing", 0),
+        ("since=2000-01-01&until=2000-01-02", 0),
+        ("since=nonsense", 0),
+        ("event=nonsense", 0),
+        ("q=%00", 0),
+    ],
+)
+def test_the_list_shows_what_is_asked_for(office, happened, query, found):
+    answer = office.get(f"{PAGE}?{query}")
+    assert (answer.status_code, len(sentences(answer))) == (200, found)
+    assert ("Nothing is like that" in answer.text) == (found == 0)
+
+
+def test_days_are_whole_days_in_utc(office, alice, time_machine):
+    time_machine.move_to(datetime(2026, 11, 24, 23, 59, 59, tzinfo=UTC), tick=False)
+    record(Event.USER_UPDATED, actor=principal(alice), target="late")
+    time_machine.shift(timedelta(seconds=2))
+    assert "late" in office.get(f"{PAGE}?since=2026-11-24&until=2026-11-24&q=late").text
+    assert "Nothing is like that" in office.get(f"{PAGE}?since=2026-11-25&q=late").text
+
+
+def test_the_data_of_an_entry_is_there_to_be_unfolded_and_is_no_markup(office, alice):
+    record(Event.USER_UPDATED, actor=principal(alice), target="<b>x</b>", data={"new": "<script>alert(1)</script>"})
+    text = office.get(PAGE).text
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<b>x</b>" not in text
+
+
+def test_only_who_may_read_it_reads_it_and_exports_it(visit, bob, vera):
+    for user in (bob, vera):
+        for address in (PAGE, f"{PAGE}.csv", f"{PAGE}.json"):
+            assert visit(user).get(address).status_code == 403
+
+
+def test_the_export_has_what_the_filter_lets_through(office, happened, alice):
+    record(Event.USER_UPDATED, actor=principal(alice), target="=HYPERLINK(1)", reason="a, b", data={"a": "é"})
+    answer = office.get(f"{PAGE}.csv?event=user.updated")
+    assert answer["Content-Disposition"].startswith('attachment; filename="skyauth-audit-')
+    rows = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode(), newline="")))
+    assert [row["target"] for row in rows] == ["'=HYPERLINK(1)", "bob@example.com"]
+    assert (rows[0]["reason"], json.loads(rows[0]["data"])) == ("a, b", {"a": "é"})
+    exported = json.loads(b"".join(office.get(f"{PAGE}.json?q=launch").streaming_content))
+    assert [(entry["event"], entry["reference"]) for entry in exported] == [("request.denied", happened)]
+    assert json.loads(b"".join(office.get(f"{PAGE}.json?q=nothing-like-it").streaming_content)) == []
+
+
+def test_a_page_costs_the_same_queries_for_few_and_for_many(office, alice):
+    with CaptureQueriesContext(connection) as few:
+        office.get(PAGE)
+    for number in range(130):
+        record(Event.USER_UPDATED, actor=principal(alice), target=f"user {number}")
+    for address in (PAGE, f"{PAGE}?page=2", f"{PAGE}?q=user"):
+        with CaptureQueriesContext(connection) as many:
+            assert len(sentences(office.get(address))) == 50
+        assert len(many) <= len(few) + 1
+    assert f"of {Entry.objects.count()} entries" in words(office.get(PAGE))
+
+
+def test_a_decision_says_what_was_refused_why_who_may_and_what_would_be_said_now(office, happened, vera, system):
+    text = words(office.get(f"{PAGE}/decisions/{happened}"))
+    parts = ("Refused: POST api.example.com/launch", "This needs upstream:write", "admin, user", "#2 * /** -> upstream:write")
+    for part in (*parts, "refused (403)"):
+        assert part in text, part
+    users.set_role(actor=system, user=vera, role="user")
+    assert "let through" in words(office.get(f"{PAGE}/decisions/{happened}"))
+
+
+def test_a_decision_is_for_whom_it_was_about_and_looks_absent_to_others(visit, vera, bob, happened):
+    assert visit(vera).get(f"{PAGE}/decisions/{happened}").status_code == 200
+    answer = visit(bob).get(f"{PAGE}/decisions/{happened}")
+    assert (answer.status_code, "There is no decision" in answer.text) == (404, True)

@@ -1,0 +1,191 @@
+"""Users from a CSV file: each line is shown before anything is written, and the file of all of them."""
+
+import asyncio
+import csv
+import io
+import re
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import RequestFactory
+
+from accounts.models import User
+from accounts.services import people_csv
+from audit.models import Entry
+from dashboard import people_files
+from dashboard.streams import streamed
+from tests.dashboard.test_pages import words
+from tests.factories import UserFactory
+
+pytestmark = pytest.mark.django_db
+
+PAGE = "/skyauth/users/import"
+GOOD = "username,role,password\ncarol@example.com,user,\ndan@example.com,viewer,correct horse battery\n"
+
+
+@pytest.fixture
+def office(visit, alice):
+    """Alice's browser."""
+    return visit(alice)
+
+
+def seen(answer):
+    """Return what the page's form says was shown."""
+    return re.search(r'name="seen" value="(\w*)"', answer.text)[1]
+
+
+def look(browser, text):
+    return browser.post(PAGE, {"text": text, "seen": ""})
+
+
+def apply(browser, text):
+    """Look at a file and import it, as the page's two buttons do; returns all that was streamed."""
+    answer = browser.post(PAGE, {"text": text, "seen": seen(look(browser, text))})
+    assert answer.streaming, answer.text
+    return b"".join(answer.streaming_content).decode()
+
+
+def test_every_line_is_shown_and_nothing_written(office):
+    answer = look(office, GOOD)
+    assert answer.status_code == 200
+    text = words(answer)
+    assert "All 2 lines can become users, 1 with a password. Nothing was written yet." in text
+    assert re.search(r"2 carol@example.com user single sign-on created 3 dan@example.com viewer password created", text)
+    assert "Import 2 users" in text
+    assert not User.objects.filter(username__in=["carol@example.com", "dan@example.com"]).exists()
+    assert not Entry.objects.filter(event="user.created").exists()
+
+
+def test_what_was_shown_is_imported_and_its_progress_told(office):
+    page = apply(office, GOOD)
+    assert "Done: 2 users created." in page
+    assert re.findall(r"<p>(\d+) %</p>", page)[-1] == "100"
+    assert page.count("</html>") == 1
+    assert User.objects.get(username="dan@example.com").check_password("correct horse battery")
+    assert User.objects.get(username="carol@example.com").role.name == "user"
+
+
+def test_faults_stand_beside_their_lines_and_nothing_is_lost_or_written(office, bob):
+    text = "username,role\ncarol@example.com,user\nbob@example.com,user\nerin@example.com,captain\nx\n"
+    answer = look(office, text)
+    said = words(answer)
+    assert "3 of 4 lines cannot be accepted; nothing was written." in said
+    assert "captain" in said
+    assert "This line has 1 values, the header has 2." in said
+    assert "carol@example.com,user" in answer.text
+    assert "Import" not in re.findall(r'<button type="submit">([^<]*)</button>', answer.text)[-1]
+    again = office.post(PAGE, {"text": text, "seen": seen(answer)})
+    assert not again.streaming
+    assert User.objects.count() == 2
+
+
+def test_a_text_that_is_another_one_than_was_shown_is_shown_first(office):
+    first = look(office, GOOD)
+    answer = office.post(PAGE, {"text": GOOD + "erin@example.com,admin,\n", "seen": seen(first)})
+    assert "The text is another one than before, so look at it again." in words(answer)
+    assert not User.objects.filter(username="carol@example.com").exists()
+
+
+def test_line_ends_as_browsers_send_them_are_no_other_text(office):
+    shown = seen(look(office, GOOD))
+    assert office.post(PAGE, {"text": GOOD.replace("\n", "\r\n"), "seen": shown}).streaming
+
+
+def test_a_world_that_changed_in_between_is_told_and_nobody_is_created(office, monkeypatch):
+    shown = seen(look(office, GOOD))
+    real = people_csv.importing
+
+    def late(**arguments):
+        steps = real(**arguments)
+        yield next(steps)
+        UserFactory(username="dan@example.com")
+        return (yield from steps)
+
+    monkeypatch.setattr(people_csv, "importing", late)
+    monkeypatch.setattr(people_csv, "preview_users", lambda **_: ())
+    page = b"".join(office.post(PAGE, {"text": GOOD, "seen": shown}).streaming_content).decode()
+    assert "Nobody was created, for something changed since you looked:" in page
+    assert "Line 3, dan@example.com" in page
+    assert not User.objects.filter(username="carol@example.com").exists()
+
+
+def test_who_closes_the_page_in_the_middle_has_created_nobody(office):
+    answer = office.post(PAGE, {"text": GOOD, "seen": seen(look(office, GOOD))})
+    pieces = iter(answer.streaming_content)
+    for _ in range(4):
+        next(pieces)
+    answer.close()
+    del pieces, answer
+    assert not User.objects.filter(username="carol@example.com").exists()
+
+
+def test_a_file_is_read_into_the_text(office):
+    file = SimpleUploadedFile("people.csv", b"\xef\xbb\xbf" + GOOD.encode(), "text/csv")
+    answer = office.post(PAGE, {"file": file, "text": "", "seen": ""})
+    assert "All 2 lines can become users" in words(answer)
+    assert "carol@example.com,user" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({}, "Choose a file, or type the lines."),
+        ({"text": "  \n"}, "Choose a file, or type the lines."),
+        ({"text": "name,role\nx,user\n"}, "Unknown column"),
+        ({"file": SimpleUploadedFile("a.csv", b"\xff\xfe")}, "The file is not UTF-8."),
+        ({"file": SimpleUploadedFile("a.csv", b"x" * (people_csv.MAX_BYTES + 1))}, "The file is larger than 5 MB."),
+    ],
+)
+def test_what_is_no_file_of_users_is_refused_beside_its_field(office, given, fault):
+    for value in given.values():
+        if hasattr(value, "seek"):
+            value.seek(0)
+    answer = office.post(PAGE, given)
+    assert (answer.status_code, fault in words(answer)) == (422, True)
+
+
+def test_a_file_for_minutes_is_for_the_command_line(office, monkeypatch):
+    monkeypatch.setattr(people_files, "MOST_LINES", 1)
+    answer = look(office, GOOD)
+    assert (answer.status_code, "manage.py import_users takes them" in words(answer)) == (422, True)
+
+
+def test_of_many_lines_the_first_are_shown_and_the_faulty_ones_before_them(office, monkeypatch):
+    monkeypatch.setattr(people_files, "SHOWN", 3)
+    lines = "".join(f"p{number}@example.com,{'nonsense' if number == 4 else 'user'}\n" for number in range(5))
+    answer = words(look(office, f"username,role\n{lines}"))
+    assert re.search(r"What happens 6 p4@example.com nonsense .* 2 p0@example.com user .* 3 p1@example.com", answer)
+    assert "And 2 more." in answer
+
+
+def test_only_who_may_create_users_imports_and_who_may_read_them_exports(visit, bob, vera, alice):
+    for user in (bob, vera):
+        browser = visit(user)
+        assert browser.get(PAGE).status_code == 403
+        assert browser.post(PAGE, {"text": GOOD}).status_code == 403
+        assert "Import" not in browser.get("/skyauth/users").text
+    answer = visit(vera).get("/skyauth/users/export")
+    rows = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode(), newline="")))
+    assert sorted(row["username"] for row in rows) == sorted([alice.username, bob.username, vera.username])
+    assert "password" not in rows[0]
+
+
+def test_promise_36_a_form_without_the_csrf_token_is_refused(visit, alice):
+    assert visit(alice, enforce_csrf_checks=True).post(PAGE, {"text": GOOD}).status_code == 403
+
+
+def test_a_server_gets_the_pieces_one_by_one():
+    request = RequestFactory().get("/")
+    request.scope = {}
+    made = []
+
+    def pieces():
+        for number in range(5):
+            made.append(number)
+            yield str(number)
+
+    async def read():
+        return [piece async for piece in streamed(request, pieces(), at_once=2)]
+
+    assert asyncio.run(read()) == ["01", "23", "4"]
+    assert list(streamed(RequestFactory().get("/"), pieces())) == list("01234")

@@ -1,0 +1,140 @@
+"""Sessions: where one is signed in, ended one by one or all at once."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.conf import settings as django_settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.models import Session
+from accounts.services.sessions import begin_cli_session
+from accounts.sessions import digest
+from audit.models import Entry
+from dashboard.sessions import in_words
+from tests.factories import principal
+
+pytestmark = pytest.mark.django_db
+
+PAGE = "/skyauth/sessions"
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+
+
+def rows(answer):
+    """Return each row as text, in order."""
+    bodies = re.findall(r"<tr>(.*?)</tr>", answer.text.split("<tbody>")[1].split("</tbody>")[0], re.DOTALL)
+    return [" ".join(re.sub("<[^>]*>", " ", body).split()) for body in bodies]
+
+
+def key_of(browser):
+    return digest(browser.session.session_key)
+
+
+@pytest.fixture
+def terminal(bob):
+    """A command line that bob signed in."""
+    return begin_cli_session(actor=principal(bob), address="198.51.100.7", agent="python-requests/2.32")[1]
+
+
+def test_it_shows_this_browser_others_and_command_lines(visit, bob, terminal):
+    here, there = visit(bob), visit(bob)
+    Session.objects.filter(pk=key_of(there)).update(agent=FIREFOX, address="192.0.2.9")
+    shown = rows(here.get(PAGE))
+    assert len(shown) == 3
+    assert "this browser" in shown[0]
+    assert [row for row in shown if row.startswith("Command line a Python program, as sky is one") and "198.51.100.7" in row]
+    assert [row for row in shown if row.startswith("Browser Firefox on Linux") and "192.0.2.9" in row]
+
+
+def test_one_is_ended_and_nothing_else(visit, bob, terminal):
+    here = visit(bob)
+    answer = here.post(f"{PAGE}/end", {"session": terminal.pk}, follow=True)
+    assert "The session has ended." in answer.text
+    assert not Session.objects.filter(pk=terminal.pk).exists()
+    assert here.get(PAGE).status_code == 200
+    assert Entry.objects.filter(event="session.ended", target=bob.username).count() == 1
+    assert "There is no such session" in here.post(f"{PAGE}/end", {"session": terminal.pk}, follow=True).text
+
+
+def test_ending_this_one_signs_out(visit, bob):
+    here = visit(bob)
+    assert here.post(f"{PAGE}/end", {"session": key_of(here)})["Location"] == "/sign-in"
+    assert here.get(PAGE).status_code == 302
+
+
+def test_all_others_are_ended_at_once(visit, bob, terminal):
+    here, there = visit(bob), visit(bob)
+    assert "2 sessions ended." in here.post(f"{PAGE}/end-all", follow=True).text
+    assert there.get(PAGE).status_code == 302
+    assert [row.pk for row in Session.objects.filter(user=bob)] == [key_of(here)]
+
+
+def test_nobody_sees_or_ends_anothers_but_who_may_change_users(visit, alice, bob, vera, terminal):
+    curious = visit(vera)
+    assert curious.get(f"{PAGE}?user={bob.uid}").status_code == 403
+    assert curious.post(f"{PAGE}/end-all", {"user": bob.uid}).status_code == 403
+    curious.post(f"{PAGE}/end", {"session": terminal.pk})
+    assert Session.objects.filter(pk=terminal.pk).exists()
+    office = visit(alice)
+    page = office.get(f"{PAGE}?user={bob.uid}")
+    assert "Sessions of bob@example.com" in page.text
+    assert "198.51.100.7" in page.text
+    assert alice.username not in " ".join(rows(page))
+    assert office.post(f"{PAGE}/end", {"session": terminal.pk, "user": bob.uid})["Location"] == f"{PAGE}?user={bob.uid}"
+    assert not Session.objects.filter(user=bob).exists()
+    assert "They are signed in nowhere." in office.get(f"{PAGE}?user={bob.uid}").text
+    assert office.get(f"{PAGE}?user=nobody").status_code == 404
+
+
+def test_what_has_ended_is_not_shown(visit, bob, terminal):
+    here, there = visit(bob), visit(bob)
+    Session.objects.filter(pk=key_of(there)).update(
+        last_used_at=timezone.now() - timedelta(hours=django_settings.SESSION_IDLE_HOURS + 1)
+    )
+    Session.objects.filter(pk=terminal.pk).update(expire_date=timezone.now())
+    assert len(rows(here.get(PAGE))) == 1
+
+
+def test_the_page_costs_the_same_queries_for_few_and_for_many(visit, bob):
+    here = visit(bob)
+    here.get(PAGE)  # notes that the session is used
+    with CaptureQueriesContext(connection) as few:
+        here.get(PAGE)
+    for _ in range(30):
+        begin_cli_session(actor=principal(bob), address="198.51.100.7", agent="x")
+    with CaptureQueriesContext(connection) as many:
+        here.get(PAGE)
+    assert len(many) == len(few)
+
+
+def test_promise_36_a_form_without_the_csrf_token_is_refused(visit, bob, terminal):
+    here = visit(bob, enforce_csrf_checks=True)
+    for address in (f"{PAGE}/end", f"{PAGE}/end-all"):
+        assert here.post(address, {"session": terminal.pk}).status_code == 403
+    assert Session.objects.filter(pk=terminal.pk).exists()
+
+
+def test_it_is_the_persons_own_page_whoever_they_are(visit, vera, client):
+    assert visit(vera).get(PAGE).status_code == 200
+    assert client.get(PAGE).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("agent", "said"),
+    [
+        (FIREFOX, "Firefox on Linux"),
+        (
+            "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537 (KHTML, like Gecko) Chrome/150.0 Safari/537 Edg/150.0",
+            "Edge on Windows",
+        ),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) AppleWebKit/605 Version/19.0 Safari/604", "Safari on iOS"),
+        ("python-requests/2.32", "a Python program, as sky is one"),
+        ("curl/8.0", "curl"),
+        ("Macintosh", "macOS"),
+        ("", "something unknown"),
+    ],
+)
+def test_what_somebody_came_with_is_said_in_words(agent, said):
+    assert in_words(agent) == said
