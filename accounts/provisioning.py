@@ -40,6 +40,7 @@ _LOOK_SECONDS: Final = 0.05
 _AWAY_SECONDS: Final = 1.0
 # Of the verify line's eight threads: a server that hangs must not keep those waiting who need nothing of it.
 _AT_ONCE: Final = 4
+_SLOT_SECONDS: Final = 0.5  # longer than several take one after another, where the server answers
 
 
 class _Attempts:
@@ -72,7 +73,7 @@ def tell(principal: Principal) -> None:
         return
     if time.monotonic() < attempts.away_until:
         raise UpstreamUnavailable("The SkyPilot API server was away a moment ago.")
-    if not attempts.slots.acquire(blocking=False):
+    if not attempts.slots.acquire(timeout=_SLOT_SECONDS):
         raise UpstreamUnavailable("The SkyPilot API server is being told several roles already.")
     try:
         _tell_in_turn(principal)
