@@ -9,6 +9,7 @@ Without names, all of PAGES. Needs Debian's chromium. The installation is a temp
 import argparse
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,20 @@ def _preview(*unticked: str) -> Callable[[Page], None]:
     return try_it
 
 
+def _look_at_lines(page: Page) -> None:
+    """Have a file looked at."""
+    page.get_by_label("Text").fill("username,role,display_name\nnora@example.com,user,Nora\noscar@example.com,captain,Oscar\n")
+    page.get_by_role("button", name="Look at it").click()
+    page.wait_for_load_state("networkidle")
+
+
+def _make_account(page: Page) -> None:
+    """Make a service account, so that its token is shown; each picture is of another one."""
+    page.get_by_label("Name", exact=True).fill(f"nightly-{time.monotonic_ns() % 1_000_000}")
+    page.get_by_role("button", name="Create and show the token").click()
+    page.wait_for_load_state("networkidle")
+
+
 PAGES: Final = (
     Shot("sign-in", "/sign-in", who=""),
     Shot("home", "/skyauth/"),
@@ -74,6 +89,14 @@ PAGES: Final = (
     Shot("users-seen-by-a-viewer", "/skyauth/users", who="vera@example.com"),
     Shot("user", "/skyauth/users?q=bob", then=_open("bob@example.com")),
     Shot("user-new", "/skyauth/users/new"),
+    Shot("users-import", "/skyauth/users/import", then=_look_at_lines),
+    Shot("service-accounts", "/skyauth/service-accounts"),
+    Shot("service-accounts-timeline", "/skyauth/service-accounts/timeline"),
+    Shot("service-account", "/skyauth/service-accounts?q=deploy", then=_open("deploy-prod")),
+    Shot("service-account-new", "/skyauth/service-accounts/new"),
+    Shot("token-shown", "/skyauth/service-accounts/new", then=_make_account),
+    Shot("audit", "/skyauth/audit"),
+    Shot("sessions", "/skyauth/sessions"),
     Shot("user-leaves", "/skyauth/users?q=bob", then=_open("bob@example.com", "Delete…")),
     Shot("access", "/skyauth/access"),
     Shot("access-role", "/skyauth/access/roles/user", then=_preview("upstream:write")),

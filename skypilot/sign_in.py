@@ -146,6 +146,8 @@ def collect(request: HttpRequest) -> HttpResponse:
     verifier = request.GET.get("code_verifier", "")
     if not verifier:
         raise Refused(400, "code_verifier is required")
+    if _by_browser(request):
+        raise Refused(404, _NOT_FOUND)
     try:
         handed = handover.collect(verifier=verifier, client=proxied_of(request).client, agent=_agent(request))
     except (OperationalError, InterfaceError):
@@ -199,6 +201,11 @@ def _cookies(request: HttpRequest) -> dict[str, str]:
     """Return the browser's cookies as it sent them, with their quotes and escapes: some auth proxies' values need them."""
     pairs = (pair.partition("=") for pair in request.headers.get("Cookie", "").split(";"))
     return {name.strip(): value.strip() for name, equals, value in pairs if equals}
+
+
+def _by_browser(request: HttpRequest) -> bool:
+    """Return whether a browser asks: a page of somebody else's can have it ask, and it would look like a terminal of its owner's."""
+    return any(name in request.headers for name in ("Sec-Fetch-Site", "Accept-Language", "Referer", "Origin"))
 
 
 def _agent(request: HttpRequest) -> str:

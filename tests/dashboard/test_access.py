@@ -112,6 +112,7 @@ def test_the_matrix_says_what_each_role_may_and_how_many_hold_it(office, bob, ve
         "yes", "yes", "no", "no",
     ]  # fmt: skip
     assert 'href="/skyauth/users?role=viewer"' in answer.text
+    assert 'href="/skyauth/service-accounts?role=user"' in answer.text
 
 
 def test_who_may_not_read_roles_comes_to_what_they_may_ask(visit):

@@ -511,6 +511,18 @@ def test_promise_39_somebody_elses_terminal_looks_like_it(bob):
     assert "That is not where you are (127.0.0.1)." in page
 
 
+@pytest.mark.parametrize("sign", [{"Sec-Fetch-Site": "cross-site"}, {"Accept-Language": "en"}, {"Referer": "http://evil.example/"}])
+def test_promise_39_a_page_cannot_have_the_persons_own_browser_ask_in_a_terminals_place(bob, sign):
+    """An image of that address, on a page of whoever began the sign-in, would look as if the person's own computer had asked."""
+    client = browser(bob)
+    asked = f"/api/v1/auth/token?code_verifier={VERIFIER}"
+    assert client.get(asked, headers=sign).status_code == 404
+    assert "A terminal of yours would have asked by now." in client.get(ADDRESS).content.decode()
+    consent(client, ADDRESS)
+    assert client.get(asked, headers=sign).status_code == 404
+    assert poll().status_code == 200, "and it took nothing away from the terminal"
+
+
 def test_strangers_cannot_fill_the_notes_of_who_asks(db, monkeypatch):
     for number in range(handover.MOST_WAITING + 5):
         poll_from("198.51.100.7", f"{number:043}")

@@ -1,0 +1,193 @@
+"""Service accounts, sessions, the audit log and imports in a browser; for each role, and without JavaScript."""
+
+import re
+
+import pytest
+
+from tests.browser.conftest import PASSWORD, Visit, Watched, sign_in
+from tests.browser.looking import audit_page
+from tests.servers import SkyAuth
+from tests.wire import ask, basic, bearer
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+LIST = "/skyauth/service-accounts"
+
+
+def works(house: SkyAuth, token: str) -> bool:
+    """Return whether a token is let through by the verify endpoint."""
+    return bool(house.ask(bearer(token)).status == 200)
+
+
+def shown(watched: Watched) -> str:
+    """Return the token on the page."""
+    return watched.page.locator("#token").inner_text().strip()
+
+
+def test_from_nothing_to_a_pipelines_token_and_its_rotation(visit: Visit, house: SkyAuth) -> None:
+    watched = visit("alice@example.com")
+    page = watched.page
+    watched.open(LIST)
+    page.get_by_role("link", name=re.compile("New service account|Make the first one")).first.click()
+    assert page.get_by_label("Days until the token ends").input_value() == "30"
+    audit_page(watched)
+    page.get_by_label("Name", exact=True).fill("nightly-sweep")
+    page.get_by_label("Description").fill("Sweeps every night")
+    watched.press("Create and show the token")
+    token = shown(watched)
+    assert works(house, token)
+    audit_page(watched)
+    page.locator("[data-copy='#token']").click()
+    page.get_by_text(re.compile("Copied|Selected")).wait_for()
+    assert f"Bearer {token}" in page.locator("#curl").inner_text()
+    page.get_by_role("link", name="I have it: go on").click()
+    page.wait_for_load_state("networkidle")
+    assert token not in page.content()
+    audit_page(watched)
+    page.get_by_role("link", name="Rotate").click()
+    page.get_by_label("it works for another hour").check()
+    audit_page(watched)
+    watched.press("Rotate and show the token")
+    successor = shown(watched)
+    assert works(house, token)
+    assert works(house, successor)
+    page.get_by_role("link", name="I have it: go on").click()
+    page.get_by_text("replaced").wait_for()
+    audit_page(watched)
+    page.get_by_role("link", name="Revoke").first.click()
+    audit_page(watched)
+    watched.press("Revoke")
+    page.get_by_text("was revoked.").wait_for()
+    assert [works(house, one) for one in (token, successor)].count(True) == 1
+    watched.open(f"{LIST}/timeline")
+    assert "nightly-sweep" in watched.text()
+    audit_page(watched)
+
+
+def test_a_reload_of_the_token_neither_shows_it_nor_makes_another(visit: Visit, house: SkyAuth) -> None:
+    watched = visit("bob@example.com")
+    page = watched.page
+    watched.open(f"{LIST}/new")
+    page.get_by_label("Name", exact=True).fill("bobs-own")
+    watched.press("Create and show the token")
+    token = shown(watched)
+    page.reload(wait_until="networkidle")
+    assert token not in page.content()
+    assert "This form was sent already." in watched.text()
+    watched.complaints.clear()  # the browser tells of the 422
+    watched.open(f"{LIST}?q=bobs-own")
+    assert page.locator("tbody tr").count() == 1
+    audit_page(watched)
+
+
+def test_a_user_sees_their_own_and_a_viewer_no_such_section(visit: Visit, house: SkyAuth) -> None:
+    house.console("ensure_account", name="alices", role="user", owner="alice@example.com")
+    bob = visit("bob@example.com")
+    bob.open(LIST)
+    assert "alices" not in bob.text()
+    vera = visit("vera@example.com")
+    vera.open("/skyauth/")
+    assert vera.page.get_by_role("link", name="Service accounts").count() == 0
+    answer = vera.page.goto(house.address + LIST)
+    assert answer is not None
+    assert answer.status == 403
+    vera.complaints.clear()
+    audit_page(vera)
+
+
+def test_without_javascript_an_account_is_made_rotated_revoked_and_deleted(visit: Visit, house: SkyAuth) -> None:
+    watched = visit("alice@example.com", java_script_enabled=False)
+    page = watched.page
+    watched.open(f"{LIST}/new")
+    page.get_by_label("Name", exact=True).fill("plain")
+    watched.press("Create and show the token")
+    first = shown(watched)
+    page.get_by_role("link", name="I have it: go on").click()
+    page.get_by_role("link", name="Rotate").click()
+    watched.press("Rotate and show the token")
+    second = shown(watched)
+    assert (works(house, first), works(house, second)) == (False, True)
+    page.get_by_role("link", name="I have it: go on").click()
+    page.get_by_role("link", name="Revoke").click()
+    watched.press("Revoke")
+    assert not works(house, second)
+    page.get_by_role("link", name="Delete…").click()
+    watched.press("Delete")
+    assert "plain was deleted." in watched.text()
+
+
+def test_sessions_are_seen_and_ended(visit: Visit, house: SkyAuth) -> None:
+    house.console("create_user", name="rex@example.com", role="viewer", password=PASSWORD)
+    here, there, plain = visit(), visit(), visit(java_script_enabled=False)
+    for watched in (here, there, plain):
+        watched.open("/sign-in")
+        sign_in(watched.page, "rex@example.com")
+    here.open("/skyauth/sessions")
+    assert here.page.get_by_text("this browser", exact=True).count() == 1
+    assert here.page.locator("tbody tr").count() == 3
+    audit_page(here)
+    plain.open("/skyauth/sessions")
+    plain.page.get_by_role("button", name=re.compile("End the session")).nth(1).click()
+    plain.page.wait_for_load_state("networkidle")
+    assert "The session has ended." in plain.text()
+    survivor = next(one for one in (here, there) if "/sign-in" not in opened(one))
+    survivor.page.get_by_role("button", name="End all others").click()
+    survivor.page.get_by_role("button", name="Yes").click()
+    survivor.page.get_by_text("1 session ended.").wait_for()
+    assert "/sign-in" in opened(plain)
+
+
+def opened(watched: Watched) -> str:
+    """Open the page of sessions, and return where that leads."""
+    watched.page.goto(watched.skyauth.address + "/skyauth/sessions", wait_until="networkidle")
+    return watched.page.url
+
+
+def test_the_audit_log_is_read_filtered_and_exported(visit: Visit, house: SkyAuth) -> None:
+    house.console("create_user", name="vic@example.com", role="viewer", password=PASSWORD)
+    told = [("X-Forwarded-Method", "POST"), ("X-Forwarded-Host", "api.example.com"), ("X-Forwarded-Uri", "/launch")]
+    assert ask(house.port, "/authz/verify", [*told, basic("vic@example.com", PASSWORD)]).status == 403
+    watched = visit("alice@example.com")
+    page = watched.page
+    watched.open("/skyauth/audit")
+    audit_page(watched)
+    page.get_by_label("What").select_option("refusals")
+    page.get_by_role("button", name="Filter").click()
+    page.wait_for_load_state("networkidle")
+    page.get_by_text("Details").first.click()
+    audit_page(watched)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    text = download.value.path().read_text(encoding="utf-8")
+    assert "POST api.example.com/launch" in text
+    assert "user.created" not in text
+    page.get_by_role("link", name="POST api.example.com/launch").first.click()
+    page.get_by_text("The same request now").wait_for()
+    assert "upstream:write" in watched.text()
+    audit_page(watched)
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_users_are_imported_after_each_line_was_shown(visit: Visit, house: SkyAuth, scripts: bool) -> None:
+    watched = visit("alice@example.com", java_script_enabled=scripts)
+    page = watched.page
+    watched.open("/skyauth/users/import")
+    name = f"imported-{scripts}".lower()
+    page.get_by_label("Text").fill(f"username,role,password\n{name}@example.com,captain,\n")
+    watched.press("Look at it")
+    assert "captain" in watched.text()
+    if scripts:
+        audit_page(watched)
+    page.get_by_label("Text").fill(f"username,role,password\n{name}@example.com,viewer,{PASSWORD}\n")
+    watched.press("Look at it")
+    assert "Nothing was written yet." in watched.text()
+    if scripts:
+        audit_page(watched)
+    watched.press("Import 1 user")
+    assert "Done: 1 user created." in watched.text()
+    assert house.console("role_of", name=f"{name}@example.com") == "viewer"
+    if scripts:
+        audit_page(watched)
+    newcomer = visit()
+    newcomer.open("/sign-in")
+    sign_in(newcomer.page, f"{name}@example.com")
