@@ -318,7 +318,7 @@ def introduce(plan: Plan, token: str | None) -> None:
         note = "yours, but nothing answers there yet"
     header = f"-H 'Authorization: Bearer {token}'" if token else '-H "Authorization: Bearer $TOKEN"'
     say(f"""
-  SkyAuth   {plan.skyauth}   /admin/ for people, /api/v1/ for programs
+  SkyAuth   {plan.skyauth}   /skyauth/ for people, /api/v1/ for programs
   Gateway   {plan.gateway}   asks SkyAuth about each request
   Upstream  {plan.upstream}   {note}
 

@@ -204,7 +204,7 @@ def _cookies(request: HttpRequest) -> dict[str, str]:
 
 
 def _by_browser(request: HttpRequest) -> bool:
-    """Return whether a browser asks: a page of somebody else's can have it ask, and it would look like a terminal of its owner's."""
+    """Return whether a browser asks: a page of somebody else's can have it ask, as if it were a terminal of its owner's."""
     return any(name in request.headers for name in ("Sec-Fetch-Site", "Accept-Language", "Referer", "Origin"))
 
 

@@ -511,7 +511,9 @@ def test_promise_39_somebody_elses_terminal_looks_like_it(bob):
     assert "That is not where you are (127.0.0.1)." in page
 
 
-@pytest.mark.parametrize("sign", [{"Sec-Fetch-Site": "cross-site"}, {"Accept-Language": "en"}, {"Referer": "http://evil.example/"}])
+@pytest.mark.parametrize(
+    "sign", [{"Sec-Fetch-Site": "cross-site"}, {"Accept-Language": "en"}, {"Referer": "http://evil.example/"}]
+)
 def test_promise_39_a_page_cannot_have_the_persons_own_browser_ask_in_a_terminals_place(bob, sign):
     """An image of that address, on a page of whoever began the sign-in, would look as if the person's own computer had asked."""
     client = browser(bob)
