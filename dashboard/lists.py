@@ -79,7 +79,8 @@ def listed(
 def _ordered(model: type[Model], name: str, *, down: bool) -> OrderBy:
     """Return the order by a field: nothing is less than something, on every database. "-" before the name: the other way."""
     down, name = down != name.startswith("-"), name.removeprefix("-")
-    if name == "pk" or "__" in name or not getattr(model._meta.get_field(name), "null", False):
+    fields = {field.name: getattr(field, "null", False) for field in model._meta.get_fields()}
+    if not fields.get(name, name != "pk" and "__" not in name):  # what is no field is computed, and may be nothing
         return OrderBy(F(name), descending=down)  # as its index is ordered, which would not serve the other one
     return OrderBy(F(name), descending=down, nulls_first=None if down else True, nulls_last=True if down else None)
 

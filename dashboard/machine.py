@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from django.db.models import QuerySet
 from django.forms import BaseForm, Form
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
@@ -12,7 +13,7 @@ from accounts.services import machines
 from accounts.services.machines import Issued
 from dashboard.base import Page, Writes
 from dashboard.machine_forms import ChangeAccount, NewToken, Rotation
-from dashboard.machines import MAKES, NEEDS, Minting, may_manage
+from dashboard.machines import MAKES, NEEDS, Minting, live, makes, may_manage
 from rbac.errors import Invalid
 from rbac.permissions import within
 from rbac.service_admin import refuse
@@ -48,7 +49,8 @@ class Account(Page):
             account=account,
             effective=_effective_role(account),
             manages=manages,
-            mints=manages and account.role.holds <= self.principal.permissions,
+            holds=account.role.holds <= self.principal.permissions,
+            mints=manages and makes(self.principal) and account.role.holds <= self.principal.permissions,
             form=form or (ChangeAccount(principal=self.principal, account=account) if manages else None),
             tokens=tokens[:TOKENS],
             more=len(tokens) > TOKENS,
@@ -84,9 +86,12 @@ class Change(Account):
 
     def _changes(self, row: ServiceAccount, given: dict[str, Any]) -> dict[str, Any]:
         """Return what is to be changed: the owner only where another one was named."""
-        changes: dict[str, Any] = {"description": given["description"], "role": given["role"]}
+        changes: dict[str, Any] = {"description": given["description"]}
         if "owner" in given and given["owner"] != row.owner:
             changes |= {"owner": given["owner"]} if given["owner"] is not None else {"unowned": True}
+            changes["role"] = given["role"]  # it stood beside the owner, so it was said
+        elif given["role"] != row.role.name:
+            changes["role"] = given["role"]
         return changes
 
     def here(self) -> str:
@@ -95,7 +100,7 @@ class Change(Account):
 
 
 class Confirmed(Writes):
-    """Something that is asked about on a page of its own before it is done."""
+    """Something that is asked about on a page of its own, which lists the tokens that it stops, before it is done."""
 
     needs = MAKES
     section = "service-accounts"
@@ -110,7 +115,13 @@ class Confirmed(Writes):
         name = self.subject()
         crumbs = [("Service accounts", reverse("dashboard:service-accounts")), (self.row.name, self.here())]
         words = {"title": self.title.format(name), "text": self.text, "button": self.button, "back": self.here()}
-        return self.show(status=status, form=form, crumbs=crumbs, **words)
+        working = self.stopped().filter(live(timezone.now())).order_by("pk")
+        goes = {"tokens": working[:TOKENS], "more": max(0, working.count() - TOKENS)}
+        return self.show(status=status, form=form, crumbs=crumbs, **words, **goes)
+
+    def stopped(self) -> QuerySet[Token]:
+        """Return the tokens that are no longer accepted afterwards."""
+        return Token.objects.filter(account=self.row)
 
     @property
     def row(self) -> ServiceAccount:
@@ -233,6 +244,10 @@ class Revoke(Confirmed):
     title = "Revoke the token {}?"
     text = "It is refused from the next request on, and cannot be brought back. Whoever needs one gets a new one."
     button = "Revoke"
+
+    def stopped(self) -> QuerySet[Token]:
+        """Return the token."""
+        return Token.objects.filter(pk=self.token.pk)
 
     @property
     def token(self) -> Token:

@@ -45,11 +45,15 @@ class AccountFilter(forms.Form):
         ),
     )
 
-    def __init__(self, asked: QueryDict) -> None:
+    def __init__(self, asked: QueryDict, *, everybodys: bool) -> None:
         super().__init__(asked, auto_id="filter_%s")
+        if not everybodys:
+            del self.fields["owner"]
         names = Role.objects.order_by("name").values_list("name", flat=True)
         self.fields["role"].choices = [("", "all"), *((name, name) for name in names)]  # type: ignore[attr-defined]
-        self.fields["q"].widget = forms.TextInput(attrs={"type": "search", "placeholder": "name, description or owner"})
+        self.fields["q"].widget = forms.TextInput(
+            attrs={"type": "search", "placeholder": f"name, {'description or owner' if everybodys else 'or description'}"}
+        )
 
 
 def _longest() -> int:
@@ -66,7 +70,7 @@ class TokenLife(forms.Form):
         super().__init__(*args, **kwargs)
         self.fields["days"].max_value = _longest()  # type: ignore[attr-defined]
         self.fields["days"].widget.attrs |= {"max": _longest(), "inputmode": "numeric"}
-        self.initial.setdefault("days", min(settings.TOKEN_DEFAULT_DAYS, _longest()))
+        self.initial["days"] = min(self.initial.get("days", settings.TOKEN_DEFAULT_DAYS), _longest())
         if settings.TOKEN_MAX_DAYS:
             self.fields["days"].help_text = f"At most {settings.TOKEN_MAX_DAYS} here."
             del self.fields["never"]

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet, Subquery
 from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
@@ -28,7 +28,14 @@ NEEDS: Final[tuple[Permission, ...]] = (
     Permission.SERVICE_ACCOUNTS_OWN,
 )
 MAKES: Final[tuple[Permission, ...]] = (Permission.SERVICE_ACCOUNTS_WRITE, Permission.SERVICE_ACCOUNTS_OWN)
-SORTS: Final = {"name": ("name",), "created": ("created_at",)}
+SORTS: Final = {
+    "name": ("name",),
+    "role": ("role__name", "name"),
+    "owner": ("owner__username", "name"),
+    "ends": ("ends", "name"),
+    "used": ("used", "name"),
+    "created": ("created_at",),
+}
 SOON: Final = timedelta(days=7)
 UNUSED: Final = timedelta(days=90)
 SHOWN: Final = 200  # tokens of each part of the timeline
@@ -47,17 +54,27 @@ def may_manage(principal: Principal, account: ServiceAccount) -> bool:
     return own and principal.holds(Permission.SERVICE_ACCOUNTS_OWN)
 
 
+def sees_all(principal: Principal) -> bool:
+    """Return whether this person sees the service accounts of everybody, as `machines.visible` has it."""
+    return principal.holds(Permission.SERVICE_ACCOUNTS_READ) or principal.holds(Permission.SERVICE_ACCOUNTS_WRITE)
+
+
+def makes(principal: Principal) -> bool:
+    """Return whether this person is offered to make service accounts and tokens."""
+    return settings.ENABLE_SERVICE_ACCOUNTS and any(principal.holds(permission) for permission in MAKES)
+
+
 def filtered(principal: Principal, asked: QueryDict) -> tuple[QuerySet[ServiceAccount], AccountFilter]:
     """Return the accounts that an address asks for, and the form that says which; none where it asks for what cannot be."""
-    form = AccountFilter(asked)
+    form = AccountFilter(asked, everybodys=sees_all(principal))
     if not form.is_valid():
         return ServiceAccount.objects.none(), form
     rows, given, now = machines.visible(principal), form.cleaned_data, timezone.now()
     if text := given["q"].strip():
         rows = rows.filter(Q(name__contains=text.lower()) | Q(description__icontains=text) | Q(owner__username=text.lower()))
-    if given["owner"] == "me":
+    if given.get("owner") == "me":
         rows = rows.filter(owner=principal.owner)
-    elif given["owner"] == "nobody":
+    elif given.get("owner") == "nobody":
         rows = rows.filter(owner=None)
     if given["role"]:
         rows = rows.filter(role__name=given["role"])
@@ -82,6 +99,14 @@ def _tokens(asked: str, now: datetime) -> Any:
             return ~Exists(working)
 
 
+def _sortable(rows: QuerySet[ServiceAccount], now: datetime) -> QuerySet[ServiceAccount]:
+    """Return the rows with what they can be sorted by besides their fields, which costs nothing where they are not."""
+    tokens = Token.objects.filter(account=OuterRef("pk")).order_by()
+    first_end = tokens.filter(live(now)).order_by("expires_at").exclude(expires_at=None).values("expires_at")[:1]
+    last_use = tokens.exclude(last_used_at=None).order_by("-last_used_at").values("last_used_at")[:1]
+    return rows.annotate(ends=Subquery(first_end), used=Subquery(last_use))
+
+
 class Accounts(Page):
     """The list of service accounts: all, for those who may read them, else one's own."""
 
@@ -102,9 +127,9 @@ class Accounts(Page):
         return self.show(
             filter=form,
             filtered=any(form.cleaned_data.values()) if form.is_valid() else True,
-            listed=listed(rows, request.GET, sorts=SORTS, default="name", shown=shown),
-            makes=any(self.principal.holds(permission) for permission in MAKES),
-            everybodys=self.principal.holds(Permission.SERVICE_ACCOUNTS_READ),
+            listed=listed(_sortable(rows, timezone.now()), request.GET, sorts=SORTS, default="name", shown=shown),
+            makes=makes(self.principal),
+            off=not settings.ENABLE_SERVICE_ACCOUNTS,
             soon=timezone.now() + SOON,
         )
 
@@ -155,12 +180,17 @@ class Minting(Writes):
     section = "service-accounts"
     needs = MAKES
     purpose: str
+    sent_before = False
 
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Make the token, and show it."""
         with transaction.atomic():
             if not once.take(self.request.POST.get("nonce", ""), self.principal, self._purpose()):
-                raise Conflict("This form was sent already. A token is shown once: if it is lost, rotate it or revoke it.")
+                self.sent_before = True
+                raise Conflict(
+                    "This form was sent already, or is more than an hour old, so nothing was made now. "
+                    "A token is shown once: if it is lost, rotate it or revoke it. To make another one, send the form again."
+                )
             issued = self.mint(given)
         return self.show(
             "dashboard/token_shown.html",
@@ -176,8 +206,8 @@ class Minting(Writes):
         raise NotImplementedError
 
     def ask(self, form: BaseForm, status: int = 200) -> HttpResponse:
-        """Return the page with the form; one that was refused can be sent again."""
-        nonce = self.request.POST.get("nonce", "") if status == 422 else ""
+        """Return the page with the form; one that was refused can be sent again, and one that was used up as a new one."""
+        nonce = self.request.POST.get("nonce", "") if status == 422 and not self.sent_before else ""
         return self.show(status=status, form=form, nonce=nonce or once.offer(self.principal, self._purpose()), **self.about())
 
     def about(self) -> dict[str, Any]:

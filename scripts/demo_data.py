@@ -28,6 +28,13 @@ ACCOUNTS: Final = (
     ("deploy-prod", "alice", "admin", "Deploys from the release branch", 90),
     ("legacy-cron", "", "user", "Came with the old server", 0),
 )
+# How old their tokens are, and when and from where they were used.
+USED: Final = (
+    ("nightly-build", timedelta(days=26), timedelta(minutes=12), "192.0.2.17"),
+    ("bob-sweeps", timedelta(days=25), timedelta(hours=5), "192.0.2.40"),
+    ("deploy-prod", timedelta(days=40), timedelta(days=2), "198.51.100.9"),
+    ("legacy-cron", timedelta(days=200), None, ""),
+)
 # Who called what lately, and how often a preview finds it: what a change of the rules is tried against.
 CALLED: Final = (
     ("bob", "POST", "/launch", True),
@@ -47,7 +54,7 @@ def fill(password: str) -> None:
     """Make it all."""
     from django.utils import timezone
 
-    from accounts.models import RecentRequest, Token, User
+    from accounts.models import RecentRequest, ServiceAccount, Token, User
     from accounts.principals import Kind, Method, Principal, system
     from accounts.services import groups, machines, users
     from audit.events import Event
@@ -73,10 +80,15 @@ def fill(password: str) -> None:
     User.objects.update(created_at=now - timedelta(days=210))
     for name, shown in (("carol", timedelta(hours=3)), ("dan", timedelta(days=40)), ("grace", timedelta(days=120))):
         User.objects.filter(pk=person[name].pk).update(created_at=now - timedelta(days=400), last_seen_at=now - shown)
-    Token.objects.filter(account__name="nightly-build").update(
-        last_used_at=now - timedelta(minutes=12), last_used_from="192.0.2.17"
+    ServiceAccount.objects.update(created_at=now - timedelta(days=205))
+    for name, age, used, address in USED:
+        tokens = Token.objects.filter(account__name=name)
+        tokens.update(created_at=now - age, last_used_at=now - used if used else None, last_used_from=address)
+    old = Token.objects.get(account__name="nightly-build")
+    new = machines.rotate_token(actor=actor, token=old, grace=7 * 86_400).token
+    Token.objects.filter(pk=new.pk).update(
+        created_at=now - timedelta(hours=20), last_used_at=now - timedelta(minutes=3), last_used_from="192.0.2.81"
     )
-    Token.objects.filter(account__name="legacy-cron").update(created_at=now - timedelta(days=200))
     services.replace_routes(actor=actor, specs=packs.load("skypilot").routes, source="pack skypilot")
     services.create_role(
         actor=actor,

@@ -76,6 +76,12 @@ def works(token):
         ("tokens=unused", ["cron"]),
         ("tokens=none", ["forgotten"]),
         ("sort=-name", ["pipeline", "forgotten", "cron"]),
+        ("sort=role", ["forgotten", "pipeline", "cron"]),
+        ("sort=-role", ["cron", "pipeline", "forgotten"]),
+        ("sort=owner", ["forgotten", "cron", "pipeline"]),
+        ("sort=ends", ["cron", "forgotten", "pipeline"]),
+        ("sort=-ends", ["pipeline", "forgotten", "cron"]),
+        ("sort=-used", ["cron", "pipeline", "forgotten"]),
         ("sort=nonsense&page=99", ["cron", "forgotten", "pipeline"]),
         ("tokens=nonsense", []),
         ("q=%00", []),
@@ -86,7 +92,8 @@ def test_the_list_shows_what_is_asked_for(office, alice, pipeline, query, found)
     cron = ServiceAccountFactory(name="cron", owner=alice, role=Role.objects.get(name="viewer"))
     forgotten = ServiceAccountFactory(name="forgotten", is_active=False)
     make_token(pipeline, days=5)
-    make_token(cron, days=None, created_at=timezone.now() - timedelta(days=200))
+    made = timezone.now() - timedelta(days=200)
+    make_token(cron, days=None, created_at=made, last_used_at=made + timedelta(days=1))
     make_token(forgotten, days=-1)
     answer = office.get(f"{LIST}?{query}")
     assert (answer.status_code, names(answer)) == (200, found)
@@ -99,16 +106,43 @@ def test_everybody_sees_what_their_role_lets_them_see(office, desk, visit, vera,
     assert visit(vera).get(LIST).status_code == 403
 
 
-def test_a_list_costs_the_same_queries_for_few_and_for_many(office, alice):
-    ServiceAccountFactory(owner=alice)
-    with CaptureQueriesContext(connection) as few:
-        office.get(LIST)
-    for _ in range(60):
-        make_token(ServiceAccountFactory(owner=UserFactory()))
-    for address in (LIST, f"{LIST}?page=2", f"{LIST}?tokens=soon&q=machine"):
-        with CaptureQueriesContext(connection) as many:
-            office.get(address)
-        assert len(many) <= len(few) + 1, address
+def test_a_list_costs_the_same_queries_for_10_and_for_10_000_accounts(office, alice, bob):
+    addresses = (LIST, f"{LIST}?page=2", f"{LIST}?tokens=soon&q=many", f"{LIST}?sort=ends&page=3", f"{LIST}?sort=-used")
+    many(10, alice)
+    office.get(LIST)  # notes that she was here
+    few = [queries(office, address) for address in addresses]
+    many(9_990, bob, start=10)
+    assert [queries(office, address) for address in addresses] == few
+    assert "of 10,000 service accounts" in office.get(LIST).text
+
+
+def test_an_accounts_pages_cost_the_same_queries_for_one_token_and_for_many(office, pipeline):
+    addresses = [page_of(pipeline), page_of(pipeline, "delete"), f"{LIST}/timeline"]
+    first, _ = make_token(pipeline, days=5)
+    office.get(LIST)
+    few = [queries(office, address) for address in addresses]
+    for _ in range(30):
+        make_token(pipeline, days=5, replaced_by=first)
+    assert [queries(office, address) for address in addresses] == few
+
+
+def many(number, owner, start=0):
+    """Make so many accounts, each with a token that ends within a week."""
+    role, now = Role.objects.get(name="user"), timezone.now()
+    accounts = ServiceAccount.objects.bulk_create(
+        ServiceAccount(name=f"many-{i}", uid=f"sa-{i:016x}", role=role, owner=owner, created_by="tests")
+        for i in range(start, start + number)
+    )
+    Token.objects.bulk_create(
+        Token(account=row, key_id=f"{row.uid[-12:]}", digest=row.uid, created_by="tests", expires_at=now + timedelta(days=5))
+        for row in accounts
+    )
+
+
+def queries(browser, address):
+    with CaptureQueriesContext(connection) as asked:
+        assert browser.get(address).status_code == 200
+    return len(asked)
 
 
 def test_from_an_empty_installation_to_a_pipelines_token(office, alice):
@@ -147,6 +181,27 @@ def test_promise_11_a_token_is_shown_once_and_a_form_makes_one(office, caplog):
     secret = token.split("_")[2]
     assert not [text for text in (*kept, caplog.text, page(office)) if secret in text]
     assert tokens.parse(token.encode()).digest == Token.objects.get().digest
+
+
+def test_a_form_that_was_used_up_can_be_sent_as_a_new_one_with_what_was_typed(office, pipeline):
+    address = page_of(pipeline, "token")
+    nonce = re.search(r'name="nonce" value="(\w+)"', office.get(address).text)[1]
+    shown(send(office, address, nonce, name="first", days="7"))
+    again = send(office, address, nonce, name="second", days="7")
+    assert 'value="second"' in again.text
+    fresh = re.search(r'name="nonce" value="(\w+)"', again.text)[1]
+    assert fresh != nonce
+    assert pipeline.tokens.count() == 1
+    assert works(shown(send(office, address, fresh, name="second", days="7")))
+
+
+def test_a_form_of_somebody_else_or_for_something_else_makes_nothing(office, desk, pipeline):
+    row, _ = make_token(pipeline)
+    for browser, address in ((office, page_of(pipeline, "token")), (desk, f"{LIST}/new"), (desk, page_of(pipeline, "token"))):
+        nonce = re.search(r'name="nonce" value="(\w+)"', browser.get(address).text)[1]
+        given = {"name": "taken", "role": "user", "days": "30", "grace": "0"}
+        assert send(desk, f"/skyauth/tokens/{row.key_id}/rotate", nonce, **given).status_code == 422, address
+    assert Token.objects.count() == 1
 
 
 def page(browser):
@@ -216,6 +271,58 @@ def test_a_user_manages_their_own_and_reaches_no_other(desk, pipeline):
     assert (other.is_active, Token.objects.get().revoked_at) == (True, None)
 
 
+def test_where_they_are_switched_off_nothing_is_offered_that_would_be_refused(office, pipeline, settings):
+    row, _ = make_token(pipeline)
+    settings.ENABLE_SERVICE_ACCOUNTS = False
+    text = office.get(LIST).text + office.get(page_of(pipeline)).text
+    assert "switched off" in text
+    for control in ("New service account", "Make the first one", "New token", "Rotate"):
+        assert control not in text, control
+    assert "Revoke" in text
+    assert send(office, page_of(pipeline, "token"), days="30").status_code == 422
+    assert Token.objects.get() == row
+
+
+def test_who_manages_all_but_holds_less_is_offered_what_they_can_do(visit, alice, system):
+    from rbac import services
+
+    account = ServiceAccountFactory(name="deploy", owner=alice, role=Role.objects.get(name="admin"), is_active=False)
+    row, _ = make_token(account)
+    services.create_role(actor=system, name="keeper", permissions=["service-accounts:read", "service-accounts:write"])
+    keeper = visit(UserFactory(role=Role.objects.get(name="keeper")))
+    text = keeper.get(page_of(account)).text
+    for control in ("Rotate", "New token", "/enable"):
+        assert control not in text, control
+    keeper.post(page_of(account, "enable"))
+    assert send_refused(keeper, f"/skyauth/tokens/{row.key_id}/rotate", grace="0", days="1") == 403
+    keeper.post(page_of(account, "change"), {"role": "admin", "owner": alice.username, "description": "kept"})
+    account.refresh_from_db()
+    assert (account.is_active, account.description, account.role.name) == (False, "kept", "admin")
+    assert keeper.post(f"/skyauth/tokens/{row.key_id}/revoke").status_code == 302
+    assert Token.objects.get().revoked_at is not None
+
+
+def send_refused(browser, address, **given):
+    """Send a form that the page itself does not lead to, and return the status."""
+    nonce = re.search(r'name="nonce" value="(\w+)"', browser.get(address).text)[1]
+    return browser.post(address, {"nonce": nonce, **given}).status_code
+
+
+def test_a_viewer_is_refused_everything_and_told_nothing(visit, vera, pipeline):
+    browser = visit(vera)
+    row, _ = make_token(pipeline)
+    assert "service-accounts" not in browser.get("/skyauth/").text
+    addresses = [page_of(pipeline, what) for what in ("", "token", "delete", "disable")]
+    for address in (LIST, f"{LIST}/new", f"{LIST}/timeline", f"/skyauth/tokens/{row.key_id}/revoke", *addresses):
+        answer = browser.get(address)
+        assert (answer.status_code, "pipeline" in answer.text) == (403, False), address
+    posts = [page_of(pipeline, what) for what in ("change", "enable", "disable", "delete", "token")]
+    for address in (f"{LIST}/new", f"/skyauth/tokens/{row.key_id}/rotate", f"/skyauth/tokens/{row.key_id}/revoke", *posts):
+        assert browser.post(address, {"role": "viewer"}).status_code == 403, address
+    row.refresh_from_db()
+    assert (row.revoked_at, ServiceAccount.objects.count(), Token.objects.count()) == (None, 1, 1)
+
+
 def test_who_only_reads_sees_no_control_and_is_refused(visit, pipeline, system):
     from rbac import services
 
@@ -259,6 +366,28 @@ def test_a_rotation_without_overlap_ends_the_old_one_at_once(office, pipeline):
     assert (works(old), works(new)) == (False, True)
     refused = send(office, f"/skyauth/tokens/{row.key_id}/rotate", grace="0", days="30")
     assert (refused.status_code, "revoked or rotated already" in refused.text) == (422, True)
+
+
+def test_a_successor_lives_as_long_as_the_old_one_was_made_for_or_as_is_allowed_now(office, pipeline, settings):
+    row, _ = make_token(pipeline, days=90, created_at=timezone.now())
+    address = f"/skyauth/tokens/{row.key_id}/rotate"
+    assert re.search(r'name="days" value="90"', office.get(address).text)
+    settings.TOKEN_MAX_DAYS = 60
+    assert re.search(r'name="days" value="60"', office.get(address).text)
+    shown(send(office, address, grace="0", days="60"))
+
+
+def test_what_a_deletion_a_pause_or_a_revocation_stops_is_listed_with_its_last_use(office, pipeline):
+    used, _ = make_token(pipeline, name="used", last_used_at=timezone.now(), last_used_from="198.51.100.7")
+    idle, _ = make_token(pipeline, name="idle")
+    over, _ = make_token(pipeline, name="over", days=-1)
+    for what in ("delete", "disable"):
+        text = office.get(page_of(pipeline, what)).text
+        assert [row.key_id in text for row in (used, idle, over)] == [True, True, False]
+        assert "from 198.51.100.7" in text
+        assert "never used" in text
+    text = office.get(f"/skyauth/tokens/{used.key_id}/revoke").text
+    assert [row.key_id in text for row in (used, idle)] == [True, False]
 
 
 def test_a_token_is_revoked_after_a_question(office, pipeline):
