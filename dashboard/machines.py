@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, QuerySet, Subquery
 from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
@@ -31,7 +31,7 @@ MAKES: Final[tuple[Permission, ...]] = (Permission.SERVICE_ACCOUNTS_WRITE, Permi
 SORTS: Final = {
     "name": ("name",),
     "role": ("role__name", "name"),
-    "owner": ("owner__username", "name"),
+    "owner": ("owner_name", "name"),
     "ends": ("ends", "name"),
     "used": ("used", "name"),
     "created": ("created_at",),
@@ -104,7 +104,7 @@ def _sortable(rows: QuerySet[ServiceAccount], now: datetime) -> QuerySet[Service
     tokens = Token.objects.filter(account=OuterRef("pk")).order_by()
     first_end = tokens.filter(live(now)).order_by("expires_at").exclude(expires_at=None).values("expires_at")[:1]
     last_use = tokens.exclude(last_used_at=None).order_by("-last_used_at").values("last_used_at")[:1]
-    return rows.annotate(ends=Subquery(first_end), used=Subquery(last_use))
+    return rows.annotate(owner_name=F("owner__username"), ends=Subquery(first_end), used=Subquery(last_use))
 
 
 class Accounts(Page):
