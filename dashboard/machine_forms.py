@@ -182,3 +182,4 @@ class Rotation(TokenLife):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial.setdefault("grace", 0)
+        self.fields["days"].label = "Days until the new token ends"

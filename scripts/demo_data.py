@@ -86,8 +86,9 @@ def fill(password: str) -> None:
         tokens.update(created_at=now - age, last_used_at=now - used if used else None, last_used_from=address)
     old = Token.objects.get(account__name="nightly-build")
     new = machines.rotate_token(actor=actor, token=old, grace=7 * 86_400).token
+    made = now - timedelta(hours=20)
     Token.objects.filter(pk=new.pk).update(
-        created_at=now - timedelta(hours=20), last_used_at=now - timedelta(minutes=3), last_used_from="192.0.2.81"
+        created_at=made, expires_at=made + timedelta(days=30), last_used_at=now - timedelta(minutes=3), last_used_from="192.0.2.81"
     )
     services.replace_routes(actor=actor, specs=packs.load("skypilot").routes, source="pack skypilot")
     services.create_role(
