@@ -116,8 +116,8 @@ class Confirmed(Writes):
         crumbs = [("Service accounts", reverse("dashboard:service-accounts")), (self.row.name, self.here())]
         words = {"title": self.title.format(name), "text": self.text, "button": self.button, "back": self.here()}
         working = self.stopped().filter(live(timezone.now())).order_by("pk")
-        more = max(0, working.count() - TOKENS)
-        return self.show(status=status, form=form, crumbs=crumbs, tokens=working[:TOKENS], more=more, **words)
+        goes: dict[str, Any] = {"tokens": working[:TOKENS], "more": max(0, working.count() - TOKENS)}
+        return self.show(status=status, form=form, crumbs=crumbs, **words, **goes)
 
     def stopped(self) -> QuerySet[Token]:
         """Return the tokens that are no longer accepted afterwards."""

@@ -340,7 +340,7 @@ def introduce_skypilot(plan: Plan, server: SkyPilot, made: dict[str, str]) -> No
     host = f"{HOST}:{plan.gateway_port}"
     token = made.get("token", '"$TOKEN"')
     say(f"""
-  SkyPilot  {plan.gateway}   for the CLI, programs and browsers (/dashboard/); /admin/ for users and tokens
+  SkyPilot  {plan.gateway}   for the CLI, programs and browsers (/dashboard/); /skyauth/ for users and tokens
   SkyAuth   {plan.skyauth}   asked about each request
   Upstream  {plan.upstream}   {note}: nobody else may reach it
 
