@@ -1,6 +1,6 @@
 """Answers that are sent while they are being made."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from itertools import islice
 
 from asgiref.sync import sync_to_async
@@ -19,5 +19,9 @@ async def _by_turns(pieces: Iterator[str], at_once: int) -> AsyncIterator[str]:
     def turn() -> str:
         return "".join(islice(pieces, at_once))
 
-    while piece := await sync_to_async(turn)():
-        yield piece
+    try:
+        while piece := await sync_to_async(turn)():
+            yield piece
+    finally:  # also when the client is gone: what is half done is undone now, in its own thread
+        if isinstance(pieces, Generator):
+            await sync_to_async(pieces.close)()

@@ -79,7 +79,7 @@ def watch(browser: Browser, skyauth: SkyAuth, **context: Any) -> Watched:
     return watched
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """A headless Chromium."""
     program = need_program("chromium", "chromium-browser", "google-chrome", hint="install Debian's chromium package")
@@ -98,7 +98,7 @@ def watched(skyauth: SkyAuth, chromium: Browser) -> Iterator[Watched]:
     watched.page.context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def house(chromium: Browser) -> Iterator[SkyAuth]:
     """A running SkyAuth with the cast in it, for tests that leave it as they found it: each makes its own users."""
     with skyauth_server() as server:
@@ -107,7 +107,7 @@ def house(chromium: Browser) -> Iterator[SkyAuth]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _signed_in() -> dict[str, StorageState]:
     """The cookies of those who have signed in."""
     return {}

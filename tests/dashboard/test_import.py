@@ -189,3 +189,24 @@ def test_a_server_gets_the_pieces_one_by_one():
 
     assert asyncio.run(read()) == ["01", "23", "4"]
     assert list(streamed(RequestFactory().get("/"), pieces())) == list("01234")
+
+
+def test_what_is_half_done_is_undone_at_once_when_the_client_is_gone():
+    request = RequestFactory().get("/")
+    request.scope = {}
+    undone = []
+
+    def pieces():
+        try:
+            yield "1"
+            yield "2"
+        finally:
+            undone.append(True)
+
+    async def leave():
+        answer = streamed(request, pieces())
+        await anext(answer)
+        await answer.aclose()
+        return list(undone)
+
+    assert asyncio.run(leave()) == [True]
