@@ -63,13 +63,13 @@ def fill_people() -> "list[User]":
 def fill_sessions(people: "Iterable[User]") -> list[str]:
     """Sign everybody in, as Django's login would, and return the keys of their sessions."""
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-    from django.contrib.sessions.backends.db import SessionStore
-    from django.contrib.sessions.models import Session
     from django.utils import timezone
 
     from accounts.authn import MARKS
+    from accounts.models import Session
+    from accounts.sessions import SessionStore, digest
 
-    store, now, rows = SessionStore(), timezone.now(), []
+    store, now, keys, rows = SessionStore(), timezone.now(), [], []
     for person in people:
         data = {
             SESSION_KEY: str(person.pk),
@@ -77,9 +77,11 @@ def fill_sessions(people: "Iterable[User]") -> list[str]:
             HASH_SESSION_KEY: person.get_session_auth_hash(),
             MARKS.SIGNED_IN_AT: now.timestamp(),
         }
-        key = secrets.token_hex(16)
-        rows.append(Session(session_key=key, session_data=store.encode(data), expire_date=now + timedelta(hours=12)))
-    return [row.session_key for row in Session.objects.bulk_create(rows)]
+        keys.append(secrets.token_hex(16))
+        ends = now + timedelta(hours=12)
+        rows.append(Session(session_key=digest(keys[-1]), session_data=store.encode(data), expire_date=ends, user_id=person.pk))
+    Session.objects.bulk_create(rows)
+    return keys
 
 
 def fill_accounts(people: "list[User]", count: int) -> "list[ServiceAccount]":
