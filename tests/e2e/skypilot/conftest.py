@@ -17,8 +17,8 @@ from tests.servers import SkyAuth, free_port, skyauth_server
 from tests.sky import AUTH_PROXY, GATEWAYS, Mode, Sky, SkyPilot, gateway_of, skypilot_server
 from tests.wire import HOST, Headers, Reply, ask, encode, send
 
-# What a gateway, the real server and the real CLI do is the same whatever SkyAuth keeps its rows in: once, on SQLite. What they ask
-# of SkyAuth is asked in tests/skypilot, tests/gateway and tests/accounts, on both.
+# What a gateway, the real server and the real CLI do is the same whatever SkyAuth keeps its rows in: once, on SQLite. What they
+# ask of SkyAuth is asked in tests/skypilot, tests/gateway and tests/accounts, on both.
 collect_ignore_glob = ["test_*.py"] if os.environ.get("DATABASE_URL", "").startswith("postgres") else []
 
 ALICE, BOB, VERA = "alice@example.com", "bob@example.com", "vera@example.com"
