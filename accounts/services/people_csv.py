@@ -104,7 +104,7 @@ def import_users(*, actor: Principal, text: str, dry_run: bool = False, progress
     as good as none. `progress` hears how many steps of how many are done. Raises Forbidden, and Invalid for a file of which
     no line can be read.
     """
-    steps = importing(actor=actor, text=text, dry_run=dry_run)
+    steps = importing(actor=actor, text=text, dry_run=dry_run, progress=progress)
     while True:
         try:
             done = next(steps)
@@ -115,10 +115,11 @@ def import_users(*, actor: Principal, text: str, dry_run: bool = False, progress
             progress(*done)
 
 
-def importing(*, actor: Principal, text: str, dry_run: bool = False) -> Steps:
+def importing(*, actor: Principal, text: str, dry_run: bool = False, progress: Progress | None = None) -> Steps:
     """Do what `import_users` does, step by step: yields how many of how many are done, and returns the report.
 
-    Who stops in the middle has created nobody.
+    It never waits for its reader while it holds a lock, so a browser that does not read on holds up nobody: of the transaction
+    that writes only `progress` hears. Who stops before it has created nobody.
     """
     require(actor, Permission.USERS_WRITE)
     rows, failures = _read(text)
@@ -136,8 +137,11 @@ def importing(*, actor: Principal, text: str, dry_run: bool = False) -> Steps:
     try:
         with transaction.atomic():
             created = []
-            for row in rows:
-                yield count.another()
+            for number, row in enumerate(rows):
+                if number:
+                    done = count.another()
+                    if progress is not None:
+                        progress(*done)
                 try:
                     created.append(_create(actor, row, hashed.get(row.line)).username)
                 except ServiceError as error:  # somebody changed something meanwhile
@@ -146,6 +150,8 @@ def importing(*, actor: Principal, text: str, dry_run: bool = False) -> Steps:
                 raise _Refused
     except _Refused:
         return ImportReport((), _sorted(failures), applied=False)
+    if rows:
+        yield count.another()
     return ImportReport(tuple(created), (), applied=True)
 
 
