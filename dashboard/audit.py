@@ -81,7 +81,7 @@ class Audit(Page):
         rows, form = filtered(request.GET)
         found = listed(rows, request.GET, sorts=SORTS, default="-at")
         for entry in found.rows:
-            entry.verb, entry.link = verb(entry), link(entry)  # type: ignore[attr-defined]
+            entry.verb, entry.link = verb(entry), link(entry, self.principal)  # type: ignore[attr-defined]
             entry.refused = entry.event in REFUSALS  # type: ignore[attr-defined]
             entry.details = json.dumps(entry.data, indent=2, ensure_ascii=False) if entry.data else ""  # type: ignore[attr-defined]
         return self.show(filter=form, filtered=any(form.cleaned_data.values()) if form.is_valid() else True, listed=found)

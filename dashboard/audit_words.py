@@ -5,8 +5,10 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
+from accounts.principals import Principal
 from audit.events import Event
 from audit.models import Entry
+from rbac.permissions import Permission
 
 # Between the actor and the target.
 _VERBS: Final[dict[str, str]] = {
@@ -41,6 +43,7 @@ _VERBS: Final[dict[str, str]] = {
     Event.USER_UPDATED: "changed the user",
 }
 REFUSALS: Final = (Event.REQUEST_DENIED, Event.SIGN_IN_REFUSED)
+_ACCOUNTS: Final = (Permission.SERVICE_ACCOUNTS_READ, Permission.SERVICE_ACCOUNTS_WRITE, Permission.SERVICE_ACCOUNTS_OWN)
 
 
 def verb(entry: Entry) -> str:
@@ -48,21 +51,23 @@ def verb(entry: Entry) -> str:
     return _VERBS.get(entry.event, entry.event)
 
 
-def link(entry: Entry) -> str:
-    """Return the page of the thing that the entry is about, or "" when there is none."""
+def link(entry: Entry, reader: Principal) -> str:
+    """Return the page of the thing that the entry is about, or "" when there is none, or none that the reader may see."""
     subject = entry.event.partition(".")[0]
     if entry.event == Event.REQUEST_DENIED:
-        return reverse("dashboard:decision", args=[entry.reference]) if entry.reference else ""
+        own = bool(entry.actor_uid) and entry.actor_uid == reader.uid
+        seen = bool(entry.reference) and (own or reader.holds(Permission.POLICY_EXPLAIN))
+        return reverse("dashboard:decision", args=[entry.reference]) if seen else ""
     match subject:
-        case "user" | "session" | "cli" | "sign-in":
+        case "user" | "session" | "cli" | "sign-in" if reader.holds(Permission.USERS_READ):
             return _search("dashboard:users", entry.target)
-        case "service-account" | "token":
+        case "service-account" | "token" if any(map(reader.holds, _ACCOUNTS)):
             return _search("dashboard:service-accounts", entry.target)
-        case "route" | "routes":
+        case "route" | "routes" if reader.holds(Permission.ROUTES_READ):
             return reverse("dashboard:routes")
-        case "role":
+        case "role" if reader.holds(Permission.ROLES_READ):
             return reverse("dashboard:access")
-        case "group-role":
+        case "group-role" if reader.holds(Permission.ROLES_READ):
             return reverse("dashboard:groups")
         case _:
             return ""

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 
 import pytest
 from django.db import connection
@@ -17,9 +18,10 @@ from audit.models import Entry
 from audit.record import record, record_refusal
 from dashboard.audit_words import _VERBS
 from rbac import policy
+from rbac.models import Role
 from rbac.permissions import Permission
 from tests.dashboard.test_pages import words
-from tests.factories import make_token, principal
+from tests.factories import UserFactory, make_token, principal
 
 pytestmark = pytest.mark.django_db
 
@@ -66,6 +68,19 @@ def test_what_happened_reads_as_sentences_that_lead_to_what_they_are_about(offic
     for there in (decision, "/skyauth/service-accounts?q=pipeline", "/skyauth/users?q=bob%40example.com"):
         assert f'href="{there}"' in answer.text
         assert office.get(there).status_code == 200
+
+
+@pytest.mark.parametrize("held", [(), ("users:read",), ("policy:explain", "roles:read"), ("service-accounts:own", "routes:read")])
+def test_no_entry_leads_where_its_reader_may_not_go(visit, happened, alice, held):
+    for event in Event:
+        if event != Event.REQUEST_DENIED:
+            record(event, actor=principal(alice), target="bob@example.com")
+    auditor = UserFactory(role=Role.objects.create(name="auditor", permissions=["audit:read", *held]))
+    browser = visit(auditor)
+    listed = browser.get(PAGE).text.split('id="list"')[1].split('aria-label="Pages"')[0]
+    links = set(re.findall(r'href="([^"]+)"', listed))
+    assert bool(links) == bool(held)
+    assert {path: browser.get(unescape(path)).status_code for path in links} == dict.fromkeys(links, 200)
 
 
 def test_every_event_has_its_words():
