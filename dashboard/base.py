@@ -91,6 +91,8 @@ class Page(View):
         """Return the answer to something that a service refused and that no form on the page can show."""
         if self.is_part:  # htmx puts what is no success among the messages of the page (its meta tag says so)
             return self.show("dashboard/parts/refused.html", 409, error=error)
+        if self.request.method == "GET":  # the way back would lead here again
+            return self._refusal(409, "This cannot be shown", error)
         messages.error(self.request, error.message)
         return self.go(self.back(self.here()))
 

@@ -9,9 +9,8 @@ from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import checks
-from accounts.management import ageing
-from accounts.management.findings import SOON_DAYS, UNUSED_DAYS
+from accounts import ageing, checks
+from accounts.ageing import SOON_DAYS, UNUSED_DAYS
 from accounts.models import RoleSource, Token, User
 from audit.events import Event
 from audit.models import Entry

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.management import ageing
+from accounts import ageing
 from accounts.models import ServiceAccount, Token
 from accounts.principals import Method
 from accounts.services import users

@@ -8,14 +8,14 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts import ageing, explain
 from accounts.models import ServiceAccount, Token
 from accounts.services import machines
 from accounts.services.machines import Issued
 from dashboard.base import Page, Writes
 from dashboard.machine_forms import ChangeAccount, NewToken, Rotation
-from dashboard.machines import MAKES, NEEDS, Minting, live, makes, may_manage
+from dashboard.machines import MAKES, NEEDS, Minting, makes, may_manage
 from rbac.errors import Invalid
-from rbac.permissions import within
 from rbac.service_admin import refuse
 
 TOKENS = 100  # the newest of an account that are shown
@@ -47,7 +47,7 @@ class Account(Page):
         return self.show(
             status=status,
             account=account,
-            effective=_effective_role(account),
+            effective=explain.machine(account)[0].role,
             manages=manages,
             holds=account.role.holds <= self.principal.permissions,
             mints=manages and makes(self.principal) and account.role.holds <= self.principal.permissions,
@@ -55,13 +55,6 @@ class Account(Page):
             tokens=tokens[:TOKENS],
             more=len(tokens) > TOKENS,
         )
-
-
-def _effective_role(account: ServiceAccount) -> str:
-    """Return the role that the account acts with, within its owner's; "" where no role says it."""
-    if account.owner is None:
-        return account.role.name
-    return within(account.role.name, account.role.holds, account.owner.role.name, account.owner.role.holds)[0]
 
 
 class Change(Account):
@@ -115,7 +108,7 @@ class Confirmed(Writes):
         name = self.subject()
         crumbs = [("Service accounts", reverse("dashboard:service-accounts")), (self.row.name, self.here())]
         words = {"title": self.title.format(name), "text": self.text, "button": self.button, "back": self.here()}
-        working = self.stopped().filter(live(timezone.now())).order_by("pk")
+        working = ageing.active(self.stopped(), timezone.now()).order_by("pk")
         goes: dict[str, Any] = {"tokens": working[:TOKENS], "more": max(0, working.count() - TOKENS)}
         return self.show(status=status, form=form, crumbs=crumbs, **words, **goes)
 
@@ -185,16 +178,18 @@ class Delete(Confirmed):
 class AddToken(Minting):
     """Makes another token for an account."""
 
-    template = "dashboard/token_new.html"
     purpose = "token for"
+    lead = "It is shown next, this once. Those that there are go on."
+    button = "Make and show the token"
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form."""
         return NewToken(data)
 
     def about(self) -> dict[str, Any]:
-        """Return the account."""
-        return {"account": machines.get_account(self.principal, self.kwargs["account"])}
+        """Return the title, and the account."""
+        account = machines.get_account(self.principal, self.kwargs["account"])
+        return {"title": f"New token for {account.name}", "account": account}
 
     def mint(self, given: dict[str, Any]) -> Issued:
         """Make it."""
@@ -209,8 +204,9 @@ class AddToken(Minting):
 class Rotate(Minting):
     """Replaces a token by another one."""
 
-    template = "dashboard/token_rotate.html"
     purpose = "rotate"
+    lead = "A new token takes its place, and is shown next, this once."
+    button = "Rotate and show the token"
 
     @property
     def token(self) -> Token:
@@ -226,8 +222,9 @@ class Rotate(Minting):
         return Rotation(data, initial={"days": days})
 
     def about(self) -> dict[str, Any]:
-        """Return the token and its account."""
-        return {"token": self.token, "account": self.token.account}
+        """Return the title, the token and its account."""
+        token = self.token
+        return {"title": f"Rotate {token.name or token.key_id}", "token": token, "account": token.account}
 
     def mint(self, given: dict[str, Any]) -> Issued:
         """Replace it."""

@@ -1,7 +1,7 @@
 """Service accounts: the list, new ones with their first token, and when tokens end."""
 
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.conf import settings
 from django.db import transaction
@@ -11,7 +11,8 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import once
+from accounts import ageing, once
+from accounts.ageing import SOON_DAYS, UNUSED_DAYS
 from accounts.models import ServiceAccount, Token
 from accounts.principals import Principal
 from accounts.services import machines
@@ -36,14 +37,8 @@ SORTS: Final = {
     "used": ("used", "name"),
     "created": ("created_at",),
 }
-SOON: Final = timedelta(days=7)
-UNUSED: Final = timedelta(days=90)
+SOON: Final = timedelta(days=SOON_DAYS)
 SHOWN: Final = 200  # tokens of each part of the timeline
-
-
-def live(now: datetime, prefix: str = "") -> Q:
-    """Return the condition of a token that works at this time, as far as the token itself says."""
-    return Q(**{f"{prefix}revoked_at": None}) & (Q(**{f"{prefix}expires_at": None}) | Q(**{f"{prefix}expires_at__gt": now}))
 
 
 def may_manage(principal: Principal, account: ServiceAccount) -> bool:
@@ -54,11 +49,6 @@ def may_manage(principal: Principal, account: ServiceAccount) -> bool:
     return own and principal.holds(Permission.SERVICE_ACCOUNTS_OWN)
 
 
-def sees_all(principal: Principal) -> bool:
-    """Return whether this person sees the service accounts of everybody, as `machines.visible` has it."""
-    return principal.holds(Permission.SERVICE_ACCOUNTS_READ) or principal.holds(Permission.SERVICE_ACCOUNTS_WRITE)
-
-
 def makes(principal: Principal) -> bool:
     """Return whether this person is offered to make service accounts and tokens."""
     return settings.ENABLE_SERVICE_ACCOUNTS and any(principal.holds(permission) for permission in MAKES)
@@ -66,7 +56,7 @@ def makes(principal: Principal) -> bool:
 
 def filtered(principal: Principal, asked: QueryDict) -> tuple[QuerySet[ServiceAccount], AccountFilter]:
     """Return the accounts that an address asks for, and the form that says which; none where it asks for what cannot be."""
-    form = AccountFilter(asked, everybodys=sees_all(principal))
+    form = AccountFilter(asked, everybodys=machines.sees_all(principal))
     if not form.is_valid():
         return ServiceAccount.objects.none(), form
     rows, given, now = machines.visible(principal), form.cleaned_data, timezone.now()
@@ -87,22 +77,22 @@ def filtered(principal: Principal, asked: QueryDict) -> tuple[QuerySet[ServiceAc
 
 def _tokens(asked: str, now: datetime) -> Any:
     """Return the condition of an account some of whose tokens are like that."""
-    working = Token.objects.filter(live(now), account=OuterRef("pk"))
+    tokens = Token.objects.filter(account=OuterRef("pk"))
     match asked:
         case "soon":
-            return Exists(working.filter(expires_at__lte=now + SOON))
+            return Exists(ageing.expiring_within(tokens, SOON_DAYS, now))
         case "never":
-            return Exists(working.filter(expires_at=None))
+            return Exists(ageing.active(tokens, now).filter(expires_at=None))
         case "unused":
-            return Exists(working.filter(Q(last_used_at=None) | Q(last_used_at__lt=now - UNUSED), created_at__lt=now - UNUSED))
+            return Exists(ageing.unused_for(tokens, UNUSED_DAYS, now))
         case _:
-            return ~Exists(working)
+            return ~Exists(ageing.active(tokens, now))
 
 
 def _sortable(rows: QuerySet[ServiceAccount], now: datetime) -> QuerySet[ServiceAccount]:
     """Return the rows with what they can be sorted by besides their fields, which costs nothing where they are not."""
     tokens = Token.objects.filter(account=OuterRef("pk")).order_by()
-    first_end = tokens.filter(live(now)).order_by("expires_at").exclude(expires_at=None).values("expires_at")[:1]
+    first_end = ageing.active(tokens, now).order_by("expires_at").exclude(expires_at=None).values("expires_at")[:1]
     last_use = tokens.exclude(last_used_at=None).order_by("-last_used_at").values("last_used_at")[:1]
     return rows.annotate(owner_name=F("owner__username"), ends=Subquery(first_end), used=Subquery(last_use))
 
@@ -117,7 +107,7 @@ class Accounts(Page):
     def get(self, request: HttpRequest) -> HttpResponse:
         """Show a page of it."""
         rows, form = filtered(self.principal, request.GET)
-        working = live(timezone.now(), "tokens__")
+        working = ageing.in_state("active", timezone.now(), "tokens__")
         shown = ServiceAccount.objects.select_related("role", "owner", "owner__role").annotate(
             tokens_count=Count("tokens", filter=working),
             ends=Min("tokens__expires_at", filter=working),
@@ -179,7 +169,10 @@ class Minting(Writes):
 
     section = "service-accounts"
     needs = MAKES
-    purpose: str
+    template = "dashboard/token_asked.html"
+    purpose: ClassVar[str]
+    lead: ClassVar[str]
+    button: ClassVar[str]
     sent_before = False
 
     def perform(self, given: dict[str, Any]) -> HttpResponse:
@@ -208,11 +201,12 @@ class Minting(Writes):
     def ask(self, form: BaseForm, status: int = 200) -> HttpResponse:
         """Return the page with the form; one that was refused can be sent again, and one that was used up as a new one."""
         nonce = self.request.POST.get("nonce", "") if status == 422 and not self.sent_before else ""
-        return self.show(status=status, form=form, nonce=nonce or once.offer(self.principal, self._purpose()), **self.about())
+        nonce = nonce or once.offer(self.principal, self._purpose())
+        return self.show(status=status, form=form, nonce=nonce, lead=self.lead, button=self.button, **self.about())
 
     def about(self) -> dict[str, Any]:
-        """Return what else the page shows."""
-        return {}
+        """Return the page's title, and the account and the token that it is about, if any."""
+        raise NotImplementedError
 
     def _purpose(self) -> str:
         return f"{self.purpose} {self.kwargs.get('key', '') or self.kwargs.get('account', '')}".strip()
@@ -221,8 +215,13 @@ class Minting(Writes):
 class New(Minting):
     """Makes a service account with its first token."""
 
-    template = "dashboard/service_account_new.html"
     purpose = "new service account"
+    lead = "Its token is shown next, this once."
+    button = "Create and show the token"
+
+    def about(self) -> dict[str, Any]:
+        """Return the title."""
+        return {"title": "New service account"}
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form, with the roles and owners that may be given."""

@@ -12,15 +12,15 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from accounts.management import ageing, skypilot
+from accounts import ageing
+from accounts.ageing import SOON_DAYS, UNUSED_DAYS
+from accounts.management import skypilot
 from accounts.management.finding import Finding, Severity
 from accounts.models import RoleSource, ServiceAccount, Token, User
 from accounts.services.users import active_admins
 from rbac.models import Route
 from rbac.permissions import ADMIN
 
-SOON_DAYS: Final = 7
-UNUSED_DAYS: Final = 90
 _SHOWN: Final = 5  # names in one finding
 
 

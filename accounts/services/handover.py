@@ -9,7 +9,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import sha256
 from typing import Final
@@ -22,7 +22,7 @@ from django.db import Error, transaction
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
-from accounts import once
+from accounts import explain, once
 from accounts.models import CliAsker, Handover, User
 from accounts.principals import Kind, Method, Principal
 from accounts.services.sessions import begin_cli_session
@@ -114,17 +114,7 @@ def collect(*, verifier: str, client: str, agent: str) -> Handed | None:
         user = User.objects.select_related("role").filter(pk=found.user_id, is_active=True).first()
         if user is None or not constant_time_compare(found.password_mark, user.get_session_auth_hash()):
             return None
-        actor = Principal(
-            Kind.USER,
-            user.uid,
-            user.username,
-            role=user.role.name,
-            permissions=user.permissions,
-            method=Method.CLI,
-            peer=client,
-            pk=user.pk,
-            owner=user.pk,
-        )
+        actor = replace(explain.person(user)[0], method=Method.CLI, peer=client)
         if not found.sealed:
             return _session(actor, user, client, agent)
         cookies = _opened(challenge, found.sealed)

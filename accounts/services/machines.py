@@ -34,10 +34,15 @@ class Issued:
     plaintext: str = field(repr=False)
 
 
+def sees_all(actor: Principal) -> bool:
+    """Return whether the actor may know of everybody's accounts."""
+    return actor.holds(Permission.SERVICE_ACCOUNTS_READ) or actor.holds(Permission.SERVICE_ACCOUNTS_WRITE)
+
+
 def visible(actor: Principal) -> QuerySet[ServiceAccount]:
     """Return the accounts that the actor may know of: all, or its own; what it may not see looks absent."""
     accounts = ServiceAccount.objects.select_related("role", "owner", "owner__role")
-    if actor.holds(Permission.SERVICE_ACCOUNTS_READ) or actor.holds(Permission.SERVICE_ACCOUNTS_WRITE):
+    if sees_all(actor):
         return accounts
     if actor.holds(Permission.SERVICE_ACCOUNTS_OWN) and actor.owner is not None:
         return accounts.filter(owner=actor.owner)

@@ -7,11 +7,13 @@ from typing import Final
 from django.db import transaction
 from django.utils import timezone
 
+from accounts import ageing
 from accounts.models import ServiceAccount, Session, Token, User
 from accounts.principals import Principal
 from accounts.services import machines, users
 from rbac.errors import Invalid
 from rbac.permissions import within
+from rbac.services import lock
 
 SHOWN: Final = 50
 
@@ -39,7 +41,7 @@ def belongings(user: User) -> Belongings:
     """Return what would be concerned if this person left."""
     now = timezone.now()
     accounts = ServiceAccount.objects.filter(owner=user).select_related("role")
-    tokens = Token.objects.filter(account__owner=user, revoked_at=None).exclude(expires_at__lte=now).select_related("account")
+    tokens = ageing.active(Token.objects.filter(account__owner=user).select_related("account"), now)
     return Belongings(
         tuple(accounts[:SHOWN]),
         accounts.count(),
@@ -55,6 +57,7 @@ def disable(*, actor: Principal, user: User, fate: Fate, transfer_to: User | Non
 
     Raises Forbidden, Invalid, Conflict, NotFound; then nothing has been done.
     """
+    lock()  # so that no account becomes theirs between here and the end
     heir = _heir(user, fate, transfer_to)
     for account in list(ServiceAccount.objects.filter(owner=user).select_related("role")):
         if heir is not None:
@@ -68,6 +71,7 @@ def disable(*, actor: Principal, user: User, fate: Fate, transfer_to: User | Non
 @transaction.atomic
 def delete(*, actor: Principal, user: User, fate: Fate, transfer_to: User | None = None) -> None:
     """Delete a person; first what is to become of their service accounts. Raises as `disable` does."""
+    lock()
     heir = _heir(user, fate, transfer_to)
     if fate is Fate.REVOKE:
         for account in list(ServiceAccount.objects.filter(owner=user)):

@@ -14,6 +14,7 @@ from accounts.sessions import SessionStore
 from audit.models import Entry
 from dashboard.base import Page
 from dashboard.navigation import SECTIONS
+from rbac.errors import Conflict
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token, principal
 
 pytestmark = pytest.mark.django_db
@@ -142,6 +143,15 @@ def test_no_page_can_be_framed_kept_or_run_code_of_its_own(visit, alice, bob):
         if answer.streaming:
             continue  # a file
         assert not re.search(r"<style|\sstyle=|<script(?! src=\"/static/)|\son\w+=|hx-on|https?://(?!www\.w3)", answer.text), name
+
+
+def test_what_cannot_be_shown_is_a_page_that_says_so_and_leads_to_itself_never(visit, alice, bob, monkeypatch):
+    def stale(_):
+        raise Conflict("A stored route cannot be read.")
+
+    monkeypatch.setattr("accounts.services.users.get_user", stale)
+    answer = visit(alice).get(f"/skyauth/users/{bob.uid}")
+    assert (answer.status_code, "A stored route cannot be read." in answer.text) == (409, True)
 
 
 def test_what_is_not_there_is_a_page_that_says_so(visit, vera):

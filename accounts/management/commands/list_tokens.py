@@ -3,7 +3,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from accounts.management import ageing, base, shown
+from accounts import ageing
+from accounts.management import base, shown
 from accounts.services import machines
 
 _COLUMNS = {

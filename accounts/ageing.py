@@ -1,18 +1,26 @@
-"""Which tokens want attention, for `list_tokens` and `doctor`."""
+"""Which tokens work, and which want attention: the same for commands, pages and services."""
 
 from datetime import datetime, timedelta
+from typing import Final
 
 from django.db.models import Q, QuerySet
 
 from accounts.models import Token
 
+SOON_DAYS: Final = 7
+UNUSED_DAYS: Final = 90
 
-def in_state(state: str, now: datetime) -> Q:
-    """Return the condition that is `Token.state` in the database."""
-    expired = Q(expires_at__lte=now)
-    return {"revoked": Q(revoked_at__isnull=False), "expired": Q(revoked_at=None) & expired}.get(
-        state, Q(revoked_at=None) & ~expired
-    )
+
+def in_state(state: str, now: datetime, prefix: str = "") -> Q:
+    """Return the condition that is `Token.state` in the database; of rows that have tokens, `prefix` leads to these."""
+    kept = Q(**{f"{prefix}revoked_at": None})
+    match state:
+        case "revoked":
+            return Q(**{f"{prefix}revoked_at__isnull": False})
+        case "expired":
+            return kept & Q(**{f"{prefix}expires_at__lte": now})
+        case _:
+            return kept & (Q(**{f"{prefix}expires_at": None}) | Q(**{f"{prefix}expires_at__gt": now}))
 
 
 def active(tokens: QuerySet[Token], now: datetime) -> QuerySet[Token]:
