@@ -114,6 +114,7 @@ class CsvReport(serializers.Serializer[Any]):
 
     applied = serializers.BooleanField()
     created = serializers.ListField(child=serializers.CharField())
+    changed = serializers.ListField(child=serializers.CharField(), help_text="Whom `update` made otherwise than before.")
 
 
 class CsvRenderer(renderers.BaseRenderer):
@@ -212,7 +213,10 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
     @extend_schema(
         request={"application/json": CsvIn, "text/csv": OpenApiTypes.STR},
         responses=CsvReport,
-        parameters=[OpenApiParameter("dry_run", bool, description="Only say what would be done.")],
+        parameters=[
+            OpenApiParameter("dry_run", bool, description="Only say what would be done."),
+            OpenApiParameter("update", bool, description="Change users who exist, but for their passwords."),
+        ],
         filters=False,
     )
     @action(
@@ -224,13 +228,13 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
         filter_backends=(),
     )
     def import_csv(self, request: Request) -> HttpResponseBase:
-        """Create the users of a CSV file: all of them, or, when one line is bad, none; every bad line is named."""
-        dry_run = _flag(request, "dry_run")
+        """Create the users of a CSV file, or change them: all, or, when one line is bad, none; every bad line is named."""
+        dry_run, update = _flag(request, "dry_run"), _flag(request, "update")
         text = self.given(CsvIn)["csv"]
-        report = people_csv.import_users(actor=self.principal, text=text, dry_run=dry_run)
+        report = people_csv.import_users(actor=self.principal, text=text, dry_run=dry_run, update=update)
         if report.failures:
             return respond(_failed(report))
-        return Response({"applied": report.applied, "created": list(report.created)})
+        return Response({"applied": report.applied, "created": list(report.created), "changed": list(report.changed)})
 
     @extend_schema(
         responses={(200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, description="Safe to open in a spreadsheet.")},

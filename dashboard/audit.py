@@ -15,7 +15,7 @@ from accounts import decisions
 from accounts.services.people_csv import safe
 from audit.events import Event
 from audit.models import Entry
-from dashboard.audit_words import REFUSALS, link, verb
+from dashboard.audit_words import REFUSALS, told
 from dashboard.base import Page
 from dashboard.lists import listed
 from dashboard.streams import streamed
@@ -35,13 +35,15 @@ class AuditFilter(forms.Form):
         label="What", required=False, choices=(("", "everything"), ("refusals", "refusals"), *((str(e), str(e)) for e in Event))
     )
     actor = forms.CharField(label="Who", required=False, max_length=320)
+    target = forms.CharField(label="About", required=False, max_length=512)
     since = forms.DateField(label="From", required=False, widget=forms.DateInput(attrs={"type": "date"}))
     until = forms.DateField(label="To", required=False, widget=forms.DateInput(attrs={"type": "date"}))
 
     def __init__(self, asked: QueryDict) -> None:
         super().__init__(asked, auto_id="filter_%s")
         self.fields["q"].widget = forms.TextInput(attrs={"type": "search", "placeholder": "whom, what or why"})
-        self.fields["actor"].widget = forms.TextInput(attrs={"placeholder": "a name", "autocomplete": "off"})
+        for name, example in (("actor", "a name"), ("target", "a name, a route")):
+            self.fields[name].widget = forms.TextInput(attrs={"placeholder": example, "autocomplete": "off"})
 
 
 def filtered(asked: QueryDict) -> tuple[QuerySet[Entry], AuditFilter]:
@@ -58,6 +60,8 @@ def filtered(asked: QueryDict) -> tuple[QuerySet[Entry], AuditFilter]:
         rows = rows.filter(event=given["event"])
     if name := given["actor"].strip():
         rows = rows.filter(actor=name)
+    if name := given["target"].strip():
+        rows = rows.filter(target=name)
     if given["since"]:
         rows = rows.filter(at__gte=_start(given["since"]))
     if given["until"]:
@@ -80,11 +84,8 @@ class Audit(Page):
         """Show a page of it."""
         rows, form = filtered(request.GET)
         found = listed(rows, request.GET, sorts=SORTS, default="-at")
-        for entry in found.rows:
-            entry.verb, entry.link = verb(entry), link(entry, self.principal)  # type: ignore[attr-defined]
-            entry.refused = entry.event in REFUSALS  # type: ignore[attr-defined]
-            entry.details = json.dumps(entry.data, indent=2, ensure_ascii=False) if entry.data else ""  # type: ignore[attr-defined]
-        return self.show(filter=form, filtered=any(form.cleaned_data.values()) if form.is_valid() else True, listed=found)
+        is_filtered = any(form.cleaned_data.values()) if form.is_valid() else True
+        return self.show(filter=form, filtered=is_filtered, listed=found, entries=told(found.rows, self.principal))
 
 
 class Export(Page):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.forms import BaseForm
+from django.forms import BaseForm, Form
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
@@ -14,7 +14,7 @@ from dashboard.forms import role_choices
 from dashboard.lists import listed
 from rbac.errors import NotFound
 from rbac.permissions import Permission
-from rbac.services import require
+from rbac.services import require_all
 
 SORTS = {"rank": ("priority", "group"), "group": ("group",)}
 
@@ -93,16 +93,32 @@ class OneGroup(AccessForm):
         )
 
 
-class GroupDelete(AccessPage):
-    """Stops a group from giving a role."""
+class GroupDelete(AccessForm):
+    """Stops a group from giving a role, after it was asked."""
 
     needs = (Permission.ROLES_WRITE,)
-    http_method_names = ["post", "options"]
+    template = "dashboard/confirm.html"
+    form = Form
+    tab = "groups"
 
-    def post(self, request: HttpRequest, pk: int) -> HttpResponse:  # noqa: ARG002 - Django's signature
+    def show_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
+        """Ask."""
+        row = find_group(self.kwargs["pk"])
+        require_all(self.principal, row.role.holds, f"change the group {row.group}")
+        return super().show_form(
+            form,
+            status,
+            crumbs=[("Access", reverse("dashboard:access")), ("Groups", reverse("dashboard:groups")), (row.group, self.here())],
+            title=f"Let {row.group} give no role any more?",
+            text=f"Members who have the role {row.role.name} by this group keep it until they sign in again.",
+            button="Delete group",
+            back=self.here(),
+            **context,
+        )
+
+    def perform(self, given: dict[str, Any]) -> HttpResponse:  # noqa: ARG002 - there is nothing to be given
         """Stop it."""
-        require(self.principal, Permission.ROLES_WRITE)
-        row = find_group(pk)
+        row = find_group(self.kwargs["pk"])
         groups.delete_group_role(actor=self.principal, group=row.group)
         return self.go(reverse("dashboard:groups"), f"The group {row.group} gives no role any more.")
 

@@ -14,6 +14,7 @@ from accounts.models import ServiceAccount, Token
 from accounts.principals import Method
 from accounts.services import users
 from dashboard import health, machines
+from dashboard.audit_words import told
 from dashboard.base import Page, Writes
 from dashboard.forms import OwnPassword
 from rbac.models import Role
@@ -56,7 +57,7 @@ class Home(Page):
             has_password=me.holds(Permission.PASSWORD_OWN) and users.get_user(me.uid).has_usable_password(),
             administers=administers,
             findings=health.findings() if administers else (),
-            denials=health.denials() if administers and me.holds(Permission.AUDIT_READ) else None,
+            denials=told(health.denials(), me) if administers and me.holds(Permission.AUDIT_READ) else None,
         )
 
 

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from accounts.services import people_csv
-from accounts.services.people_csv import IMPORTED, MAX_BYTES
+from accounts.services.people_csv import IMPORTED, MAX_BYTES, Line, Outcome
 from dashboard.base import Page, Writes
 from dashboard.navigation import links
 from dashboard.streams import streamed
@@ -20,7 +20,7 @@ from rbac.errors import Invalid, ServiceError
 from rbac.permissions import Permission
 
 MOST_LINES: Final = 2_000  # more would keep a browser waiting; manage.py import_users takes more
-SHOWN: Final = 500
+_COLUMNS: Final = {"role": "Role", "email": "E-mail", "display_name": "Display name", "sign_in": "Signs in by"}
 _LINES_OF_PROGRESS: Final = 20
 _MARKER: Final = "<!-- here -->"
 _EXAMPLE: Final = "username,role,password\ndana@example.com,user,\n"
@@ -37,6 +37,11 @@ class Csv(forms.Form):
         max_length=MAX_BYTES,
         widget=forms.Textarea(attrs={"rows": 10, "spellcheck": "false", "autocomplete": "off", "placeholder": _EXAMPLE}),
         help_text=f"The first line names the columns: {', '.join(IMPORTED)}. Only username is needed.",
+    )
+    update = forms.BooleanField(
+        label="Change users who exist already",
+        required=False,
+        help_text="They get the role, e-mail address, display name and way to sign in that the file says; no password.",
     )
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
@@ -56,9 +61,14 @@ class Csv(forms.Form):
         return given
 
 
-def mark(text: str) -> str:
-    """Return what stands for a text that was shown."""
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+def mark(text: str, lines: tuple[Line, ...]) -> str:
+    """Return what stands for a text and what it would do: with another default role, say, it would do something else."""
+    return sha256(repr((text, lines)).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _cells(line: Line) -> list[tuple[str, str, str | None]]:
+    """Return each column's title, what it is afterwards, and what it was before where that is something else."""
+    return [(title, line.values.get(name, ""), line.before.get(name)) for name, title in _COLUMNS.items()]
 
 
 class Import(Writes):
@@ -74,37 +84,34 @@ class Import(Writes):
 
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Show the lines, or import those that were shown. What was changed since then is shown again first."""
-        text = given["text"].replace("\r\n", "\n")
-        lines = people_csv.preview_users(actor=self.principal, text=text)
-        if len(lines) > MOST_LINES:
+        text, update = given["text"].replace("\r\n", "\n"), given["update"]
+        report = people_csv.import_users(actor=self.principal, text=text, dry_run=True, update=update)
+        if len(report.lines) > MOST_LINES:
             raise Invalid.field(
                 "text", f"A browser takes {MOST_LINES:,} lines at most. For more: manage.py import_users takes them."
             )
-        faulty = [line for line in lines if line.faults]
-        if given["seen"] == mark(text) and not faulty:
-            return self._running(text, len(lines))  # type: ignore[return-value] # a response like any other
-        form = Csv(initial={"text": text, "seen": mark(text)})
+        seen, faulty = mark(text, report.lines), any(line.faults for line in report.lines)
+        if given["seen"] == seen and not faulty:
+            return self._running(text, update, len(report.lines))  # type: ignore[return-value] # a response like any other
         return self.show(
-            form=form,
-            lines=[*faulty, *(line for line in lines if not line.faults)][:SHOWN],
-            count=len(lines),
-            faulty=len(faulty),
-            more=max(0, len(lines) - SHOWN),
-            passwords=sum(line.password for line in lines),
-            changed=bool(given["seen"]) and given["seen"] != mark(text),
+            form=Csv(initial={"text": text, "update": update, "seen": seen}),
+            lines=[(line, _cells(line)) for line in sorted(report.lines, key=lambda line: not line.faults)],
+            number={outcome.value: sum(line.outcome is outcome for line in report.lines) for outcome in Outcome},
+            passwords=sum(line.password for line in report.lines),
+            otherwise=bool(given["seen"]),
         )
 
-    def _running(self, text: str, count: int) -> StreamingHttpResponse:
-        """Return a page that grows while the users are created."""
+    def _running(self, text: str, update: bool, count: int) -> StreamingHttpResponse:
+        """Return a page that grows while the import is done."""
         shared = {"principal": self.principal, "links": links(self.principal), "section": self.section, "marker": _MARKER}
         page = render_to_string("dashboard/users_import_running.html", {**shared, "count": count}, self.request)
         head, _, tail = page.partition(_MARKER)
-        return StreamingHttpResponse(streamed(self.request, self._pieces(head, text, tail)))
+        return StreamingHttpResponse(streamed(self.request, self._pieces(head, text, update, tail)))
 
-    def _pieces(self, head: str, text: str, tail: str) -> Iterator[str]:
+    def _pieces(self, head: str, text: str, update: bool, tail: str) -> Iterator[str]:
         yield head
         told = 0
-        steps = people_csv.importing(actor=self.principal, text=text)
+        steps = people_csv.importing(actor=self.principal, text=text, update=update)
         while True:
             try:
                 done, total = next(steps)
@@ -112,7 +119,7 @@ class Import(Writes):
                 yield self._result(end.value)
                 break
             except ServiceError as error:
-                yield format_html('<p class="message error" role="alert">{} Nobody was created.</p>', error.message)
+                yield format_html('<p class="message error" role="alert">{} Nothing was written.</p>', error.message)
                 break
             if done * _LINES_OF_PROGRESS // total > told:
                 told = done * _LINES_OF_PROGRESS // total
@@ -121,7 +128,7 @@ class Import(Writes):
 
     def _result(self, report: people_csv.ImportReport) -> str:
         template = "dashboard/parts/users_imported.html"
-        return render_to_string(template, {"report": report, "created": len(report.created)})
+        return render_to_string(template, {"report": report, "created": len(report.created), "changed": len(report.changed)})
 
     def here(self) -> str:
         """Return the list."""

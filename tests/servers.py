@@ -358,18 +358,18 @@ class Launch:
         return found[1]
 
 
-def launch(data: Path, **settings: str) -> Launch:
-    """Start the launcher of `make run` on free ports, and return at once."""
+def launch(data: Path, *, root: Path = ROOT, **settings: str) -> Launch:
+    """Start the launcher of `make run` on free ports, of this copy of the project, and return at once."""
     ports = {name: str(free_port()) for name in ("PORT", "GATEWAY_PORT", "ECHO_PORT")}
     values = environment(DATA_DIR=str(data / "var"), **{**ports, **settings})
     log = data / f"launch-{secrets.token_hex(4)}.log"
-    return Launch(data / "var", values, start([sys.executable, "scripts/run.py"], log, values))
+    return Launch(data / "var", values, start([sys.executable, "scripts/run.py"], log, values, cwd=root))
 
 
 @contextmanager
-def launched(data: Path, **settings: str) -> Iterator[Launch]:
+def launched(data: Path, *, root: Path = ROOT, **settings: str) -> Iterator[Launch]:
     """Start the launcher, wait until it says that everything is there, and stop it at the end."""
-    running = launch(data, **settings)
+    running = launch(data, root=root, **settings)
 
     def told() -> bool:
         assert running.program.process.poll() is None, running.output

@@ -1,18 +1,20 @@
-"""Users as CSV (RFC 4180): all lines of a file become users, or none does, and every bad line is named."""
+"""Users as CSV (RFC 4180): what each line would do can be asked before; all lines of a file are done, or none is."""
 
 import csv
 import io
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
 
+from accounts.identifiers import BadName, canonical_username
 from accounts.models import User
 from accounts.principals import Principal
-from accounts.services.users import Hashed, create_user, judge_password
+from accounts.services.users import Hashed, create_user, judge_password, set_role, update_profile
 from rbac.errors import Invalid, ServiceError
 from rbac.permissions import Permission
 from rbac.services import require
@@ -21,6 +23,7 @@ MAX_ROWS: Final = 10_000
 MAX_BYTES: Final = 5_000_000
 IMPORTED: Final = ("username", "password", "role", "email", "display_name", "sign_in")
 EXPORTED: Final = ("username", "role", "email", "display_name", "sign_in", "active", "created_at", "last_seen_at")
+_VALUES: Final = ("role", "email", "display_name", "sign_in")
 # What a spreadsheet takes for a formula, behind any number of the apostrophes that make it text.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
@@ -37,13 +40,55 @@ class Failure:
     error: str
 
 
+class Outcome(StrEnum):
+    """What a line does, or would do, to its user."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    SAME = "same"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one line does: `values` of the user afterwards, and of those that it changes what they were `before`.
+
+    Of a refused one, `values` are as the file has them, and `faults` what is wrong. A password is never in it.
+    """
+
+    line: int
+    username: str
+    outcome: Outcome
+    values: Mapping[str, str]
+    before: Mapping[str, str] = field(default_factory=dict)
+    password: bool = False
+    faults: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What became of a file. `created` are the new users' names, or, in a dry run, those that would be; with failures, none."""
+    """What became of a file, or, where it was not applied, what would; `lines` are all of it, in order."""
 
-    created: tuple[str, ...]
-    failures: tuple[Failure, ...]
+    lines: tuple[Line, ...]
     applied: bool
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """What is wrong with which line."""
+        return tuple(Failure(line.line, line.username, fault) for line in self.lines for fault in line.faults)
+
+    @property
+    def created(self) -> tuple[str, ...]:
+        """The new users' names; with any failure, none."""
+        return self._names(Outcome.CREATED)
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The names of the users that are otherwise than before; with any failure, none."""
+        return self._names(Outcome.CHANGED)
+
+    def _names(self, outcome: Outcome) -> tuple[str, ...]:
+        return () if self.failures else tuple(line.username for line in self.lines if line.outcome is outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,47 +109,17 @@ class _Refused(Exception):
     """Ends the transaction of an import that cannot be applied."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What a line of a file asks for, but the password itself; `faults` are what is wrong with it."""
-
-    line: int
-    username: str
-    role: str
-    email: str
-    display_name: str
-    sign_in: str
-    password: bool
-    faults: tuple[str, ...]
-
-
-def preview_users(*, actor: Principal, text: str) -> tuple[Line, ...]:
-    """Return every line of a CSV text with what is wrong with it, as `import_users` would find it. Writes nothing.
-
-    Raises Forbidden, and Invalid for a file of which no line can be read.
-    """
-    report = import_users(actor=actor, text=text, dry_run=True)
-    faults: dict[int, list[str]] = {}
-    for failure in report.failures:
-        faults.setdefault(failure.line, []).append(failure.error)
-    rows = {row.line: row for row in _read(text)[0]}
-    lines = []
-    for number in sorted(rows.keys() | faults.keys()):
-        values = rows[number].values if number in rows else {}
-        shown = {name: values.get(name, "") for name in ("username", "role", "email", "display_name", "sign_in")}
-        lines.append(Line(number, **shown, password=bool(values.get("password")), faults=tuple(faults.get(number, ()))))
-    return tuple(lines)
-
-
-def import_users(*, actor: Principal, text: str, dry_run: bool = False, progress: Progress | None = None) -> ImportReport:
-    """Create the users of a CSV text and return the report; all of them or, with any failure, none.
+def import_users(
+    *, actor: Principal, text: str, dry_run: bool = False, update: bool = False, progress: Progress | None = None
+) -> ImportReport:
+    """Do what a CSV text says and return the report; all of it or, with any failure, nothing.
 
     Its first line names the columns, in any order and case: username, and where wanted password, role, email, display_name
     and sign_in; what only an export has (active, created_at, last_seen_at) is ignored. An empty role, password or sign_in is
-    as good as none. `progress` hears how many steps of how many are done. Raises Forbidden, and Invalid for a file of which
-    no line can be read.
+    as good as none. A user who exists is a failure; with `update` they become what the other columns say, but for the password.
+    `progress` hears how many steps of how many are done. Raises Forbidden, and Invalid for a file of which no line can be read.
     """
-    steps = importing(actor=actor, text=text, dry_run=dry_run, progress=progress)
+    steps = importing(actor=actor, text=text, dry_run=dry_run, update=update, progress=progress)
     while True:
         try:
             done = next(steps)
@@ -115,83 +130,156 @@ def import_users(*, actor: Principal, text: str, dry_run: bool = False, progress
             progress(*done)
 
 
-def importing(*, actor: Principal, text: str, dry_run: bool = False, progress: Progress | None = None) -> Steps:
+def importing(
+    *, actor: Principal, text: str, dry_run: bool = False, update: bool = False, progress: Progress | None = None
+) -> Steps:
     """Do what `import_users` does, step by step: yields how many of how many are done, and returns the report.
 
     It never waits for its reader while it holds a lock, so a browser that does not read on holds up nobody: of the transaction
-    that writes only `progress` hears. Who stops before it has created nobody.
+    that writes only `progress` hears. Who stops before it has changed nobody.
     """
     require(actor, Permission.USERS_WRITE)
-    rows, failures = _read(text)
-    with_password = [row for row in rows if row.password]
-    count = _Count(2 * len(rows) + len(with_password))
+    rows, unread = _read(text)
+    count = _Count(2 * len(rows) + sum(1 for row in rows if row.password), progress)
     # First every line on its own, undone at once: errors show, and no lock is held for longer than one line takes.
-    names = yield from _rehearse(actor, rows, failures, count)
-    if failures or dry_run:
-        return ImportReport(() if failures else tuple(names), _sorted(failures), applied=False)
+    planned = yield from _rehearse(actor, rows, update, count)
+    report = _report([*planned.values(), *unread])
+    if report.failures or dry_run:
+        return report
     # Ten thousand hashes take minutes: they are made while others can write.
-    hashed = {}
-    for row in with_password:
-        hashed[row.line] = Hashed(make_password(row.password))
+    hashed = yield from _hash(rows, count)
+    report = _write(actor, rows, update, hashed, planned, count)
+    if rows and report.applied:
         yield count.another()
+    return report
+
+
+def _rehearse(
+    actor: Principal, rows: Iterable[_Row], update: bool, count: "_Count"
+) -> Generator[tuple[int, int], None, dict[int, Line]]:
+    """Return what each row would do, by its line, after it was done and undone."""
+    planned: dict[int, Line] = {}
+    seen: dict[str, int] = {}
+    for row in rows:
+        yield count.another()
+        with transaction.atomic():
+            line = _do(actor, row, update, Hashed("!") if row.password else None)
+            transaction.set_rollback(True)
+        if not line.faults and line.username in seen:
+            line = _refused(row, f"{line.username} is on line {seen[line.username]} already.")
+        elif not line.faults:
+            seen[line.username] = row.line
+        planned[row.line] = line
+    return planned
+
+
+def _hash(rows: Iterable[_Row], count: "_Count") -> Generator[tuple[int, int], None, dict[int, Hashed]]:
+    """Return the hashes of the rows' passwords, by line."""
+    hashed: dict[int, Hashed] = {}
+    for row in rows:
+        if row.password:
+            hashed[row.line] = Hashed(make_password(row.password))
+            yield count.another()
+    return hashed
+
+
+def _write(
+    actor: Principal,
+    rows: Iterable[_Row],
+    update: bool,
+    hashed: Mapping[int, Hashed],
+    planned: Mapping[int, Line],
+    count: "_Count",
+) -> ImportReport:
+    """Do what was planned, all of it in one transaction or nothing; the last step is the caller's to count."""
+    lines = []
     try:
         with transaction.atomic():
-            created = []
             for number, row in enumerate(rows):
                 if number:
-                    done = count.another()
-                    if progress is not None:
-                        progress(*done)
-                try:
-                    created.append(_create(actor, row, hashed.get(row.line)).username)
-                except ServiceError as error:  # somebody changed something meanwhile
-                    failures.append(Failure(row.line, row.username, error.message))
-            if failures:
+                    count.tell()
+                line = _do(actor, row, update, hashed.get(row.line))
+                if not line.faults and line != planned[row.line]:
+                    line = _refused(row, "Somebody changed this meanwhile.")
+                lines.append(line)
+            if any(line.faults for line in lines):
                 raise _Refused
     except _Refused:
-        return ImportReport((), _sorted(failures), applied=False)
-    if rows:
-        yield count.another()
-    return ImportReport(tuple(created), (), applied=True)
+        return _report(lines)
+    return _report(lines, applied=True)
 
 
 class _Count:
     """How many steps of how many are done."""
 
-    def __init__(self, total: int) -> None:
-        self._total, self._done = total, 0
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total, self._done, self._progress = total, 0, progress
 
     def another(self) -> tuple[int, int]:
         """Count a step."""
         self._done += 1
         return self._done, self._total
 
+    def tell(self) -> None:
+        """Count a step that cannot be yielded, and tell of it."""
+        done = self.another()
+        if self._progress is not None:
+            self._progress(*done)
 
-def _sorted(failures: Iterable[Failure]) -> tuple[Failure, ...]:
-    return tuple(sorted(failures, key=lambda failure: failure.line))
+
+def _report(lines: Iterable[Line], *, applied: bool = False) -> ImportReport:
+    return ImportReport(tuple(sorted(lines, key=lambda line: line.line)), applied)
 
 
-def _rehearse(
-    actor: Principal, rows: Iterable[_Row], failures: list[Failure], count: _Count
-) -> Generator[tuple[int, int], None, list[str]]:
-    """Return the names that the rows would create, and append what is wrong to `failures`."""
-    seen: dict[str, int] = {}
-    for row in rows:
-        yield count.another()
-        try:
-            with transaction.atomic():
-                user = _create(actor, row, Hashed("!") if row.password else None)
-                transaction.set_rollback(True)
+def _do(actor: Principal, row: _Row, update: bool, password: Hashed | None) -> Line:
+    """Do what the row says, and return what that was; or what was refused, with nothing done."""
+    try:
+        with transaction.atomic():
+            user = _existing(row) if update else None
+            if user is not None:
+                return _update(actor, row, user)
+            user = _create(actor, row, password)
             if row.password:
                 judge_password(row.password, user)
-        except ServiceError as error:
-            failures.append(Failure(row.line, row.username, error.message))
-            continue
-        if user.username in seen:
-            failures.append(Failure(row.line, row.username, f"{user.username} is on line {seen[user.username]} already."))
-        else:
-            seen[user.username] = row.line
-    return list(seen)
+            return Line(row.line, user.username, Outcome.CREATED, _values(user), password=bool(row.password))
+    except ServiceError as error:
+        return _refused(row, error.message)
+
+
+def _refused(row: _Row, fault: str) -> Line:
+    shown = {name: row.values.get(name, "") for name in _VALUES}
+    return Line(row.line, row.username, Outcome.REFUSED, shown, password=bool(row.password), faults=(fault,))
+
+
+def _values(user: User) -> dict[str, str]:
+    return {"role": user.role.name, "email": user.email, "display_name": user.display_name, "sign_in": str(user.sign_in)}
+
+
+def _existing(row: _Row) -> User | None:
+    try:
+        return User.objects.select_related("role").filter(username=canonical_username(row.username)).first()
+    except BadName:
+        return None  # who creates it says what is wrong
+
+
+def _update(actor: Principal, row: _Row, user: User) -> Line:
+    """Make a user what the row says, and return what that changed. Raises ServiceError."""
+    if row.password:
+        raise Invalid.field("password", f"{user.username} exists already. An import sets no password but a new user's.")
+    before = _values(user)
+    role = row.values.get("role")
+    if role and role != before["role"]:
+        user = set_role(actor=actor, user=user, role=role)
+    user = update_profile(
+        actor=actor,
+        user=user,
+        email=row.values.get("email"),
+        display_name=row.values.get("display_name"),
+        sign_in=row.values.get("sign_in") or None,
+    )
+    after = _values(user)
+    changed = {name: before[name] for name in _VALUES if after[name] != before[name]}
+    return Line(row.line, user.username, Outcome.CHANGED if changed else Outcome.SAME, after, changed)
 
 
 def _create(actor: Principal, row: _Row, password: Hashed | None) -> User:
@@ -206,12 +294,12 @@ def _create(actor: Principal, row: _Row, password: Hashed | None) -> User:
     )
 
 
-def _read(text: str) -> tuple[list[_Row], list[Failure]]:
-    """Return the rows that can be read, and what is wrong with the others. Raises Invalid."""
+def _read(text: str) -> tuple[list[_Row], list[Line]]:
+    """Return the rows that can be read, and as refused lines those that cannot. Raises Invalid."""
     _judge(text)
     reader = csv.reader(io.StringIO(text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}"), newline=""), strict=True)
     rows: list[_Row] = []
-    failures: list[Failure] = []
+    unread: list[Line] = []
     columns: list[str] = []
     line = 1
     try:
@@ -226,15 +314,19 @@ def _read(text: str) -> tuple[list[_Row], list[Failure]]:
                     )
                 )
             elif cells:
-                failures.append(Failure(line, "", f"This line has {len(cells)} values, the header has {len(columns)}."))
+                unread.append(_unread(line, f"This line has {len(cells)} values, the header has {len(columns)}."))
             line = reader.line_num + 1
     except csv.Error as error:
-        failures.append(Failure(line, "", f"This is not CSV: {error}. Nothing behind it was looked at."))
-    if not columns and not failures:
+        unread.append(_unread(line, f"This is not CSV: {error}. Nothing behind it was looked at."))
+    if not columns and not unread:
         raise Invalid.field("csv", f"The file is empty. Its first line names the columns: {','.join(IMPORTED)}.")
     if len(rows) > MAX_ROWS:
         raise Invalid.field("csv", f"The file has more than {MAX_ROWS:,} users. Split it.")
-    return rows, failures
+    return rows, unread
+
+
+def _unread(line: int, fault: str) -> Line:
+    return Line(line, "", Outcome.REFUSED, {}, faults=(fault,))
 
 
 def _judge(text: str) -> None:

@@ -30,7 +30,7 @@ def test_a_file_creates_its_users(as_alice: Api) -> None:
     )
     response = as_alice.csv("/users/import", text.encode())
     assert response.status_code == 200, response.content
-    assert response.json() == {"applied": True, "created": ["ann@example.com", "ben@example.com"]}
+    assert response.json() == {"applied": True, "created": ["ann@example.com", "ben@example.com"], "changed": []}
     ann = User.objects.get(username="ann@example.com")
     assert check_password(GOOD, ann.password)
     assert (ann.role.name, ann.display_name, ann.sign_in) == ("viewer", 'Ann "the" First, of that name', "password")
@@ -46,7 +46,7 @@ def test_the_same_works_in_json(as_alice: Api) -> None:
 def test_a_dry_run_says_the_same_and_does_nothing(as_alice: Api) -> None:
     before = Entry.objects.count()
     found = as_alice.csv("/users/import?dry_run=true", "username,role,password\nann@example.com,user,0123456789abc\n").json()
-    assert found == {"applied": False, "created": ["ann@example.com"]}
+    assert found == {"applied": False, "created": ["ann@example.com"], "changed": []}
     assert not User.objects.filter(username="ann@example.com").exists()
     assert Entry.objects.count() == before
 
@@ -133,6 +133,71 @@ def test_somebody_else_who_takes_a_name_meanwhile_makes_the_import_fail_as_a_who
     assert [(failure.line, failure.username) for failure in report.failures] == [(3, "ben@example.com")]
     assert (report.applied, report.created) == (False, ())
     assert not User.objects.filter(username="ann@example.com").exists()
+
+
+def test_who_exists_is_changed_on_request(as_alice: Api, bob: User) -> None:
+    text = "username,role,display_name,sign_in\nBOB@example.com,viewer,Bobby,\nann@example.com,user,,\n"
+    calling.problem(as_alice.csv("/users/import", text), 400, "invalid")
+    found = as_alice.csv("/users/import?update=true&dry_run=true", text).json()
+    assert found == {"applied": False, "created": ["ann@example.com"], "changed": ["bob@example.com"]}
+    bob.refresh_from_db()
+    assert bob.role.name == "user"
+    before = bob.password, bob.sign_in, bob.email
+    assert as_alice.csv("/users/import?update=true", text).json()["applied"] is True
+    bob.refresh_from_db()
+    assert (bob.role.name, bob.display_name, (bob.password, bob.sign_in, bob.email)) == ("viewer", "Bobby", before)
+    assert as_alice.csv("/users/import?update=true", text).json() == {"applied": True, "created": [], "changed": []}
+
+
+def test_an_export_changes_nobody(as_alice: Api, bob: User, vera: User) -> None:
+    text = as_alice.get("/users/export").content.decode()
+    assert as_alice.csv("/users/import?update=true", text).json() == {"applied": True, "created": [], "changed": []}
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("bob@example.com,user,another good passphrase,", "sets no password but a new user's"),
+        ("bob@example.com,nobody,,", "no role named"),
+        ("alice@example.com,viewer,,", "the last active admin"),
+        ("bob@example.com,,,pigeon", "pigeon"),
+    ],
+)
+def test_a_change_that_cannot_be_is_named_and_nothing_is_applied(as_alice: Api, bob: User, line: str, says: str) -> None:
+    text = f"username,role,password,sign_in\nann@example.com,user,,\n{line}\n"
+    found = calling.problem(as_alice.csv("/users/import?update=true", text), 400, "invalid")
+    assert [(failure["line"], says in failure["error"]) for failure in found["failures"]] == [(3, True)], found
+    assert not User.objects.filter(username="ann@example.com").exists()
+
+
+def test_nobody_gives_by_an_import_what_they_could_not_give(bob: User, alice: User, db: None) -> None:
+    bob.role.permissions = ["users:read", "users:write", "upstream:read"]
+    report = people_csv.import_users(actor=principal(bob), text="username,role\nalice@example.com,user\n", update=True)
+    assert (report.applied, len(report.failures)) == (False, 1)
+    alice.refresh_from_db()
+    assert alice.role.name == "admin"
+
+
+def test_both_admins_cannot_go_in_one_file(system: Principal, alice: User, db: None) -> None:
+    UserFactory(username="anna@example.com", role=alice.role)
+    text = "username,role\nalice@example.com,user\nanna@example.com,user\n"
+    report = people_csv.import_users(actor=system, text=text, update=True)
+    assert [(failure.line, "last active admin" in failure.error) for failure in report.failures] == [(3, True)]
+    assert User.objects.filter(role__name="admin").count() == 2
+
+
+def test_somebody_else_who_changes_a_user_meanwhile_makes_the_import_fail_as_a_whole(
+    system: Principal, bob: User, vera: User, db: None
+) -> None:
+    def meanwhile(done: int, total: int) -> None:
+        if done == 3:  # the first line is written
+            User.objects.filter(pk=vera.pk).update(display_name="Vera")
+
+    text = "username,display_name\nbob@example.com,Bobby\nvera@example.com,V.\n"
+    report = people_csv.import_users(actor=system, text=text, update=True, progress=meanwhile)
+    assert [(failure.line, failure.error) for failure in report.failures] == [(3, "Somebody changed this meanwhile.")]
+    bob.refresh_from_db()
+    assert (report.applied, report.changed, bob.display_name) == (False, (), "")
 
 
 def test_the_progress_is_told_to_its_end(system: Principal, db: None) -> None:

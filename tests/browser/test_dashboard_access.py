@@ -73,6 +73,28 @@ def test_a_route_is_moved_by_the_keyboard_and_the_keyboard_stays_with_it(visit: 
     assert paths(watched) == ["/jobs/*", f"{HOST}/**", "/open/**"]
 
 
+def test_a_move_that_would_change_an_answer_is_asked_about_first(visit: Visit, house: SkyAuth, table: None) -> None:
+    wall = {"path": "/moved/**", "methods": ["*"], "permission": "upstream:admin"}
+    house.console("replace_routes", routes=[{"path": "/**", "methods": ["*"], "permission": "upstream:read"}, wall])
+    assert house.ask(basic("bob@example.com", PASSWORD), method="GET", uri="/moved/1").status == 200
+    wait_until(lambda: any("/moved/1" in row for row in house.console("recent", method="GET")), "the request is noted")
+    watched = visit("alice@example.com")
+    page = watched.page
+    watched.open(f"{ACCESS}/routes")
+    page.get_by_role("button", name="Move route 2 up").click()
+    question = page.get_by_role("heading", name="Move route 2 up?")
+    expect(question).to_be_focused()
+    assert "1 would be refused" in watched.text()
+    audit_page(watched)
+    page.get_by_role("link", name="Leave it").click()
+    page.get_by_role("button", name="Move route 2 up").wait_for()
+    assert paths(watched) == ["/**", "/moved/**"]
+    page.get_by_role("button", name="Move route 2 up").click()
+    question.wait_for()
+    watched.press("Move it up")
+    assert paths(watched) == ["/moved/**", "/**"]
+
+
 def test_a_move_in_a_table_that_somebody_else_changed_is_told(visit: Visit, house: SkyAuth, table: None) -> None:
     watched = visit("alice@example.com")
     watched.open(f"{ACCESS}/routes")
@@ -201,6 +223,7 @@ def test_a_role_and_a_group_are_made_and_deleted_without_javascript(visit: Visit
     assert "It is held by 1 group." in watched.text()
     watched.open(f"{ACCESS}/groups")
     page.get_by_role("link", name="releases/emea").click()
+    page.get_by_role("link", name="Delete group").click()
     watched.press("Delete group")
     watched.open(f"{ACCESS}/roles/release-manager")
     page.get_by_role("link", name="Delete…").click()

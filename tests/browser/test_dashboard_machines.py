@@ -183,11 +183,21 @@ def test_users_are_imported_after_each_line_was_shown(visit: Visit, house: SkyAu
     assert "Nothing was written yet." in watched.text()
     if scripts:
         audit_page(watched)
-    watched.press("Import 1 user")
+    watched.press("Import 1 line")
     assert "Done: 1 user created." in watched.text()
     assert house.console("role_of", name=f"{name}@example.com") == "viewer"
     if scripts:
         audit_page(watched)
+    watched.open("/skyauth/users/import")
+    page.get_by_label("Text").fill(f"username,role\n{name}@example.com,user\n")
+    page.get_by_label("Change users who exist already").check()
+    watched.press("Look at it")
+    assert page.locator("del").all_inner_texts() == ["viewer"]
+    if scripts:
+        audit_page(watched)
+    watched.press("Import 1 line")
+    assert "Done: 0 users created, 1 changed." in watched.text()
+    assert house.console("role_of", name=f"{name}@example.com") == "user"
     newcomer = visit()
     newcomer.open("/sign-in")
     sign_in(newcomer.page, f"{name}@example.com")

@@ -24,7 +24,8 @@ def people(tmp_path: Path) -> Path:
 
 def test_users_are_imported(db: None, people: Path) -> None:
     answer = run("import_users", str(people), "--json")
-    assert json.loads(answer.out) == {"applied": True, "dry_run": False, "created": ["bob@example.com", "vera"], "failures": []}
+    done = {"applied": True, "dry_run": False, "created": ["bob@example.com", "vera"], "changed": [], "failures": []}
+    assert json.loads(answer.out) == done
     assert list(User.objects.values_list("username", "role__name")) == [("bob@example.com", "user"), ("vera", "viewer")]
     assert "2 users created." in answer.err
 
@@ -34,6 +35,19 @@ def test_a_dry_run_creates_nobody(db: None, people: Path) -> None:
     assert (ended.code, ended.out) == (0, "")
     assert "2 users would be created (--dry-run)." in ended.err
     assert not User.objects.exists()
+
+
+def test_who_exists_is_changed_on_request(db: None, people: Path) -> None:
+    run("import_users", str(people))
+    people.write_text("username,role\nbob@example.com,viewer\nvera,viewer\nwill@example.com,user\n")
+    assert (
+        "1 user would be created, 1 user would be changed (--dry-run)."
+        in run("import_users", str(people), "--update", "--dry-run").err
+    )
+    answer = run("import_users", str(people), "--update", "--json")
+    assert (json.loads(answer.out)["created"], json.loads(answer.out)["changed"]) == (["will@example.com"], ["bob@example.com"])
+    assert "1 user created, 1 user changed." in answer.err
+    assert User.objects.get(username="bob@example.com").role.name == "viewer"
 
 
 def test_users_are_read_from_standard_input(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +63,7 @@ def test_every_bad_line_is_in_the_table_and_nobody_is_created(db: None, people: 
     assert ended.code == 1
     assert [line.split()[:2] for line in ended.out.splitlines()[1:]] == [["4", "mallory"], ["5", "carol"]]
     assert "There is no role named 'boss'." in ended.out
-    assert "2 bad lines; nobody was created." in ended.err
+    assert "2 bad lines; nothing was written." in ended.err
     assert "hunter2" not in ended.out + ended.err
     assert not User.objects.exists()
 

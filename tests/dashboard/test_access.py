@@ -337,6 +337,31 @@ def test_a_route_moves_up_and_down_by_one_place(office, table):
     assert field(answer, "seen") == services.table_tag(Route.objects.all())
 
 
+@pytest.mark.parametrize("headers", [{}, HTMX], ids=["page", "htmx"])
+def test_a_move_that_would_change_an_answer_is_asked_about_first(office, system, asked, headers):
+    wall = RouteSpec("/jobs", ("*",), "upstream:admin")
+    _, second = services.replace_routes(actor=system, specs=[RouteSpec("/**", ("*",), "upstream:read"), wall], source="tests")
+    page = office.get(ROUTES)
+    answer = office.post(f"{ROUTES}/move", {"up": second.pk, "seen": field(page, "seen")}, headers=headers)
+    text = words(answer)
+    assert (answer.status_code, answer["HX-Retarget"]) == (200, "#content")
+    for part in ("Move route 2 up?", "4 would be refused", "would be tried before", "Nothing was moved yet"):
+        assert part in text, part
+    assert [row.path for row in Route.objects.all()] == ["/**", "/jobs"]
+    answer = office.post(f"{ROUTES}/move", {"up": field(answer, "up"), "seen": field(answer, "seen"), "step": "save"})
+    assert answer["Location"] == f"{ROUTES}#route-{second.pk}"
+    assert [row.path for row in Route.objects.all()] == ["/jobs", "/**"]
+
+
+def test_who_may_not_ask_about_others_moves_without_a_preview(visit, system, asked):
+    specs = [RouteSpec("/**", ("*",), "upstream:read"), RouteSpec("/jobs", ("*",), "upstream:admin")]
+    _, second = services.replace_routes(actor=system, specs=specs, source="tests")
+    browser = visit(with_role("routes:read", "routes:write", *(p for p in EVERYTHING if p.startswith("upstream:"))))
+    sent = {"up": second.pk, "seen": field(browser.get(ROUTES), "seen")}
+    assert browser.post(f"{ROUTES}/move", sent).status_code == 302
+    assert [row.path for row in Route.objects.all()] == ["/jobs", "/**"]
+
+
 @pytest.mark.parametrize("wrong", ["stale", "first", "last", "unknown", "empty"])
 def test_a_move_that_cannot_be_says_why_and_moves_nothing(office, table, wrong):
     seen = services.table_tag(table)
@@ -539,6 +564,8 @@ def test_an_admin_adds_changes_and_deletes_a_group(office):
     assert "changed by somebody else" in words(answer)
     row.refresh_from_db()
     assert row.role.name == "viewer"
+    assert "Let ops/emea give no role any more?" in words(office.get(f"{path}/delete"))
+    assert GroupRole.objects.exists()
     assert office.post(f"{path}/delete")["Location"] == f"{ACCESS}/groups"
     assert not GroupRole.objects.exists()
     assert office.get(path).status_code == 404
@@ -586,6 +613,7 @@ def test_a_group_that_gives_more_than_one_holds_is_not_ones_to_change(visit, sys
     assert controls(answer) == set()
     sent = {"role": "admin", "priority": "1", "seen_role": "admin", "seen_priority": "100"}
     assert browser.post(path, sent).status_code == 403
+    assert browser.get(f"{path}/delete").status_code == 403
     assert browser.post(f"{path}/delete").status_code == 403
     row.refresh_from_db()
     assert row.priority == 100

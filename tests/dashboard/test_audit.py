@@ -16,7 +16,7 @@ from accounts.services import machines, users
 from audit.events import Event
 from audit.models import Entry
 from audit.record import record, record_refusal
-from dashboard.audit_words import _VERBS
+from dashboard.audit_words import _VERBS, outcome
 from rbac import policy
 from rbac.models import Role
 from rbac.permissions import Permission
@@ -54,15 +54,15 @@ def happened(alice, bob, vera, pipeline, read_write):
 def sentences(answer):
     """Return the first line of each entry."""
     found = re.findall(r"<li>\s*<div>\s*<p>(.*?)</p>", answer.text.split('id="list"')[1], re.DOTALL)
-    return [" ".join(re.sub("<[^>]*>", " ", line).split()) for line in found]
+    return [" ".join(re.sub("<[^>]*>", "", line).split()) for line in found]
 
 
 def test_what_happened_reads_as_sentences_that_lead_to_what_they_are_about(office, happened):
     answer = office.get(PAGE)
     assert sentences(answer)[:3] == [
         "vera@example.com was refused POST api.example.com/launch refused",
-        "alice@example.com changed the service account pipeline",
-        "alice@example.com changed the user bob@example.com",
+        "alice@example.com changed the service account pipeline: description from nothing to nightly",
+        "alice@example.com changed the user bob@example.com: role from user to viewer",
     ]
     decision = f"/skyauth/audit/decisions/{happened}"
     for there in (decision, "/skyauth/service-accounts?q=pipeline", "/skyauth/users?q=bob%40example.com"):
@@ -88,12 +88,69 @@ def test_every_event_has_its_words():
 
 
 @pytest.mark.parametrize(
+    ("event", "data", "said"),
+    [
+        (Event.ROLE_CREATED, {"permissions": ["a", "b"]}, ": a, b"),
+        (Event.ROLE_UPDATED, {"old": ["a", "b"], "new": ["b", "c"]}, ": added c; took away a"),
+        (Event.ROLE_UPDATED, {"old": [], "new": list("abcdefg")}, ": added a, b, c, d, e and 2 more"),
+        (
+            Event.ROUTE_UPDATED,
+            {
+                "old": {"path": "/a", "methods": ["GET"], "note": "x"},
+                "new": {"path": "/b", "methods": ["GET", "PUT"], "note": "x"},
+            },
+            ": path from /a to /b, methods added PUT",
+        ),
+        (Event.USER_UPDATED, {"old": {"active": True}, "new": {"active": False}}, ": active from yes to no"),
+        (
+            Event.USER_UPDATED,
+            {"old": {"email": ""}, "new": {"email": "long " * 30}},
+            ": email from nothing to " + "long " * 11 + "long…",
+        ),
+        (Event.USER_UPDATED, {"old": "what", "new": "else"}, ""),
+        (Event.USER_CREATED, {"role": "viewer"}, " with the role viewer"),
+        (Event.USER_DELETED, {"service_accounts": []}, ""),
+        (Event.USER_DELETED, {"service_accounts": ["ci", "cd"]}, ": no owner for ci, cd"),
+        (Event.USER_DELETED, {"service_accounts": ["ci"], "transferred_to": "bob"}, ": ci went to bob"),
+        (Event.GROUP_ROLE_CREATED, {"role": "user", "priority": 1}, ": user"),
+        (Event.GROUP_ROLE_DELETED, {"role": "user"}, ": user"),
+        (Event.SESSION_ENDED, {"number": 1}, ""),
+        (Event.SESSION_ENDED, {"number": 3}, ": 3"),
+        (Event.TOKEN_ISSUED, {"key_id": "k1", "expires_at": "2026-12-26T01:02:03Z"}, ": k1, until 2026-12-26"),
+        (Event.TOKEN_ISSUED, {"key_id": "k1", "expires_at": None}, ": k1, without an end"),
+        (Event.TOKEN_REVOKED, {"key_id": "k1"}, ": k1"),
+        (
+            Event.TOKEN_ROTATED,
+            {"old": "k1", "new": "k2", "grace": 0, "expires_at": None},
+            ": k2, without an end; k1 has ended",
+        ),
+        (
+            Event.TOKEN_ROTATED,
+            {"old": "k1", "new": "k2", "grace": 60, "expires_at": None},
+            ": k2, without an end; k1 works 60 seconds more",
+        ),
+        (Event.SIGN_IN, {"what": "ever"}, ""),
+    ],
+)
+def test_what_came_of_it_follows_its_target(event, data, said):
+    assert outcome(Entry(event=event, data=data)) == said
+
+
+@pytest.mark.parametrize("event", Event)
+def test_an_entry_without_its_data_is_told_all_the_same(event):
+    for data in ({}, [], {"old": None}, {"permissions": None, "number": "x"}):
+        assert isinstance(outcome(Entry(event=event, data=data)), str)
+
+
+@pytest.mark.parametrize(
     ("query", "found"),
     [
         ("event=refusals", 1),
         ("event=user.updated", 1),
         ("actor=alice@example.com&event=service-account.updated", 1),
         ("actor=nobody", 0),
+        ("target=bob@example.com", 1),
+        ("target=bob", 0),
         ("q=LAUNCH", 1),
         ("q=no-such-thing", 0),
         ("since=2000-01-01&until=2000-01-02", 0),

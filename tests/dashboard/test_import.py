@@ -39,6 +39,11 @@ def look(browser, text):
     return browser.post(PAGE, {"text": text, "seen": ""})
 
 
+def words_of(answer):
+    """Return what is to be read in a streamed answer."""
+    return " ".join(re.sub("<[^>]*>", " ", b"".join(answer.streaming_content).decode()).split())
+
+
 def apply(browser, text):
     """Look at a file and import it, as the page's two buttons do; returns all that was streamed."""
     answer = browser.post(PAGE, {"text": text, "seen": seen(look(browser, text))})
@@ -50,9 +55,11 @@ def test_every_line_is_shown_and_nothing_written(office):
     answer = look(office, GOOD)
     assert answer.status_code == 200
     text = words(answer)
-    assert "All 2 lines can become users, 1 with a password. Nothing was written yet." in text
-    assert re.search(r"2 carol@example.com user single sign-on created 3 dan@example.com viewer password created", text)
-    assert "Import 2 users" in text
+    assert "2 users would be created, 1 with a password. Nothing was written yet." in text
+    assert (
+        "2 created carol@example.com user carol@example.com sso 3 created dan@example.com viewer dan@example.com password" in text
+    )
+    assert "Import 2 lines" in text
     assert not User.objects.filter(username__in=["carol@example.com", "dan@example.com"]).exists()
     assert not Entry.objects.filter(event="user.created").exists()
 
@@ -83,7 +90,7 @@ def test_faults_stand_beside_their_lines_and_nothing_is_lost_or_written(office, 
 def test_a_text_that_is_another_one_than_was_shown_is_shown_first(office):
     first = look(office, GOOD)
     answer = office.post(PAGE, {"text": GOOD + "erin@example.com,admin,\n", "seen": seen(first)})
-    assert "The text is another one than before, so look at it again." in words(answer)
+    assert "the text, or what it would do, is not what you saw before" in words(answer)
     assert not User.objects.filter(username="carol@example.com").exists()
 
 
@@ -98,14 +105,15 @@ def test_a_world_that_changed_in_between_is_told_and_nobody_is_created(office, m
 
     def late(**arguments):
         steps = real(**arguments)
+        if arguments.get("dry_run"):
+            return (yield from steps)
         yield next(steps)
         UserFactory(username="dan@example.com")
         return (yield from steps)
 
-    monkeypatch.setattr(people_csv, "importing", late)
-    monkeypatch.setattr(people_csv, "preview_users", lambda **_: ())
+    monkeypatch.setattr(people_files.people_csv, "importing", late)
     page = b"".join(office.post(PAGE, {"text": GOOD, "seen": shown}).streaming_content).decode()
-    assert "Nobody was created, for something changed since you looked:" in page
+    assert "Nothing was written, for something changed since you looked:" in page
     assert "Line 3, dan@example.com" in page
     assert not User.objects.filter(username="carol@example.com").exists()
 
@@ -128,7 +136,7 @@ def test_a_browser_that_does_not_read_on_holds_no_lock(alice):
 def test_a_file_is_read_into_the_text(office):
     file = SimpleUploadedFile("people.csv", b"\xef\xbb\xbf" + GOOD.encode(), "text/csv")
     answer = office.post(PAGE, {"file": file, "text": "", "seen": ""})
-    assert "All 2 lines can become users" in words(answer)
+    assert "2 users would be created" in words(answer)
     assert "carol@example.com,user" in answer.text
 
 
@@ -156,12 +164,55 @@ def test_a_file_for_minutes_is_for_the_command_line(office, monkeypatch):
     assert (answer.status_code, "manage.py import_users takes them" in words(answer)) == (422, True)
 
 
-def test_of_many_lines_the_first_are_shown_and_the_faulty_ones_before_them(office, monkeypatch):
-    monkeypatch.setattr(people_files, "SHOWN", 3)
-    lines = "".join(f"p{number}@example.com,{'nonsense' if number == 4 else 'user'}\n" for number in range(5))
-    answer = words(look(office, f"username,role\n{lines}"))
-    assert re.search(r"What happens 6 p4@example.com nonsense .* 2 p0@example.com user .* 3 p1@example.com", answer)
-    assert "And 2 more." in answer
+def test_every_line_is_shown_and_the_faulty_ones_before_the_others(office):
+    lines = "".join(f"p{number}@example.com,{'nonsense' if number == 4 else 'user'}\n" for number in range(600))
+    answer = look(office, f"username,role\n{lines}")
+    shown = re.findall(r'class="number">(\d+)</td>', answer.text)
+    assert shown == ["6", *(str(number) for number in range(2, 602) if number != 6)]
+
+
+KNOWN = "username,role,email,display_name\nbob@example.com,viewer,bob@example.com,Bobby\nnew@example.com,user,,\n"
+
+
+def test_who_exists_is_changed_where_that_was_asked_for_and_each_change_is_shown(office, bob):
+    assert "already exists" in words(look(office, KNOWN))
+    answer = office.post(PAGE, {"text": KNOWN, "seen": "", "update": "on"})
+    text = words(answer)
+    assert "1 user would be created; 1 changed, 0 left as they are. Nothing was written yet." in text
+    assert re.search(r"2 changed bob@example.com user viewer bob@example.com \S+.* Bobby", text)
+    bob.refresh_from_db()
+    assert bob.role.name == "user"
+    done = office.post(PAGE, {"text": KNOWN, "seen": seen(answer), "update": "on"})
+    assert "Done: 1 user created, 1 changed." in words_of(done)
+    bob.refresh_from_db()
+    assert (bob.role.name, bob.display_name) == ("viewer", "Bobby")
+    again = words(office.post(PAGE, {"text": KNOWN, "seen": "", "update": "on"}))
+    assert "0 users would be created; 0 changed, 2 left as they are." in again
+
+
+def test_what_was_seen_without_update_is_no_leave_to_update(office, bob):
+    text = "username\nnew@example.com\n"
+    shown = seen(look(office, text))
+    UserFactory(username="new@example.com")
+    answer = office.post(PAGE, {"text": text, "seen": shown, "update": "on"})
+    assert not answer.streaming
+    assert "is not what you saw before" in words(answer)
+
+
+def test_another_default_role_than_was_shown_is_shown_first(office, settings):
+    text = "username\nnew@example.com\n"
+    settings.RBAC_DEFAULT_ROLE = "viewer"
+    answer = look(office, text)
+    assert "2 created new@example.com viewer" in words(answer)
+    settings.RBAC_DEFAULT_ROLE = "user"
+    answer = office.post(PAGE, {"text": text, "seen": seen(answer)})
+    assert not answer.streaming
+    assert "2 created new@example.com user" in words(answer)
+    assert not User.objects.filter(username="new@example.com").exists()
+
+
+def test_a_file_with_a_header_alone_says_that_there_is_nothing_in_it(office):
+    assert "There is no line below the one that names the columns." in words(look(office, "username,role\n"))
 
 
 def test_only_who_may_create_users_imports_and_who_may_read_them_exports(visit, bob, vera, alice):

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Console, Launch, database, directory, environment, launch, launched, listens, wait_until
+from tests.servers import ROOT, Console, Launch, database, directory, environment, launch, launched, listens, wait_until
 from tests.wire import HOST, ask, basic, bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("make run")]
@@ -178,6 +179,20 @@ def test_a_setting_that_skyauth_refuses_is_told_in_its_words(
     assert next(iter(settings)) in run.output
     assert "Traceback" not in run.output
     assert not listens(run.gateway)
+
+
+def test_what_dotenv_says_wins_over_what_the_launcher_would_say(place: tuple[Path, dict[str, str]]) -> None:
+    data, where = place
+    copy = data / "project"
+    for module in ROOT.glob("*/__init__.py"):
+        shutil.copytree(module.parent, copy / module.parent.name)
+    for name in ("deploy", "scripts", "static", "templates"):
+        shutil.copytree(ROOT / name, copy / name)
+    shutil.copy(ROOT / "manage.py", copy)
+    (copy / ".env").write_text("PUBLIC_URL=http://auth.example.test:4711\n", encoding="utf-8")
+    with launched(data, root=copy, **where) as run:
+        assert ask(run.port, "/sign-in", [("Host", "auth.example.test:4711")]).status == 200
+        assert ask(run.port, "/sign-in", [("Host", "other.example.test:4711")]).status == 400
 
 
 def test_nothing_is_written_into_the_home_directory(place: tuple[Path, dict[str, str]]) -> None:

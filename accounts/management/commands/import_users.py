@@ -12,30 +12,40 @@ from accounts.services import people_csv
 
 
 class Command(base.Command):
-    help = """Create the users of a CSV file: all of them or, with any bad line, none.
+    help = """Create the users of a CSV file, or change them: all of them or, with any bad line, none.
 
 The first line names the columns: username, and where wanted password, role, email, display_name and sign_in (password, sso
-or both). A file that export_users made can be imported elsewhere."""
-    examples = ("import_users people.csv --dry-run", "import_users people.csv", "import_users - < people.csv")
+or both). A user who exists is a bad line; with --update they become what the other columns say. A file that export_users made
+can be imported, here or elsewhere."""
+    examples = ("import_users people.csv --dry-run", "import_users people.csv", "import_users - --update < people.csv")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", metavar="FILE", help="The file, or - for standard input.")
-        parser.add_argument("--dry-run", action="store_true", help="Create nobody; say what would happen.")
+        parser.add_argument("--dry-run", action="store_true", help="Write nothing; say what would happen.")
+        parser.add_argument("--update", action="store_true", help="Change users who exist, but for their passwords.")
 
-    def act(self, *, file: str, dry_run: bool, **_: Any) -> None:
+    def act(self, *, file: str, dry_run: bool, update: bool, **_: Any) -> None:
         text = textfiles.read(file, limit=people_csv.MAX_BYTES)
         with _progress() as progress:
-            report = people_csv.import_users(actor=self.actor, text=text, dry_run=dry_run, progress=progress)
+            report = people_csv.import_users(actor=self.actor, text=text, dry_run=dry_run, update=update, progress=progress)
         failures = [{"line": each.line, "username": each.username, "error": each.error} for each in report.failures]
         if self.as_json:
-            self.print_json({"applied": report.applied, "dry_run": dry_run, "created": report.created, "failures": failures})
+            done = {"applied": report.applied, "dry_run": dry_run, "created": report.created, "changed": report.changed}
+            self.print_json({**done, "failures": failures})
         elif failures:
             self.print_table(["LINE", "USER", "WHAT IS WRONG"], [tuple(each.values()) for each in failures])
         if failures:
-            self.say(f"{len(failures)} bad line{'s' * (len(failures) > 1)}; nobody was created.")
+            self.say(f"{len(failures)} bad line{'s' * (len(failures) > 1)}; nothing was written.")
             self.end(base.Exit.REFUSED)
-        who = f"{len(report.created)} user{'s' * (len(report.created) != 1)}"
-        self.say(f"{who} would be created (--dry-run)." if dry_run else f"{who} created.")
+        would = "would be " if dry_run else ""
+        said = f"{_users(len(report.created))} {would}created"
+        if update:
+            said += f", {_users(len(report.changed))} {would}changed"
+        self.say(f"{said} (--dry-run)." if dry_run else f"{said}.")
+
+
+def _users(number: int) -> str:
+    return f"{number} user{'s' * (number != 1)}"
 
 
 @contextmanager
