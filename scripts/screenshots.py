@@ -2,8 +2,10 @@
 """Writes docs/images/*.png: the main pages of the dashboard of a demonstration installation, light, dark and narrow.
 
     .venv/bin/python scripts/screenshots.py [NAME ...]
+    .venv/bin/python scripts/screenshots.py --all DIRECTORY [NAME ...]
 
-Without names, all of PAGES. Needs Debian's chromium. The installation is a temporary one, on a free port.
+With --all, every page, whole and narrow in the dark as well, into another directory: to be looked at after a change of the style.
+Needs Debian's chromium. The installation is a temporary one, on a free port.
 """
 
 import argparse
@@ -28,6 +30,11 @@ IMAGES: Final = ROOT / "docs" / "images"
 ADMIN: Final = "alice@example.com"
 WIDE: Final = {"width": 1280, "height": 800}
 NARROW: Final = {"width": 375, "height": 812}
+LOOKS: Final = (("", "light", WIDE), ("-dark", "dark", WIDE), ("-narrow", "light", NARROW), ("-narrow-dark", "dark", NARROW))
+MAIN: Final = frozenset({
+    "access", "access-role", "access-routes", "audit", "home", "service-account", "service-accounts", "token-shown", "users",
+    "users-import",
+})  # fmt: skip
 
 
 def _nothing(page: Page) -> None:
@@ -36,12 +43,13 @@ def _nothing(page: Page) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A picture: its file, the page, who looks, and what is done on the page before."""
+    """A picture: its file, the page, who looks, what is done on the page before, and the status that the page has."""
 
     name: str
     path: str
     who: str = ADMIN
     then: Callable[[Page], None] = _nothing
+    status: int = 200
 
 
 def _open(*names: str) -> Callable[[Page], None]:
@@ -72,6 +80,14 @@ def _look_at_lines(page: Page) -> None:
     page.get_by_label("Text").fill("username,role,display_name\nnora@example.com,user,Nora\noscar@example.com,captain,Oscar\n")
     page.get_by_role("button", name="Look at it").click()
     page.wait_for_load_state("networkidle")
+
+
+def _import_lines(page: Page) -> None:
+    """Import a line; each picture is of another user."""
+    page.get_by_label("Text").fill(f"username,role\nnora-{time.monotonic_ns()}@example.com,user\n")
+    for button in ("Look at it", "Import 1 line"):
+        page.get_by_role("button", name=button).click()
+        page.wait_for_load_state("networkidle")
 
 
 def _make_account(page: Page) -> None:
@@ -109,6 +125,25 @@ PAGES: Final = (
     Shot("access-pack", "/skyauth/access/packs/read-write"),
     Shot("access-groups", "/skyauth/access/groups"),
     Shot("access-try", "/skyauth/access/try?who=vera@example.com&method=POST&path=/launch"),
+    Shot("own-password", "/skyauth/password"),
+    Shot("user-disable", "/skyauth/users?q=bob", then=_open("bob@example.com", "Disable…")),
+    Shot("users-imported", "/skyauth/users/import", then=_import_lines),
+    Shot("token-new", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "New token")),
+    Shot("token-revoke", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Revoke ci")),
+    Shot("service-account-disable", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Disable…")),
+    Shot("access-role-new", "/skyauth/access/new-role"),
+    Shot("access-role-delete", "/skyauth/access/roles/auditor/delete"),
+    Shot("access-role-seen-by-a-viewer", "/skyauth/access/roles/user", who="vera@example.com"),
+    Shot("access-route-new", "/skyauth/access/routes/new"),
+    Shot("access-route-delete", "/skyauth/access/routes?q=/users/export", then=_open("/users/export", "Delete…")),
+    Shot("access-group-new", "/skyauth/access/groups/new"),
+    Shot("access-group", "/skyauth/access/groups", then=_open("ml-engineers")),
+    Shot("access-group-delete", "/skyauth/access/groups", then=_open("ml-engineers", "Delete group")),
+    Shot("decision", "/skyauth/audit?event=refusals", then=_open("POST api.example.com/launch")),
+    Shot("not-allowed", "/skyauth/audit", who="vera@example.com", status=403),
+    Shot("not-found", "/skyauth/nowhere", status=404),
+    Shot("cli-consent", "/auth/authorize?code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"),
+    Shot("cli-token", "/token"),
     Shot("access-try-oneself", "/skyauth/access/try?method=GET&path=/api/health", who="vera@example.com"),
 )  # fmt: skip
 
@@ -118,14 +153,15 @@ def fill(skyauth: SkyAuth) -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / "demo_data.py", PASSWORD], cwd=ROOT, env=skyauth.environment, check=True)
 
 
-def take(browser: Browser, skyauth: SkyAuth, shot: Shot, signed_in: dict[str, StorageState]) -> None:
-    """Write the pictures of one page: NAME.png, NAME-dark.png and NAME-narrow.png."""
+def take(browser: Browser, skyauth: SkyAuth, shot: Shot, signed_in: dict[str, StorageState], where: Path) -> None:
+    """Write the pictures of one page: NAME.png, NAME-dark.png and so on."""
+    short = where == IMAGES
     if shot.who and shot.who not in signed_in:
         page = browser.new_context().new_page()
         page.goto(f"{skyauth.address}/sign-in")
         sign_in(page, shot.who)
         signed_in[shot.who] = page.context.storage_state()
-    for suffix, scheme, size in (("", "light", WIDE), ("-dark", "dark", WIDE), ("-narrow", "light", NARROW)):
+    for suffix, scheme, size in LOOKS[: 3 if short else 4]:
         context = browser.new_context(
             viewport=size,  # type: ignore[arg-type]
             color_scheme=scheme,  # type: ignore[arg-type]
@@ -135,9 +171,9 @@ def take(browser: Browser, skyauth: SkyAuth, shot: Shot, signed_in: dict[str, St
         page = context.new_page()
         answer = page.goto(skyauth.address + shot.path, wait_until="networkidle")
         assert answer is not None
-        assert answer.ok, f"{shot.path}: {answer.status}"
+        assert answer.status == shot.status, f"{shot.path}: {answer.status}"
         shot.then(page)
-        page.screenshot(path=IMAGES / f"{shot.name}{suffix}.png", full_page=True)
+        page.screenshot(path=where / f"{shot.name}{suffix}.png", full_page=not short)
         context.close()
 
 
@@ -145,17 +181,19 @@ def main() -> None:
     """Take the pictures that were asked for."""
     parser = argparse.ArgumentParser(description="Writes the pictures of the dashboard's pages.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(shot.name for shot in PAGES)}")
-    wanted = parser.parse_args().names
+    parser.add_argument("--all", type=Path, metavar="DIRECTORY", help="every page, whole, in every look, into this directory")
+    asked = parser.parse_args()
+    where, wanted = (IMAGES, asked.names or MAIN) if asked.all is None else (asked.all, asked.names)
     program = need_program("chromium", "chromium-browser", "google-chrome", hint="install Debian's chromium package")
-    IMAGES.mkdir(exist_ok=True)
+    where.mkdir(parents=True, exist_ok=True)
     with skyauth_server(RBAC_DEFAULT_ROLE="admin") as skyauth, sync_playwright() as playwright:
         fill(skyauth)
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         signed_in: dict[str, StorageState] = {}
         for shot in PAGES:
             if not wanted or shot.name in wanted:
-                take(browser, skyauth, shot, signed_in)
-                print(f"docs/images/{shot.name}.png")
+                take(browser, skyauth, shot, signed_in, where)
+                print(where / f"{shot.name}.png", flush=True)
 
 
 if __name__ == "__main__":
