@@ -42,8 +42,8 @@ class AuditFilter(forms.Form):
     def __init__(self, asked: QueryDict) -> None:
         super().__init__(asked, auto_id="filter_%s")
         self.fields["q"].widget = forms.TextInput(attrs={"type": "search", "placeholder": "whom, what or why"})
-        for name, example in (("actor", "a name"), ("target", "a name, a route")):
-            self.fields[name].widget = forms.TextInput(attrs={"placeholder": example, "autocomplete": "off"})
+        for name in ("actor", "target"):
+            self.fields[name].widget = forms.TextInput(attrs={"placeholder": "a name", "autocomplete": "off"})
 
 
 def filtered(asked: QueryDict) -> tuple[QuerySet[Entry], AuditFilter]:

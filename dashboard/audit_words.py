@@ -48,16 +48,18 @@ _VERBS: Final[dict[str, str]] = {
 }
 REFUSALS: Final = (Event.REQUEST_DENIED, Event.SIGN_IN_REFUSED)
 _MOST_NAMED: Final = 5  # more than that is for the details to say
+_UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 _LONGEST_WORD: Final = 60  # characters
 _ACCOUNTS: Final = (Permission.SERVICE_ACCOUNTS_READ, Permission.SERVICE_ACCOUNTS_WRITE, Permission.SERVICE_ACCOUNTS_OWN)
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An entry as it is read: actor, `verb`, target, `outcome`; `link` is where the target is seen, `details` is its data."""
+    """An entry as it is read: actor, `verb`, `target`, `outcome`; `link` is where the target is seen, `details` is its data."""
 
     entry: Entry
     verb: str
+    target: str
     outcome: str
     link: str
     refused: bool
@@ -70,8 +72,9 @@ def told(entries: Iterable[Entry], reader: Principal) -> list[Told]:
         Told(
             entry=entry,
             verb=verb(entry),
+            target="" if _signs_in_themselves(entry) else entry.target,
             outcome=outcome(entry),
-            link=link(entry, reader),
+            link="" if _signs_in_themselves(entry) else link(entry, reader),
             refused=entry.event in REFUSALS,
             details=json.dumps(entry.data, indent=2, ensure_ascii=False) if entry.data else "",
         )
@@ -81,7 +84,12 @@ def told(entries: Iterable[Entry], reader: Principal) -> list[Told]:
 
 def verb(entry: Entry) -> str:
     """Return what the actor did to the target, in words; the event's own name for one that is not known here."""
-    return _VERBS.get(entry.event, entry.event)
+    said = _VERBS.get(entry.event, entry.event)
+    return said.removesuffix(" as") if _signs_in_themselves(entry) else said
+
+
+def _signs_in_themselves(entry: Entry) -> bool:
+    return entry.event in {Event.SIGN_IN, Event.CLI_SIGNED_IN} and entry.actor == entry.target
 
 
 def outcome(entry: Entry) -> str:
@@ -156,9 +164,14 @@ def _until(data: Mapping[str, Any]) -> str:
 def _rotated(data: Mapping[str, Any]) -> str:
     if not data.get("new"):
         return ""
-    grace = data.get("grace")
-    old = f"{data.get('old', '')} works {grace} seconds more" if grace else f"{data.get('old', '')} has ended"
+    grace = data["grace"] if isinstance(data.get("grace"), int) else 0
+    old = f"{data.get('old', '')} works for {_duration(grace)} more" if grace else f"{data.get('old', '')} has ended"
     return f"{data.get('new', '')}, {_until(data)}; {old}"
+
+
+def _duration(seconds: int) -> str:
+    unit, size = next((unit, size) for unit, size in _UNITS if seconds % size == 0)
+    return f"{seconds // size} {unit}{'s' * (seconds != size)}"
 
 
 def _number(data: Mapping[str, Any]) -> str:

@@ -54,7 +54,10 @@ class Page(View):
                 raise Forbidden("These pages are for people in a browser. Sign in here with your own name.")
             if self.needs and not any(principal.holds(permission) for permission in self.needs):
                 needed = " or ".join(self.needs)
-                raise Forbidden(f"This needs the permission {needed}, which your role {principal.role} does not hold.")
+                raise Forbidden(
+                    f"This needs the permission {needed}, which your role {principal.role} does not hold. "
+                    "If you need it for your work, ask an admin for a role that does."
+                )
             return super().dispatch(request, *args, **kwargs)
         except Forbidden as error:
             record_refusal(Event.REQUEST_DENIED, actor=principal, target=f"{request.method} {request.path}", reason=error.message)

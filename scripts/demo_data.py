@@ -47,19 +47,21 @@ CALLED: Final = (
     ("alice", "POST", "/workspaces/update", True),
 )
 GROUPS: Final = (("platform-admins", "admin", 10), ("ml-engineers", "user", 50), ("everybody@example.com", "viewer", 100))
-DENIED: Final = (("vera", "POST api.example.com/launch"), ("ivan", "POST api.example.com/down"))
+DENIED: Final = (("vera", "/launch"), ("ivan", "/down"))
 
 
 def fill(password: str) -> None:
     """Make it all."""
     from django.utils import timezone
 
+    from accounts import decisions
     from accounts.models import RecentRequest, ServiceAccount, Token, User
     from accounts.principals import Kind, Method, Principal, system
     from accounts.services import groups, machines, users
     from audit.events import Event
     from audit.record import record_refusal
-    from rbac import packs, services
+    from rbac import packs, policy, services
+    from rbac.permissions import Permission
 
     actor, now = system("demonstration"), timezone.now()
     person = {}
@@ -114,11 +116,18 @@ def fill(password: str) -> None:
             allowed=allowed,
             at=now - timedelta(minutes=4 * number),
         )
-    for name, target in DENIED:
+    for name, path in DENIED:
         user = person[name]
         caller = Principal(Kind.USER, user.uid, user.username, role="viewer", method=Method.PROXY, peer="192.0.2.44", pk=user.pk)
-        reason = "missing-permission: This needs upstream:write, which the role viewer does not hold."
-        record_refusal(Event.REQUEST_DENIED, actor=caller, target=target, reason=reason)
+        decision = policy.decide(user.role.holds, Permission.UPSTREAM_WRITE, "#147 * /** -> upstream:write")
+        host = "api.example.com"
+        record_refusal(
+            Event.REQUEST_DENIED,
+            actor=caller,
+            target=f"POST {host}{path}",
+            reason=f"{decision.reason}: {decision.message}",
+            facts=decisions.facts(caller, decision, method="POST", host=host, path=path),
+        )
 
 
 if __name__ == "__main__":

@@ -83,6 +83,15 @@ def test_no_entry_leads_where_its_reader_may_not_go(visit, happened, alice, held
     assert {path: browser.get(unescape(path)).status_code for path in links} == dict.fromkeys(links, 200)
 
 
+def test_who_signs_in_is_named_once(office, alice):
+    record(Event.SIGN_IN, actor=principal(alice), target=alice.username)
+    record(Event.CLI_SIGNED_IN, actor=principal(alice), target="bob@example.com")
+    assert sentences(office.get(PAGE))[:2] == [
+        "alice@example.com signed in by a command line as bob@example.com",
+        "alice@example.com signed in",
+    ]
+
+
 def test_every_event_has_its_words():
     assert set(_VERBS) == set(Event)
 
@@ -127,7 +136,12 @@ def test_every_event_has_its_words():
         (
             Event.TOKEN_ROTATED,
             {"old": "k1", "new": "k2", "grace": 60, "expires_at": None},
-            ": k2, without an end; k1 works 60 seconds more",
+            ": k2, without an end; k1 works for 1 minute more",
+        ),
+        (
+            Event.TOKEN_ROTATED,
+            {"old": "k1", "new": "k2", "grace": 172_800, "expires_at": None},
+            ": k2, without an end; k1 works for 2 days more",
         ),
         (Event.SIGN_IN, {"what": "ever"}, ""),
     ],

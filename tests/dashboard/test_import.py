@@ -57,7 +57,7 @@ def test_every_line_is_shown_and_nothing_written(office):
     text = words(answer)
     assert "2 users would be created, 1 with a password. Nothing was written yet." in text
     assert (
-        "2 created carol@example.com user carol@example.com sso 3 created dan@example.com viewer dan@example.com password" in text
+        "2 carol@example.com created user carol@example.com sso 3 dan@example.com created viewer dan@example.com password" in text
     )
     assert "Import 2 lines" in text
     assert not User.objects.filter(username__in=["carol@example.com", "dan@example.com"]).exists()
@@ -179,7 +179,7 @@ def test_who_exists_is_changed_where_that_was_asked_for_and_each_change_is_shown
     answer = office.post(PAGE, {"text": KNOWN, "seen": "", "update": "on"})
     text = words(answer)
     assert "1 user would be created; 1 changed, 0 left as they are. Nothing was written yet." in text
-    assert re.search(r"2 changed bob@example.com user viewer bob@example.com \S+.* Bobby", text)
+    assert re.search(r"2 bob@example.com changed user viewer bob@example.com \S+.* Bobby", text)
     bob.refresh_from_db()
     assert bob.role.name == "user"
     done = office.post(PAGE, {"text": KNOWN, "seen": seen(answer), "update": "on"})
@@ -203,11 +203,11 @@ def test_another_default_role_than_was_shown_is_shown_first(office, settings):
     text = "username\nnew@example.com\n"
     settings.RBAC_DEFAULT_ROLE = "viewer"
     answer = look(office, text)
-    assert "2 created new@example.com viewer" in words(answer)
+    assert "2 new@example.com created viewer" in words(answer)
     settings.RBAC_DEFAULT_ROLE = "user"
     answer = office.post(PAGE, {"text": text, "seen": seen(answer)})
     assert not answer.streaming
-    assert "2 created new@example.com user" in words(answer)
+    assert "2 new@example.com created user" in words(answer)
     assert not User.objects.filter(username="new@example.com").exists()
 
 

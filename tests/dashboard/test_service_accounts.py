@@ -156,7 +156,7 @@ def test_from_an_empty_installation_to_a_pipelines_token(office, alice):
     account = ServiceAccount.objects.get()
     assert (account.name, account.description, account.role.name, account.owner) == ("pipeline", "CI", "user", alice)
     assert Token.objects.get().expires_at - timezone.now() > timedelta(days=29)
-    for snippet in (f"Bearer {token}", "secrets.SKYAUTH_TOKEN"):
+    for snippet in (f"Bearer {token}", f"--token {token}", "secrets.SKYAUTH_TOKEN"):
         assert snippet in html.unescape(answer.text)
 
 
