@@ -1,10 +1,12 @@
 """Launches a SkyPilot task from Airflow every night, as a service account, and takes the cluster down afterwards.
 
-Two Airflow variables: `skypilot_endpoint` is the address of the gateway, `skypilot_token` a token that SkyAuth showed once
-(Airflow masks a variable with `token` in its name). The worker needs `pip install skypilot==0.14.1`.
+The task, `training.yaml`, lies beside this file in the DAG folder. Two Airflow variables: `skypilot_endpoint` is the gateway's
+address, `skypilot_token` a token that SkyAuth showed once (Airflow masks a variable with `token` in its name). The worker needs
+`pip install skypilot==0.14.1`.
 """
 
 import datetime
+from pathlib import Path
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
@@ -19,6 +21,7 @@ with DAG("train_nightly", schedule="@daily", start_date=datetime.datetime(2026, 
     launch = BashOperator(
         task_id="launch",
         bash_command="sky launch --yes --cluster nightly training.yaml",
+        cwd=str(Path(__file__).parent),
         env=ENVIRONMENT,
         append_env=True,
     )
