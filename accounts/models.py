@@ -193,7 +193,7 @@ class SessionKind(models.TextChoices):
 class Session(models.Model):
     """One place where somebody is signed in, without the key: `accounts.sessions` says what it is stored under.
 
-    A row without a user is of somebody who has not signed in, or a form that works once.
+    A row without a user is of somebody who has not signed in, or a form that works once and was sent (`accounts.once`).
     """
 
     session_key = models.CharField(max_length=64, primary_key=True, editable=False)

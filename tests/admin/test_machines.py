@@ -155,14 +155,18 @@ def test_promise_11_a_form_that_nobody_was_shown_mints_nothing(nonce: str, offic
     assert not Token.objects.exists()
 
 
-def test_promise_11_a_nonce_is_good_once_for_one_person_and_one_purpose(alice: User, bob: User) -> None:
+def test_promise_11_a_nonce_is_good_once_for_one_person_and_one_purpose(alice: User, bob: User, time_machine) -> None:
     nonce = once.offer(principal(alice), "issue-token")
+    assert not Session.objects.exists(), "a form that is only looked at leaves nothing"
     assert not once.take(nonce, principal(bob), "issue-token")
     assert not once.take(nonce, principal(alice), "rotate")
     assert once.take(nonce, principal(alice), "issue-token")
     assert not once.take(nonce, principal(alice), "issue-token")
     old = once.offer(principal(alice), "issue-token")
-    Session.objects.update(expire_date=timezone.now())
+    time_machine.shift(timedelta(seconds=once.LIFETIME_SECONDS - 1))
+    SessionStore.clear_expired()
+    assert not once.take(nonce, principal(alice), "issue-token")
+    time_machine.shift(timedelta(seconds=2))
     assert not once.take(old, principal(alice), "issue-token")
 
 

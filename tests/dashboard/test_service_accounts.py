@@ -45,7 +45,7 @@ def names(answer):
 
 def send(browser, address, nonce=None, **given):
     """Open a form and send it; it works once."""
-    nonce = nonce or re.search(r'name="nonce" value="(\w+)"', browser.get(address).text)[1]
+    nonce = nonce or re.search(r'name="nonce" value="([^"]+)"', browser.get(address).text)[1]
     return browser.post(address, {"nonce": nonce, **given})
 
 
@@ -169,7 +169,7 @@ def test_where_skypilot_stands_behind_the_ready_made_lines_are_skys(office, sett
 
 def test_promise_11_a_token_is_shown_once_and_a_form_makes_one(office, caplog):
     address = f"{LIST}/new"
-    nonce = re.search(r'name="nonce" value="(\w+)"', office.get(address).text)[1]
+    nonce = re.search(r'name="nonce" value="([^"]+)"', office.get(address).text)[1]
     token = shown(send(office, address, nonce, name="ci", role="user", days="30"))
     again = send(office, address, nonce, name="ci2", role="user", days="30")
     assert (again.status_code, "This form was sent already" in again.text) == (422, True)
@@ -185,11 +185,11 @@ def test_promise_11_a_token_is_shown_once_and_a_form_makes_one(office, caplog):
 
 def test_a_form_that_was_used_up_can_be_sent_as_a_new_one_with_what_was_typed(office, pipeline):
     address = page_of(pipeline, "token")
-    nonce = re.search(r'name="nonce" value="(\w+)"', office.get(address).text)[1]
+    nonce = re.search(r'name="nonce" value="([^"]+)"', office.get(address).text)[1]
     shown(send(office, address, nonce, name="first", days="7"))
     again = send(office, address, nonce, name="second", days="7")
     assert 'value="second"' in again.text
-    fresh = re.search(r'name="nonce" value="(\w+)"', again.text)[1]
+    fresh = re.search(r'name="nonce" value="([^"]+)"', again.text)[1]
     assert fresh != nonce
     assert pipeline.tokens.count() == 1
     assert works(shown(send(office, address, fresh, name="second", days="7")))
@@ -198,7 +198,7 @@ def test_a_form_that_was_used_up_can_be_sent_as_a_new_one_with_what_was_typed(of
 def test_a_form_of_somebody_else_or_for_something_else_makes_nothing(office, desk, pipeline):
     row, _ = make_token(pipeline)
     for browser, address in ((office, page_of(pipeline, "token")), (desk, f"{LIST}/new"), (desk, page_of(pipeline, "token"))):
-        nonce = re.search(r'name="nonce" value="(\w+)"', browser.get(address).text)[1]
+        nonce = re.search(r'name="nonce" value="([^"]+)"', browser.get(address).text)[1]
         given = {"name": "taken", "role": "user", "days": "30", "grace": "0"}
         assert send(desk, f"/skyauth/tokens/{row.key_id}/rotate", nonce, **given).status_code == 422, address
     assert Token.objects.count() == 1
@@ -210,7 +210,7 @@ def page(browser):
 
 def test_what_was_refused_stands_beside_its_field_and_nothing_is_lost(office, pipeline):
     address = f"{LIST}/new"
-    nonce = re.search(r'name="nonce" value="(\w+)"', office.get(address).text)[1]
+    nonce = re.search(r'name="nonce" value="([^"]+)"', office.get(address).text)[1]
     for given, fault in (
         ({"name": "pipeline"}, "already exists"),
         ({"name": "a b"}, "id_name-error"),
@@ -304,7 +304,7 @@ def test_who_manages_all_but_holds_less_is_offered_what_they_can_do(visit, alice
 
 def send_refused(browser, address, **given):
     """Send a form that the page itself does not lead to, and return the status."""
-    nonce = re.search(r'name="nonce" value="(\w+)"', browser.get(address).text)[1]
+    nonce = re.search(r'name="nonce" value="([^"]+)"', browser.get(address).text)[1]
     return browser.post(address, {"nonce": nonce, **given}).status_code
 
 

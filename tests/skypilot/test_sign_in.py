@@ -99,7 +99,7 @@ def test_the_cli_asks_until_the_person_has_consented_and_then_has_a_session_of_i
 def test_a_person_copies_the_token_which_is_shown_once(bob, prefix):
     client = browser(bob)
     page = client.get(f"{prefix}/token")
-    nonce = re.search(r'name="nonce" value="(\w+)"', page.content.decode())[1]
+    nonce = re.search(r'name="nonce" value="([^"]+)"', page.content.decode())[1]
     csrf = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.content.decode())[1]
     first, again = [client.post(f"{prefix}/token", {"nonce": nonce, "csrfmiddlewaretoken": csrf}) for _ in range(2)]
     assert cli(read(shown(first))).get("/api/health").json()["user"]["id"] == bob.uid
