@@ -92,7 +92,7 @@ class Import(Writes):
             )
         seen, faulty = mark(text, report.lines), any(line.faults for line in report.lines)
         if given["seen"] == seen and not faulty:
-            return self._running(text, update, len(report.lines))  # type: ignore[return-value] # a response like any other
+            return self._running(text, update, report.lines)  # type: ignore[return-value] # a response like any other
         return self.show(
             form=Csv(initial={"text": text, "update": update, "seen": seen}),
             lines=[(line, _cells(line)) for line in sorted(report.lines, key=lambda line: not line.faults)],
@@ -101,17 +101,17 @@ class Import(Writes):
             otherwise=bool(given["seen"]),
         )
 
-    def _running(self, text: str, update: bool, count: int) -> StreamingHttpResponse:
+    def _running(self, text: str, update: bool, lines: tuple[Line, ...]) -> StreamingHttpResponse:
         """Return a page that grows while the import is done."""
         shared = {"principal": self.principal, "links": links(self.principal), "section": self.section, "marker": _MARKER}
-        page = render_to_string("dashboard/users_import_running.html", {**shared, "count": count}, self.request)
+        page = render_to_string("dashboard/users_import_running.html", {**shared, "count": len(lines)}, self.request)
         head, _, tail = page.partition(_MARKER)
-        return StreamingHttpResponse(streamed(self.request, self._pieces(head, text, update, tail)))
+        return StreamingHttpResponse(streamed(self.request, self._pieces(head, text, update, lines, tail)))
 
-    def _pieces(self, head: str, text: str, update: bool, tail: str) -> Iterator[str]:
+    def _pieces(self, head: str, text: str, update: bool, lines: tuple[Line, ...], tail: str) -> Iterator[str]:
         yield head
         told = 0
-        steps = people_csv.importing(actor=self.principal, text=text, update=update)
+        steps = people_csv.importing(actor=self.principal, text=text, update=update, expected=lines)
         while True:
             try:
                 done, total = next(steps)

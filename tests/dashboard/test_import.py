@@ -199,6 +199,22 @@ def test_what_was_seen_without_update_is_no_leave_to_update(office, bob):
     assert "is not what you saw before" in words(answer)
 
 
+def test_a_user_who_appears_in_the_last_moment_is_not_changed_unseen(office, monkeypatch):
+    text = "username,role\nnew@example.com,viewer\n"
+    shown = seen(office.post(PAGE, {"text": text, "seen": "", "update": "on"}))
+    real = people_csv.importing
+
+    def late(**arguments):
+        if not arguments.get("dry_run"):
+            UserFactory(username="new@example.com")
+        return (yield from real(**arguments))
+
+    monkeypatch.setattr(people_csv, "importing", late)
+    said = words_of(office.post(PAGE, {"text": text, "seen": shown, "update": "on"}))
+    assert "Nothing was written, for something changed since you looked" in said
+    assert User.objects.get(username="new@example.com").role.name == "user"
+
+
 def test_another_default_role_than_was_shown_is_shown_first(office, settings):
     text = "username\nnew@example.com\n"
     settings.RBAC_DEFAULT_ROLE = "viewer"
