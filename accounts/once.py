@@ -29,7 +29,7 @@ def take(nonce: str, actor: Principal, purpose: str) -> bool:
     """Return whether the nonce was good, and use it up. Call it in the transaction of what it is for: both happen or neither."""
     try:
         uid, meant, _ = signing.loads(nonce, salt=_SALT, max_age=LIFETIME_SECONDS)
-    except signing.BadSignature:
+    except (signing.BadSignature, UnicodeError):  # what is sent may have half a surrogate pair
         return False
     if [uid, meant] != [actor.uid, purpose]:
         return False

@@ -106,7 +106,7 @@ class OwnPassword(serializers.Serializer[Any]):
 class CsvIn(serializers.Serializer[Any]):
     """A CSV file inside JSON."""
 
-    csv = Text(help_text="Columns: username, and where wanted password, role, email, display_name, sign_in.")
+    csv = Text(help_text="Columns: username, and where wanted password, role, email, display_name, sign_in, active.")
 
 
 class CsvReport(serializers.Serializer[Any]):

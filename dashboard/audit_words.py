@@ -3,11 +3,11 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import shorten
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from django.urls import reverse
+from django.utils.text import Truncator
 
 from accounts.principals import Principal
 from audit.events import Event
@@ -126,7 +126,9 @@ def _came_and_went(old: Sequence[Any], new: Sequence[Any]) -> str:
     return "; ".join(f"{word} {_names(values)}" for word, values in (("added", came), ("took away", went)) if values)
 
 
-def _names(values: Sequence[Any]) -> str:
+def _names(values: Any) -> str:
+    if not isinstance(values, list):
+        return ""
     more = len(values) - _MOST_NAMED
     return ", ".join(map(str, values[:_MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
 
@@ -134,7 +136,7 @@ def _names(values: Sequence[Any]) -> str:
 def _word(value: Any) -> str:
     if value is None or value == "":
         return "nothing"
-    return ("yes" if value else "no") if isinstance(value, bool) else shorten(str(value), _LONGEST_WORD, placeholder="…")
+    return ("yes" if value else "no") if isinstance(value, bool) else Truncator(str(value)).chars(_LONGEST_WORD)
 
 
 def _left(data: Mapping[str, Any]) -> str:
@@ -165,7 +167,7 @@ def _rotated(data: Mapping[str, Any]) -> str:
     if not data.get("new"):
         return ""
     grace = data["grace"] if isinstance(data.get("grace"), int) else 0
-    old = f"{data.get('old', '')} works for {_duration(grace)} more" if grace else f"{data.get('old', '')} has ended"
+    old = f"{data.get('old', '')} works for {_duration(grace)} more" if grace > 0 else f"{data.get('old', '')} has ended"
     return f"{data.get('new', '')}, {_until(data)}; {old}"
 
 
@@ -182,7 +184,7 @@ _OUTCOMES: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
     Event.GROUP_ROLE_CREATED: lambda data: str(data.get("role", "")),
     Event.GROUP_ROLE_DELETED: lambda data: str(data.get("role", "")),
     Event.GROUP_ROLE_UPDATED: _changed,
-    Event.ROLE_CREATED: lambda data: _names(data.get("permissions") or []),
+    Event.ROLE_CREATED: lambda data: _names(data.get("permissions")),
     Event.ROLE_UPDATED: _changed,
     Event.ROUTE_UPDATED: _changed,
     Event.SERVICE_ACCOUNT_CREATED: _given,

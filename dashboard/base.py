@@ -54,10 +54,7 @@ class Page(View):
                 raise Forbidden("These pages are for people in a browser. Sign in here with your own name.")
             if self.needs and not any(principal.holds(permission) for permission in self.needs):
                 needed = " or ".join(self.needs)
-                raise Forbidden(
-                    f"This needs the permission {needed}, which your role {principal.role} does not hold. "
-                    "If you need it for your work, ask an admin for a role that does."
-                )
+                raise Forbidden(f"This needs the permission {needed}, which your role {principal.role} does not hold.")
             return super().dispatch(request, *args, **kwargs)
         except Forbidden as error:
             record_refusal(Event.REQUEST_DENIED, actor=principal, target=f"{request.method} {request.path}", reason=error.message)
@@ -106,7 +103,7 @@ class Page(View):
     def _refusal(self, status: int, title: str, error: ServiceError) -> HttpResponse:
         if self.is_part:
             return self.show("dashboard/parts/refused.html", status, error=error)
-        return self.show("dashboard/refused.html", status, title=title, error=error)
+        return self.show("dashboard/refused.html", status, title=title, error=error, forbidden=status == 403)
 
 
 class Writes(Page):

@@ -20,7 +20,13 @@ from rbac.errors import Invalid, ServiceError
 from rbac.permissions import Permission
 
 MOST_LINES: Final = 2_000  # more would keep a browser waiting; manage.py import_users takes more
-_COLUMNS: Final = {"role": "Role", "email": "E-mail", "display_name": "Display name", "sign_in": "Signs in by"}
+_COLUMNS: Final = {
+    "role": "Role",
+    "email": "E-mail",
+    "display_name": "Display name",
+    "sign_in": "Signs in by",
+    "active": "Active",
+}
 _LINES_OF_PROGRESS: Final = 20
 _MARKER: Final = "<!-- here -->"
 _EXAMPLE: Final = "username,role,password\ndana@example.com,user,\n"
@@ -41,7 +47,7 @@ class Csv(forms.Form):
     update = forms.BooleanField(
         label="Change users who exist already",
         required=False,
-        help_text="They get the role, e-mail address, display name and way to sign in that the file says; no password.",
+        help_text="They become what the file says, also active or not; they get no password.",
     )
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
@@ -85,11 +91,11 @@ class Import(Writes):
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Show the lines, or import those that were shown. What was changed since then is shown again first."""
         text, update = given["text"].replace("\r\n", "\n"), given["update"]
-        report = people_csv.import_users(actor=self.principal, text=text, dry_run=True, update=update)
-        if len(report.lines) > MOST_LINES:
+        if people_csv.users_in(text) > MOST_LINES:
             raise Invalid.field(
                 "text", f"A browser takes {MOST_LINES:,} lines at most. For more: manage.py import_users takes them."
             )
+        report = people_csv.import_users(actor=self.principal, text=text, dry_run=True, update=update)
         seen, faulty = mark(text, report.lines), any(line.faults for line in report.lines)
         if given["seen"] == seen and not faulty:
             return self._running(text, update, report.lines)  # type: ignore[return-value] # a response like any other

@@ -91,9 +91,8 @@ def _matches(row: Route, path: Segments) -> bool:
 
 
 class RouteMove(Routes):
-    """Moves a route by one place: at once where no request that was noted would be answered otherwise, else after it was asked.
-
-    htmx gets the list as it is now.
+    """Moves a route by one place. Who may ask about others is asked first where a request that was noted would be let through
+    no more, or now; htmx gets the list as it is then.
     """
 
     needs = (Permission.ROUTES_WRITE,)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from programs import HOST, ROOT, Trouble
 
 SKYPILOT_PORT: Final = 46580
+_LOOPBACK: Final = (HOST, "localhost", "::1")
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?\Z")
 
 
@@ -68,14 +69,23 @@ def read_plan() -> Plan:
     upstream = os.environ.get("UPSTREAM", "").strip().rstrip("/")
     data = (ROOT / os.environ.get("DATA_DIR", "var")).resolve()
     plan = Plan(data, port, gateway_port, upstream or f"http://{HOST}:{echo_port}", None if upstream else echo_port)
-    if not _ORIGIN.match(plan.upstream):
+    if not _ORIGIN.match(plan.upstream) or not _has_port(plan.upstream):
         raise Trouble(f"UPSTREAM={upstream!r} is not an address. Write scheme, host and port, as UPSTREAM=http://127.0.0.1:9000")
-    if plan.upstream in {plan.gateway, plan.skyauth, plan.gateway.replace(HOST, "localhost")}:
+    where = urlsplit(plan.upstream)
+    if where.hostname in _LOOPBACK and where.port in {port, gateway_port}:
         raise Trouble(f"UPSTREAM={upstream} is one of our own addresses: the gateway would ask itself.")
     ours = [port, gateway_port, *([] if plan.echo_port is None else [plan.echo_port])]
     if len(set(ours)) < len(ours):
         raise Trouble("PORT, GATEWAY_PORT and ECHO_PORT must be three different ports.")
     return plan if plan.echo_port is not None else replace(plan, skypilot=recognise(plan.upstream))
+
+
+def _has_port(origin: str) -> bool:
+    """Return whether the port of an address, if it names one, can be one."""
+    try:
+        return urlsplit(origin).port != 0
+    except ValueError:
+        return False
 
 
 def recognise(upstream: str) -> SkyPilot | None:

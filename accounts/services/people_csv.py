@@ -8,22 +8,26 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
 
+from accounts.decisions import standing_as
+from accounts.explain import Standing
 from accounts.identifiers import BadName, canonical_username
 from accounts.models import User
-from accounts.principals import Principal
-from accounts.services.users import Hashed, create_user, judge_password, set_role, update_profile
-from rbac.errors import Invalid, ServiceError
-from rbac.permissions import Permission
-from rbac.services import require
+from accounts.principals import Kind, Principal
+from accounts.services.users import FIRST_ADMIN, Hashed, create_user, judge_password, set_active, set_role, update_profile
+from rbac.errors import Forbidden, Invalid, ServiceError
+from rbac.permissions import ADMIN, Permission
+from rbac.services import lock, require
 
 MAX_ROWS: Final = 10_000
 MAX_BYTES: Final = 5_000_000
-IMPORTED: Final = ("username", "password", "role", "email", "display_name", "sign_in")
+IMPORTED: Final = ("username", "password", "role", "email", "display_name", "sign_in", "active")
 EXPORTED: Final = ("username", "role", "email", "display_name", "sign_in", "active", "created_at", "last_seen_at")
-_VALUES: Final = ("role", "email", "display_name", "sign_in")
+_VALUES: Final = ("role", "email", "display_name", "sign_in", "active")
+_MAY_BE_EMPTY: Final = ("email", "display_name")  # elsewhere an empty cell says nothing
 # What a spreadsheet takes for a formula, behind any number of the apostrophes that make it text.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
@@ -114,10 +118,12 @@ def import_users(
 ) -> ImportReport:
     """Do what a CSV text says and return the report; all of it or, with any failure, nothing.
 
-    Its first line names the columns, in any order and case: username, and where wanted password, role, email, display_name
-    and sign_in; what only an export has (active, created_at, last_seen_at) is ignored. An empty role, password or sign_in is
-    as good as none. A user who exists is a failure; with `update` they become what the other columns say, but for the password.
-    `progress` hears how many steps of how many are done. Raises Forbidden, and Invalid for a file of which no line can be read.
+    Its first line names the columns, in any order and case: username, and where wanted password, role, email, display_name,
+    sign_in and active (true or false); what only an export has (created_at, last_seen_at) is ignored. An empty role, password,
+    sign_in or active is as good as none. A user who exists is a failure; with `update` they become what the other columns say,
+    but for the password, and whoever is that already stays as they are. Each line is judged by itself first, so that one that
+    takes the last admin's role is refused, whatever the lines before it give. `progress` hears how many steps of how many are
+    done. Raises Forbidden, and Invalid for a file of which no line can be read.
     """
     steps = importing(actor=actor, text=text, dry_run=dry_run, update=update, progress=progress)
     while True:
@@ -147,6 +153,8 @@ def importing(
     that writes only `progress` hears. Who stops before it has changed nobody.
     """
     require(actor, Permission.USERS_WRITE)
+    if update:
+        require(actor, Permission.USERS_READ)  # a line says what was there before
     rows, unread = _read(text)
     count = _Count(2 * len(rows) + sum(1 for row in rows if row.password), progress)
     # First every line on its own, undone at once: errors show, and no lock is held for longer than one line takes.
@@ -171,14 +179,33 @@ def _rehearse(
     for row in rows:
         yield count.another()
         with transaction.atomic():
-            line = _do(actor, row, update, Hashed("!") if row.password else None)
+            line = _do(actor, row, update, Hashed("!") if row.password else None, _newcomers_role(planned.values()))
             transaction.set_rollback(True)
-        if not line.faults and line.username in seen:
-            line = _refused(row, f"{line.username} is on line {seen[line.username]} already.")
-        elif not line.faults:
-            seen[line.username] = row.line
+        if not line.faults:
+            line = _judged(row, line, seen)
         planned[row.line] = line
     return planned
+
+
+def _newcomers_role(before: Iterable[Line]) -> str | None:
+    """Return the role of who is given none where the lines before decide it: only the first of all becomes the first admin."""
+    an_admin = {"role": ADMIN, "active": "true"}.items()
+    is_there = any(an_admin <= line.values.items() for line in before if not line.faults)
+    return "user" if is_there and settings.RBAC_DEFAULT_ROLE == FIRST_ADMIN else None
+
+
+def _judged(row: _Row, line: Line, seen: dict[str, int]) -> Line:
+    """Return the line, or, where its password is not good enough or its name was `seen` before, why it is refused."""
+    if line.username in seen:
+        return _refused(row, f"{line.username} is on line {seen[line.username]} already.")
+    seen[line.username] = row.line
+    if row.password:
+        named = {name: line.values[name] for name in _MAY_BE_EMPTY}
+        try:
+            judge_password(row.password, User(username=line.username, **named))
+        except ServiceError as error:
+            return _refused(row, error.message)
+    return line
 
 
 def _hash(rows: Iterable[_Row], count: "_Count") -> Generator[tuple[int, int], None, dict[int, Hashed]]:
@@ -199,10 +226,12 @@ def _write(
     planned: Mapping[int, Line],
     count: "_Count",
 ) -> ImportReport:
-    """Do what was planned, all of it in one transaction or nothing; the last step is the caller's to count."""
+    """Do what was planned, all of it in one transaction or nothing; the last step is the caller's to count. Raises Forbidden."""
     lines = []
     try:
         with transaction.atomic():
+            lock()
+            _require_still(actor)
             for number, row in enumerate(rows):
                 if number:
                     count.tell()
@@ -215,6 +244,15 @@ def _write(
     except _Refused:
         return _report(lines)
     return _report(lines, applied=True)
+
+
+def _require_still(actor: Principal) -> None:
+    """Raise Forbidden when the actor may less than at the beginning: hashing takes minutes. Call it under `lock`."""
+    if actor.kind is Kind.SYSTEM:
+        return
+    found = standing_as(actor.kind, actor.uid, actor.name)
+    if found is None or found[1] is not Standing.GOOD or not actor.permissions <= found[0].permissions:
+        raise Forbidden("You may less than when this began.")
 
 
 class _Count:
@@ -239,16 +277,14 @@ def _report(lines: Iterable[Line], *, applied: bool = False) -> ImportReport:
     return ImportReport(tuple(sorted(lines, key=lambda line: line.line)), applied)
 
 
-def _do(actor: Principal, row: _Row, update: bool, password: Hashed | None) -> Line:
+def _do(actor: Principal, row: _Row, update: bool, password: Hashed | None, newcomers: str | None = None) -> Line:
     """Do what the row says, and return what that was; or what was refused, with nothing done."""
     try:
         with transaction.atomic():
             user = _existing(row) if update else None
             if user is not None:
                 return _update(actor, row, user)
-            user = _create(actor, row, password)
-            if row.password:
-                judge_password(row.password, user)
+            user = _create(actor, row, password, newcomers)
             return Line(row.line, user.username, Outcome.CREATED, _values(user), password=bool(row.password))
     except ServiceError as error:
         return _refused(row, error.message)
@@ -260,7 +296,14 @@ def _refused(row: _Row, fault: str) -> Line:
 
 
 def _values(user: User) -> dict[str, str]:
-    return {"role": user.role.name, "email": user.email, "display_name": user.display_name, "sign_in": str(user.sign_in)}
+    """Return what an import can say of a user, as an export says it."""
+    return {
+        "role": user.role.name,
+        "email": user.email,
+        "display_name": user.display_name,
+        "sign_in": str(user.sign_in),
+        "active": str(user.is_active).lower(),
+    }
 
 
 def _existing(row: _Row) -> User | None:
@@ -275,31 +318,46 @@ def _update(actor: Principal, row: _Row, user: User) -> Line:
     if row.password:
         raise Invalid.field("password", f"{user.username} exists already. An import sets no password but a new user's.")
     before = _values(user)
-    role = row.values.get("role")
-    if role and role != before["role"]:
-        user = set_role(actor=actor, user=user, role=role)
-    user = update_profile(
-        actor=actor,
-        user=user,
-        email=row.values.get("email"),
-        display_name=row.values.get("display_name"),
-        sign_in=row.values.get("sign_in") or None,
-    )
+    new = {name: value for name, value in _said(row).items() if value != before[name]}
+    if "role" in new:
+        user = set_role(actor=actor, user=user, role=new["role"])
+    profile = {name: new[name] for name in ("email", "display_name", "sign_in") if name in new}
+    if profile:
+        user = update_profile(actor=actor, user=user, **profile)
+    if "active" in new:
+        user = set_active(actor=actor, user=user, active=new["active"] == "true")
     after = _values(user)
     changed = {name: before[name] for name in _VALUES if after[name] != before[name]}
     return Line(row.line, user.username, Outcome.CHANGED if changed else Outcome.SAME, after, changed)
 
 
-def _create(actor: Principal, row: _Row, password: Hashed | None) -> User:
+def _create(actor: Principal, row: _Row, password: Hashed | None, newcomers: str | None) -> User:
+    said = _said(row)
     return create_user(
         actor=actor,
         username=row.username,
         password=password,
-        role=row.values.get("role") or None,
-        email=row.values.get("email"),
-        display_name=row.values.get("display_name", ""),
-        sign_in=row.values.get("sign_in") or None,
+        role=said.get("role", newcomers),
+        email=said.get("email"),
+        display_name=said.get("display_name", ""),
+        sign_in=said.get("sign_in"),
+        active=said.get("active") != "false",
     )
+
+
+def _said(row: _Row) -> dict[str, str]:
+    """Return what a row says of its user, but for name and password. Raises Invalid."""
+    said = {name: row.values[name] for name in _VALUES if row.values.get(name) or (name in row.values and name in _MAY_BE_EMPTY)}
+    if "active" in said:
+        said["active"] = said["active"].lower()  # spreadsheets write TRUE
+        if said["active"] not in {"true", "false"}:
+            raise Invalid.field("active", "active is true or false.")
+    return said
+
+
+def users_in(text: str) -> int:
+    """Return how many users a CSV text names. Raises Invalid for one of which no line can be read."""
+    return len(_read(text)[0])
 
 
 def _read(text: str) -> tuple[list[_Row], list[Line]]:

@@ -114,6 +114,7 @@ def create_user(
     email: str | None = None,
     display_name: str = "",
     sign_in: str | None = None,
+    active: bool = True,
 ) -> User:
     """Create and return a user. Without a password the user comes by single sign-on; without a role, with the default one.
 
@@ -132,6 +133,7 @@ def create_user(
         sign_in=sign_in or (SignIn.PASSWORD if password else SignIn.SSO),
         role=given,
         role_source=RoleSource.DEFAULT if role is None else RoleSource.MANUAL,
+        is_active=active,
     )
     if password is None and user.sign_in == SignIn.PASSWORD:
         raise Invalid.field("password", "A user who signs in by password needs one.")
@@ -146,7 +148,7 @@ def create_user(
         Event.USER_CREATED,
         actor=actor,
         target=name,
-        data={"uid": user.uid, "role": given.name, "sign_in": user.sign_in},
+        data={"uid": user.uid, "role": given.name, "sign_in": user.sign_in, **({} if active else {"active": False})},
     )
     return user
 

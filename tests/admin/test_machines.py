@@ -171,6 +171,11 @@ def test_promise_11_a_nonce_is_good_once_for_one_person_and_one_purpose(alice: U
     assert not once.take(old, principal(alice), "issue-token")
 
 
+@pytest.mark.parametrize("nonce", ["", ":", "a:b:c", "\ud800:a:b", "\x00", "é:é:é", "x" * 10_000])
+def test_what_is_no_nonce_is_refused(alice: User, nonce: str) -> None:
+    assert not once.take(nonce, principal(alice), "issue-token")
+
+
 def test_a_nonce_is_no_session(client: Client, alice: User, settings) -> None:
     client.cookies[settings.SESSION_COOKIE_NAME] = once.offer(principal(alice), "issue-token")
     assert client.get("/admin/").status_code == 302

@@ -14,6 +14,7 @@ from accounts.principals import Principal
 from accounts.services import people_csv
 from audit.models import Entry
 from rbac.errors import Forbidden, Invalid
+from rbac.models import Role
 from tests.api import calling
 from tests.api.calling import Api
 from tests.factories import UserFactory, principal
@@ -171,11 +172,93 @@ def test_a_change_that_cannot_be_is_named_and_nothing_is_applied(as_alice: Api, 
 
 
 def test_nobody_gives_by_an_import_what_they_could_not_give(bob: User, alice: User, db: None) -> None:
-    bob.role.permissions = ["users:read", "users:write", "upstream:read"]
+    Role.objects.filter(name="user").update(permissions=["users:read", "users:write", "upstream:read"])
+    bob = User.objects.select_related("role").get(pk=bob.pk)
     report = people_csv.import_users(actor=principal(bob), text="username,role\nalice@example.com,user\n", update=True)
     assert (report.applied, len(report.failures)) == (False, 1)
     alice.refresh_from_db()
     assert alice.role.name == "admin"
+
+
+@pytest.mark.parametrize("lost", ["role", "active", "all"])
+def test_who_loses_their_rights_while_it_hashes_writes_nothing(alice: User, db: None, lost: str) -> None:
+    UserFactory(username="other@example.com", role=alice.role)
+
+    def meanwhile(done: int, total: int) -> None:
+        if done == 3:  # both lines were tried, and the password hashed
+            changes = {"role": Role.objects.get(name="user"), "active": False}
+            match lost:
+                case "role":
+                    User.objects.filter(pk=alice.pk).update(role=changes["role"])
+                case "active":
+                    User.objects.filter(pk=alice.pk).update(is_active=False)
+                case _:
+                    alice.delete()
+
+    text = f"username,role,password\nevil@example.com,admin,{GOOD}\nother@example.com,viewer,\n"
+    with pytest.raises(Forbidden, match="less than when this began"):
+        people_csv.import_users(actor=principal(alice), text=text, update=True, progress=meanwhile)
+    assert not User.objects.filter(username="evil@example.com").exists()
+    assert User.objects.get(username="other@example.com").role.name == "admin"
+
+
+def test_the_first_of_a_first_file_becomes_the_first_admin_and_no_other(system: Principal, db: None, settings: Any) -> None:
+    settings.RBAC_DEFAULT_ROLE = "first-admin"
+    text = "username,active\nann@example.com,\nben@example.com,\ncleo@example.com,true\n"
+    planned = people_csv.import_users(actor=system, text=text, dry_run=True)
+    assert [line.values["role"] for line in planned.lines] == ["admin", "user", "user"]
+    done = people_csv.import_users(actor=system, text=text)
+    assert (done.applied, done.lines) == (True, planned.lines)
+    assert list(User.objects.order_by("username").values_list("role__name", flat=True)) == ["admin", "user", "user"]
+
+
+def test_who_is_disabled_is_no_first_admin(system: Principal, db: None, settings: Any) -> None:
+    settings.RBAC_DEFAULT_ROLE = "first-admin"
+    text = "username,active\nann@example.com,false\nben@example.com,\ncleo@example.com,\n"
+    done = people_csv.import_users(actor=system, text=text)
+    assert done.applied, done.failures
+    assert [line.values["role"] for line in done.lines] == ["admin", "admin", "user"]
+
+
+def test_active_is_heeded_for_new_users_and_for_old_ones(as_alice: Api, bob: User, vera: User) -> None:
+    User.objects.filter(pk=vera.pk).update(is_active=False)
+    lines = (
+        "username,role,active",
+        "bob@example.com,,FALSE",
+        "vera@example.com,,true",
+        "ann@example.com,user,false",
+        "ben@example.com,,",
+    )
+    text = "\n".join(lines)
+    found = as_alice.csv("/users/import?update=true", text).json()
+    assert (found["created"], found["changed"]) == (
+        ["ann@example.com", "ben@example.com"],
+        ["bob@example.com", "vera@example.com"],
+    )
+    assert dict(User.objects.values_list("username", "is_active")) == {
+        "alice@example.com": True,
+        "bob@example.com": False,
+        "vera@example.com": True,
+        "ann@example.com": False,
+        "ben@example.com": True,
+    }
+    found = calling.problem(as_alice.csv("/users/import?update=true", "username,active\nbob@example.com,perhaps\n"), 400)
+    assert found["failures"][0]["error"] == "active is true or false."
+
+
+def test_who_manages_users_alone_can_import_a_whole_export_again(as_helpdesk: Api, bob: User, alice: User) -> None:
+    text = as_helpdesk.get("/users/export").content.decode()
+    assert "alice@example.com,admin" in text
+    assert as_helpdesk.csv("/users/import?update=true", text).json() == {"applied": True, "created": [], "changed": []}
+    changed = text.replace("bob@example.com,user", "bob@example.com,viewer")
+    assert as_helpdesk.csv("/users/import?update=true", changed).json()["changed"] == ["bob@example.com"]
+    calling.problem(as_helpdesk.csv("/users/import?update=true", text.replace(",admin,", ",viewer,")), 400)
+
+
+def test_who_may_not_read_users_is_not_shown_by_an_import_what_they_are(bob: User, alice: User, db: None) -> None:
+    bob.role.permissions = ["users:write", "upstream:read"]
+    with pytest.raises(Forbidden, match="users:read"):
+        people_csv.import_users(actor=principal(bob), text="username,role\nalice@example.com,user\n", update=True, dry_run=True)
 
 
 def test_both_admins_cannot_go_in_one_file(system: Principal, alice: User, db: None) -> None:
@@ -260,15 +343,14 @@ _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_siz
     email=st.sampled_from(["", "x@example.com", "=x@example.com"]),
     role=st.sampled_from(["user", "viewer", "admin"]),
     sign_in=st.sampled_from(["sso", "both"]),
+    is_active=st.booleans(),
 )
 def test_what_was_exported_is_imported_as_it_was(system: Principal, **values: Any) -> None:
-    from rbac.models import Role
-
     role = Role.objects.get(name=values.pop("role"))
     User.objects.all().delete()
     before = UserFactory(**values, role=role)
     after = _again(system, "".join(people_csv.export_users(system)), before.username)
-    fields = ("username", "uid", "email", "display_name", "sign_in", "role_id")
+    fields = ("username", "uid", "email", "display_name", "sign_in", "role_id", "is_active")
     assert [getattr(after, field) for field in fields] == [getattr(before, field) for field in fields]
 
 

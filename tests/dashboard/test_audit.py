@@ -152,7 +152,8 @@ def test_what_came_of_it_follows_its_target(event, data, said):
 
 @pytest.mark.parametrize("event", Event)
 def test_an_entry_without_its_data_is_told_all_the_same(event):
-    for data in ({}, [], {"old": None}, {"permissions": None, "number": "x"}):
+    odd = {"permissions": 7, "number": "x", "grace": -5, "new": {"a": 1}, "service_accounts": {"a": 1}, "expires_at": 3}
+    for data in ({}, [], {"old": None}, odd, {**odd, "old": {"a": [1]}}):
         assert isinstance(outcome(Entry(event=event, data=data)), str)
 
 

@@ -155,7 +155,10 @@ def test_a_port_in_use_is_told_before_anything_starts(place: tuple[Path, dict[st
         ({"UPSTREAM": "127.0.0.1:9000"}, "Write scheme, host and port, as UPSTREAM=http://127.0.0.1:9000"),
         ({"UPSTREAM": "http://127.0.0.1:9000/api"}, "Write scheme, host and port"),
         ({"UPSTREAM": "http://a b\n}"}, "Write scheme, host and port"),
+        ({"UPSTREAM": "http://127.0.0.1:99999"}, "Write scheme, host and port"),
+        ({"UPSTREAM": "http://127.0.0.1:0"}, "Write scheme, host and port"),
         ({"GATEWAY_PORT": "21001", "UPSTREAM": "http://localhost:21001"}, "one of our own addresses"),
+        ({"PORT": "21002", "UPSTREAM": "http://localhost:21002"}, "one of our own addresses"),
     ],
 )
 def test_an_impossible_wish_is_answered_with_what_to_write_instead(
