@@ -215,7 +215,11 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
         responses=CsvReport,
         parameters=[
             OpenApiParameter("dry_run", bool, description="Only say what would be done."),
-            OpenApiParameter("update", bool, description="Change users who exist, but for their passwords."),
+            OpenApiParameter(
+                "update",
+                bool,
+                description="Change users who exist, but for their passwords. An empty email or display_name empties it.",
+            ),
         ],
         filters=False,
     )

@@ -48,7 +48,6 @@ _VERBS: Final[dict[str, str]] = {
 }
 REFUSALS: Final = (Event.REQUEST_DENIED, Event.SIGN_IN_REFUSED)
 _MOST_NAMED: Final = 5  # more than that is for the details to say
-_UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 _LONGEST_WORD: Final = 60  # characters
 _ACCOUNTS: Final = (Permission.SERVICE_ACCOUNTS_READ, Permission.SERVICE_ACCOUNTS_WRITE, Permission.SERVICE_ACCOUNTS_OWN)
 
@@ -123,7 +122,7 @@ def _changed(data: Mapping[str, Any]) -> str:
 
 def _came_and_went(old: Sequence[Any], new: Sequence[Any]) -> str:
     came, went = [value for value in new if value not in old], [value for value in old if value not in new]
-    return "; ".join(f"{word} {_names(values)}" for word, values in (("added", came), ("took away", went)) if values)
+    return " and ".join(f"{word} {_names(values)}" for word, values in (("added", came), ("took away", went)) if values)
 
 
 def _names(values: Any) -> str:
@@ -166,14 +165,9 @@ def _until(data: Mapping[str, Any]) -> str:
 def _rotated(data: Mapping[str, Any]) -> str:
     if not data.get("new"):
         return ""
-    grace = data["grace"] if isinstance(data.get("grace"), int) else 0
-    old = f"{data.get('old', '')} works for {_duration(grace)} more" if grace > 0 else f"{data.get('old', '')} has ended"
-    return f"{data.get('new', '')}, {_until(data)}; {old}"
-
-
-def _duration(seconds: int) -> str:
-    unit, size = next((unit, size) for unit, size in _UNITS if seconds % size == 0)
-    return f"{seconds // size} {unit}{'s' * (seconds != size)}"
+    ends = data.get("old_expires_at")
+    old = f"works until {str(ends)[:16].replace('T', ' ')}" if ends else "still works" if data.get("grace") else "has ended"
+    return f"{data['new']}, {_until(data)}; {data.get('old', '')} {old}"
 
 
 def _number(data: Mapping[str, Any]) -> str:

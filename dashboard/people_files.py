@@ -47,7 +47,7 @@ class Csv(forms.Form):
     update = forms.BooleanField(
         label="Change users who exist already",
         required=False,
-        help_text="They become what the file says, also active or not; they get no password.",
+        help_text="They become what the file says, but get no password. An empty email or display_name empties it.",
     )
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
@@ -97,10 +97,10 @@ class Import(Writes):
             )
         report = people_csv.import_users(actor=self.principal, text=text, dry_run=True, update=update)
         seen, faulty = mark(text, report.lines), any(line.faults for line in report.lines)
-        if given["seen"] == seen and not faulty:
+        if given["seen"] == seen and report.lines and not faulty:
             return self._running(text, update, report.lines)  # type: ignore[return-value] # a response like any other
         return self.show(
-            form=Csv(initial={"text": text, "update": update, "seen": seen}),
+            form=Csv(initial={"text": text, "update": update, "seen": "" if faulty else seen}),
             lines=[(line, _cells(line)) for line in sorted(report.lines, key=lambda line: not line.faults)],
             number={outcome.value: sum(line.outcome is outcome for line in report.lines) for outcome in Outcome},
             passwords=sum(line.password for line in report.lines),

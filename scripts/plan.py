@@ -1,6 +1,6 @@
 """What `make run` was asked for: where everything listens, and what the upstream is.
 
-From the environment, or `.env`: PORT (of SkyAuth, 8000), GATEWAY_PORT (8080), UPSTREAM (http://host:port) or ECHO_PORT (8081).
+From the environment: PORT (of SkyAuth, 8000), GATEWAY_PORT (8080), UPSTREAM (http://host:port) or ECHO_PORT (8081).
 """
 
 import http.client

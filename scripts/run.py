@@ -37,6 +37,15 @@ from programs import (
 BELIEVED: Final = ("AUTH_USER_HEADER", "AUTH_GROUPS_HEADER")
 
 
+def read_dotenv() -> None:
+    """Take the settings of `.env` into our environment, where that says nothing else: as SkyAuth reads it. Raises Trouble."""
+    try:
+        if (ROOT / ".env").is_file():
+            Env.read_env(str(ROOT / ".env"))
+    except UnicodeDecodeError:
+        raise Trouble(".env is not UTF-8. Save it as that.") from None
+
+
 def prepare(environment: dict[str, str], pack: str) -> dict[str, str]:
     """Migrate and, on a first run, make what a first run makes. Returns what is new, and BELIEVED as set. Raises Trouble."""
     # In a session of its own: a Ctrl-C does not stop it half-way, and what it made is still told.
@@ -149,8 +158,7 @@ def main() -> int:
     signals = Signals()
     children: list[Child] = []
     try:
-        if (ROOT / ".env").is_file():
-            Env.read_env(str(ROOT / ".env"))  # into our environment, where it says nothing else: as SkyAuth reads it
+        read_dotenv()
         plan = read_plan()
         for name, port in (("PORT", plan.port), ("GATEWAY_PORT", plan.gateway_port), ("ECHO_PORT", plan.echo_port)):
             if port is not None:
@@ -158,7 +166,7 @@ def main() -> int:
         environment = {**os.environ, "TRUSTED_PROXIES": HOST, "PYTHONUNBUFFERED": "1"}  # the gateway, and nobody else
         environment = {**plan.settings, **environment}
         made = prepare(environment, "read-write" if plan.skypilot is None else "skypilot")
-        environment |= {name: made[name] for name in BELIEVED if name in made}  # as `.env` may say
+        environment |= {name: made[name] for name in BELIEVED if name in made}
         if password := made.get("password"):
             say(f"The first admin was created. Name: admin   Password: {password}   (not shown again)")
         signals.check()

@@ -303,6 +303,7 @@ def rotate_token(*, actor: Principal, token: Token, days: int | None = None, gra
         "new": issued.token.key_id,
         "grace": grace,
         "expires_at": _iso(issued.token.expires_at),
+        **({"old_expires_at": _iso(token.expires_at)} if grace else {}),
     }
     record(Event.TOKEN_ROTATED, actor=actor, target=account.name, data=data)
     return issued

@@ -120,10 +120,10 @@ def import_users(
 
     Its first line names the columns, in any order and case: username, and where wanted password, role, email, display_name,
     sign_in and active (true or false); what only an export has (created_at, last_seen_at) is ignored. An empty role, password,
-    sign_in or active is as good as none. A user who exists is a failure; with `update` they become what the other columns say,
-    but for the password, and whoever is that already stays as they are. Each line is judged by itself first, so that one that
-    takes the last admin's role is refused, whatever the lines before it give. `progress` hears how many steps of how many are
-    done. Raises Forbidden, and Invalid for a file of which no line can be read.
+    sign_in or active is as good as none; an empty email or display_name is an empty one. A user who exists is a failure; with
+    `update` they become what the other columns say, but for the password, and whoever is that already stays as they are. Each
+    line is judged by itself first, so that one that takes the last admin's role is refused, whatever the lines before it give.
+    `progress` hears how many steps of how many are done. Raises Forbidden, and Invalid for a file of which no line can be read.
     """
     steps = importing(actor=actor, text=text, dry_run=dry_run, update=update, progress=progress)
     while True:
@@ -176,22 +176,22 @@ def _rehearse(
     """Return what each row would do, by its line, after it was done and undone."""
     planned: dict[int, Line] = {}
     seen: dict[str, int] = {}
+    newcomers: str | None = None  # the role of who is given none, once a line before has decided it
     for row in rows:
         yield count.another()
         with transaction.atomic():
-            line = _do(actor, row, update, Hashed("!") if row.password else None, _newcomers_role(planned.values()))
+            line = _do(actor, row, update, Hashed("!") if row.password else None, newcomers)
             transaction.set_rollback(True)
         if not line.faults:
             line = _judged(row, line, seen)
+        if settings.RBAC_DEFAULT_ROLE == FIRST_ADMIN and not line.faults and _is_active_admin(line):
+            newcomers = "user"
         planned[row.line] = line
     return planned
 
 
-def _newcomers_role(before: Iterable[Line]) -> str | None:
-    """Return the role of who is given none where the lines before decide it: only the first of all becomes the first admin."""
-    an_admin = {"role": ADMIN, "active": "true"}.items()
-    is_there = any(an_admin <= line.values.items() for line in before if not line.faults)
-    return "user" if is_there and settings.RBAC_DEFAULT_ROLE == FIRST_ADMIN else None
+def _is_active_admin(line: Line) -> bool:
+    return line.values["role"] == ADMIN and line.values["active"] == "true"
 
 
 def _judged(row: _Row, line: Line, seen: dict[str, int]) -> Line:
@@ -237,7 +237,7 @@ def _write(
                     count.tell()
                 line = _do(actor, row, update, hashed.get(row.line))
                 if not line.faults and line != planned[row.line]:
-                    line = _refused(row, "Somebody changed this meanwhile.")
+                    line = _refused(row, "Somebody changed this meanwhile. Look again at what the file would do.")
                 lines.append(line)
             if any(line.faults for line in lines):
                 raise _Refused

@@ -100,7 +100,7 @@ def test_every_event_has_its_words():
     ("event", "data", "said"),
     [
         (Event.ROLE_CREATED, {"permissions": ["a", "b"]}, ": a, b"),
-        (Event.ROLE_UPDATED, {"old": ["a", "b"], "new": ["b", "c"]}, ": added c; took away a"),
+        (Event.ROLE_UPDATED, {"old": ["a", "b"], "new": ["b", "c"]}, ": added c and took away a"),
         (Event.ROLE_UPDATED, {"old": [], "new": list("abcdefg")}, ": added a, b, c, d, e and 2 more"),
         (
             Event.ROUTE_UPDATED,
@@ -135,13 +135,8 @@ def test_every_event_has_its_words():
         ),
         (
             Event.TOKEN_ROTATED,
-            {"old": "k1", "new": "k2", "grace": 60, "expires_at": None},
-            ": k2, without an end; k1 works for 1 minute more",
-        ),
-        (
-            Event.TOKEN_ROTATED,
-            {"old": "k1", "new": "k2", "grace": 172_800, "expires_at": None},
-            ": k2, without an end; k1 works for 2 days more",
+            {"old": "k1", "new": "k2", "grace": 60, "expires_at": None, "old_expires_at": "2026-11-26T10:30:15Z"},
+            ": k2, without an end; k1 works until 2026-11-26 10:30",
         ),
         (Event.SIGN_IN, {"what": "ever"}, ""),
     ],
@@ -152,7 +147,15 @@ def test_what_came_of_it_follows_its_target(event, data, said):
 
 @pytest.mark.parametrize("event", Event)
 def test_an_entry_without_its_data_is_told_all_the_same(event):
-    odd = {"permissions": 7, "number": "x", "grace": -5, "new": {"a": 1}, "service_accounts": {"a": 1}, "expires_at": 3}
+    odd = {
+        "permissions": 7,
+        "number": "x",
+        "grace": -5,
+        "new": {"a": 1},
+        "service_accounts": {"a": 1},
+        "expires_at": 3,
+        "old_expires_at": 3,
+    }
     for data in ({}, [], {"old": None}, odd, {**odd, "old": {"a": [1]}}):
         assert isinstance(outcome(Entry(event=event, data=data)), str)
 

@@ -31,8 +31,10 @@ def office(visit, alice):
 
 
 def seen(answer):
-    """Return what the page's form says was shown."""
-    return re.search(r'name="seen" value="(\w*)"', answer.text)[1]
+    """Return what the page's form says was shown; "" where nothing was that could be imported."""
+    assert 'name="seen"' in answer.text
+    found = re.search(r'name="seen" value="(\w*)"', answer.text)
+    return found[1] if found else ""
 
 
 def look(browser, text):
@@ -112,7 +114,7 @@ def test_a_world_that_changed_in_between_is_told_and_nobody_is_created(office, m
 
     monkeypatch.setattr(people_files.people_csv, "importing", late)
     page = b"".join(office.post(PAGE, {"text": GOOD, "seen": shown}).streaming_content).decode()
-    assert "Nothing was written, for something changed since you looked:" in page
+    assert "Nothing was written, for it cannot be done as it was shown:" in page
     assert "Line 3, dan@example.com" in page
     assert not User.objects.filter(username="carol@example.com").exists()
 
@@ -227,7 +229,17 @@ def test_another_default_role_than_was_shown_is_shown_first(office, settings):
 
 
 def test_a_file_with_a_header_alone_says_that_there_is_nothing_in_it(office):
-    assert "There is no line below the one that names the columns." in words(look(office, "username,role\n"))
+    answer = look(office, "username,role\n")
+    assert "There is no line below the one that names the columns." in words(answer)
+    again = office.post(PAGE, {"text": "username,role\n", "seen": seen(answer)})
+    assert not again.streaming
+
+
+def test_what_is_corrected_is_looked_at_again_without_an_alarm(office):
+    refused = look(office, GOOD.replace("viewer", "captain"))
+    answer = office.post(PAGE, {"text": GOOD, "seen": seen(refused)})
+    assert "is not what you saw before" not in words(answer)
+    assert "2 users would be created" in words(answer)
 
 
 def test_only_who_may_create_users_imports_and_who_may_read_them_exports(visit, bob, vera, alice):

@@ -15,8 +15,9 @@ class Command(base.Command):
     help = """Create the users of a CSV file, or change them: all of them or, with any bad line, none.
 
 The first line names the columns: username, and where wanted password, role, email, display_name, sign_in (password, sso
-or both) and active (true or false). A user who exists is a bad line; with --update they become what the other columns say.
-A file that export_users made can be imported, here or elsewhere."""
+or both) and active (true or false). A user who exists is a bad line; with --update they become what the other columns say:
+an empty role, password, sign_in or active says nothing, an empty email or display_name empties it. A file that
+export_users made can be imported, here or elsewhere."""
     examples = ("import_users people.csv --dry-run", "import_users people.csv", "import_users - --update < people.csv")
 
     def add_arguments(self, parser: CommandParser) -> None:
