@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from accounts.models import RoleSource, SignIn, User
 from accounts.problems import problem
 from accounts.responses import respond
-from accounts.services import people_csv, users
+from accounts.services import people_csv, people_import, users
 from api.base import Flag, Resource, Text, location
 from api.parsers import Csv, Json
 from api.permissions import Need
@@ -235,7 +235,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
         """Create the users of a CSV file, or change them: all, or, when one line is bad, none; every bad line is named."""
         dry_run, update = _flag(request, "dry_run"), _flag(request, "update")
         text = self.given(CsvIn)["csv"]
-        report = people_csv.import_users(actor=self.principal, text=text, dry_run=dry_run, update=update)
+        report = people_import.import_users(actor=self.principal, text=text, dry_run=dry_run, update=update)
         if report.failures:
             return respond(_failed(report))
         return Response({"applied": report.applied, "created": list(report.created), "changed": list(report.changed)})
@@ -275,7 +275,7 @@ def _flag(request: Request, name: str) -> bool:
     return value == "true"
 
 
-def _failed(report: people_csv.ImportReport) -> dict[str, Any]:
+def _failed(report: people_import.ImportReport) -> dict[str, Any]:
     by_line: dict[str, list[str]] = {}
     for failure in report.failures:
         by_line.setdefault(f"line {failure.line}", []).append(failure.error)

@@ -148,11 +148,15 @@ class NewGroup(GroupForm):
     field_order = ("group", "role", "priority")
 
 
-class KnownGroup(GroupForm):
-    """A group that gives a role, which somebody else may have changed meanwhile."""
+class SeenGroup(forms.Form):
+    """A group that gives a role, as the person saw it: somebody else may have changed it meanwhile."""
 
     seen_role = forms.CharField(max_length=32, widget=forms.HiddenInput)
     seen_priority = forms.IntegerField(widget=forms.HiddenInput)
+
+
+class KnownGroup(GroupForm, SeenGroup):
+    """What can be changed of it."""
 
 
 class Question(forms.Form):

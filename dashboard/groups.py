@@ -2,19 +2,18 @@
 
 from typing import Any
 
-from django.forms import BaseForm, Form
+from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
 from accounts.models import GroupRole
 from accounts.services import groups
 from dashboard.access import AccessForm, AccessPage
-from dashboard.access_forms import GroupFilter, KnownGroup, NewGroup
+from dashboard.access_forms import GroupFilter, KnownGroup, NewGroup, SeenGroup
 from dashboard.forms import role_choices
 from dashboard.lists import listed
 from rbac.errors import NotFound
 from rbac.permissions import Permission
-from rbac.services import require_all
 
 SORTS = {"rank": ("priority", "group"), "group": ("group",)}
 
@@ -72,10 +71,9 @@ class OneGroup(AccessForm):
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form, with the roles that may be given."""
         row = self.row
-        seen = {"seen_role": row.role.name, "seen_priority": row.priority}
         return KnownGroup(
             data,
-            initial={"role": row.role.name, "priority": row.priority, **seen},
+            initial={"role": row.role.name, "priority": row.priority, **seen_of(row)},
             roles=role_choices(self.principal, held=row.role.name),
         )
 
@@ -98,13 +96,21 @@ class GroupDelete(AccessForm):
 
     needs = (Permission.ROLES_WRITE,)
     template = "dashboard/confirm.html"
-    form = Form
     tab = "groups"
+
+    @property
+    def row(self) -> GroupRole:
+        """The group of the address. Raises NotFound."""
+        return find_group(self.kwargs["pk"])
+
+    def make_form(self, data: QueryDict | None = None) -> BaseForm:
+        """Return the form, which knows what the page said."""
+        return SeenGroup(data, initial=seen_of(self.row))
 
     def show_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
         """Ask."""
-        row = find_group(self.kwargs["pk"])
-        require_all(self.principal, row.role.holds, f"change the group {row.group}")
+        row = self.row
+        groups.require_change(self.principal, row)
         return super().show_form(
             form,
             status,
@@ -116,15 +122,20 @@ class GroupDelete(AccessForm):
             **context,
         )
 
-    def perform(self, given: dict[str, Any]) -> HttpResponse:  # noqa: ARG002 - there is nothing to be given
+    def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Stop it."""
-        row = find_group(self.kwargs["pk"])
-        groups.delete_group_role(actor=self.principal, group=row.group)
+        row = self.row
+        groups.delete_group_role(actor=self.principal, group=row.group, seen=(given["seen_role"], given["seen_priority"]))
         return self.go(reverse("dashboard:groups"), f"The group {row.group} gives no role any more.")
 
     def here(self) -> str:
         """Return the group's page."""
         return reverse("dashboard:group", args=[self.kwargs["pk"]])
+
+
+def seen_of(row: GroupRole) -> dict[str, Any]:
+    """Return what a form keeps of the group as it was when the page was shown."""
+    return {"seen_role": row.role.name, "seen_priority": row.priority}
 
 
 def find_group(pk: int) -> GroupRole:

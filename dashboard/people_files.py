@@ -11,8 +11,9 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import format_html
 
-from accounts.services import people_csv
-from accounts.services.people_csv import IMPORTED, MAX_BYTES, Line, Outcome
+from accounts.services import people_csv, people_import
+from accounts.services.people_csv import IMPORTED, MAX_BYTES
+from accounts.services.people_import import Line, Outcome
 from dashboard.base import Page, Writes
 from dashboard.navigation import links
 from dashboard.streams import streamed
@@ -91,17 +92,17 @@ class Import(Writes):
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Show the lines, or import those that were shown. What was changed since then is shown again first."""
         text, update = given["text"].replace("\r\n", "\n"), given["update"]
-        if people_csv.users_in(text) > MOST_LINES:
+        if len(people_csv.read(text)[0]) > MOST_LINES:
             raise Invalid.field(
                 "text", f"A browser takes {MOST_LINES:,} lines at most. For more: manage.py import_users takes them."
             )
-        report = people_csv.import_users(actor=self.principal, text=text, dry_run=True, update=update)
-        seen, faulty = mark(text, report.lines), any(line.faults for line in report.lines)
+        report = people_import.import_users(actor=self.principal, text=text, dry_run=True, update=update)
+        seen, faulty = mark(text, report.lines), bool(report.failures)
         if given["seen"] == seen and report.lines and not faulty:
             return self._running(text, update, report.lines)  # type: ignore[return-value] # a response like any other
         return self.show(
             form=Csv(initial={"text": text, "update": update, "seen": "" if faulty else seen}),
-            lines=[(line, _cells(line)) for line in sorted(report.lines, key=lambda line: not line.faults)],
+            lines=[(line, _cells(line)) for line in sorted(report.lines, key=lambda line: not line.fault)],
             number={outcome.value: sum(line.outcome is outcome for line in report.lines) for outcome in Outcome},
             passwords=sum(line.password for line in report.lines),
             otherwise=bool(given["seen"]),
@@ -117,7 +118,7 @@ class Import(Writes):
     def _pieces(self, head: str, text: str, update: bool, lines: tuple[Line, ...], tail: str) -> Iterator[str]:
         yield head
         told = 0
-        steps = people_csv.importing(actor=self.principal, text=text, update=update, expected=lines)
+        steps = people_import.importing(actor=self.principal, text=text, update=update, expected=lines)
         while True:
             try:
                 done, total = next(steps)
@@ -132,7 +133,7 @@ class Import(Writes):
                 yield format_html("<p>{} %</p>\n", told * 100 // _LINES_OF_PROGRESS)
         yield tail
 
-    def _result(self, report: people_csv.ImportReport) -> str:
+    def _result(self, report: people_import.ImportReport) -> str:
         template = "dashboard/parts/users_imported.html"
         return render_to_string(template, {"report": report, "created": len(report.created), "changed": len(report.changed)})
 

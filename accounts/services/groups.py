@@ -19,6 +19,23 @@ def get_group_role(group: str) -> GroupRole:
         raise NotFound(f"The group {group!r} gives no role.") from None
 
 
+def require_change(actor: Principal, row: GroupRole) -> None:
+    """Raise Forbidden unless the actor may change which role this group gives, or whether it gives one."""
+    require(actor, Permission.ROLES_WRITE)
+    require_all(actor, row.role.holds, f"change the group {row.group}")
+
+
+def _locked(actor: Principal, group: str, seen: tuple[str, int] | None) -> GroupRole:
+    """Take the lock and return the group's row as it is now. Raises Forbidden, NotFound, Stale."""
+    require(actor, Permission.ROLES_WRITE)
+    lock()
+    row = get_group_role(group)
+    if seen is not None and seen != (row.role.name, row.priority):
+        raise Stale("It was changed by somebody else since you read it. Read it again and repeat your change.")
+    require_change(actor, row)
+    return row
+
+
 @transaction.atomic
 def create_group_role(*, actor: Principal, group: str, role: str, priority: int = 100) -> GroupRole:
     """Let a group give a role. Raises Forbidden, Invalid, Conflict."""
@@ -47,13 +64,8 @@ def update_group_role(
 
     Raises Forbidden, Invalid, NotFound, Stale.
     """
-    require(actor, Permission.ROLES_WRITE)
-    lock()
-    row = get_group_role(group)
-    if seen is not None and seen != (row.role.name, row.priority):
-        raise Stale("It was changed by somebody else since you read it. Read it again and repeat your change.")
+    row = _locked(actor, group, seen)
     before = {"role": row.role.name, "priority": row.priority}
-    require_all(actor, row.role.holds, f"change the group {group}")
     row.role = row.role if role is None else get_role(role)
     row.priority = row.priority if priority is None else priority
     require_all(actor, row.role.holds, f"let a group give the role {row.role.name}")
@@ -66,11 +78,11 @@ def update_group_role(
 
 
 @transaction.atomic
-def delete_group_role(*, actor: Principal, group: str) -> None:
-    """Stop a group from giving a role. Those who have it keep it until they sign in again. Raises Forbidden, NotFound."""
-    require(actor, Permission.ROLES_WRITE)
-    lock()
-    row = get_group_role(group)
-    require_all(actor, row.role.holds, f"change the group {group}")
+def delete_group_role(*, actor: Principal, group: str, seen: tuple[str, int] | None = None) -> None:
+    """Stop a group from giving a role. Those who have it keep it until they sign in again; `seen` is as for a change.
+
+    Raises Forbidden, NotFound, Stale.
+    """
+    row = _locked(actor, group, seen)
     row.delete()
     record(Event.GROUP_ROLE_DELETED, actor=actor, target=group, data={"role": row.role.name})

@@ -564,9 +564,14 @@ def test_an_admin_adds_changes_and_deletes_a_group(office):
     assert "changed by somebody else" in words(answer)
     row.refresh_from_db()
     assert row.role.name == "viewer"
-    assert "Let ops/emea give no role any more?" in words(office.get(f"{path}/delete"))
+    page = office.get(f"{path}/delete")
+    assert "Let ops/emea give no role any more?" in words(page)
     assert GroupRole.objects.exists()
-    assert office.post(f"{path}/delete")["Location"] == f"{ACCESS}/groups"
+    seen = {name: field(page, name) for name in ("seen_role", "seen_priority")}
+    answer = office.post(f"{path}/delete", {**seen, "seen_role": "user"})  # as it was before
+    assert (answer.status_code, "changed by somebody else" in words(answer)) == (422, True)
+    assert GroupRole.objects.exists()
+    assert office.post(f"{path}/delete", seen)["Location"] == f"{ACCESS}/groups"
     assert not GroupRole.objects.exists()
     assert office.get(path).status_code == 404
 

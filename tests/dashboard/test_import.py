@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import RequestFactory
 
 from accounts.models import User
-from accounts.services import people_csv
+from accounts.services import people_csv, people_import
 from audit.models import Entry
 from dashboard import people_files
 from dashboard.streams import streamed
@@ -102,7 +102,7 @@ def test_line_ends_as_browsers_send_them_are_no_other_text(office):
 
 def test_a_world_that_changed_in_between_is_told_and_nobody_is_created(office, monkeypatch):
     shown = seen(look(office, GOOD))
-    real = people_csv.importing
+    real = people_import.importing
 
     def late(**arguments):
         steps = real(**arguments)
@@ -112,7 +112,7 @@ def test_a_world_that_changed_in_between_is_told_and_nobody_is_created(office, m
         UserFactory(username="dan@example.com")
         return (yield from steps)
 
-    monkeypatch.setattr(people_files.people_csv, "importing", late)
+    monkeypatch.setattr(people_import, "importing", late)
     page = b"".join(office.post(PAGE, {"text": GOOD, "seen": shown}).streaming_content).decode()
     assert "Nothing was written, for it cannot be done as it was shown:" in page
     assert "Line 3, dan@example.com" in page
@@ -120,7 +120,7 @@ def test_a_world_that_changed_in_between_is_told_and_nobody_is_created(office, m
 
 
 def test_who_closes_the_page_before_it_is_written_has_created_nobody(alice):
-    steps = people_csv.importing(actor=principal(alice), text=GOOD)
+    steps = people_import.importing(actor=principal(alice), text=GOOD)
     assert [next(steps) for _ in range(3)][-1] == (3, 5)  # both lines were tried, and the password hashed
     steps.close()
     assert not User.objects.filter(username="carol@example.com").exists()
@@ -129,7 +129,7 @@ def test_who_closes_the_page_before_it_is_written_has_created_nobody(alice):
 def test_a_browser_that_does_not_read_on_holds_no_lock(alice):
     """Between two pieces of the page no transaction of the import is open, so nobody else waits for it."""
     outside = len(connection.savepoint_ids)
-    depths = [(len(connection.savepoint_ids), done) for done, _ in people_csv.importing(actor=principal(alice), text=GOOD)]
+    depths = [(len(connection.savepoint_ids), done) for done, _ in people_import.importing(actor=principal(alice), text=GOOD)]
     assert depths == [(outside, done) for done in (1, 2, 3, 5)]
     assert User.objects.filter(username="carol@example.com").exists()
 
@@ -203,14 +203,14 @@ def test_what_was_seen_without_update_is_no_leave_to_update(office, bob):
 def test_a_user_who_appears_in_the_last_moment_is_not_changed_unseen(office, monkeypatch):
     text = "username,role\nnew@example.com,viewer\n"
     shown = seen(office.post(PAGE, {"text": text, "seen": "", "update": "on"}))
-    real = people_csv.importing
+    real = people_import.importing
 
     def late(**arguments):
         if not arguments.get("dry_run"):
             UserFactory(username="new@example.com")
         return (yield from real(**arguments))
 
-    monkeypatch.setattr(people_csv, "importing", late)
+    monkeypatch.setattr(people_import, "importing", late)
     said = words_of(office.post(PAGE, {"text": text, "seen": shown, "update": "on"}))
     assert "Nothing was written, for something changed since you looked" in said
     assert User.objects.get(username="new@example.com").role.name == "user"

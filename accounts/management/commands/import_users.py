@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from accounts.management import base, textfiles
-from accounts.services import people_csv
+from accounts.services import people_csv, people_import
 
 
 class Command(base.Command):
@@ -28,7 +28,7 @@ export_users made can be imported, here or elsewhere."""
     def act(self, *, file: str, dry_run: bool, update: bool, **_: Any) -> None:
         text = textfiles.read(file, limit=people_csv.MAX_BYTES)
         with _progress() as progress:
-            report = people_csv.import_users(actor=self.actor, text=text, dry_run=dry_run, update=update, progress=progress)
+            report = people_import.import_users(actor=self.actor, text=text, dry_run=dry_run, update=update, progress=progress)
         failures = [{"line": each.line, "username": each.username, "error": each.error} for each in report.failures]
         if self.as_json:
             done = {"applied": report.applied, "dry_run": dry_run, "created": report.created, "changed": report.changed}
@@ -50,7 +50,7 @@ def _users(number: int) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[people_csv.Progress | None]:
+def _progress() -> Iterator[people_import.Progress | None]:
     """Give what shows a progress bar on standard error, where somebody watches it."""
     if not sys.stderr.isatty():
         yield None
