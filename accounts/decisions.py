@@ -11,8 +11,8 @@ from accounts.passwords import shared_hash
 from accounts.principals import ANONYMOUS, Kind, Method, Principal
 from audit.events import Event
 from audit.models import Entry
-from audit.text import clean
-from rbac.errors import Conflict, NotFound
+from core.errors import Conflict, NotFound
+from core.text import clean
 from rbac.permissions import EVERYTHING, Permission
 from rbac.policy import Decision, holders
 from rbac.services import role_table

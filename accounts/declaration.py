@@ -15,8 +15,8 @@ from django.db import models
 
 from accounts.identifiers import BadName, canonical_account_name
 from accounts.models import GroupRole, ServiceAccount
+from core.errors import Invalid, ServiceError
 from rbac import packs
-from rbac.errors import Invalid, ServiceError
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec, read_route
 

@@ -10,8 +10,9 @@ from accounts.identifiers import ACCOUNT_PREFIX
 from accounts.models import ServiceAccount, User
 from accounts.passwords import shared_hash
 from accounts.principals import ANONYMOUS, Kind, Method, Principal
-from rbac.errors import Conflict, Forbidden, NotFound
-from rbac.patterns import AmbiguousPath, BadPattern, split_path
+from core.errors import Conflict, Forbidden, NotFound
+from core.paths import AmbiguousPath, split_path
+from rbac.patterns import BadPattern
 from rbac.permissions import Permission, within
 from rbac.policy import Explanation, unreadable
 from rbac.policy import explain as explain_request

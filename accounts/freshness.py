@@ -19,7 +19,7 @@ from django.db import connection
 from psycopg import pq
 
 from accounts.generation import READ
-from accounts.timings import Timings
+from core.histogram import LatencyHistogram
 
 logger = logging.getLogger("skyauth.gateway")
 
@@ -29,7 +29,7 @@ _PATIENCE_SECONDS: Final = 1.0  # then the question takes the long way, which ha
 _AGAIN_SECONDS: Final = 0.5  # between two attempts to connect
 
 
-class Reads(Timings):
+class Reads(LatencyHistogram):
     """How long this process's reads of the mark took, and how many ended without it."""
 
     __slots__ = ("failed",)

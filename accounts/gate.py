@@ -1,16 +1,11 @@
 """The outermost ASGI layer: takes the headers that speak for a client off every request, before anything reads one."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Final
 
 from django.conf import settings
 
 from accounts.trust import Admitted, TrustPolicy, admit, parse_networks
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from core.asgi import Application, Receive, Scope, Send
 
 SCOPE_KEY: Final = "skyauth.proxied"
 OVERSIZED_KEY: Final = "skyauth.oversized"

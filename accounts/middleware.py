@@ -11,14 +11,15 @@ from django.urls import Resolver404, resolve
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 
-from accounts import authn, credentials, principals, request_id
+from accounts import authn, credentials, principals
 from accounts.credentials import Basic, InvalidCredential
 from accounts.gate import SCOPE_KEY
 from accounts.models import User
 from accounts.principals import ANONYMOUS, Kind, Method, Principal
-from accounts.responses import unauthenticated
 from accounts.sessions import SessionStore
 from accounts.trust import UNGATED, Proxied
+from core import request_id
+from core.responses import unauthenticated
 
 View = TypeVar("View", bound=Callable[..., HttpResponse])
 

@@ -7,11 +7,12 @@ from accounts import explain
 from accounts.decisions import standing_as
 from accounts.models import RecentRequest, ServiceAccount, User
 from accounts.principals import Kind, Principal
+from core.errors import Conflict
+from core.paths import AmbiguousPath, split_path
 from rbac import services
-from rbac.errors import Conflict
 from rbac.models import Role
 from rbac.packs import RouteSpec
-from rbac.patterns import AmbiguousPath, BadPattern, split_path
+from rbac.patterns import BadPattern
 from rbac.permissions import ADMIN, Permission, granted
 from rbac.policy import Decision, decide_request
 from rbac.routes import Table, Target, compile_rule

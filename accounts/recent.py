@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from accounts.models import RecentRequest
 from accounts.principals import Principal
-from audit.patience import briefly
+from core.lock_timeout import short_lock_timeout
 from rbac.routes import Target
 
 logger = logging.getLogger("skyauth.recent")
@@ -62,7 +62,7 @@ class Sample:
         if not waiting:
             return
         try:
-            with briefly():
+            with short_lock_timeout():
                 _write(waiting)
         except Error:
             return

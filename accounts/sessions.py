@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.models import Session, SessionKind
-from audit.text import clean
+from core.text import clean
 
 
 def digest(session_key: str) -> str:

@@ -11,7 +11,7 @@ from django.urls import reverse
 from accounts.models import User
 from accounts.principals import Principal
 from accounts.services import users
-from rbac.errors import ServiceError
+from core.errors import ServiceError
 
 
 class OwnPasswordForm(AdminPasswordChangeForm):

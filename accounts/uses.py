@@ -15,7 +15,7 @@ from django.db import Error, close_old_connections, connection, models
 from django.utils import timezone
 
 from accounts.models import Session, Token, User
-from audit.patience import briefly
+from core.lock_timeout import short_lock_timeout
 
 logger = logging.getLogger("skyauth.uses")
 
@@ -125,7 +125,7 @@ def _write(uses: Iterable[tuple[Use, datetime]]) -> None:
         address = (use.client,) if use.noted.address_column else ()
         rows.setdefault(use.noted, []).append((adapt(at), *address, use.pk, adapt(at - EVERY)))
     try:
-        with briefly(), connection.cursor() as cursor:
+        with short_lock_timeout(), connection.cursor() as cursor:
             for noted, values in rows.items():
                 cursor.executemany(noted.statement, values)
     except Error:

@@ -7,9 +7,9 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
 from accounts.middleware import principal_of
-from accounts.origins import require_same_origin
 from accounts.principals import Kind, Method, Principal
-from accounts.problems import challenges
+from core.problems import challenges
+from core.same_origin import require_same_origin
 
 
 class PrincipalAuthentication(BaseAuthentication):

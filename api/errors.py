@@ -1,4 +1,4 @@
-"""Turns whatever stopped a request into the one error shape, `accounts.problems` (RFC 9457)."""
+"""Turns whatever stopped a request into the one error shape, `core.problems` (RFC 9457)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,12 +14,12 @@ from rest_framework.request import Request
 from accounts.assertions import KeysUnavailable
 from accounts.middleware import principal_of
 from accounts.passwords import Busy
-from accounts.problems import problem
-from accounts.responses import respond as response_of
-from accounts.responses import unauthenticated, unavailable
 from audit.events import Event
 from audit.record import record_refusal
-from rbac import errors
+from core import errors
+from core.problems import problem
+from core.responses import respond as response_of
+from core.responses import unauthenticated, unavailable
 
 _SERVICE_STATUS: dict[type[errors.ServiceError], int] = {
     errors.Forbidden: 403,

@@ -4,7 +4,7 @@ from django.utils.http import parse_etags
 from rest_framework.request import Request
 
 from api.errors import PreconditionRequired
-from rbac.errors import Stale
+from core.errors import Stale
 
 
 def etag(version: object) -> str:

@@ -16,8 +16,8 @@ from api.etags import etag
 from api.permissions import ANYBODY, Need
 from api.routes import RouteOut
 from api.schema import ETAG
+from core.paths import MAX_PATH
 from rbac import packs, services
-from rbac.patterns import MAX_PATH
 from rbac.permissions import Permission
 
 

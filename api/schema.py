@@ -8,8 +8,8 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiParameter
 
-from accounts.problems import CONTENT_TYPE
 from api.permissions import ANYBODY
+from core.problems import CONTENT_TYPE
 
 _PROBLEM: dict[str, Any] = {
     "type": "object",

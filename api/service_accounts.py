@@ -18,7 +18,7 @@ from accounts.services.users import get_user
 from api.base import Flag, Resource, Text, location
 from api.permissions import Need
 from api.schema import LOCATION
-from rbac.errors import Invalid, NotFound
+from core.errors import Invalid, NotFound
 from rbac.permissions import Permission
 
 # Which accounts: the service layer says, by `visible` and by refusing.

@@ -14,14 +14,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import RoleSource, SignIn, User
-from accounts.problems import problem
-from accounts.responses import respond
 from accounts.services import people_csv, people_import, users
 from api.base import Flag, Resource, Text, location
 from api.parsers import Csv, Json
 from api.permissions import Need
 from api.schema import LOCATION
-from rbac.errors import Invalid, NotFound
+from core.errors import Invalid, NotFound
+from core.problems import problem
+from core.responses import respond
 from rbac.permissions import Permission
 
 MAX_BULK = 1_000

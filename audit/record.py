@@ -14,8 +14,8 @@ from django.db import Error
 
 from audit.events import Event
 from audit.models import Entry
-from audit.patience import briefly
-from audit.text import clean
+from core.lock_timeout import short_lock_timeout
+from core.text import clean
 
 REFERENCE_LENGTH: Final = 12
 _BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -164,7 +164,7 @@ def record_refusal(
     data = {**(facts or {}), **({"suppressed": place.left_out} if place.left_out else {})}
     reference = "" if facts is None else place.reference
     try:
-        with briefly():
+        with short_lock_timeout():
             record(event, actor=actor, target=target, reason=reason, data=data, reference=reference)
     except Error:
         logger.warning("A refusal could not be written to the audit log: %s %s", event, clean(reason, 200))

@@ -15,14 +15,14 @@ from accounts.explain import explain_to
 from accounts.models import GroupRole, ServiceAccount, User
 from accounts.preview import Effect, Preview
 from accounts.principals import Principal
+from core.errors import Forbidden, Invalid, NotFound, ServiceError, Stale
+from core.forms import add_service_error
 from dashboard.access_forms import METHODS, NewRole, Question, RoleForm
 from dashboard.base import Page, Writes
 from dashboard.navigation import Link
 from rbac import services
-from rbac.errors import Forbidden, Invalid, NotFound, ServiceError, Stale
 from rbac.models import Role
 from rbac.permissions import ADMIN, MEANINGS, UPSTREAM, Permission
-from rbac.service_admin import refuse
 
 SHOWN: Final = 25  # requests of each kind that a preview shows
 
@@ -114,7 +114,7 @@ class AccessForm(AccessPage, Writes):
             except (Forbidden, NotFound):
                 raise
             except ServiceError as error:
-                refuse(form, error)
+                add_service_error(form, error)
                 stale = isinstance(error, Stale)
         return self.show_form(form, status=422, stale=stale)
 

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from django import forms
 
-from rbac.patterns import MAX_PATH, MAX_PATTERN
+from core.paths import MAX_PATH
+from rbac.patterns import MAX_PATTERN
 from rbac.permissions import MEANINGS, Permission
 from rbac.routes import ANY_METHOD
 

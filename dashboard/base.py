@@ -14,13 +14,13 @@ from django.views.generic import View
 
 from accounts.middleware import principal_of
 from accounts.principals import Kind, Method, Principal
-from accounts.way_back import way_back
 from audit.events import Event
 from audit.record import record_refusal
+from core.errors import Forbidden, NotFound, ServiceError
+from core.forms import add_service_error
+from core.redirects import safe_next_path
 from dashboard.navigation import links
-from rbac.errors import Forbidden, NotFound, ServiceError
 from rbac.permissions import Permission
-from rbac.service_admin import refuse
 
 HOME: Final = "/skyauth/"
 # How a person comes in a browser. A command line that they signed in (`Method.CLI`) was given the protected API alone.
@@ -84,7 +84,7 @@ class Page(View):
 
     def back(self, otherwise: str) -> str:
         """Return the page of ours that the form was sent from, as its field `back` says, or another one."""
-        path = way_back(self.request.POST.get("back", "") or self.request.GET.get("back", ""))
+        path = safe_next_path(self.request.POST.get("back", "") or self.request.GET.get("back", ""))
         return path if path.startswith(HOME) else otherwise
 
     def not_done(self, error: ServiceError) -> HttpResponse:
@@ -127,7 +127,7 @@ class Writes(Page):
             except (Forbidden, NotFound):
                 raise
             except ServiceError as error:
-                refuse(form, error)
+                add_service_error(form, error)
         return self.ask(form, status=422)
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
@@ -146,7 +146,7 @@ class Writes(Page):
 def _to_sign_in(request: HttpRequest) -> HttpResponse:
     """Return the way to the sign-in page and from there back, for GET: nothing else can be repeated."""
     query = QueryDict(mutable=True)
-    if back := way_back(request.get_full_path()) if request.method == "GET" else "":
+    if back := safe_next_path(request.get_full_path()) if request.method == "GET" else "":
         query["next"] = back
     where = reverse("dashboard:sign-in") + (f"?{query.urlencode()}" if query else "")
     if request.headers.get("HX-Request") == "true":

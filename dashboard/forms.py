@@ -9,7 +9,7 @@ from accounts.models import SignIn, User
 from accounts.principals import Principal
 from accounts.services import users
 from accounts.services.offboarding import Fate
-from rbac.errors import NotFound
+from core.errors import NotFound
 from rbac.models import Role
 
 STATES: Final = (("active", "active"), ("disabled", "disabled"))

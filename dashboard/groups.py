@@ -8,11 +8,11 @@ from django.urls import reverse
 
 from accounts.models import GroupRole
 from accounts.services import groups
+from core.errors import NotFound
 from dashboard.access import AccessForm, AccessPage
 from dashboard.access_forms import GroupFilter, KnownGroup, NewGroup, SeenGroup
 from dashboard.forms import role_choices
 from dashboard.lists import listed
-from rbac.errors import NotFound
 from rbac.permissions import Permission
 
 SORTS = {"rank": ("priority", "group"), "group": ("group",)}

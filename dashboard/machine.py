@@ -12,11 +12,11 @@ from accounts import ageing, explain
 from accounts.models import ServiceAccount, Token
 from accounts.services import machines
 from accounts.services.machines import Issued
+from core.errors import Invalid
+from core.forms import add_service_error
 from dashboard.base import Page, Writes
 from dashboard.machine_forms import ChangeAccount, NewToken, Rotation
 from dashboard.machines import MAKES, NEEDS, Minting, makes, may_manage
-from rbac.errors import Invalid
-from rbac.service_admin import refuse
 
 TOKENS = 100  # the newest of an account that are shown
 
@@ -72,7 +72,7 @@ class Change(Account):
             try:
                 machines.update_service_account(actor=self.principal, account=row, **self._changes(row, given))
             except Invalid as error:
-                refuse(form, error)
+                add_service_error(form, error)
             else:
                 return self.go(reverse("dashboard:service-account", args=[account]), "Saved.")
         return self.show_account(row, form, 422)

@@ -10,8 +10,8 @@ from accounts.models import ServiceAccount, User
 from accounts.principals import Principal
 from accounts.services import users
 from accounts.services.machines import MAX_DAYS
+from core.errors import NotFound
 from dashboard.forms import STATES, role_choices
-from rbac.errors import NotFound
 from rbac.models import Role
 from rbac.permissions import Permission
 

@@ -17,10 +17,10 @@ from accounts.models import ServiceAccount, Token
 from accounts.principals import Principal
 from accounts.services import machines
 from accounts.services.machines import Issued
+from core.errors import Conflict
 from dashboard.base import Page, Writes
 from dashboard.lists import listed
 from dashboard.machine_forms import AccountFilter, NewAccount
-from rbac.errors import Conflict
 from rbac.permissions import Permission
 
 NEEDS: Final[tuple[Permission, ...]] = (

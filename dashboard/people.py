@@ -10,10 +10,10 @@ from django.urls import reverse
 from accounts.models import User
 from accounts.principals import Principal
 from accounts.services import users
+from core.errors import Invalid
 from dashboard.base import Page, Writes
 from dashboard.forms import NewUser, UserFilter, role_choices
 from dashboard.lists import PAGE_SIZE, listed
-from rbac.errors import Invalid
 from rbac.permissions import Permission
 
 SORTS = {"name": ("username",), "seen": ("last_seen_at",), "created": ()}  # users are made in the order of their keys

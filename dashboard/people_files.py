@@ -14,10 +14,10 @@ from django.utils.html import format_html
 from accounts.services import people_csv, people_import
 from accounts.services.people_csv import IMPORTED, MAX_BYTES
 from accounts.services.people_import import Line, Outcome
+from core.errors import Invalid, ServiceError
 from dashboard.base import Page, Writes
 from dashboard.navigation import links
 from dashboard.streams import streamed
-from rbac.errors import Invalid, ServiceError
 from rbac.permissions import Permission
 
 MOST_LINES: Final = 2_000  # more would keep a browser waiting; manage.py import_users takes more

@@ -11,13 +11,13 @@ from accounts.models import User
 from accounts.services import machines, offboarding, users
 from accounts.services.offboarding import Fate
 from audit.models import Entry
+from core.errors import Invalid
+from core.forms import add_service_error
 from dashboard.audit_words import told
 from dashboard.base import Page, Writes
 from dashboard.forms import Leaving, Password, Profile, role_choices
 from dashboard.people import may_change
-from rbac.errors import Invalid
 from rbac.permissions import Permission
-from rbac.service_admin import refuse
 
 EVENTS = 8
 
@@ -70,7 +70,7 @@ class _Part(Person):
             try:
                 return self.go(reverse("dashboard:user", args=[uid]), self.perform(user, form.cleaned_data))
             except Invalid as error:
-                refuse(form, error)
+                add_service_error(form, error)
         return self.show_user(user, 422, **{self.name: form})
 
     def perform(self, user: User, given: dict[str, Any]) -> str:

@@ -10,13 +10,14 @@ from django.urls import reverse
 
 from accounts import preview
 from accounts.preview import Preview
+from core.errors import Conflict, Invalid, NotFound
+from core.paths import AmbiguousPath, Segments, split_path
 from dashboard.access import AccessForm, AccessPage, Tried, may_route
 from dashboard.access_forms import RouteFilter, RouteForm
 from rbac import packs, services
-from rbac.errors import Conflict, Invalid, NotFound
 from rbac.models import Route
 from rbac.packs import RouteSpec
-from rbac.patterns import AmbiguousPath, BadPattern, Segments, split_path
+from rbac.patterns import BadPattern
 from rbac.permissions import Permission
 from rbac.routes import ANY_METHOD
 

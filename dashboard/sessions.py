@@ -11,8 +11,8 @@ from django.urls import reverse
 from accounts.models import Session, SessionKind, User
 from accounts.services import sessions, users
 from accounts.sessions import digest
+from core.errors import Forbidden
 from dashboard.base import Page
-from rbac.errors import Forbidden
 from rbac.permissions import Permission
 
 MOST: Final = 100  # sessions of one person that are shown, the one used last first

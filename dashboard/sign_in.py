@@ -9,7 +9,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from accounts.principals import Method
-from accounts.way_back import way_back
+from core.redirects import safe_next_path
 
 
 class StaysHere(RedirectURLMixin):
@@ -17,7 +17,7 @@ class StaysHere(RedirectURLMixin):
 
     def get_redirect_url(self) -> str:  # type: ignore[override] # Django's stubs know a parameter that it does not have
         """Return where `next` leads, or "" when it is not surely a path of this host."""
-        return way_back(super().get_redirect_url())
+        return safe_next_path(super().get_redirect_url())
 
     def get_default_redirect_url(self) -> str:
         """Return Home."""

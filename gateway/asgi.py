@@ -11,10 +11,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 from django.conf import settings
 from django.db import close_old_connections
 
-from accounts import request_id
 from accounts.freshness import Freshness
-from accounts.gate import OVERSIZED_KEY, SCOPE_KEY, Application, Receive, Scope, Send
+from accounts.gate import OVERSIZED_KEY, SCOPE_KEY
 from accounts.trust import UNGATED, Admitted, Proxied, RawHeaders
+from core import request_id
+from core.asgi import Application, Receive, Scope, Send
 from gateway import metrics, signed, verify
 from gateway.forwarded import DIALECTS, Question, Reader
 from gateway.headers import Answer, HeaderLine, refused, unavailable

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from accounts.trust import Proxied
-from rbac.patterns import AmbiguousPath, split_path
+from core.paths import AmbiguousPath, split_path
 from rbac.routes import Target, valid_host, valid_method
 
 

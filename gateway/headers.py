@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Final
 
 from accounts.principals import Kind, Principal
-from accounts.problems import CONTENT_TYPE, NOT_SIGNED_IN, RETRY_AFTER_SECONDS, challenges, problem
+from core.problems import CONTENT_TYPE, NOT_SIGNED_IN, RETRY_AFTER_SECONDS, challenges, problem
 from rbac.policy import Decision, Reason
 
 IDENTITY: Final = (

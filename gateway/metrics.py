@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from accounts import freshness, passwords
-from accounts.timings import BOUNDS, Timings
+from core.histogram import BOUNDS, LatencyHistogram
 from gateway.headers import Answer, Cause
 from gateway.memory import Memory
 from rbac.policy import Reason
@@ -43,7 +43,7 @@ _FLUSH_SECONDS: Final = 1.0
 _DIRECTORY: Final = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")  # prometheus_client reads it on import, too
 
 
-class Way(Timings):
+class Way(LatencyHistogram):
     """What came of the questions that were answered in one way, and how long that took. Written by the event loop alone."""
 
     __slots__ = ("name", "reasons")
@@ -57,7 +57,7 @@ class Way(Timings):
         """Count an answer to a question that came at `began`, by `time.perf_counter`."""
         seconds = perf_counter() - began
         self.reasons[answer.reason] += 1
-        self.counts[bisect_left(BOUNDS, seconds)] += 1  # `Timings.add`, without the call
+        self.counts[bisect_left(BOUNDS, seconds)] += 1  # `LatencyHistogram.add`, without the call
         self.total += seconds
 
 
@@ -197,7 +197,7 @@ def _since(key: Hashable, now: float) -> float:
     return now - before
 
 
-def _carry(timings: Timings, into: _Bulk, key: str) -> None:
+def _carry(timings: LatencyHistogram, into: _Bulk, key: str) -> None:
     into.add(
         [_since((key, index), count) for index, count in enumerate(timings.counts)],
         _since((key, "total"), timings.total),

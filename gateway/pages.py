@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.safestring import mark_safe
 
 from accounts.principals import Kind, Method, Principal
-from accounts.way_back import way_back
+from core.redirects import safe_next_path
 from gateway import headers
 from gateway.denial import Denial
 from gateway.forwarded import Told, origin
@@ -70,7 +70,7 @@ def sign_in(person: Told) -> Answer | None:
 
 def _back(person: Told) -> str:
     """Return where they wanted to go, or "". The sign-in page itself is no such place: one could never get out of it."""
-    back = way_back(person.uri)
+    back = safe_next_path(person.uri)
     return "" if back.partition("?")[0] == _sign_in() else back
 
 

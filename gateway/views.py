@@ -7,10 +7,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from accounts.principals import Principal
-from accounts.problems import problem
-from accounts.responses import respond, unauthenticated
 from audit.events import Event
 from audit.record import record_refusal
+from core.problems import problem
+from core.responses import respond, unauthenticated
 from gateway import metrics as counted
 from gateway.inventory import Inventory
 from rbac import policy

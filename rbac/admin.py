@@ -8,8 +8,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html_join
 
+from core.errors import Conflict
 from rbac import services
-from rbac.errors import Conflict
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
 from rbac.permissions import ADMIN, MEANINGS, Permission

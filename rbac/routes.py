@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from rbac.patterns import Pattern, Segments, compile_pattern
+from core.paths import Segments
+from rbac.patterns import Pattern, compile_pattern
 from rbac.permissions import EVERYTHING, Permission
 
 ANY_METHOD: Final = "*"

@@ -11,16 +11,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 
-from rbac.errors import ServiceError
+from core.errors import ServiceError
+from core.forms import add_service_error
 
 SEEN_VERSION: Final = "seen_version"
-
-
-def refuse(form: forms.BaseForm, error: ServiceError) -> None:
-    """Put a service's refusal on the form: beside the fields at fault, else above them all."""
-    for name, texts in (error.fields or {"": [error.message]}).items():
-        for text in texts:
-            form.add_error(name if name in form.fields else None, text)
 
 
 class ServiceForm(forms.ModelForm):  # type: ignore[type-arg] # not generic at run time
@@ -58,7 +52,7 @@ class ServiceForm(forms.ModelForm):  # type: ignore[type-arg] # not generic at r
             with transaction.atomic():
                 self.instance = self.write()
         except ServiceError as error:
-            refuse(self, error)
+            add_service_error(self, error)
 
 
 class ServiceAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time

@@ -11,7 +11,7 @@ from django.db import models, transaction
 from audit.events import Event
 from audit.record import Actor as RecordedActor
 from audit.record import record
-from rbac.errors import Conflict, Forbidden, Invalid, NotFound, Stale
+from core.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
 from rbac.permissions import ADMIN, UPSTREAM, Permission

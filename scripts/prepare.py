@@ -54,7 +54,7 @@ def main() -> Any:
 
     try:
         django.setup()
-        from rbac.errors import ServiceError
+        from core.errors import ServiceError
 
         call_command("migrate", verbosity=0, interactive=False)
         try:

@@ -12,15 +12,15 @@ _django: Any = get_asgi_application()  # its annotation is narrower than ASGI's
 from accounts.gate import Gate, policy_from_settings  # noqa: E402 - Django must be set up first
 from accounts.recent import sample  # noqa: E402
 from accounts.uses import collector  # noqa: E402
+from core.request_limits import RequestLimitMiddleware  # noqa: E402
 from gateway import metrics  # noqa: E402
 from gateway.asgi import VerifyLine  # noqa: E402
-from skyauth.bounds import Bounds  # noqa: E402
 from skyauth.health import Health  # noqa: E402
 
 collector.start()  # a server writes uses beside the requests
 sample.start()
 metrics.start()
-line = VerifyLine(Health(Bounds(_django)))
+line = VerifyLine(Health(RequestLimitMiddleware(_django)))
 application = Gate(line, policy_from_settings())
 
 # What is there by now is there to stay: it is not looked at each time that garbage is collected, which is seldom.

@@ -7,8 +7,8 @@ from django.http import HttpRequest, HttpResponse
 
 from accounts.assertions import KeysUnavailable
 from accounts.passwords import Busy
-from accounts.problems import problem
-from accounts.responses import respond, unavailable
+from core.problems import problem
+from core.responses import respond, unavailable
 
 
 def server_error(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Django's signature

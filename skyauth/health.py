@@ -13,8 +13,8 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from accounts import generation
-from accounts.gate import Application, Receive, Scope, Send
-from accounts.problems import CONTENT_TYPE, RETRY_AFTER_SECONDS, problem
+from core.asgi import Application, Receive, Scope, Send
+from core.problems import CONTENT_TYPE, RETRY_AFTER_SECONDS, problem
 
 READY_SECONDS: Final = 2.0  # then the answer is 503; Kubernetes itself waits a second unless told otherwise
 _HOLDS_SECONDS: Final = 0.5  # a look costs milliseconds, and anybody may ask

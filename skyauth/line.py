@@ -9,10 +9,10 @@ from collections.abc import Coroutine
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from skyauth.bounds import BoundedProtocol
+from core.request_limits import LimitedProtocol
 
 if TYPE_CHECKING:  # a worker imports this module before Django is set up
-    from accounts.gate import Scope
+    from core.asgi import Scope
     from gateway.asgi import Recalled
     from gateway.headers import Answer
 
@@ -63,7 +63,7 @@ class Exchange:
             self._protocol.finish(self, answer, bodiless=self._recalled.question.method == "HEAD")
 
 
-class LineProtocol(BoundedProtocol):
+class LineProtocol(LimitedProtocol):
     """Answers verify requests itself, from memory where that can be."""
 
     _made_of: list[tuple[bytes, bytes]] | None = None

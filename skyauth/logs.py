@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from pythonjsonlogger.json import JsonFormatter
 
-from accounts import request_id
-from audit.text import clean
+from core import request_id
+from core.text import clean
 
 # What an object of JSON shows, in this order. Libraries attach more to a record: Django the request, with its query.
 FIELDS: Final = (

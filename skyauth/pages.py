@@ -7,8 +7,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
 from django.utils.deprecation import MiddlewareMixin
 
-from accounts.problems import CONTENT_TYPE
-from gateway.browsers import prefers_html
+from core.content_negotiation import prefers_html
+from core.problems import CONTENT_TYPE
 
 _API: Final = "/api/"  # answers everybody in its one shape
 

@@ -12,13 +12,13 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 
 from accounts.middleware import principal_of
-from accounts.origins import require_same_origin
 from accounts.principals import Kind, Method, Principal
 from accounts.skypilot_roles import skypilot_role
 from audit.events import Event
 from audit.record import record_refusal
+from core.errors import Forbidden
+from core.same_origin import require_same_origin
 from rbac import policy
-from rbac.errors import Forbidden
 from rbac.permissions import Permission
 from skypilot import bodies, versions
 from skypilot.bodies import Fields

@@ -13,9 +13,9 @@ from accounts.credentials import InvalidCredential
 from accounts.middleware import refusal_of
 from accounts.passwords import Busy
 from accounts.principals import Method
-from accounts.problems import RETRY_AFTER_SECONDS
 from accounts.upstream import UpstreamUnavailable
-from rbac import errors
+from core import errors
+from core.problems import RETRY_AFTER_SECONDS
 from skypilot.versions import Outdated
 
 FORBIDDEN: Final = "Forbidden"

@@ -18,15 +18,15 @@ from django.shortcuts import render
 from django.views import View
 
 from accounts.middleware import ignores_credentials, principal_of, proxied_of
-from accounts.origins import require_same_origin
 from accounts.principals import Method, Principal
-from accounts.responses import sign_in_first
 from accounts.services import handover
 from accounts.services.handover import Handed
 from audit.events import Event
 from audit.record import record_refusal
-from audit.text import clean
-from rbac.errors import Conflict, ServiceError
+from core.errors import Conflict, ServiceError
+from core.responses import sign_in_first
+from core.same_origin import require_same_origin
+from core.text import clean
 from skypilot.door import recorded
 from skypilot.errors import Refused, as_json
 from skypilot.wire import speaks_skypilot

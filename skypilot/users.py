@@ -10,7 +10,7 @@ from accounts.models import ServiceAccount, User
 from accounts.principals import Principal
 from accounts.services import machines, users
 from accounts.skypilot_roles import ROLES, skypilot_role
-from rbac.errors import ServiceError
+from core.errors import ServiceError
 from rbac.permissions import Permission
 from rbac.services import get_role, require_all
 from skypilot.bodies import OPTIONAL, REQUIRED, Field, Shape

@@ -8,7 +8,7 @@ from accounts.models import User
 from accounts.services import users
 from accounts.services.people_csv import plain, safe
 from accounts.skypilot_roles import ROLES, skypilot_role
-from rbac.errors import ServiceError
+from core.errors import ServiceError
 from rbac.permissions import Permission
 from skypilot.bodies import REQUIRED
 from skypilot.door import Call, Operation

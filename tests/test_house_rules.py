@@ -14,7 +14,7 @@ from django.core.management import call_command
 from tests.needs import missing
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("accounts", "api", "audit", "dashboard", "gateway", "rbac", "skyauth", "skypilot")
+PACKAGES = ("accounts", "api", "audit", "core", "dashboard", "gateway", "rbac", "skyauth", "skypilot")
 LOCKS = ["requirements", "requirements-dev", "requirements-gateway", "requirements-bench", "requirements-skypilot"]
 TEXT = {".py", ".in", ".txt", ".toml", ".yaml", ".yml", ".md", ".html", ".cfg", ".ini", ".json", ".css", ".js", ".sh", ""}
 

@@ -19,8 +19,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 from accounts import once
 from accounts.principals import Principal
 from accounts.services.machines import Issued
-from rbac.errors import ServiceError
-from rbac.service_admin import ServiceAdmin, refuse
+from core.errors import ServiceError
+from core.forms import add_service_error
+from rbac.service_admin import ServiceAdmin
 
 
 class Step:
@@ -93,7 +94,7 @@ class SteppedAdmin(ServiceAdmin):
                     for row in shown:
                         self.log_change(request, row, f"{step.did}.")
             except ServiceError as error:
-                refuse(form, error)
+                add_service_error(form, error)
             else:
                 if minted:
                     return self._show(request, step, minted)

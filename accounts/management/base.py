@@ -23,8 +23,8 @@ from rich.text import Text
 
 from accounts import principals
 from accounts.principals import Principal
-from audit.text import clean
-from rbac.errors import ServiceError
+from core.errors import ServiceError
+from core.text import clean
 
 LONG_WORD = 24  # beyond this a word may be broken, where the terminal is narrow
 PLAIN_WIDTH = 1_000  # of a table that no terminal bounds: whoever pipes it into grep wants whole lines

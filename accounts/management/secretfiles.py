@@ -14,7 +14,7 @@ from typing import Final
 from django.core.management.base import CommandError, CommandParser
 
 from accounts.management import textfiles
-from rbac.errors import Conflict, Invalid
+from core.errors import Conflict, Invalid
 
 MAX_FILE: Final = 64 * 1024
 _KEY_ID = re.compile(r"[0-9A-Za-z]{12}\Z")

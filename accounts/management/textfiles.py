@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from rbac.errors import Invalid
+from core.errors import Invalid
 
 
 def read(name: str, *, limit: int) -> str:

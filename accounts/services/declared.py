@@ -12,8 +12,8 @@ from accounts.declaration import Declaration, Item
 from accounts.models import GroupRole, ServiceAccount, User
 from accounts.principals import Principal
 from accounts.services import groups, machines
+from core.errors import Invalid, NotFound, ServiceError
 from rbac import packs, services
-from rbac.errors import Invalid, NotFound, ServiceError
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
 

@@ -6,7 +6,7 @@ from accounts.models import GroupRole
 from accounts.principals import Principal
 from audit.events import Event
 from audit.record import record
-from rbac.errors import Conflict, NotFound, Stale
+from core.errors import Conflict, NotFound, Stale
 from rbac.permissions import Permission
 from rbac.services import get_role, lock, require, require_all, validate
 

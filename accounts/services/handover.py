@@ -27,9 +27,9 @@ from accounts.models import CliAsker, Handover, User
 from accounts.principals import Kind, Method, Principal
 from accounts.services.sessions import begin_cli_session
 from audit.events import Event
-from audit.patience import briefly
 from audit.record import record
-from rbac.errors import Conflict, Forbidden, Invalid, NotFound
+from core.errors import Conflict, Forbidden, Invalid, NotFound
+from core.lock_timeout import short_lock_timeout
 from rbac.services import lock
 
 LIFETIME: Final = timedelta(minutes=5)  # as long as the sky CLI asks
@@ -148,7 +148,7 @@ class Askers:
             # Counted before anything is written: who is one too many must not have the database's one writer at work.
             if rows.count() >= MOST_ASKERS or rows.filter(address=address).count() >= MOST_WAITING:
                 return
-            with briefly():
+            with short_lock_timeout():
                 CliAsker.objects.filter(at__lte=now - LIFETIME).delete()
                 row = CliAsker(challenge=challenge, address=address[:64], agent=agent[:200], at=now)
                 CliAsker.objects.bulk_create([row], ignore_conflicts=True)

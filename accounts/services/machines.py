@@ -17,7 +17,7 @@ from accounts.principals import Principal
 from accounts.services.users import default_role
 from audit.events import Event
 from audit.record import record
-from rbac.errors import Conflict, Forbidden, Invalid, NotFound
+from core.errors import Conflict, Forbidden, Invalid, NotFound
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
 from rbac.services import get_role, lock, require_all, validate

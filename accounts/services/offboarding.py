@@ -11,7 +11,7 @@ from accounts import ageing
 from accounts.models import ServiceAccount, Session, Token, User
 from accounts.principals import Principal
 from accounts.services import machines, users
-from rbac.errors import Invalid
+from core.errors import Invalid
 from rbac.permissions import within
 from rbac.services import lock
 

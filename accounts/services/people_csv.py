@@ -9,7 +9,7 @@ from typing import Final
 
 from accounts.models import User
 from accounts.principals import Principal
-from rbac.errors import Invalid
+from core.errors import Invalid
 from rbac.permissions import Permission
 from rbac.services import require
 

@@ -16,7 +16,7 @@ from accounts.models import User
 from accounts.principals import Kind, Principal
 from accounts.services.people_csv import VALUES, Row, read, values
 from accounts.services.users import FIRST_ADMIN, Hashed, create_user, judge_password, set_active, set_role, update_profile
-from rbac.errors import Forbidden, Invalid, ServiceError
+from core.errors import Forbidden, Invalid, ServiceError
 from rbac.permissions import ADMIN, Permission
 from rbac.services import lock, require
 

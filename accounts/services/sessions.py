@@ -14,7 +14,7 @@ from accounts.principals import Kind, Principal
 from accounts.sessions import SessionStore, digest
 from audit.events import Event
 from audit.record import record
-from rbac.errors import NotFound
+from core.errors import NotFound
 from rbac.permissions import Permission
 from rbac.services import require
 

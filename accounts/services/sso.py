@@ -13,7 +13,7 @@ from accounts.models import RoleSource, SignIn, User
 from accounts.services.users import default_role, find_user, free_uid, set_role
 from audit.events import Event
 from audit.record import record
-from rbac.errors import ServiceError
+from core.errors import ServiceError
 from rbac.services import get_role, lock
 
 logger = logging.getLogger("skyauth.sso")

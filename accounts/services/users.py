@@ -16,7 +16,7 @@ from accounts.passwords import proves, shared_hash
 from accounts.principals import Kind, Principal
 from audit.events import Event
 from audit.record import record
-from rbac.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError
+from core.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission, within
 from rbac.services import get_role, lock, require, require_all, validate

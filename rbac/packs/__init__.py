@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from rbac.errors import Invalid, NotFound
+from core.errors import Invalid, NotFound
 
 FOLDER = Path(__file__).parent
 

@@ -7,7 +7,7 @@ import pytest
 
 from accounts.models import Handover, Session
 from accounts.services import handover
-from rbac.errors import Conflict
+from core.errors import Conflict
 from tests.factories import UserFactory, principal
 from tests.races import at_once
 

@@ -12,7 +12,7 @@ from accounts.models import ServiceAccount, Token, User
 from accounts.principals import Kind, Method, Principal
 from accounts.services import machines
 from audit.models import Entry
-from rbac.errors import Conflict, Forbidden, Invalid, NotFound
+from core.errors import Conflict, Forbidden, Invalid, NotFound
 from rbac.models import Role
 from rbac.permissions import EVERYTHING
 from tests.factories import ServiceAccountFactory, UserFactory, make_token, principal

@@ -12,9 +12,9 @@ from accounts.gate import SCOPE_KEY
 from accounts.middleware import PrincipalMiddleware, proxied_of
 from accounts.models import User
 from accounts.principals import Kind, Method
-from accounts.responses import unauthenticated, unavailable
 from accounts.trust import UNGATED, Proxied
 from audit.models import Entry
+from core.responses import unauthenticated, unavailable
 from gateway import headers
 from tests.factories import PASSWORD
 

@@ -11,8 +11,8 @@ from accounts.models import RoleSource, ServiceAccount, SignIn, Token, User
 from accounts.principals import Principal
 from accounts.services import machines, sso, users
 from audit.models import Entry
+from core.errors import Conflict
 from rbac import services as rbac
-from rbac.errors import Conflict
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
 from tests.asking import CLIENT, judge, proxied

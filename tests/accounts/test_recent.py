@@ -9,10 +9,10 @@ from accounts.models import RecentRequest
 from accounts.principals import ANONYMOUS
 from accounts.recent import Sample
 from accounts.services import users
+from core.errors import Conflict, Forbidden, Invalid
+from core.paths import split_path
 from rbac import packs, services
-from rbac.errors import Conflict, Forbidden, Invalid
 from rbac.packs import RouteSpec
-from rbac.patterns import split_path
 from rbac.routes import Target
 from tests.factories import ServiceAccountFactory, UserFactory, principal
 

@@ -18,7 +18,7 @@ from accounts.principals import ANONYMOUS, Kind, Method
 from accounts.services import sessions, users
 from accounts.sessions import SessionStore, digest
 from audit.models import Entry
-from rbac.errors import Forbidden, NotFound
+from core.errors import Forbidden, NotFound
 from tests.asking import CLIENT, cookie, identity, judge, proxied
 from tests.factories import ServiceAccountFactory, principal
 

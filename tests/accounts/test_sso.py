@@ -9,7 +9,7 @@ from accounts.models import GroupRole, RoleSource, SignIn, User
 from accounts.principals import Kind, Principal
 from accounts.services import groups, sso, users
 from audit.models import Entry
-from rbac.errors import Conflict, Forbidden, Invalid, NotFound, Stale
+from core.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from rbac.models import Role
 from rbac.permissions import EVERYTHING
 from tests.factories import GroupRoleFactory, UserFactory, principal

@@ -10,7 +10,7 @@ from accounts.models import RoleSource, ServiceAccount, SignIn, User
 from accounts.principals import Kind, Principal
 from accounts.services import users
 from audit.models import Entry
-from rbac.errors import Conflict, Forbidden, Invalid, NotFound
+from core.errors import Conflict, Forbidden, Invalid, NotFound
 from rbac.models import Role
 from rbac.permissions import EVERYTHING
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, principal

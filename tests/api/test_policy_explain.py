@@ -6,7 +6,7 @@ import pytest
 
 from accounts import explain
 from accounts.models import ServiceAccount, User
-from rbac.errors import Conflict, NotFound
+from core.errors import Conflict, NotFound
 from rbac.models import Role, Route
 from tests.api import calling
 from tests.api.calling import Api

@@ -13,7 +13,7 @@ from accounts.models import User
 from accounts.principals import Principal
 from accounts.services import people_csv, people_import
 from audit.models import Entry
-from rbac.errors import Forbidden, Invalid
+from core.errors import Forbidden, Invalid
 from rbac.models import Role
 from tests.api import calling
 from tests.api.calling import Api

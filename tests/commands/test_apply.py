@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from accounts import declaration
 from accounts.models import GroupRole, ServiceAccount, Token, User
 from audit.models import Entry
-from rbac.errors import Invalid
+from core.errors import Invalid
 from rbac.models import Role, Route
 from tests.commands.running import Ended, run
 from tests.factories import GroupRoleFactory, ServiceAccountFactory, make_token

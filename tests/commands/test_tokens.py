@@ -15,7 +15,7 @@ from accounts.credentials import Bearer, InvalidCredential
 from accounts.management.secretfiles import new_file
 from accounts.models import ServiceAccount, Token, User
 from audit.models import Entry
-from rbac.errors import Conflict
+from core.errors import Conflict
 from tests.commands.running import run
 from tests.factories import ServiceAccountFactory, make_token
 

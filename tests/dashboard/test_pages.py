@@ -12,9 +12,9 @@ from django.urls import get_resolver, reverse
 from accounts.models import SessionKind
 from accounts.sessions import SessionStore
 from audit.models import Entry
+from core.errors import Conflict
 from dashboard.base import Page
 from dashboard.navigation import SECTIONS
-from rbac.errors import Conflict
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token, principal
 
 pytestmark = pytest.mark.django_db

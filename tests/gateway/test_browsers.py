@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accounts.trust import Proxied
-from gateway.browsers import person, prefers_html
+from core.content_negotiation import prefers_html
+from gateway.browsers import person
 from gateway.forwarded import DIALECTS, Question, Told, origin, x_forwarded, x_original
 from tests.asking import proxied
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from accounts import principals
 from accounts.principals import Kind, Method, Principal
-from accounts.problems import problem
+from core.problems import problem
 from gateway import headers
 from gateway.headers import IDENTITY
 from rbac.permissions import Permission

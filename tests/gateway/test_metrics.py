@@ -22,8 +22,8 @@ from accounts.credentials import Basic, InvalidCredential
 from accounts.freshness import Freshness
 from accounts.models import ServiceAccount, User
 from accounts.passwords import Busy
-from accounts.timings import BOUNDS, Timings
 from audit.models import Entry
+from core.histogram import BOUNDS, LatencyHistogram
 from gateway import headers, inventory, metrics
 from gateway.headers import Cause
 from gateway.inventory import Inventory
@@ -110,7 +110,7 @@ def test_the_names_of_the_series_are_there_before_anything_happens():
 
 @given(st.lists(st.floats(min_value=0, max_value=1e4) | st.sampled_from(BOUNDS), min_size=1))
 def test_a_time_is_counted_in_the_first_bucket_that_holds_it(seconds):
-    timings = Timings()
+    timings = LatencyHistogram()
     for each in seconds:
         timings.add(each)
     bounds = (*BOUNDS, float("inf"))

@@ -7,10 +7,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.errors import Invalid, NotFound
+from core.paths import split_path
 from rbac import packs
-from rbac.errors import Invalid, NotFound
 from rbac.packs import RouteSpec, read_route
-from rbac.patterns import split_path
 from rbac.permissions import EVERYTHING, PUBLIC, granted
 from rbac.policy import decide_request
 from rbac.routes import Table, Target, compile_rule

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rbac.patterns import MAX_PATH, MAX_PATTERN, AmbiguousPath, BadPattern, compile_pattern, split_path
+from core.paths import MAX_PATH, AmbiguousPath, split_path
+from rbac.patterns import MAX_PATTERN, BadPattern, compile_pattern
 
 READ = [
     ("/", ("",)),

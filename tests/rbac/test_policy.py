@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.paths import split_path
 from rbac import policy
-from rbac.patterns import BadPattern, split_path
+from rbac.patterns import BadPattern
 from rbac.permissions import ADMIN, EVERYTHING, MEANINGS, PUBLIC, UPSTREAM, Permission, granted
 from rbac.policy import Reason, decide, decide_request, explain, unreadable
 from rbac.routes import Rule, Table, Target, compile_rule, valid_host, valid_method

@@ -6,8 +6,8 @@ from django.db import IntegrityError, transaction
 from accounts import principals
 from accounts.principals import Kind, Principal
 from audit.models import Entry
+from core.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError, Stale
 from rbac import packs, services
-from rbac.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError, Stale
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
 from rbac.patterns import BadPattern

@@ -20,7 +20,7 @@ from accounts.principals import Method
 from accounts.services import handover
 from accounts.services.sessions import end_sessions
 from audit.models import Entry
-from rbac.errors import Forbidden, Invalid, NotFound
+from core.errors import Forbidden, Invalid, NotFound
 from skypilot.sign_in import _cookies
 from tests import skydoor
 from tests.factories import PASSWORD, UserFactory, make_token, principal

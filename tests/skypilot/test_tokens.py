@@ -11,7 +11,7 @@ from accounts import principals
 from accounts.models import ServiceAccount, Token, User
 from accounts.services import machines
 from audit.models import Entry
-from rbac.errors import Conflict
+from core.errors import Conflict
 from rbac.models import Role
 from tests import skydoor
 from tests.factories import UserFactory, make_token

@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 from accounts.management import base, minting
 from accounts.models import ServiceAccount
 from accounts.services import machines
-from rbac.errors import Conflict, NotFound
+from core.errors import Conflict, NotFound
 
 
 class Command(base.Command):

@@ -5,7 +5,7 @@ from django.core.management.base import CommandParser
 from accounts.management import base, shown
 from accounts.models import User
 from accounts.services import machines, users
-from rbac.errors import NotFound
+from core.errors import NotFound
 
 
 class Command(base.Command):

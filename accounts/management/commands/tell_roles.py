@@ -4,7 +4,7 @@ from django.conf import settings
 
 from accounts import provisioning
 from accounts.management import base
-from rbac.errors import Invalid
+from core.errors import Invalid
 
 
 class Command(base.Command):

@@ -11,7 +11,7 @@ MILLISECONDS: Final = 100
 
 
 @contextmanager
-def briefly() -> Iterator[None]:
+def short_lock_timeout() -> Iterator[None]:
     """Run the block in a transaction that waits MILLISECONDS for a lock instead of DATABASE_TIMEOUT, then raises.
 
     Otherwise whoever holds a lock holds up every request that merely wants to leave a note. Inside another transaction,

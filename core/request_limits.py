@@ -1,4 +1,4 @@
-"""Bounds on what a stranger can make the server hold: the head of a request, its body, and how many are worked on at a time.
+"""Limits on what a client can make the server hold: the size of a head and a body, and the number of requests at a time.
 
 uvicorn and httptools have none: a header without an end grows in memory, a half-sent request waits for ever, a body is
 spooled to disk whole, and each request that Django works on takes a thread.
@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from accounts.gate import Application, Receive, Scope, Send
-from accounts.problems import CONTENT_TYPE, RETRY_AFTER_SECONDS, problem
+from core.asgi import Application, Receive, Scope, Send
+from core.problems import CONTENT_TYPE, RETRY_AFTER_SECONDS, problem
 
 MAX_HEAD: Final = 65_536  # what the gate looks at is half of that, and refused with an answer
 HEAD_SECONDS: Final = 10.0
@@ -22,7 +22,7 @@ WAITING: Final = 200
 MAX_BODIES: Final = 64_000_000  # bytes of all bodies that are held at a time
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class LimitedProtocol(HttpToolsProtocol):
     """Ends a connection whose request line and headers are too large, too slow in coming, or name a fragment.
 
     While requests of a connection wait for their turn, no more are read from it.
@@ -61,7 +61,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_body(self, body: bytes) -> None:
-        """A piece of a body: how large and how slow it may be is for `Bounds` to say."""
+        """A piece of a body: how large and how slow it may be is for `RequestLimitMiddleware` to say."""
         self._moved_on, self._head_size = True, 0
         self._stop_clock()
         super().on_body(body)
@@ -132,7 +132,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
 
-class Bounds:
+class RequestLimitMiddleware:
     """Hands an application whole requests, with bodies of at most MAX_BODY, and at most AT_ONCE until they are answered."""
 
     def __init__(self, application: Application) -> None:

@@ -5,10 +5,10 @@ import re
 import pytest
 from django.test import Client, RequestFactory
 
-from accounts import request_id
 from accounts.gate import SCOPE_KEY
 from accounts.middleware import RequestIdMiddleware
 from accounts.trust import Proxied
+from core import request_id
 from gateway.asgi import _in_thread
 from gateway.forwarded import Question
 

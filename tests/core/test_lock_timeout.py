@@ -5,7 +5,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 
 from audit.models import Entry
-from audit.patience import briefly
+from core.lock_timeout import short_lock_timeout
 
 
 def wait_of_this_connection() -> str:
@@ -17,7 +17,7 @@ def wait_of_this_connection() -> str:
 @pytest.mark.usefixtures("separate_connections")
 def test_the_wait_is_short_inside_and_as_configured_afterwards() -> None:
     before = wait_of_this_connection()
-    with briefly():
+    with short_lock_timeout():
         assert wait_of_this_connection() in {"100", "100ms"}
     assert wait_of_this_connection() == before
     assert before in {str(settings.DATABASE_TIMEOUT * 1000), f"{settings.DATABASE_TIMEOUT}s"}
@@ -26,7 +26,7 @@ def test_the_wait_is_short_inside_and_as_configured_afterwards() -> None:
 @pytest.mark.usefixtures("separate_connections")
 def test_the_wait_is_as_configured_after_a_failure_too() -> None:
     before = wait_of_this_connection()
-    with pytest.raises(DatabaseError), briefly(), connection.cursor() as cursor:
+    with pytest.raises(DatabaseError), short_lock_timeout(), connection.cursor() as cursor:
         cursor.execute("SELECT * FROM no_such_table")
     assert wait_of_this_connection() == before
 
@@ -34,6 +34,6 @@ def test_the_wait_is_as_configured_after_a_failure_too() -> None:
 @pytest.mark.django_db
 def test_inside_a_transaction_a_failure_undoes_the_block_alone() -> None:
     Entry.objects.create(event="user.created", actor="tests")
-    with pytest.raises(DatabaseError), briefly(), connection.cursor() as cursor:
+    with pytest.raises(DatabaseError), short_lock_timeout(), connection.cursor() as cursor:
         cursor.execute("SELECT * FROM no_such_table")
     assert Entry.objects.count() == 1

@@ -10,7 +10,7 @@ BOUNDS: Final = (
 )
 
 
-class Timings:
+class LatencyHistogram:
     """How often something took up to each of BOUNDS and no less than the one before; the last number counts what took longer.
 
     The numbers only ever grow. One thread alone may write them, without a lock; others may read them at any time.

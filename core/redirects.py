@@ -3,14 +3,14 @@
 import re
 from typing import Final
 
-from rbac.patterns import AmbiguousPath, split_path
+from core.paths import AmbiguousPath, split_path
 
 _MOST: Final = 2_000
 # What browsers send in a query; no blank, no control character, none that ends it (#) or that some take for a slash.
 _QUERY: Final = re.compile(r"""[A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]{}|^`]*\Z""")
 
 
-def way_back(text: str) -> str:
+def safe_next_path(text: str) -> str:
     """Return the path and query if they may be sent to a browser as they are (promise 41), else ""."""
     path, _, query = text.partition("?")
     if len(text) > _MOST or not _QUERY.match(query):

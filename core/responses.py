@@ -1,4 +1,4 @@
-"""Answers to who may not go on, of the doors that Django serves: in the one shape of `accounts.problems`, or a way to sign in."""
+"""Answers to who may not go on, of the doors that Django serves: in the one shape of `core.problems`, or a way to sign in."""
 
 import json
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from urllib.parse import quote
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from accounts.problems import CONTENT_TYPE, NOT_SIGNED_IN, RETRY_AFTER_SECONDS, challenges, problem
-from accounts.way_back import way_back
+from core.problems import CONTENT_TYPE, NOT_SIGNED_IN, RETRY_AFTER_SECONDS, challenges, problem
+from core.redirects import safe_next_path
 
 
 def respond(body: Mapping[str, Any]) -> HttpResponse:
@@ -35,5 +35,5 @@ def unavailable() -> HttpResponse:
 
 def sign_in_first(request: HttpRequest) -> HttpResponseRedirect:
     """Return the 302 that sends somebody who opens a page to sign in, and from there back to it."""
-    path, back = reverse("dashboard:sign-in"), way_back(request.get_full_path())
+    path, back = reverse("dashboard:sign-in"), safe_next_path(request.get_full_path())
     return HttpResponseRedirect(f"{path}?next={quote(back, safe='')}" if back else path)

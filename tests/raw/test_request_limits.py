@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from skyauth.bounds import HEAD_SECONDS, MAX_BODY, MAX_HEAD
+from core.request_limits import HEAD_SECONDS, MAX_BODY, MAX_HEAD
 from tests.servers import SkyAuth
 from tests.wire import HOST, ask, bearer, encode, send
 

@@ -1,0 +1,1 @@
+"""What every room uses: errors, responses, ASGI types, request ids, small data structures. Imports nothing of SkyAuth's own."""

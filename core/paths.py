@@ -1,0 +1,63 @@
+"""The one strict reading of a request's path.
+
+A path is read once. Anything that two programs could read differently (an encoded slash, a dot segment, a double slash, a
+second decoding) is refused and never repaired, because the upstream may repair it in another way (promise 23).
+"""
+
+import re
+from typing import Final
+
+Segments = tuple[str, ...]
+
+MAX_PATH: Final = 8_192
+
+# RFC 3986 section 3.3 pchar without ";", plus "/": everything else must be percent-encoded, and some of it may not be.
+_RAW = re.compile(rb"/[A-Za-z0-9\-._~!$&'()*+,=:@%/]*\Z")
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
+_FORBIDDEN_BYTES: Final = frozenset(b'/\\%;?#."') | frozenset(range(0x20)) | {0x7F}
+
+
+class AmbiguousPath(ValueError):
+    """The path can be read in more than one way, or is none; the text says why, without repeating the path."""
+
+
+def split_path(raw: str) -> Segments:
+    """Return the decoded segments of a request's path, without its query.
+
+    `raw` is the request target in origin form (RFC 9112 section 3.2.1), exactly as it was sent. `/` is `("",)` and
+    `/a/` is `("a", "")`. Raises AmbiguousPath.
+    """
+    text = raw.partition("?")[0]
+    if len(text) > MAX_PATH:
+        raise AmbiguousPath(f"The path is longer than {MAX_PATH} characters.")
+    try:
+        path = text.encode("ascii")
+    except UnicodeEncodeError:
+        raise AmbiguousPath("The path has a character outside ASCII.") from None
+    if not path.startswith(b"/"):
+        raise AmbiguousPath("The path does not start with a slash.")
+    if not _RAW.match(path):
+        raise AmbiguousPath("The path has a character that must not stand there.")
+    if b"//" in path:
+        raise AmbiguousPath("The path has an empty segment.")
+    return tuple(_segment(part) for part in path[1:].split(b"/"))
+
+
+def _segment(part: bytes) -> str:
+    """Return one decoded segment, or raise AmbiguousPath."""
+    if b"%" in part:
+        for escape in _ESCAPE.finditer(part):
+            if escape[1] is None:
+                raise AmbiguousPath("The path has a broken percent escape.")
+            if int(escape[1], 16) in _FORBIDDEN_BYTES:
+                raise AmbiguousPath("The path has an escape that another program may read as structure.")
+        part = _ESCAPE.sub(lambda found: bytes((int(found[1], 16),)), part)
+    if part in (b".", b".."):
+        raise AmbiguousPath("The path has a dot segment.")
+    try:
+        text = part.decode()
+    except UnicodeDecodeError:
+        raise AmbiguousPath("The path is not UTF-8 once decoded.") from None
+    if not text.isprintable():
+        raise AmbiguousPath("The path has a control or invisible character.")
+    return text
