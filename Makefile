@@ -8,7 +8,7 @@ BENCH := .venv-bench
 SKYPILOT ?= .venv-skypilot
 PYTHON := $(VENV)/bin/python
 PACKAGES := $(filter-out tests,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
-COVERED := accounts rbac gateway skypilot
+COVERED := core rbac accounts authn revision integrations gateway skypilot
 COVERAGE_AT_LEAST := 95
 UV := uv==0.13.9
 # The SQLite and the PostgreSQL run share it; loadgroup keeps tests that share a running server in one process.

@@ -1,1 +1,1 @@
-"""Who is calling, and which role they hold."""
+"""Identities: users, service accounts, tokens and group mappings."""

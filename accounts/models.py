@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from core.watched import Watched
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
 
@@ -51,6 +52,8 @@ class UserManager(BaseUserManager["User"]):
 
 class User(AbstractBaseUser):
     """A person. What they may do follows from the role alone; there is no second permission system."""
+
+    watched = Watched(idle=frozenset({"last_seen_at", "last_login"}))
 
     username = models.CharField(max_length=254, unique=True, help_text="An e-mail address or a plain name, in lower case.")
     uid = models.CharField(max_length=16, unique=True, editable=False, help_text="The id that SkyPilot derives from the name.")
@@ -116,6 +119,8 @@ class User(AbstractBaseUser):
 class ServiceAccount(models.Model):
     """A machine. It never does more than its owner, while it has one, and it survives whoever made it."""
 
+    watched = Watched()
+
     name = models.CharField(max_length=64, unique=True, help_text="Letters, digits and . _ -, in lower case.")
     uid = models.CharField(max_length=24, unique=True, editable=False)
     description = models.CharField(max_length=200, blank=True, default="")
@@ -143,6 +148,8 @@ class ServiceAccount(models.Model):
 
 class Token(models.Model):
     """One token of a service account, without the token: a key id to find it by and a digest to know it by."""
+
+    watched = Watched(idle=frozenset({"last_used_at", "last_used_from"}))
 
     account = models.ForeignKey(ServiceAccount, on_delete=models.CASCADE, related_name="tokens")
     key_id = models.CharField(max_length=12, unique=True, editable=False)
@@ -191,10 +198,12 @@ class SessionKind(models.TextChoices):
 
 
 class Session(models.Model):
-    """One place where somebody is signed in, without the key: `accounts.sessions` says what it is stored under.
+    """One place where somebody is signed in, without the key: `authn.session_store` says what it is stored under.
 
-    A row without a user is of somebody who has not signed in, or a form that works once and was sent (`accounts.once`).
+    A row without a user is of somebody who has not signed in, or a form that works once and was sent (`authn.nonces`).
     """
+
+    watched = Watched(idle=frozenset({"last_used_at", "address"}))
 
     session_key = models.CharField(max_length=64, primary_key=True, editable=False)
     session_data = models.TextField(editable=False)
@@ -213,29 +222,37 @@ class Session(models.Model):
         return f"{self.user or 'nobody'}, {self.kind}, since {self.created_at:%Y-%m-%d %H:%M}"
 
 
-class Handover(models.Model):
-    """A sign-in of a command line that a person authorised and nobody has fetched yet; `accounts.services.handover` writes it.
+class CliAuthorization(models.Model):
+    """A CLI login that a user has authorized and the CLI has not redeemed yet. `authn.cli_login` is the only writer.
 
-    `challenge` is the SHA-256 digest of a secret that the command line alone has; `password_mark` what the person's password was.
+    `challenge` is the PKCE code challenge (RFC 7636, S256). `session_auth_hash` is the user's when they authorized it.
     """
 
     challenge = models.CharField(max_length=43, unique=True, editable=False)
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="handovers")
-    password_mark = models.CharField(max_length=64, editable=False)
-    sealed = models.TextField(blank=True, default="", editable=False, help_text="The cookies to hand over, enciphered.")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="cli_authorizations")
+    session_auth_hash = models.CharField(max_length=64, editable=False, db_column="password_mark")
+    encrypted_cookies = models.TextField(
+        blank=True, default="", editable=False, db_column="sealed", help_text="The cookies for the CLI, encrypted."
+    )
     expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        db_table = "accounts_handover"  # the name in older versions
 
     def __str__(self) -> str:
         return f"{self.user} for {self.challenge[-8:]}, until {self.expires_at:%Y-%m-%d %H:%M:%S}"
 
 
-class CliAsker(models.Model):
-    """From where a command line asks whether it was authorised, for the person who is to do that to see. Soon forgotten."""
+class CliLoginRequest(models.Model):
+    """The address and user agent of a CLI that polls for an authorization, shown on the consent page. Kept for minutes."""
 
     challenge = models.CharField(max_length=43, primary_key=True, editable=False)
     address = models.CharField(max_length=64, editable=False, db_index=True)
     agent = models.CharField(max_length=200, blank=True, editable=False)
     at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        db_table = "accounts_cliasker"  # the name in older versions
 
     def __str__(self) -> str:
         return f"{self.challenge[-8:]} from {self.address}"
@@ -243,6 +260,8 @@ class CliAsker(models.Model):
 
 class GroupRole(models.Model):
     """A group of the identity provider and the role that its members get when they sign in through the proxy."""
+
+    watched = Watched(inserts=True)
 
     group = models.CharField(max_length=200, unique=True)
     role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="group_roles")
@@ -256,56 +275,41 @@ class GroupRole(models.Model):
         return f"{self.group} -> {self.role.name}"
 
 
-class RecentRequest(models.Model):
-    """A request that was judged lately. `accounts.recent` writes it, and a change of the rules is tried against it."""
-
-    key = models.CharField(max_length=64, unique=True, editable=False)
-    caller_kind = models.CharField(max_length=16)
-    caller_uid = models.CharField(max_length=300, blank=True)
-    caller = models.CharField(max_length=300)
-    method = models.CharField(max_length=20)
-    host = models.CharField(max_length=260, blank=True)
-    path = models.CharField(max_length=500)
-    allowed = models.BooleanField()
-    at = models.DateTimeField(db_index=True)
-
-    class Meta:
-        ordering = ("-at", "-id")
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.host}{self.path}"
-
-
-class Generation(models.Model):
-    """One row: the mark of the state of everything that decides. `accounts.generation` says who rewrites it, and when."""
+class PolicyRevision(models.Model):
+    """One row: a value that changes with everything that decides. Database triggers write it, see `revision.triggers`."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    mark = models.CharField(max_length=32)
+    value = models.CharField(max_length=32, db_column="mark")
 
     class Meta:
+        db_table = "accounts_generation"  # the name in older versions
         constraints = (models.CheckConstraint(condition=models.Q(id=1), name="generation_is_one_row"),)
 
     def __str__(self) -> str:
-        return self.mark
+        return self.value
 
 
-class ToldRole(models.Model):
-    """Which role the SkyPilot API server at an address was told of a name; "" while that is not certain.
+class SyncedRole(models.Model):
+    """The role that the SkyPilot API server at an address is known to have for a user name; "" while that is uncertain.
 
-    `turn` is held by whoever is telling. `accounts.provisioning` is the only writer.
+    `lease` is held by the process that is changing it there. `integrations.skypilot.role_sync` is the only writer.
     """
+
+    watched = Watched(idle=frozenset({"role", "lease", "lease_since"}))  # a caller waits for these; deleting a row undoes them
 
     server = models.CharField(max_length=500)
     name = models.CharField(max_length=254)
     role = models.CharField(max_length=16, blank=True, default="")
-    turn = models.CharField(max_length=32, blank=True, default="", editable=False)
-    turn_since = models.DateTimeField(null=True, blank=True, editable=False)
+    lease = models.CharField(max_length=32, blank=True, default="", editable=False, db_column="turn")
+    lease_since = models.DateTimeField(null=True, blank=True, editable=False, db_column="turn_since")
 
     class Meta:
+        db_table = "accounts_toldrole"  # the name in older versions
         constraints = (
             models.UniqueConstraint(fields=("server", "name"), name="told_role_is_one_per_name"),
             models.CheckConstraint(
-                condition=models.Q(turn="") | models.Q(role="", turn_since__isnull=False), name="told_role_is_uncertain_in_a_turn"
+                condition=models.Q(lease="") | models.Q(role="", lease_since__isnull=False),
+                name="told_role_is_uncertain_in_a_turn",
             ),
         )
 

@@ -6,10 +6,10 @@ from rest_framework.authentication import BaseAuthentication, CSRFCheck
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
-from accounts.middleware import principal_of
-from accounts.principals import Kind, Method, Principal
+from authn.middleware import principal_of
 from core.problems import challenges
 from core.same_origin import require_same_origin
+from rbac.principals import Kind, Method, Principal
 
 
 class PrincipalAuthentication(BaseAuthentication):

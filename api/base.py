@@ -12,9 +12,9 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
-from accounts.principals import Principal
 from api.parsers import Json
 from api.permissions import Need
+from rbac.principals import Principal
 
 
 class Ordering(OrderingFilter):

@@ -11,11 +11,11 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.request import Request
 
-from accounts.assertions import KeysUnavailable
-from accounts.middleware import principal_of
-from accounts.passwords import Busy
 from audit.events import Event
 from audit.record import record_refusal
+from authn.jwt_verify import KeysUnavailable
+from authn.middleware import principal_of
+from authn.passwords import Busy
 from core import errors
 from core.problems import problem
 from core.responses import respond as response_of

@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser, JSONParser
 
-from accounts.services.people_csv import MAX_BYTES
+from accounts.services.user_csv import MAX_BYTES
 
 
 class TooLarge(APIException):

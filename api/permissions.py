@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from rest_framework.permissions import BasePermission
 
-from accounts.principals import Principal
 from rbac import policy
 from rbac.permissions import Permission
+from rbac.principals import Principal
 
 if TYPE_CHECKING:  # rest_framework.views imports this module
     from rest_framework.request import Request

@@ -8,9 +8,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.decisions import Recalled, recall_to
-from accounts.explain import Explained, Standing, explain_to
-from accounts.principals import Kind
+from accounts.principal_lookup import current_principal, find_principal_for
 from api.base import Resource, Text
 from api.etags import etag
 from api.permissions import ANYBODY, Need
@@ -18,7 +16,10 @@ from api.routes import RouteOut
 from api.schema import ETAG
 from core.paths import MAX_PATH
 from rbac import packs, services
+from rbac.denials import PastDenial, past_denial_for
+from rbac.explain import Explanation, Standing, explain
 from rbac.permissions import Permission
+from rbac.principals import Kind
 
 
 class Question(serializers.Serializer[Any]):
@@ -41,7 +42,7 @@ class AboutWhom(serializers.Serializer[Any]):
     role = serializers.CharField(allow_blank=True)
 
 
-class ExplainedOut(serializers.Serializer[Explained]):
+class ExplainedOut(serializers.Serializer[Explanation]):
     """The answer that the verify endpoint would give, and why."""
 
     allowed = serializers.BooleanField()
@@ -78,11 +79,11 @@ class ExplainView(Resource):
         body = Question(data=asked)
         body.is_valid(raise_exception=True)
         given = dict(body.validated_data)
-        found = explain_to(actor=self.principal, who=given.pop("principal", ""), **given)
+        found = explain(*find_principal_for(actor=self.principal, who=given.pop("principal", "")), **given)
         return Response(ExplainedOut(found).data)
 
 
-class RecalledOut(serializers.Serializer[Recalled]):
+class PastDenialOut(serializers.Serializer[PastDenial]):
     """A request that was denied, and what it would be answered now."""
 
     decision = serializers.CharField(source="reference", help_text="The id that the caller was told.")
@@ -109,7 +110,7 @@ class DecisionViewSet(Resource):
     """Decisions of the past by the id that a 403 carries: one's own, or anybody's with policy:explain."""
 
     needs: ClassVar[dict[str, Need]] = {"retrieve": ANYBODY}
-    serializer_class = RecalledOut
+    serializer_class = PastDenialOut
     pagination_class = None
     filter_backends = ()
     lookup_field = "decision"
@@ -117,7 +118,7 @@ class DecisionViewSet(Resource):
 
     def retrieve(self, request: Request, decision: str) -> Response:  # noqa: ARG002 - DRF's signature
         """Say what was refused and why, and whether it would be now."""
-        return Response(RecalledOut(recall_to(actor=self.principal, reference=decision)).data)
+        return Response(PastDenialOut(past_denial_for(actor=self.principal, reference=decision, current=current_principal)).data)
 
 
 class PackRoute(serializers.Serializer[packs.RouteSpec]):

@@ -12,8 +12,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import ServiceAccount, Token, User
-from accounts.services import machines
-from accounts.services.machines import MAX_DAYS, MAX_GRACE_SECONDS, Issued
+from accounts.services import service_accounts
+from accounts.services.service_accounts import MAX_DAYS, MAX_GRACE_SECONDS, Issued
 from accounts.services.users import get_user
 from api.base import Flag, Resource, Text, location
 from api.permissions import Need
@@ -148,12 +148,12 @@ class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Re
 
     def get_queryset(self) -> QuerySet[ServiceAccount]:
         """Return the accounts that the caller may know of."""
-        return self.queryset if getattr(self, "swagger_fake_view", False) else machines.visible(self.principal)
+        return self.queryset if getattr(self, "swagger_fake_view", False) else service_accounts.visible(self.principal)
 
     @extend_schema(request=ServiceAccountNew, responses={201: ServiceAccountOut}, parameters=[LOCATION])
     def create(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
         """Create a service account."""
-        account = machines.create_service_account(actor=self.principal, **_with_owner(self.given(ServiceAccountNew)))
+        account = service_accounts.create_service_account(actor=self.principal, **_with_owner(self.given(ServiceAccountNew)))
         headers = location("service-account-detail", uid=account.uid)
         return Response(ServiceAccountOut(account).data, status=201, headers=headers)
 
@@ -162,13 +162,13 @@ class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Re
         """Change a service account."""
         account = self.get_object()
         changes = _with_owner(self.given(ServiceAccountChange))
-        account = machines.update_service_account(actor=self.principal, account=account, **changes)
+        account = service_accounts.update_service_account(actor=self.principal, account=account, **changes)
         return Response(ServiceAccountOut(account).data)
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, uid: str) -> Response:  # noqa: ARG002
         """Delete a service account with all its tokens."""
-        machines.delete_service_account(actor=self.principal, account=self.get_object())
+        service_accounts.delete_service_account(actor=self.principal, account=self.get_object())
         return Response(status=204)
 
 
@@ -209,29 +209,29 @@ class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
         """Return the account's tokens. Raises NotFound when there is no such account, or it may not be known of."""
         if getattr(self, "swagger_fake_view", False):
             return self.queryset
-        return machines.visible_tokens(self.principal).filter(account=self._account())
+        return service_accounts.visible_tokens(self.principal).filter(account=self._account())
 
     def _account(self) -> ServiceAccount:
-        return machines.get_account(self.principal, self.kwargs["account"])
+        return service_accounts.get_account(self.principal, self.kwargs["account"])
 
     @extend_schema(request=TokenNew, responses={201: TokenIssued}, parameters=[LOCATION])
     def create(self, request: Request, account: str) -> Response:  # noqa: ARG002
         """Issue a token. It is in this answer and in no other."""
         owner = self._account()
-        return _shown_once(machines.issue_token(actor=self.principal, account=owner, **self.given(TokenNew)), account)
+        return _shown_once(service_accounts.issue_token(actor=self.principal, account=owner, **self.given(TokenNew)), account)
 
     @extend_schema(request=TokenRotation, responses={201: TokenIssued}, parameters=[LOCATION], filters=False)
     @action(detail=True, methods=["post"])
     def rotate(self, request: Request, account: str, key_id: str) -> Response:  # noqa: ARG002
         """Replace a token by a new one; the old one ends at once, or after `grace` seconds."""
         token = self.get_object()
-        return _shown_once(machines.rotate_token(actor=self.principal, token=token, **self.given(TokenRotation)), account)
+        return _shown_once(service_accounts.rotate_token(actor=self.principal, token=token, **self.given(TokenRotation)), account)
 
     @extend_schema(request=None, responses=TokenOut, filters=False)
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, account: str, key_id: str) -> Response:  # noqa: ARG002
         """Revoke a token at once."""
-        return Response(TokenOut(machines.revoke_token(actor=self.principal, token=self.get_object())).data)
+        return Response(TokenOut(service_accounts.revoke_token(actor=self.principal, token=self.get_object())).data)
 
 
 def _shown_once(issued: Issued, account: str) -> Response:

@@ -14,11 +14,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import RoleSource, SignIn, User
-from accounts.services import people_csv, people_import, users
+from accounts.services import user_csv, user_import, users
 from api.base import Flag, Resource, Text, location
 from api.parsers import Csv, Json
 from api.permissions import Need
 from api.schema import LOCATION
+from authn import own_password
 from core.errors import Invalid, NotFound
 from core.problems import problem
 from core.responses import respond
@@ -235,7 +236,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
         """Create the users of a CSV file, or change them: all, or, when one line is bad, none; every bad line is named."""
         dry_run, update = _flag(request, "dry_run"), _flag(request, "update")
         text = self.given(CsvIn)["csv"]
-        report = people_import.import_users(actor=self.principal, text=text, dry_run=dry_run, update=update)
+        report = user_import.import_users(actor=self.principal, text=text, dry_run=dry_run, update=update)
         if report.failures:
             return respond(_failed(report))
         return Response({"applied": report.applied, "created": list(report.created), "changed": list(report.changed)})
@@ -247,7 +248,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
     @action(detail=False, renderer_classes=(CsvRenderer,), pagination_class=None, filter_backends=())
     def export(self, request: Request) -> Response:  # noqa: ARG002
         """Return all users as CSV, without passwords."""
-        text = "".join(people_csv.export_users(self.principal))
+        text = "".join(user_csv.export_users(self.principal))
         return Response(text, headers={"Content-Disposition": 'attachment; filename="skyauth-users.csv"'})
 
     @extend_schema(request=OwnPassword, responses={204: None}, filters=False)
@@ -255,7 +256,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
     def own_password(self, request: Request) -> Response:  # noqa: ARG002
         """Change one's own password. All of one's sessions end."""
         given = self.given(OwnPassword)
-        users.change_own_password(actor=self.principal, current=given["current_password"], password=given["password"])
+        own_password.change_own_password(actor=self.principal, current=given["current_password"], password=given["password"])
         return Response(status=204)
 
 
@@ -275,7 +276,7 @@ def _flag(request: Request, name: str) -> bool:
     return value == "true"
 
 
-def _failed(report: people_import.ImportReport) -> dict[str, Any]:
+def _failed(report: user_import.ImportReport) -> dict[str, Any]:
     by_line: dict[str, list[str]] = {}
     for failure in report.failures:
         by_line.setdefault(f"line {failure.line}", []).append(failure.error)

@@ -8,10 +8,10 @@ from rest_framework import mixins, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.principals import Kind, Method, Principal
 from api.base import Resource
 from api.permissions import ANYBODY, Need
 from rbac.permissions import MEANINGS
+from rbac.principals import Kind, Method, Principal
 
 _LINKS = {
     "whoami": "whoami",

@@ -26,7 +26,7 @@ logger = logging.getLogger("skyauth.audit")
 
 
 class Actor(Protocol):
-    """Whoever an entry is about; `accounts.principals.Principal` is the one implementation."""
+    """Whoever an entry is about; `rbac.principals.Principal` is the one implementation."""
 
     @property
     def name(self) -> str: ...
@@ -61,8 +61,8 @@ def record(
     )
 
 
-class Place(NamedTuple):
-    """What a budget says to a refusal: what it is called, and how many were left out since the last one that was written.
+class Slot(NamedTuple):
+    """What a sampler says to a refusal: what it is called, and how many were left out since the last one that was written.
 
     `left_out` None: this one is left out too. Then `reference` is that of its like which was written, or of nothing.
     """
@@ -82,7 +82,7 @@ class _Minute:
         self.left_out = 0
 
 
-class Budget:
+class RefusalSampler:
     """How many refusals may be written: one a minute for each key, and `AUDIT_REFUSALS_PER_MINUTE` for each event.
 
     What is left out is counted and told by the event's next entry that is written, so a flood is visible and cannot fill the
@@ -96,12 +96,12 @@ class Budget:
         self._seen: OrderedDict[tuple[str, Key], tuple[float, str]] = OrderedDict()
         self._minutes: dict[str, _Minute] = {}
 
-    def take(self, event: str, key: Key, limit: int) -> Place:
+    def take(self, event: str, key: Key, limit: int) -> Slot:
         """Take a place for a refusal, if there is one."""
         with self._lock:
             return self._left_out(event, key, limit) or self._taken(event, key)
 
-    def leave_out(self, event: str, key: Key, limit: int) -> Place | None:
+    def suppress(self, event: str, key: Key, limit: int) -> Slot | None:
         """Return the place of a refusal that is left out, or None when it is to be written. Never waits: None then, too."""
         if not self._lock.acquire(blocking=False):
             return None
@@ -110,7 +110,7 @@ class Budget:
         finally:
             self._lock.release()
 
-    def _left_out(self, event: str, key: Key, limit: int) -> Place | None:
+    def _left_out(self, event: str, key: Key, limit: int) -> Slot | None:
         now = time.monotonic()
         minute = self._minutes.setdefault(event, _Minute())
         if now - minute.since >= 60:
@@ -121,9 +121,9 @@ class Budget:
                 return None
             reference = new_reference()
         minute.left_out += 1
-        return Place(reference)
+        return Slot(reference)
 
-    def _taken(self, event: str, key: Key) -> Place:
+    def _taken(self, event: str, key: Key) -> Slot:
         reference = new_reference()
         self._seen[event, key] = time.monotonic(), reference
         self._seen.move_to_end((event, key))
@@ -132,10 +132,10 @@ class Budget:
         minute = self._minutes[event]
         minute.written += 1
         left_out, minute.left_out = minute.left_out, 0
-        return Place(reference, left_out)
+        return Slot(reference, left_out)
 
 
-budget = Budget()
+sampler = RefusalSampler()
 
 
 def new_reference() -> str:
@@ -152,12 +152,12 @@ def record_refusal(
     key: Key = (),
     facts: Mapping[str, Any] | None = None,
 ) -> str:
-    """Append a refused sign-in or a denied request, within the budget. Never raises: a refusal stays a refusal.
+    """Append a refused sign-in or a denied request, within the sampler. Never raises: a refusal stays a refusal.
 
     Refusals with the same `key` count as one; unless given, it is actor, address and target. With `facts`, which are kept as
     the entry's data, the entry is found by the reference that is returned.
     """
-    place = budget.take(event, key or (actor.name, actor.peer, target), settings.AUDIT_REFUSALS_PER_MINUTE)
+    place = sampler.take(event, key or (actor.name, actor.peer, target), settings.AUDIT_REFUSALS_PER_MINUTE)
     if place.left_out is None:
         return place.reference
     _log(event, actor, target, reason, place)
@@ -171,16 +171,16 @@ def record_refusal(
     return place.reference
 
 
-def leave_out(event: Event, key: Key) -> str | None:
+def suppress(event: Event, key: Key) -> str | None:
     """Count a refusal for which nothing is to be written and return its reference, or None: then it is `record_refusal`'s.
 
     Touches no database and waits for nobody, so an event loop may call it.
     """
-    place = budget.leave_out(event, key, settings.AUDIT_REFUSALS_PER_MINUTE)
+    place = sampler.suppress(event, key, settings.AUDIT_REFUSALS_PER_MINUTE)
     return place.reference if place is not None else None
 
 
-def _log(event: Event, actor: Actor, target: str, reason: str, place: Place) -> None:
+def _log(event: Event, actor: Actor, target: str, reason: str, place: Slot) -> None:
     """Log a refusal, too: in words, and in the fields that LOG_FORMAT=json shows."""
     fields = {
         "event": str(event),

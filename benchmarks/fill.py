@@ -33,9 +33,9 @@ def path_of(route: int) -> str:
 
 def fill_routes(count: int) -> None:
     """Make the route table `count` routes long, each for paths of its own."""
-    from accounts.principals import system
     from rbac import services
     from rbac.packs import RouteSpec
+    from rbac.principals import system
 
     specs = [
         RouteSpec(path=f"/api/v1/resource{n}/**", methods=("GET", "HEAD"), permission="upstream:read")
@@ -65,17 +65,16 @@ def fill_sessions(people: "Iterable[User]") -> list[str]:
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.utils import timezone
 
-    from accounts.authn import MARKS
     from accounts.models import Session
-    from accounts.sessions import SessionStore, digest
+    from authn.session_store import SIGNED_IN_AT, SessionStore, digest
 
     store, now, keys, rows = SessionStore(), timezone.now(), [], []
     for person in people:
         data = {
             SESSION_KEY: str(person.pk),
-            BACKEND_SESSION_KEY: "accounts.backends.BasicBackend",
+            BACKEND_SESSION_KEY: "authn.backends.BasicBackend",
             HASH_SESSION_KEY: person.get_session_auth_hash(),
-            MARKS.SIGNED_IN_AT: now.timestamp(),
+            SIGNED_IN_AT: now.timestamp(),
         }
         keys.append(secrets.token_hex(16))
         ends = now + timedelta(hours=12)

@@ -10,19 +10,19 @@ from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
-from accounts import preview
-from accounts.explain import explain_to
 from accounts.models import GroupRole, ServiceAccount, User
-from accounts.preview import Effect, Preview
-from accounts.principals import Principal
+from accounts.principal_lookup import find_principal_for, permissions_of
 from core.errors import Forbidden, Invalid, NotFound, ServiceError, Stale
 from core.forms import add_service_error
 from dashboard.access_forms import METHODS, NewRole, Question, RoleForm
 from dashboard.base import Page, Writes
 from dashboard.navigation import Link
-from rbac import services
+from rbac import preview, services
+from rbac.explain import explain
 from rbac.models import Role
 from rbac.permissions import ADMIN, MEANINGS, UPSTREAM, Permission
+from rbac.preview import Effect, Preview
+from rbac.principals import Principal
 
 SHOWN: Final = 25  # requests of each kind that a preview shows
 
@@ -215,8 +215,10 @@ class OneRole(AccessForm):
     def preview(self, given: dict[str, Any]) -> Preview:
         """Return what the role would do like this. Raises Forbidden, Invalid, Conflict, Stale."""
         services.require(self.principal, Permission.ROLES_WRITE)
-        services.fresh(self.role, given["version"])
-        return preview.of_role(actor=self.principal, name=self.role.name, permissions=given["permissions"])
+        services.check_version(self.role, given["version"])
+        return preview.of_role(
+            actor=self.principal, name=self.role.name, permissions=given["permissions"], permissions_of=permissions_of
+        )
 
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Change the role."""
@@ -281,7 +283,7 @@ class Try(AccessPage):
             # Whoever writes another's name into the address is refused, and not answered about themselves.
             who = given.pop("who", "") or request.GET.get("who", "").strip()
             try:
-                answer = explain_to(actor=self.principal, who=who, **given)
+                answer = explain(*find_principal_for(actor=self.principal, who=who), **given)
             except NotFound as error:
                 form.add_error("who", error.message)
         return self.show(

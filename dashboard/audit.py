@@ -11,14 +11,15 @@ from django import forms
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
 
-from accounts import decisions
-from accounts.services.people_csv import safe
+from accounts.principal_lookup import current_principal
+from accounts.services.user_csv import safe
 from audit.events import Event
 from audit.models import Entry
-from dashboard.audit_words import REFUSALS, told
+from dashboard.audit_text import REFUSALS, told
 from dashboard.base import Page
 from dashboard.lists import listed
 from dashboard.streams import streamed
+from rbac import denials
 from rbac.permissions import Permission
 
 SORTS: Final = {"at": ("at",)}
@@ -143,5 +144,5 @@ class Decision(Page):
 
     def get(self, request: HttpRequest, reference: str) -> HttpResponse:  # noqa: ARG002 - Django's signature
         """Show it: to everybody what was refused to them, and to those who may ask about others everything."""
-        found = decisions.recall_to(actor=self.principal, reference=reference)
+        found = denials.past_denial_for(actor=self.principal, reference=reference, current=current_principal)
         return self.show(decision=found, reads=self.principal.holds(Permission.AUDIT_READ))

@@ -12,15 +12,15 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import View
 
-from accounts.middleware import principal_of
-from accounts.principals import Kind, Method, Principal
 from audit.events import Event
 from audit.record import record_refusal
+from authn.middleware import principal_of
 from core.errors import Forbidden, NotFound, ServiceError
 from core.forms import add_service_error
 from core.redirects import safe_next_path
 from dashboard.navigation import links
 from rbac.permissions import Permission
+from rbac.principals import Kind, Method, Principal
 
 HOME: Final = "/skyauth/"
 # How a person comes in a browser. A command line that they signed in (`Method.CLI`) was given the protected API alone.

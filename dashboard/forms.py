@@ -6,11 +6,11 @@ from django import forms
 from django.http import QueryDict
 
 from accounts.models import SignIn, User
-from accounts.principals import Principal
 from accounts.services import users
 from accounts.services.offboarding import Fate
 from core.errors import NotFound
 from rbac.models import Role
+from rbac.principals import Principal
 
 STATES: Final = (("active", "active"), ("disabled", "disabled"))
 

@@ -9,11 +9,12 @@ from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import ageing, checks
+from accounts import ageing
 from accounts.ageing import SOON_DAYS, UNUSED_DAYS
 from accounts.models import RoleSource, Token, User
 from audit.events import Event
 from audit.models import Entry
+from doctor import settings_checks
 from rbac.models import Route
 from rbac.permissions import ADMIN
 
@@ -44,7 +45,7 @@ def denials() -> list[Entry]:
 
 
 def _settings() -> Iterator[Finding]:
-    for message in checks.deployed():
+    for message in settings_checks.deployed():
         yield Finding(message.msg, message.hint or "", grave=message.id in {"skyauth.W101", "skyauth.W103"})
 
 

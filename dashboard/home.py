@@ -11,14 +11,15 @@ from django.utils import timezone
 
 from accounts import ageing
 from accounts.models import ServiceAccount, Token
-from accounts.principals import Method
 from accounts.services import users
-from dashboard import health, machines
-from dashboard.audit_words import told
+from authn import own_password
+from dashboard import health, service_accounts
+from dashboard.audit_text import told
 from dashboard.base import Page, Writes
 from dashboard.forms import OwnPassword
 from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
+from rbac.principals import Method
 
 SOON: Final = 14  # days
 MOST: Final = 10  # of one's own accounts and tokens; the section of service accounts has them all
@@ -52,8 +53,8 @@ class Home(Page):
             .select_related("account")
             .order_by("expires_at")[:MOST],
             soon=SOON,
-            opens_accounts=any(me.holds(permission) for permission in machines.NEEDS),
-            makes_accounts=any(me.holds(permission) for permission in machines.MAKES),
+            opens_accounts=any(me.holds(permission) for permission in service_accounts.NEEDS),
+            makes_accounts=any(me.holds(permission) for permission in service_accounts.MAKES),
             has_password=me.holds(Permission.PASSWORD_OWN) and users.get_user(me.uid).has_usable_password(),
             administers=administers,
             findings=health.findings() if administers else (),
@@ -71,7 +72,9 @@ class SetOwnPassword(Writes):
 
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Change it. The session that it is done in goes on, under a new key."""
-        user = users.change_own_password(actor=self.principal, current=given["current_password"], password=given["password"])
+        user = own_password.change_own_password(
+            actor=self.principal, current=given["current_password"], password=given["password"]
+        )
         if self.principal.method is Method.SESSION:
             update_session_auth_hash(self.request, user)
         return self.go(reverse("dashboard:home"), "Your password is changed.")

@@ -5,8 +5,8 @@ from typing import Final
 
 from django.urls import reverse
 
-from accounts.principals import Principal
 from rbac.permissions import Permission
+from rbac.principals import Principal
 
 
 @dataclass(frozen=True, slots=True)

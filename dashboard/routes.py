@@ -8,17 +8,17 @@ from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
-from accounts import preview
-from accounts.preview import Preview
+from accounts.principal_lookup import permissions_of
 from core.errors import Conflict, Invalid, NotFound
 from core.paths import AmbiguousPath, Segments, split_path
 from dashboard.access import AccessForm, AccessPage, Tried, may_route
 from dashboard.access_forms import RouteFilter, RouteForm
-from rbac import packs, services
+from rbac import packs, preview, services
 from rbac.models import Route
 from rbac.packs import RouteSpec
 from rbac.patterns import BadPattern
 from rbac.permissions import Permission
+from rbac.preview import Preview
 from rbac.routes import ANY_METHOD
 
 _FIELDS = ("host", "path", "methods", "permission", "note")
@@ -110,7 +110,7 @@ class RouteMove(Routes):
             raise NotFound("There is no such route.")
         if not 0 <= place + step < len(rows):
             raise Conflict("There is no further place in that direction.")
-        services.unchanged(rows, seen)
+        services.check_table_tag(rows, seen)
         row, other = rows[place], rows[place + step]
         rows[place], rows[place + step] = other, row
         if request.POST.get("step") != "save":
@@ -150,8 +150,8 @@ class RouteForms(AccessForm):
         """Return what the table would do. Raises ServiceError."""
         services.require_routes(self.principal)
         rows = list(Route.objects.all())
-        services.unchanged(rows, given["seen"])
-        return preview.of_routes(actor=self.principal, specs=self.planned(rows, given))
+        services.check_table_tag(rows, given["seen"])
+        return preview.of_routes(actor=self.principal, specs=self.planned(rows, given), permissions_of=permissions_of)
 
     def planned(self, rows: Sequence[Route], given: dict[str, Any]) -> list[RouteSpec]:
         """Return the routes as they would be."""
@@ -310,5 +310,5 @@ def _tried(page: AccessPage, specs: Sequence[RouteSpec]) -> Tried | None:
     if not page.principal.holds(Permission.POLICY_EXPLAIN):
         return None
     with suppress(Invalid, Conflict):  # what is stored cannot be read: to delete or replace it is the way out
-        return Tried.of(preview.of_routes(actor=page.principal, specs=specs))
+        return Tried.of(preview.of_routes(actor=page.principal, specs=specs, permissions_of=permissions_of))
     return None

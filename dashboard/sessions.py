@@ -9,8 +9,9 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from accounts.models import Session, SessionKind, User
-from accounts.services import sessions, users
-from accounts.sessions import digest
+from accounts.services import users
+from authn import sessions
+from authn.session_store import digest
 from core.errors import Forbidden
 from dashboard.base import Page
 from rbac.permissions import Permission

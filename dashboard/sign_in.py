@@ -8,8 +8,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from accounts.principals import Method
 from core.redirects import safe_next_path
+from rbac.principals import Method
 
 
 class StaysHere(RedirectURLMixin):

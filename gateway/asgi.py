@@ -11,16 +11,16 @@ from typing import Any, Final, NamedTuple, TypeVar
 from django.conf import settings
 from django.db import close_old_connections
 
-from accounts.freshness import Freshness
-from accounts.gate import OVERSIZED_KEY, SCOPE_KEY
-from accounts.trust import UNGATED, Admitted, Proxied, RawHeaders
+from authn.proxy_header_middleware import OVERSIZED_KEY, SCOPE_KEY
+from authn.proxy_headers import NO_PROXY_INFO, FilteredHeaders, ProxyInfo, RawHeaders
 from core import request_id
 from core.asgi import Application, Receive, Scope, Send
-from gateway import metrics, signed, verify
-from gateway.forwarded import DIALECTS, Question, Reader
+from gateway import jwt_issue, metrics, verify
+from gateway.cache import CacheSnapshot, DecisionCache
+from gateway.forwarded import DIALECTS, AuthRequest, Reader
 from gateway.headers import Answer, HeaderLine, refused, unavailable
-from gateway.memory import Known, Memory
 from rbac import policy
+from revision.reader import RevisionReader
 
 PATIENCE_SECONDS: Final = 8.0  # then 503: a database that is gone must not make a queue of everybody
 THREADS: Final = 8  # each keeps a database connection of its own
@@ -32,10 +32,10 @@ Asked = tuple[bytes, Reader]  # an endpoint: its path, and how its questions are
 logger = logging.getLogger("skyauth.gateway")
 
 
-class Recalled(NamedTuple):
+class CachedAnswer(NamedTuple):
     """A question, and the answer that memory has to it, if any, which stands under this mark."""
 
-    question: Question
+    question: AuthRequest
     reader: Reader
     oversized: bool = False
     answer: Answer | None = None
@@ -49,17 +49,17 @@ class Recalled(NamedTuple):
         )
 
 
-class VerifyLine:
-    """Answers the verify endpoints; hands everything else on. Works behind `accounts.gate.Gate` only: else all is refused."""
+class ForwardAuthApp:
+    """Answers the verify endpoints; hands everything else on. Without the header filter in front, all is refused."""
 
-    def __init__(self, application: Application, freshness: Freshness | None = None) -> None:
+    def __init__(self, application: Application, freshness: RevisionReader | None = None) -> None:
         self._application = application
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
-        self._memory = Memory()
-        self._gathered: list[tuple[Recalled, Callable[[Answer], None]]] = []
+        self._memory = DecisionCache()
+        self._gathered: list[tuple[CachedAnswer, Callable[[Answer], None]]] = []
         metrics.watch(self._memory)
-        self.freshness = freshness or Freshness()
-        signed.keys()  # a key that cannot be used ends the start, and not the first request
+        self.freshness = freshness or RevisionReader()
+        jwt_issue.keys()  # a key that cannot be used ends the start, and not the first request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge, or pass on."""
@@ -72,8 +72,8 @@ class VerifyLine:
         elif scope.get(OVERSIZED_KEY, True):
             unread = policy.too_large()
             await _send(send, refused(unread.reason, unread.message), status=431)
-        elif scope["raw_path"] == signed.KEYS_PATH and settings.ASSERTION_KEYS:
-            await _write(send, *signed.published(scope["method"]))
+        elif scope["raw_path"] == jwt_issue.KEYS_PATH and settings.ASSERTION_KEYS:
+            await _write(send, *jwt_issue.published(scope["method"]))
         else:
             await self._application(scope, receive, send)
 
@@ -87,7 +87,7 @@ class VerifyLine:
             return path, reader
         return next(((prefix, DIALECTS[prefix]) for prefix in _PREFIXES if path.startswith(prefix)), None)
 
-    def recall(self, asked: Asked, scope: Scope, admitted: Admitted) -> Recalled:
+    def recall(self, asked: Asked, scope: Scope, admitted: FilteredHeaders) -> CachedAnswer:
         """Return a question with the answer that stands if nothing changed since the mark was read last.
 
         Reads and writes nothing else than memory.
@@ -95,18 +95,18 @@ class VerifyLine:
         path, reader = asked
         question = _question(path, scope, admitted.headers, admitted.proxied)
         if admitted.oversized:
-            return Recalled(question, reader, True)
+            return CachedAnswer(question, reader, True)
         known = self._memory.known
         try:
-            return Recalled(question, reader, False, verify.answer(question, reader, verify.Remembered(known)), known.mark)
-        except verify.NotRemembered:
-            return Recalled(question, reader)
+            return CachedAnswer(question, reader, False, verify.answer(question, reader, verify.CacheOnly(known)), known.mark)
+        except verify.CacheMiss:
+            return CachedAnswer(question, reader)
         except Exception as error:
             # The type alone: an exception's text may quote what was sent. The long way answers, if need be with 503.
             logger.error("A request could not be judged from memory: %s", type(error).__name__, exc_info=settings.DEBUG)
-            return Recalled(question, reader)
+            return CachedAnswer(question, reader)
 
-    async def judge(self, recalled: Recalled, mark: str | None) -> Answer:
+    async def judge(self, recalled: CachedAnswer, mark: str | None) -> Answer:
         """Judge in a thread, within PATIENCE_SECONDS. What is found is remembered under this mark, which was read before."""
         known = None if mark is None else self._memory.at(mark)
         work = verify.refuse_unread if recalled.oversized else partial(verify.judge, known=known)
@@ -118,7 +118,9 @@ class VerifyLine:
             _log(error)
             return unavailable()
 
-    def gather(self, recalled: Recalled, mark: str | None, then: Callable[[Answer], None]) -> Coroutine[Any, Any, None] | None:
+    def gather(
+        self, recalled: CachedAnswer, mark: str | None, then: Callable[[Answer], None]
+    ) -> Coroutine[Any, Any, None] | None:
         """Add a question to those that share one turn of a thread, and have `then` called with the answer.
 
         Returns the work that answers all of them, to whoever comes first: it is to be run as a task.
@@ -145,28 +147,28 @@ class VerifyLine:
                 _tell(then, answer)
         await asyncio.gather(*rest)
 
-    async def _judge_alone(self, recalled: Recalled, mark: str | None, then: Callable[[Answer], None]) -> None:
+    async def _judge_alone(self, recalled: CachedAnswer, mark: str | None, then: Callable[[Answer], None]) -> None:
         _tell(then, await self.judge(recalled, mark))
 
     async def _answer(self, asked: Asked, scope: Scope) -> Answer:
         """Return the answer to a gated question. Without the gate nobody is trusted."""
         found = scope.get(SCOPE_KEY)
-        proxied = found if isinstance(found, Proxied) else UNGATED
+        proxied = found if isinstance(found, ProxyInfo) else NO_PROXY_INFO
         path, reader = asked
         question = _question(path, scope, scope["headers"], proxied)
-        return await self.judge(Recalled(question, reader, scope.get(OVERSIZED_KEY, True)), await self.freshness.mark())
+        return await self.judge(CachedAnswer(question, reader, scope.get(OVERSIZED_KEY, True)), await self.freshness.mark())
 
 
-def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: Proxied) -> Question:
+def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: ProxyInfo) -> AuthRequest:
     """Return what is asked at the endpoint of this path."""
     if not path.endswith(b"/"):
-        return Question(headers, proxied, scope["method"], "", path)
+        return AuthRequest(headers, proxied, scope["method"], "", path)
     query = scope.get("query_string", b"")
     rest = scope["raw_path"][len(path) - 1 :] + (b"?" + query if query else b"")
-    return Question(headers, proxied, scope["method"], rest.decode("latin-1"), path)
+    return AuthRequest(headers, proxied, scope["method"], rest.decode("latin-1"), path)
 
 
-def _in_thread(work: Callable[[Question, Reader], Answer], question: Question, reader: Reader) -> Answer:
+def _in_thread(work: Callable[[AuthRequest, Reader], Answer], question: AuthRequest, reader: Reader) -> Answer:
     """Judge on a database connection that is alive."""
     close_old_connections()
     try:
@@ -175,7 +177,7 @@ def _in_thread(work: Callable[[Question, Reader], Answer], question: Question, r
         close_old_connections()
 
 
-def _begun(work: Callable[[Question, Reader], A], question: Question, reader: Reader) -> A:
+def _begun(work: Callable[[AuthRequest, Reader], A], question: AuthRequest, reader: Reader) -> A:
     """Judge under the request's id."""
     request_id.begin([value for name, value in question.headers if name == b"x-request-id"], trusted=question.proxied.trusted)
     return work(question, reader)
@@ -193,7 +195,7 @@ def _tell(then: Callable[[Answer], None], answer: Answer) -> None:
         logger.exception("An answer could not be given.")
 
 
-def _all_in_thread(questions: list[Recalled], known: Known | None) -> list[Answer | None]:
+def _all_in_thread(questions: list[CachedAnswer], known: CacheSnapshot | None) -> list[Answer | None]:
     """Judge several questions, one after another, on a database connection that is alive; None for one that takes its time."""
     close_old_connections()
     try:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from core.content_negotiation import prefers_html
-from gateway.forwarded import PLAIN, Question, Reader, Told, told
+from gateway.forwarded import PLAIN, AuthRequest, OriginalRequest, Reader, told
 
 _MAX_ACCEPT: Final = 1_000  # browsers send 150 characters
 
 
-def person(question: Question, reader: Reader) -> Told | None:
+def person(question: AuthRequest, reader: Reader) -> OriginalRequest | None:
     """Return what the proxy told of the request of somebody who sits before a browser, or None for everybody else."""
     if question.endpoint in PLAIN or not _navigates(question.headers):
         return None

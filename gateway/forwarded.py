@@ -5,32 +5,26 @@ each, from a trusted proxy; nothing is guessed or repaired (promises 23 to 26).
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Final, NamedTuple
 
-from accounts.trust import Proxied
-from core.paths import AmbiguousPath, split_path
-from rbac.routes import Target, valid_host, valid_method
+from authn.proxy_headers import ProxyInfo
+from rbac.targets import RawTarget, Target, UnreadableTarget, parse_target, split_host
 
 
-class Unreadable(ValueError):
-    """The proxy did not say, or not in exactly one way, what is asked for; the text says which part."""
-
-
-class Question(NamedTuple):
+class AuthRequest(NamedTuple):
     """A proxy's request to a verify endpoint.
 
     `headers` are raw and gated. `method` is the question's own; `rest` is its request target behind the path of the endpoint.
     """
 
     headers: Sequence[tuple[bytes, bytes]]
-    proxied: Proxied
+    proxied: ProxyInfo
     method: str = "GET"
     rest: str = ""
     endpoint: bytes = b"/authz/verify"
 
 
-class Told(NamedTuple):
+class OriginalRequest(NamedTuple):
     """What the proxy said of the original request, as it came and not judged: to be kept and shown, never to decide by.
 
     Empty where it was not said, not said once, or said by nobody who is trusted.
@@ -42,58 +36,58 @@ class Told(NamedTuple):
     proto: str = ""
 
     @property
-    def path(self) -> str:
-        """The URI without query and fragment, which may hold secrets."""
-        return self.uri.partition("?")[0].partition("#")[0]
+    def raw(self) -> RawTarget:
+        """What is recorded of it: without query and fragment, which may hold secrets."""
+        return RawTarget(self.method, self.host, self.uri.partition("?")[0].partition("#")[0])
 
 
-NOTHING_TOLD: Final = Told()
+NOT_TRUSTED: Final = OriginalRequest()
 
 
-def x_forwarded(question: Question) -> Target:
+def x_forwarded(question: AuthRequest) -> Target:
     """Return the target from X-Forwarded-Method, -Host and -Uri: Caddy `forward_auth`, Traefik ForwardAuth, our HAProxy script.
 
-    Raises Unreadable.
+    Raises UnreadableTarget.
     """
     return _told(question.proxied, "method", "host", "uri")
 
 
-def x_original(question: Question) -> Target:
-    """Return the target from X-Original-Method, -Host and -URI: nginx `auth_request`. Raises Unreadable."""
+def x_original(question: AuthRequest) -> Target:
+    """Return the target from X-Original-Method, -Host and -URI: nginx `auth_request`. Raises UnreadableTarget."""
     return _told(question.proxied, "original-method", "original-host", "original-uri")
 
 
-def envoy(question: Question) -> Target:
+def envoy(question: AuthRequest) -> Target:
     """Return the target from the question itself: Envoy's ext_authz over HTTP.
 
     Envoy asks with the original method and Host, and with the original path and query behind `path_prefix`.
-    Raises Unreadable.
+    Raises UnreadableTarget.
     """
     _require_trust(question.proxied)
     hosts = [value for name, value in question.headers if name == b"host"]
     if len(hosts) != 1 or not hosts[0].isascii():
-        raise Unreadable("Host is missing, repeated or not ASCII.")
+        raise UnreadableTarget("Host is missing, repeated or not ASCII.")
     if not question.rest:
-        raise Unreadable("The proxy did not send the original path behind the endpoint's.")
-    return parse(question.method, hosts[0].decode("ascii"), question.rest.partition("?")[0])
+        raise UnreadableTarget("The proxy did not send the original path behind the endpoint's.")
+    return parse_target(question.method, hosts[0].decode("ascii"), question.rest.partition("?")[0])
 
 
-def _told(proxied: Proxied, *keys: str) -> Target:
-    """Return the target from the three headers of a family: method, host and URI. Raises Unreadable."""
+def _told(proxied: ProxyInfo, *keys: str) -> Target:
+    """Return the target from the three headers of a family: method, host and URI. Raises UnreadableTarget."""
     _require_trust(proxied)
     told = proxied.forwarded
     for key in keys:
         if not told.get(key):
-            raise Unreadable(f"The proxy did not send {_header(key)}.")
+            raise UnreadableTarget(f"The proxy did not send {_header(key)}.")
     method, host, uri = keys
-    return parse(told[method], told[host], told[uri].partition("?")[0])
+    return parse_target(told[method], told[host], told[uri].partition("?")[0])
 
 
-def _require_trust(proxied: Proxied) -> None:
+def _require_trust(proxied: ProxyInfo) -> None:
     if not proxied.trusted:
-        raise Unreadable("The request did not come through a trusted proxy. TRUSTED_PROXIES names whom SkyAuth trusts.")
+        raise UnreadableTarget("The request did not come through a trusted proxy. TRUSTED_PROXIES names whom SkyAuth trusts.")
     if proxied.repeated:
-        raise Unreadable(f"{_header(min(proxied.repeated))} is repeated or not ASCII.")
+        raise UnreadableTarget(f"{_header(min(proxied.repeated))} is repeated or not ASCII.")
 
 
 def _header(key: str) -> str:
@@ -102,67 +96,32 @@ def _header(key: str) -> str:
     return f"X-{family.capitalize() or 'Forwarded'}-{name.capitalize()}"
 
 
-def parse(method: str, host: str, path: str) -> Target:
-    """Return the target of a request's method, Host and path (without its query), read strictly. Raises Unreadable."""
-    return (_remembered if len(host) + len(path) <= _SHORT else _parse)(method, host, path)
-
-
-def _parse(method: str, host: str, path: str) -> Target:
-    if not valid_method(method):
-        raise Unreadable("The method is not a method in upper case.")
-    try:
-        return Target(method, canonical_host(host), split_path(path), path)
-    except AmbiguousPath as error:
-        raise Unreadable(str(error)) from None
-
-
-# Strangers choose hosts and paths: long ones, which may have thousands of segments, are not remembered.
-_SHORT: Final = 256
-_remembered = lru_cache(4_096)(_parse)
-
-
-def canonical_host(text: str) -> str:
-    """Return the host of a Host header in lower case, without port and last dot (RFC 9110 section 7.2). Raises Unreadable."""
-    return _split_host(text)[0]
-
-
-def _split_host(text: str) -> tuple[str, str]:
-    """Return the host of a Host header, made canonical, and its port, or "". Raises Unreadable."""
-    host, colon, port = text.rpartition(":")
-    if not colon or text.endswith("]"):
-        host, port = text, ""
-    host = host.lower().removesuffix(".")
-    if not text.isascii() or not valid_host(host) or (port and not port.isdigit()):
-        raise Unreadable("The host is not a host name or address.")
-    return host, port
-
-
 def origin(proto: str, host: str) -> tuple[str, str, int] | None:
     """Return scheme, host and port (RFC 6454 section 4) of what a proxy told, or None when that is no origin."""
     if proto not in _PORTS:
         return None
     try:
-        name, port = _split_host(host)
-    except Unreadable:
+        name, port = split_host(host)
+    except UnreadableTarget:
         return None
     return proto, name, int(port[:6]) if port else _PORTS[proto]
 
 
-def told(question: Question, reader: "Reader") -> Told:
+def told(question: AuthRequest, reader: "Reader") -> OriginalRequest:
     """Return what the proxy said of the original request in the way that this reader reads."""
     proxied = question.proxied
     if not proxied.trusted or proxied.repeated:
-        return NOTHING_TOLD
+        return NOT_TRUSTED
     said = proxied.forwarded
     proto = said.get("proto", "")
     if reader is envoy:
         hosts = [value for name, value in question.headers if name == b"host"]
-        return Told(question.method, hosts[0].decode("latin-1") if len(hosts) == 1 else "", question.rest, proto)
+        return OriginalRequest(question.method, hosts[0].decode("latin-1") if len(hosts) == 1 else "", question.rest, proto)
     family = "original-" if reader is x_original else ""
-    return Told(said.get(f"{family}method", ""), said.get(f"{family}host", ""), said.get(f"{family}uri", ""), proto)
+    return OriginalRequest(said.get(f"{family}method", ""), said.get(f"{family}host", ""), said.get(f"{family}uri", ""), proto)
 
 
-Reader = Callable[[Question], Target]
+Reader = Callable[[AuthRequest], Target]
 _PORTS: Final = {"http": 80, "https": 443}
 
 # By the exact raw path of the endpoint. One that ends in a slash is a prefix: what stands behind it is the question's `rest`.

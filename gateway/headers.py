@@ -7,9 +7,9 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
-from accounts.principals import Kind, Principal
 from core.problems import CONTENT_TYPE, NOT_SIGNED_IN, RETRY_AFTER_SECONDS, challenges, problem
-from rbac.policy import Decision, Reason
+from rbac.policy import Decision, Reason, refusal_status
+from rbac.principals import Kind, Principal
 
 IDENTITY: Final = (
     "X-Auth-Request-Email",
@@ -72,7 +72,7 @@ def allowed(principal: Principal, assertion: str = "", *, shared: bool = False) 
 
 def denied(principal: Principal, decision: Decision, reference: str, *, basic: bool) -> Answer:
     """Return the refusal: 403 with the reason and the decision's id, but 401 to strangers, who learn nothing of the routes."""
-    if not principal.is_authenticated and not decision.whoever_asks:
+    if refusal_status(decision, authenticated=principal.is_authenticated) == 401:
         return unauthenticated(basic=basic, cause=Cause.NO_CREDENTIAL)
     body = problem(
         403,

@@ -32,7 +32,7 @@ class Inventory(Collector):
 
 
 def _tokens() -> Iterator[Metric]:
-    """Yield how many tokens open anything, as `accounts.authn.unusable` has it, and how many of them are about to end."""
+    """Yield how many tokens open anything, as `authn.identify.unusable` has it, and how many of them are about to end."""
     now = timezone.now()
     usable = Token.objects.filter(Q(account__owner=None) | Q(account__owner__is_active=True), account__is_active=True).filter(
         Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None

@@ -22,11 +22,12 @@ from typing import IO, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from accounts import freshness, passwords
+from authn import passwords
 from core.histogram import BOUNDS, LatencyHistogram
+from gateway.cache import DecisionCache
 from gateway.headers import Answer, Cause
-from gateway.memory import Memory
 from rbac.policy import Reason
+from revision import reader
 
 OUTCOMES: Final[dict[str, str]] = {
     Reason.GRANTED: "allowed",
@@ -137,11 +138,11 @@ _reader: Final = ProcessCollector(registry=None)
 
 _lock = threading.Lock()
 _told: dict[Hashable, float] = {}
-_memory: Memory | None = None
+_memory: DecisionCache | None = None
 _alive: IO[bytes] | None = None  # locked for as long as this process lives
 
 
-def watch(memory: Memory) -> None:
+def watch(memory: DecisionCache) -> None:
     """Tell the size of this memory."""
     global _memory  # noqa: PLW0603 - one process, one memory
     _memory = memory
@@ -178,8 +179,8 @@ def flush() -> None:
             for reason, count in way.reasons.items():
                 _decisions.labels(OUTCOMES[reason], reason, way.name).inc(_since((way.name, reason), count))
             _carry(way, _decision_seconds.labels(way.name), way.name)
-        _carry(freshness.reads, _mark_seconds, "mark")
-        _mark_failed.inc(_since("mark failed", freshness.reads.failed))
+        _carry(reader.reads, _mark_seconds, "mark")
+        _mark_failed.inc(_since("mark failed", reader.reads.failed))
         _busy.inc(_since("busy", passwords.load.busy))
         _hashing.labels("running").set(passwords.load.running)
         _hashing.labels("waiting").set(passwords.load.waiting)

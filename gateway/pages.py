@@ -13,13 +13,13 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.safestring import mark_safe
 
-from accounts.principals import Kind, Method, Principal
 from core.redirects import safe_next_path
 from gateway import headers
-from gateway.denial import Denial
-from gateway.forwarded import Told, origin
+from gateway.forwarded import OriginalRequest, origin
 from gateway.headers import Answer
 from rbac import policy, services
+from rbac.denials import Denial
+from rbac.principals import Kind, Method, Principal
 
 _RECOGNISED: Final = {
     Method.BEARER: "by a service account's token",
@@ -35,7 +35,7 @@ _INSTEAD: Final = {  # how to come as somebody else; a session is ended on the s
 }
 
 
-def denied(refusal: Answer, person: Told, denial: Denial, reference: str) -> Answer:
+def denied(refusal: Answer, person: OriginalRequest, denial: Denial, reference: str) -> Answer:
     """Return a 403 as a page: what was refused and why, to whom, what it needs, and what can be done."""
     return _page(
         refusal,
@@ -51,12 +51,12 @@ def denied(refusal: Answer, person: Told, denial: Denial, reference: str) -> Ans
     )
 
 
-def unauthenticated(refusal: Answer, person: Told) -> Answer:
+def unauthenticated(refusal: Answer, person: OriginalRequest) -> Answer:
     """Return a 401 as a page: how to sign in. It tells no more than the 401 does."""
     return _page(refusal, "gateway/unauthenticated.html", person, sign_in=_sign_in(_back(person)) if _is_ours(person) else "")
 
 
-def sign_in(person: Told) -> Answer | None:
+def sign_in(person: OriginalRequest) -> Answer | None:
     """Return the 302 that sends somebody to sign in and then back, in redirect mode, or None where that cannot be.
 
     It can on SkyAuth's own origin alone, where a session is worth something; for GET, which can be repeated; and where the
@@ -68,7 +68,7 @@ def sign_in(person: Told) -> Answer | None:
     return headers.sent_to(f"{settings.PUBLIC_URL}{_sign_in(back)}")
 
 
-def _back(person: Told) -> str:
+def _back(person: OriginalRequest) -> str:
     """Return where they wanted to go, or "". The sign-in page itself is no such place: one could never get out of it."""
     back = safe_next_path(person.uri)
     return "" if back.partition("?")[0] == _sign_in() else back
@@ -80,7 +80,7 @@ def _sign_in(back: str = "") -> str:
     return f"{path}?next={quote(back, safe='')}" if back else path
 
 
-def _is_ours(person: Told) -> bool:
+def _is_ours(person: OriginalRequest) -> bool:
     """Return whether the request was made to the origin of SkyAuth's own pages."""
     own = urlsplit(settings.PUBLIC_URL)
     return origin(person.proto, person.host) == origin(own.scheme, own.netloc)
@@ -98,7 +98,7 @@ def _who(principal: Principal) -> str:
             return ""
 
 
-def _page(refusal: Answer, template: str, person: Told, **context: Any) -> Answer:
+def _page(refusal: Answer, template: str, person: OriginalRequest, **context: Any) -> Answer:
     style, policy_line = _style()
     content = render_to_string(template, {"told": person, "style": style, **context})
     return headers.page(refusal, content.encode("utf-8"), policy_line)

@@ -1,7 +1,7 @@
 """The straight line: headers to credential to principal, target to permission, both to a decision, decision to answer.
 
 It is walked with what is remembered, in the event loop, and where that does not suffice once more with the database, in a
-thread. There is one line; the two differ in their `Sources` alone.
+thread. There is one line; the two differ in their `Lookups` alone.
 """
 
 import logging
@@ -12,31 +12,32 @@ from typing import Protocol
 
 from django.conf import settings
 
-from accounts import authn, credentials, principals, provisioning, recent
-from accounts.authn import Recognised
-from accounts.credentials import Credential, InvalidCredential
-from accounts.upstream import UpstreamUnavailable
 from audit.events import Event
-from audit.record import leave_out, record_refusal
-from gateway import browsers, forwarded, headers, pages, signed
-from gateway.denial import Denial
-from gateway.forwarded import Question, Reader, Told
+from audit.record import record_refusal, suppress
+from authn import credentials, identify
+from authn.credentials import Credential, InvalidCredential
+from authn.identify import Identification
+from gateway import browsers, forwarded, headers, jwt_issue, pages
+from gateway.cache import CachedCaller, CacheSnapshot, key_of
+from gateway.forwarded import AuthRequest, OriginalRequest, Reader
 from gateway.headers import Answer
-from gateway.memory import Caller, Known, key_of
-from rbac import policy, services
+from integrations.skypilot import role_sync
+from integrations.skypilot.client import UpstreamUnavailable
+from rbac import policy, principals, samples, services, targets
+from rbac.denials import Denial
 from rbac.routes import Table
 
 logger = logging.getLogger("skyauth.gateway")
 
 
-class NotRemembered(Exception):
-    """Memory does not suffice for this question: the database has to be asked, or something be written."""
+class CacheMiss(Exception):
+    """DecisionCache does not suffice for this question: the database has to be asked, or something be written."""
 
 
-class Sources(Protocol):
+class Lookups(Protocol):
     """Where the line has from what it cannot work out."""
 
-    def caller(self, credential: Credential | None, client: str) -> Caller:
+    def caller(self, credential: Credential | None, client: str) -> CachedCaller:
         """Return who shows the credential. Raises InvalidCredential, after recording the refusal."""
         ...
 
@@ -44,11 +45,11 @@ class Sources(Protocol):
         """Return the route table as it is now."""
         ...
 
-    def signed(self, caller: Caller, audience: str) -> Answer:
+    def signed(self, caller: CachedCaller, audience: str) -> Answer:
         """Return the 200 with an assertion of the caller, which that audience may verify."""
         ...
 
-    def tell(self, caller: Caller) -> None:
+    def tell(self, caller: CachedCaller) -> None:
         """Have the upstream told what it must know of a caller before it gets a request. Raises UpstreamUnavailable."""
         ...
 
@@ -56,7 +57,7 @@ class Sources(Protocol):
         """Record that a credential could not even be read."""
         ...
 
-    def person(self, question: Question, reader: Reader) -> Told | None:
+    def person(self, question: AuthRequest, reader: Reader) -> OriginalRequest | None:
         """Return what was told of the request of a person, who gets a page for a refusal; None for programs."""
         ...
 
@@ -65,70 +66,70 @@ class Sources(Protocol):
         ...
 
 
-class Remembered:
-    """What is known under the current mark, and nothing else: raises NotRemembered where that does not suffice."""
+class CacheOnly:
+    """What is known under the current mark, and nothing else: raises CacheMiss where that does not suffice."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: CacheSnapshot) -> None:
         self._known = known
 
-    def caller(self, credential: Credential | None, client: str) -> Caller:
+    def caller(self, credential: Credential | None, client: str) -> CachedCaller:
         if credential is None:
-            return Caller(Recognised(principals.anonymous(client)))
+            return CachedCaller(Identification(principals.anonymous(client)))
         now = time.time()
         found = self._known.caller(key_of(credential, client), now)
         if found is None:
-            raise NotRemembered
+            raise CacheMiss
         found.note(now)
         return found
 
     def table(self) -> Table:
         if self._known.table is None:
-            raise NotRemembered
+            raise CacheMiss
         return self._known.table
 
-    def signed(self, caller: Caller, audience: str) -> Answer:
+    def signed(self, caller: CachedCaller, audience: str) -> Answer:
         found = self._known.signed(caller, audience, time.time())
         if found is None:
-            raise NotRemembered  # signing takes too long to hold the event loop up for
+            raise CacheMiss  # signing takes too long to hold the event loop up for
         return found
 
-    def tell(self, caller: Caller) -> None:
+    def tell(self, caller: CachedCaller) -> None:
         if not caller.told:
-            raise NotRemembered
+            raise CacheMiss
 
     def unreadable(self, *_: object) -> None:
-        raise NotRemembered
+        raise CacheMiss
 
-    def person(self, question: Question, reader: Reader) -> None:
+    def person(self, question: AuthRequest, reader: Reader) -> None:
         if browsers.person(question, reader) is not None:
-            raise NotRemembered
+            raise CacheMiss
 
     def denied(self, denial: Denial) -> str:
-        reference = leave_out(Event.REQUEST_DENIED, denial.key())
+        reference = suppress(Event.REQUEST_DENIED, denial.key())
         if reference is None:
-            raise NotRemembered
+            raise CacheMiss
         return reference
 
 
-class Database:
+class DatabaseLookups:
     """Looks up what is not known, and adds it to what is known under the mark that was read before; without one, to nothing."""
 
-    def __init__(self, known: Known | None = None) -> None:
+    def __init__(self, known: CacheSnapshot | None = None) -> None:
         self._known = known
 
-    def caller(self, credential: Credential | None, client: str) -> Caller:
+    def caller(self, credential: Credential | None, client: str) -> CachedCaller:
         if self._known is None or credential is None:
-            return Caller(self.recognise(credential, client))
+            return CachedCaller(self.resolve(credential, client))
         key = key_of(credential, client)
         found = self._known.caller(key, time.time())
         if found is None:
-            found = Caller(self.recognise(credential, client))
+            found = CachedCaller(self.resolve(credential, client))
             self._known.add(key, found)
         return found
 
-    def recognise(self, credential: Credential | None, client: str) -> Recognised:
+    def resolve(self, credential: Credential | None, client: str) -> Identification:
         """Return who shows the credential. Raises InvalidCredential."""
-        return authn.recognise(credential, client=client)
+        return identify.resolve(credential, client=client)
 
     def table(self) -> Table:
         if self._known is None:
@@ -137,24 +138,24 @@ class Database:
             self._known.table = services.route_table()
         return self._known.table
 
-    def signed(self, caller: Caller, audience: str) -> Answer:
+    def signed(self, caller: CachedCaller, audience: str) -> Answer:
         now = time.time()
         found = self._known.signed(caller, audience, now) if self._known is not None else None
         if found is None:
-            found = headers.allowed(caller.principal, signed.assertion(caller.principal, audience, now))
+            found = headers.allowed(caller.principal, jwt_issue.assertion(caller.principal, audience, now))
             if self._known is not None:
-                self._known.add_signed(caller, audience, found, int(now) + signed.LIFE_SECONDS - signed.LEFT_SECONDS)
+                self._known.add_signed(caller, audience, found, int(now) + jwt_issue.LIFE_SECONDS - jwt_issue.LEFT_SECONDS)
         return found
 
-    def tell(self, caller: Caller) -> None:
+    def tell(self, caller: CachedCaller) -> None:
         if not caller.told:
-            provisioning.tell(caller.principal)
+            role_sync.sync(caller.principal)
             caller.told = True
 
     def unreadable(self, refusal: InvalidCredential, client: str) -> None:
-        authn.refused(refusal, client=client)
+        identify.refused(refusal, client=client)
 
-    def person(self, question: Question, reader: Reader) -> Told | None:
+    def person(self, question: AuthRequest, reader: Reader) -> OriginalRequest | None:
         return browsers.person(question, reader)
 
     def denied(self, denial: Denial) -> str:
@@ -168,57 +169,57 @@ class Database:
         )
 
 
-class Reading(Database):
-    """The same as far as reading takes one: raises NotRemembered where a refusal has to be written down, which may wait."""
+class DatabaseReads(DatabaseLookups):
+    """The same as far as reading takes one: raises CacheMiss where a refusal has to be written down, which may wait."""
 
-    def recognise(self, credential: Credential | None, client: str) -> Recognised:
+    def resolve(self, credential: Credential | None, client: str) -> Identification:
         try:
-            return authn.recognise(credential, client=client, quietly=True)
+            return identify.resolve(credential, client=client, quietly=True)
         except InvalidCredential as refusal:
-            if authn.left_out(refusal, client=client):
+            if identify.is_suppressed(refusal, client=client):
                 raise
-            raise NotRemembered from None
+            raise CacheMiss from None
 
-    def tell(self, caller: Caller) -> None:
+    def tell(self, caller: CachedCaller) -> None:
         if not caller.told:
-            if not provisioning.told(caller.principal):
-                raise NotRemembered  # the upstream may take its time
+            if not role_sync.is_synced(caller.principal):
+                raise CacheMiss  # the upstream may take its time
             caller.told = True
 
     def unreadable(self, refusal: InvalidCredential, client: str) -> None:
-        if not authn.left_out(refusal, client=client):
-            raise NotRemembered
+        if not identify.is_suppressed(refusal, client=client):
+            raise CacheMiss
 
     def denied(self, denial: Denial) -> str:
-        reference = leave_out(Event.REQUEST_DENIED, denial.key())
+        reference = suppress(Event.REQUEST_DENIED, denial.key())
         if reference is None:
-            raise NotRemembered
+            raise CacheMiss
         return reference
 
 
-def judge_by_reading(question: Question, reader: Reader, known: Known | None) -> Answer | None:
+def judge_by_reading(question: AuthRequest, reader: Reader, known: CacheSnapshot | None) -> Answer | None:
     """Return what `judge` does, or None where the answer takes more than reading. Never raises."""
     try:
-        return _whatever_happens(lambda: answer(question, reader, Reading(known)))
-    except NotRemembered:
+        return _whatever_happens(lambda: answer(question, reader, DatabaseReads(known)))
+    except CacheMiss:
         return None
 
 
-def judge(question: Question, reader: Reader = forwarded.x_forwarded, known: Known | None = None) -> Answer:
+def judge(question: AuthRequest, reader: Reader = forwarded.x_forwarded, known: CacheSnapshot | None = None) -> Answer:
     """Return the answer to a proxy that asks about a request. Never raises: whatever goes wrong with us is 503."""
-    return _whatever_happens(lambda: answer(question, reader, Database(known)))
+    return _whatever_happens(lambda: answer(question, reader, DatabaseLookups(known)))
 
 
-def refuse_unread(question: Question, reader: Reader) -> Answer:
+def refuse_unread(question: AuthRequest, reader: Reader) -> Answer:
     """Return the 403 of a request whose header section is too large to be looked at. Never raises."""
     denial = Denial(principals.anonymous(question.proxied.client), policy.too_large(), None)
-    return _whatever_happens(lambda: _deny(question._replace(headers=()), reader, Database(), denial))
+    return _whatever_happens(lambda: _deny(question._replace(headers=()), reader, DatabaseLookups(), denial))
 
 
 def _whatever_happens(walk: Callable[[], Answer]) -> Answer:
     try:
         return walk()
-    except NotRemembered:
+    except CacheMiss:
         raise
     except UpstreamUnavailable:
         return headers.unavailable()  # why, was logged
@@ -228,8 +229,8 @@ def _whatever_happens(walk: Callable[[], Answer]) -> Answer:
         return headers.unavailable()
 
 
-def answer(question: Question, reader: Reader, sources: Sources) -> Answer:
-    """Walk the line. Raises NotRemembered, and whatever the sources raise."""
+def answer(question: AuthRequest, reader: Reader, sources: Lookups) -> Answer:
+    """Walk the line. Raises CacheMiss, and whatever the sources raise."""
     client = question.proxied.client
     try:
         credential = _read(question)
@@ -242,11 +243,11 @@ def answer(question: Question, reader: Reader, sources: Sources) -> Answer:
         return _not_recognised(question, reader, sources)
     try:
         target = reader(question)
-    except forwarded.Unreadable as error:
-        denial = Denial(caller.principal, policy.unreadable(str(error)), None, forwarded.told(question, reader))
+    except targets.UnreadableTarget as error:
+        denial = Denial(caller.principal, policy.unreadable(str(error)), None, forwarded.told(question, reader).raw)
     else:
         decision = policy.decide_request(caller.principal.permissions, target, sources.table())
-        recent.sample.note(caller.principal, target, allowed=decision.allowed)
+        samples.sample.note(caller.principal, target, allowed=decision.allowed)
         if decision:
             if question.endpoint in forwarded.REFUSED:  # granted since: nginx would hand the client our 200 for the API's
                 return headers.unavailable()
@@ -258,14 +259,14 @@ def answer(question: Question, reader: Reader, sources: Sources) -> Answer:
     return _deny(question, reader, sources, denial)
 
 
-def _not_recognised(question: Question, reader: Reader, sources: Sources) -> Answer:
+def _not_recognised(question: AuthRequest, reader: Reader, sources: Lookups) -> Answer:
     """Return the answer to a credential that is bad. Nobody is sent away to sign in: it would be shown again afterwards."""
     person = sources.person(question, reader)
     refusal = headers.unauthenticated(basic=settings.AUTH_BASIC)
     return refusal if person is None else pages.unauthenticated(refusal, person)
 
 
-def _deny(question: Question, reader: Reader, sources: Sources, denial: Denial) -> Answer:
+def _deny(question: AuthRequest, reader: Reader, sources: Lookups, denial: Denial) -> Answer:
     """Return the answer to a denial, which is recorded: a page for people, who are sent to sign in where that helps."""
     person = sources.person(question, reader)
     reference = sources.denied(denial)
@@ -277,7 +278,7 @@ def _deny(question: Question, reader: Reader, sources: Sources, denial: Denial) 
     return pages.denied(refusal, person, denial, reference)
 
 
-def _read(question: Question) -> Credential | None:
+def _read(question: AuthRequest) -> Credential | None:
     """Return the credential among raw headers. Raises InvalidCredential."""
     authorization: list[bytes] = []
     auth_mode: list[bytes] = []

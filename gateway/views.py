@@ -6,7 +6,6 @@ from django.views.decorators.csrf import csrf_exempt
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from accounts.principals import Principal
 from audit.events import Event
 from audit.record import record_refusal
 from core.problems import problem
@@ -15,6 +14,7 @@ from gateway import metrics as counted
 from gateway.inventory import Inventory
 from rbac import policy
 from rbac.permissions import Permission
+from rbac.principals import Principal
 
 
 @csrf_exempt  # nothing is changed here, so nothing needs proof

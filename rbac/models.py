@@ -6,9 +6,11 @@ from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 
+from core.watched import Watched
 from rbac.patterns import MAX_PATTERN, BadPattern, compile_pattern
-from rbac.permissions import ADMIN, EVERYTHING, granted
-from rbac.routes import ANY_METHOD, Rule, compile_rule, in_words, valid_host, valid_method
+from rbac.permissions import ADMIN, EVERYTHING, effective_permissions
+from rbac.routes import ANY_METHOD, Rule, compile_rule, in_words
+from rbac.targets import valid_host, valid_method
 
 ROLE_NAME = RegexValidator(
     r"\A[a-z][a-z0-9-]{0,31}\Z", "A role name has lower-case letters, digits and hyphens, and starts with a letter."
@@ -55,6 +57,8 @@ def check_permission(name: str) -> None:
 class Role(models.Model):
     """A named set of permissions. `admin` always holds everything, whatever the row says."""
 
+    watched = Watched()
+
     name = models.CharField(max_length=32, unique=True, validators=[ROLE_NAME])
     description = models.CharField(max_length=200, blank=True, default="")
     permissions = models.JSONField(default=list, blank=True, validators=[check_permissions])
@@ -74,11 +78,13 @@ class Role(models.Model):
     @property
     def holds(self) -> frozenset[str]:
         """The permissions that the role really gives."""
-        return granted(self.name, self.permissions)
+        return effective_permissions(self.name, self.permissions)
 
 
 class Route(models.Model):
     """One row of the ordered route table: which permission a method and path of a protected API need."""
+
+    watched = Watched(inserts=True)
 
     position = models.PositiveIntegerField(
         db_index=True, help_text="Routes are tried from the lowest position up; the first match decides."
@@ -103,3 +109,24 @@ class Route(models.Model):
         return compile_rule(
             position=self.position, host=self.host, path=self.path, methods=self.methods, permission=self.permission
         )
+
+
+class RecentRequest(models.Model):
+    """A request that was judged lately. `rbac.samples` writes it, and a change of the rules is tried against it."""
+
+    key = models.CharField(max_length=64, unique=True, editable=False)
+    caller_kind = models.CharField(max_length=16)
+    caller_uid = models.CharField(max_length=300, blank=True)
+    caller = models.CharField(max_length=300)
+    method = models.CharField(max_length=20)
+    host = models.CharField(max_length=260, blank=True)
+    path = models.CharField(max_length=500)
+    allowed = models.BooleanField()
+    at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        db_table = "accounts_recentrequest"  # where older versions have it
+        ordering = ("-at", "-id")
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.host}{self.path}"

@@ -54,7 +54,7 @@ PUBLIC: frozenset[str] = frozenset({Permission.UPSTREAM_PUBLIC})
 UPSTREAM: frozenset[str] = frozenset(p for p in Permission if p.startswith("upstream:"))
 
 
-def within(role: str, held: frozenset[str], owner_role: str, owners: frozenset[str]) -> tuple[str, frozenset[str]]:
+def cap_to_owner(role: str, held: frozenset[str], owner_role: str, owners: frozenset[str]) -> tuple[str, frozenset[str]]:
     """Return the role and the permissions that are left of a machine's within its owner's (ADR 0004).
 
     An upstream may go by the role it is told, so that too is cut to the owner's; "" where no role says it.
@@ -64,7 +64,7 @@ def within(role: str, held: frozenset[str], owner_role: str, owners: frozenset[s
     return (owner_role if owners <= held else ""), held & owners
 
 
-def granted(role: str, names: Iterable[str]) -> frozenset[str]:
+def effective_permissions(role: str, names: Iterable[str]) -> frozenset[str]:
     """Return the permissions that a role really gives: all for `admin`, else the names that exist, and the public one.
 
     A name that is no permission gives nothing, so a misspelt or retired one can only take away.

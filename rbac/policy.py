@@ -6,7 +6,8 @@ from enum import StrEnum
 from functools import lru_cache
 
 from rbac.permissions import Permission
-from rbac.routes import Table, Target
+from rbac.routes import Table
+from rbac.targets import Target
 
 
 class Reason(StrEnum):
@@ -34,8 +35,8 @@ class Decision:
         return self.allowed
 
     @property
-    def whoever_asks(self) -> bool:
-        """Whether it is denied because of the request itself: signing in would not help."""
+    def is_request_fault(self) -> bool:
+        """Whether the request itself is at fault, so that signing in would not help."""
         return self.reason in (Reason.UNREADABLE_TARGET, Reason.HEADERS_TOO_LARGE)
 
 
@@ -57,6 +58,11 @@ def decide_request(held: frozenset[str], target: Target, table: Table) -> Decisi
     return decide(held, rule.permission, rule.text)
 
 
+def refusal_status(decision: Decision, *, authenticated: bool) -> int:
+    """Return the status of a denial: 401 where signing in may help, else 403."""
+    return 403 if authenticated or decision.is_request_fault else 401
+
+
 def unreadable(message: str) -> Decision:
     """Return the denial of a request whose method, host or path cannot be read in exactly one way."""
     return Decision(False, Reason.UNREADABLE_TARGET, message)
@@ -73,14 +79,16 @@ def holders(needed: Permission | None, roles: Mapping[str, frozenset[str]]) -> t
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class DecisionWithRoles:
     """A decision with what a person needs to act on it: the roles that hold what was needed."""
 
     decision: Decision
     roles: tuple[str, ...]
 
 
-def explain(held: frozenset[str], target: Target, table: Table, roles: Mapping[str, frozenset[str]]) -> Explanation:
+def decide_with_roles(
+    held: frozenset[str], target: Target, table: Table, roles: Mapping[str, frozenset[str]]
+) -> DecisionWithRoles:
     """Return the decision of `decide_request` and the names of the roles that would have been let through."""
     decision = decide_request(held, target, table)
-    return Explanation(decision, holders(decision.needed, roles))
+    return DecisionWithRoles(decision, holders(decision.needed, roles))

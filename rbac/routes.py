@@ -1,45 +1,17 @@
 """Which permission a request needs: ordered routes, the first match decides, no match means denied."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from core.paths import Segments
 from rbac.patterns import Pattern, compile_pattern
 from rbac.permissions import EVERYTHING, Permission
+from rbac.targets import Target
 
 ANY_METHOD: Final = "*"
-_METHOD = re.compile(r"[A-Z]{3,20}\Z")
-# RFC 1123 names and IPv4 literals, or a bracketed IPv6 literal; the port is never part of it.
-_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?)*|\[[0-9a-f:.]+\])\Z")
-
 # What was found for a target is remembered by its table. Strangers choose the targets: so many, and none that is longer.
 _REMEMBERED: Final = 8_192
 _SHORT: Final = 256
-
-
-def valid_method(text: str) -> bool:
-    """Return whether `text` is a method name as requests carry it: upper-case letters only."""
-    return bool(_METHOD.match(text))
-
-
-def valid_host(text: str) -> bool:
-    """Return whether `text` is a canonical host: lower case, no port, no last dot."""
-    return len(text) <= 253 and bool(_HOST.match(text))
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a request asks for, read strictly: `method` upper case, `host` canonical, `path` decoded segments."""
-
-    method: str
-    host: str
-    path: Segments
-    text: str  # the path as it was sent, for people
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.host}{self.text}"
 
 
 @dataclass(frozen=True, slots=True)

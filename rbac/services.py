@@ -60,7 +60,7 @@ def validate(row: models.Model) -> None:
         raise Invalid(" ".join(text for texts in fields.values() for text in texts), fields=fields) from None
 
 
-def fresh(row: Role | Route, version: int | None) -> None:
+def check_version(row: Role | Route, version: int | None) -> None:
     """Raise Stale when the caller saw another version than the one that is stored; None means "whatever it is"."""
     if version is not None and version != row.version:
         raise Stale("It was changed by somebody else since you read it. Read it again and repeat your change.")
@@ -112,7 +112,7 @@ def update_role(
     require(actor, Permission.ROLES_WRITE)
     lock()
     role = get_role(name)
-    fresh(role, version)
+    check_version(role, version)
     if name == ADMIN:
         raise Conflict("The role admin always holds everything; it cannot be changed.")
     require_all(actor, role.holds, f"change the role {name}")
@@ -135,7 +135,7 @@ def delete_role(*, actor: Actor, name: str, version: int | None = None) -> None:
     require(actor, Permission.ROLES_WRITE)
     lock()
     role = get_role(name)
-    fresh(role, version)
+    check_version(role, version)
     require_all(actor, role.holds, f"delete the role {name}")
     if role.builtin:
         raise Conflict(f"The role {name} came with SkyAuth and cannot be deleted.")
@@ -175,7 +175,7 @@ def _renumber(rows: Sequence[Route]) -> None:
     Route.objects.bulk_update([row for row, _ in moved], ["position"])
 
 
-def unchanged(rows: Iterable[Route], seen: str | None) -> None:
+def check_table_tag(rows: Iterable[Route], seen: str | None) -> None:
     """Raise Stale when the caller read another table than this; `seen` is its `table_tag`, None "whatever it is"."""
     if seen is not None and seen != table_tag(rows):
         raise Stale("The routes were changed by somebody else since you read them. Read them again and repeat your change.")
@@ -187,7 +187,7 @@ def create_route(*, actor: Actor, spec: RouteSpec, position: int | None = None, 
     require_routes(actor)
     lock()
     rows = list(Route.objects.all())
-    unchanged(rows, seen)
+    check_table_tag(rows, seen)
     index = len(rows) if position is None else min(max(position, 1), len(rows) + 1) - 1
     row = _route(spec, index + 1)
     _renumber([*rows[:index], row, *rows[index:]])
@@ -213,9 +213,9 @@ def update_route(
     require_routes(actor)
     lock()
     row = _get_route(pk)
-    fresh(row, version)
+    check_version(row, version)
     rows = list(Route.objects.all()) if seen is not None or position is not None else []
-    unchanged(rows, seen)
+    check_table_tag(rows, seen)
     before = _shown(row)
     for name in ("host", "path", "permission", "note"):
         setattr(row, name, changes.get(name, getattr(row, name)))
@@ -237,8 +237,8 @@ def delete_route(*, actor: Actor, pk: int, version: int | None = None, seen: str
     require_routes(actor)
     lock()
     row = _get_route(pk)
-    fresh(row, version)
-    unchanged(Route.objects.all(), seen)
+    check_version(row, version)
+    check_table_tag(Route.objects.all(), seen)
     shown, text = _shown(row), str(row)
     row.delete()
     _renumber(list(Route.objects.all()))
@@ -254,7 +254,7 @@ def reorder_routes(*, actor: Actor, order: Sequence[int], seen: str | None = Non
     require_routes(actor)
     lock()
     rows = {row.pk: row for row in Route.objects.all()}
-    unchanged(rows.values(), seen)
+    check_table_tag(rows.values(), seen)
     if sorted(order) != sorted(rows):
         raise Invalid.field("order", "Name every route exactly once.")
     _renumber([rows[pk] for pk in order])
@@ -271,7 +271,7 @@ def replace_routes(*, actor: Actor, specs: Sequence[RouteSpec], source: str, see
     require_routes(actor)
     lock()
     stored = list(Route.objects.all())
-    unchanged(stored, seen)
+    check_table_tag(stored, seen)
     before = [_shown(row) for row in stored]
     rows = [_route(spec, n) for n, spec in enumerate(specs, 1)]
     Route.objects.all().delete()

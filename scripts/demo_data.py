@@ -54,14 +54,14 @@ def fill(password: str) -> None:
     """Make it all."""
     from django.utils import timezone
 
-    from accounts import decisions
-    from accounts.models import RecentRequest, ServiceAccount, Token, User
-    from accounts.principals import Kind, Method, Principal, system
-    from accounts.services import groups, machines, users
+    from accounts.models import ServiceAccount, Token, User
+    from accounts.services import groups, service_accounts, users
     from audit.events import Event
     from audit.record import record_refusal
-    from rbac import packs, policy, services
+    from rbac import denials, packs, policy, services
+    from rbac.models import RecentRequest
     from rbac.permissions import Permission
+    from rbac.principals import Kind, Method, Principal, system
 
     actor, now = system("demonstration"), timezone.now()
     person = {}
@@ -77,8 +77,8 @@ def fill(password: str) -> None:
     users.set_active(actor=actor, user=person["judy"], active=False)
     for name, owner, role, description, days in ACCOUNTS:
         who = {"owner": person[owner]} if owner else {"unowned": True}
-        account = machines.create_service_account(actor=actor, name=name, role=role, description=description, **who)
-        machines.issue_token(actor=actor, account=account, days=days, name="ci")
+        account = service_accounts.create_service_account(actor=actor, name=name, role=role, description=description, **who)
+        service_accounts.issue_token(actor=actor, account=account, days=days, name="ci")
     User.objects.update(created_at=now - timedelta(days=210))
     for name, shown in (("carol", timedelta(hours=3)), ("dan", timedelta(days=40)), ("grace", timedelta(days=120))):
         User.objects.filter(pk=person[name].pk).update(created_at=now - timedelta(days=400), last_seen_at=now - shown)
@@ -87,7 +87,7 @@ def fill(password: str) -> None:
         tokens = Token.objects.filter(account__name=name)
         tokens.update(created_at=now - age, last_used_at=now - used if used else None, last_used_from=address)
     old = Token.objects.get(account__name="nightly-build")
-    new = machines.rotate_token(actor=actor, token=old, grace=7 * 86_400).token
+    new = service_accounts.rotate_token(actor=actor, token=old, grace=7 * 86_400).token
     made = now - timedelta(hours=20)
     Token.objects.filter(pk=new.pk).update(
         created_at=made,
@@ -126,7 +126,7 @@ def fill(password: str) -> None:
             actor=caller,
             target=f"POST {host}{path}",
             reason=f"{decision.reason}: {decision.message}",
-            facts=decisions.facts(caller, decision, method="POST", host=host, path=path),
+            facts=denials.facts(caller, decision, method="POST", host=host, path=path),
         )
 
 

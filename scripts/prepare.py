@@ -22,10 +22,10 @@ def prepare(pack: str) -> dict[str, str]:
     """Return `password` and `token` where they were just made. Raises a ServiceError."""
     from django.db import transaction
 
-    from accounts.principals import system
-    from accounts.services import machines, users
+    from accounts.services import service_accounts, users
     from rbac import packs, services
     from rbac.models import Route
+    from rbac.principals import system
 
     actor = system("make run")
     made: dict[str, str] = {}
@@ -37,10 +37,10 @@ def prepare(pack: str) -> dict[str, str]:
             services.replace_routes(actor=actor, specs=packs.load(pack).routes, source=f"pack {pack}")
         made["password"] = secrets.token_urlsafe(18)
         users.create_user(actor=actor, username=ADMIN_NAME, password=made["password"], role="admin")
-        account = machines.create_service_account(
+        account = service_accounts.create_service_account(
             actor=actor, name=DEMO, role="viewer", description="Made by make run, to try the gateway.", unowned=True
         )
-        made["token"] = machines.issue_token(actor=actor, account=account, name="make run").plaintext
+        made["token"] = service_accounts.issue_token(actor=actor, account=account, name="make run").plaintext
     return made
 
 

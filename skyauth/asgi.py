@@ -9,19 +9,19 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
 _django: Any = get_asgi_application()  # its annotation is narrower than ASGI's
 
-from accounts.gate import Gate, policy_from_settings  # noqa: E402 - Django must be set up first
-from accounts.recent import sample  # noqa: E402
-from accounts.uses import collector  # noqa: E402
+from authn.proxy_header_middleware import ProxyHeaderMiddleware, policy_from_settings  # noqa: E402 - Django must be set up first
 from core.request_limits import RequestLimitMiddleware  # noqa: E402
 from gateway import metrics  # noqa: E402
-from gateway.asgi import VerifyLine  # noqa: E402
+from gateway.asgi import ForwardAuthApp  # noqa: E402
+from rbac.samples import sample  # noqa: E402
+from revision.last_used import collector  # noqa: E402
 from skyauth.health import Health  # noqa: E402
 
 collector.start()  # a server writes uses beside the requests
 sample.start()
 metrics.start()
-line = VerifyLine(Health(RequestLimitMiddleware(_django)))
-application = Gate(line, policy_from_settings())
+line = ForwardAuthApp(Health(RequestLimitMiddleware(_django)))
+application = ProxyHeaderMiddleware(line, policy_from_settings())
 
 # What is there by now is there to stay: it is not looked at each time that garbage is collected, which is seldom.
 gc.collect()

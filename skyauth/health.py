@@ -12,9 +12,9 @@ from typing import Final
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from accounts import generation
 from core.asgi import Application, Receive, Scope, Send
 from core.problems import CONTENT_TYPE, RETRY_AFTER_SECONDS, problem
+from revision import triggers
 
 READY_SECONDS: Final = 2.0  # then the answer is 503; Kubernetes itself waits a second unless told otherwise
 _HOLDS_SECONDS: Final = 0.5  # a look costs milliseconds, and anybody may ask
@@ -79,7 +79,7 @@ def lacking() -> str:
     executor = MigrationExecutor(connection)
     if waiting := executor.migration_plan(executor.loader.graph.leaf_nodes()):
         return f"The database lacks {len(waiting)} of its migrations."
-    if tables := generation.missing(connection):
+    if tables := triggers.missing(connection):
         return f"The database would not tell of changes to {', '.join(tables)}: triggers are missing."
     return ""
 

@@ -9,9 +9,9 @@ from typing import Final
 
 from django.core.management import get_commands, load_command_class
 
-from accounts.management.base import Command
+from ops.base import Command
 from rbac import packs
-from rbac.permissions import MEANINGS, Permission, granted
+from rbac.permissions import MEANINGS, Permission, effective_permissions
 from skyauth.environment import Setting
 from skyauth.settings import env
 from skypilot.urls import OPERATIONS
@@ -93,7 +93,7 @@ def dotenv() -> str:
 def permissions() -> str:
     """Return docs/permissions.md."""
     seeded = importlib.import_module("rbac.migrations.0002_seed_roles").ROLES
-    roles = {name: granted(name, held) for name, (_, held) in seeded.items()}
+    roles = {name: effective_permissions(name, held) for name, (_, held) in seeded.items()}
     lines = [
         "# Permissions and roles",
         _MADE.format(page="permissions"),
@@ -144,7 +144,7 @@ def commands() -> str:
 
 def _our_commands() -> Iterator[tuple[str, Command]]:
     for name, app in sorted(get_commands().items()):
-        if app in {"accounts", "skyauth"} and isinstance(command := load_command_class(app, name), Command):
+        if app in {"ops", "skyauth"} and isinstance(command := load_command_class(app, name), Command):
             yield name, command
 
 

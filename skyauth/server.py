@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from skyauth.line import LineProtocol
+from gateway.protocol import ForwardAuthProtocol
 
 
 def serve(*, host: str, port: int, workers: int = 1, reload: bool = False, log_level: str = "info") -> None:
@@ -21,7 +21,7 @@ def serve(*, host: str, port: int, workers: int = 1, reload: bool = False, log_l
             reload=reload,
             log_level=log_level,
             log_config=None,  # its lines are written as ours are
-            http=LineProtocol,
+            http=ForwardAuthProtocol,
             loop="uvloop",
             ws="none",
             lifespan="off",

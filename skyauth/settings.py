@@ -277,11 +277,16 @@ INSTALLED_APPS = [
     "audit.apps.AuditConfig",
     "rbac.apps.RbacConfig",
     "accounts.apps.AccountsConfig",
+    "revision.apps.RevisionConfig",
+    "authn.apps.AuthnConfig",
+    "doctor.apps.DoctorConfig",
+    "ops",
+    "adminsite.apps.AdminSiteConfig",
     "gateway",
     "api",
     "skypilot",
     "dashboard",
-    "accounts.apps.SiteConfig",  # django.contrib.admin
+    "adminsite.apps.DjangoAdminConfig",  # django.contrib.admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",
@@ -296,7 +301,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "accounts.middleware.RequestIdMiddleware",
+    "authn.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -304,7 +309,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "accounts.middleware.PrincipalMiddleware",
+    "authn.middleware.PrincipalMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -362,9 +367,9 @@ CACHES: dict[str, dict[str, Any]] = {
 
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = [
-    "accounts.backends.TokenBackend",
-    "accounts.backends.BasicBackend",
-    "accounts.backends.ProxyHeaderBackend",
+    "authn.backends.TokenBackend",
+    "authn.backends.BasicBackend",
+    "authn.backends.ProxyHeaderBackend",
 ]
 PASSWORD_HASHERS = ["accounts.hashers.Argon2idHasher"]
 AUTH_PASSWORD_VALIDATORS = [
@@ -377,21 +382,21 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "accounts.hashers.MaximumLengthValidator"},
 ]
 
-# django-axes counts failures in its table; `accounts.throttle` asks it, so that every door is counted the same way.
+# django-axes counts failures in its table; `authn.lockout` asks it, so that every door is counted the same way.
 AXES_FAILURE_LIMIT = AUTH_FAILURE_LIMIT
 AXES_COOLOFF_TIME = timedelta(minutes=AUTH_COOL_OFF_MINUTES)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # the pair: a stranger elsewhere cannot lock the owner out
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_CLIENT_IP_CALLABLE = "accounts.throttle.client_address"
+AXES_CLIENT_IP_CALLABLE = "authn.lockout.client_address"
 AXES_DISABLE_ACCESS_LOG = True  # the audit log has it
 AXES_VERBOSE = False
-AXES_ENABLE_ADMIN = False  # accounts.admin shows what is to be seen
+AXES_ENABLE_ADMIN = False  # adminsite.lockouts shows what is to be seen
 AXES_SENSITIVE_PARAMETERS: list[str] = []
 
 SECURE_COOKIES = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_NAME = "__Host-skyauth" if SECURE_COOKIES else "skyauth"
 SESSION_COOKIE_AGE = SESSION_HOURS * 3600
-SESSION_ENGINE = "accounts.sessions"
+SESSION_ENGINE = "authn.session_store"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
@@ -457,7 +462,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 SILENCED_SYSTEM_CHECKS = [
     "axes.W002",  # no axes middleware: a lock-out looks like any other refusal, by design
-    "axes.W003",  # no axes backend: `accounts.throttle` asks axes for every door, Django's or not
+    "axes.W003",  # no axes backend: `authn.lockout` asks axes for every door, Django's or not
     "security.W008",  # no redirect to https by us: the proxy in front does that
     # One setting, PUBLIC_URL, decides these three, and skyauth.W103 says when it should be https.
     *(() if SECURE_COOKIES else ("security.W004", "security.W012", "security.W016")),

@@ -8,14 +8,14 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig, Suspicio
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 
-from accounts.assertions import KeysUnavailable
-from accounts.credentials import InvalidCredential
-from accounts.middleware import refusal_of
-from accounts.passwords import Busy
-from accounts.principals import Method
-from accounts.upstream import UpstreamUnavailable
+from authn.credentials import InvalidCredential
+from authn.jwt_verify import KeysUnavailable
+from authn.middleware import refusal_of
+from authn.passwords import Busy
 from core import errors
 from core.problems import RETRY_AFTER_SECONDS
+from integrations.skypilot.client import UpstreamUnavailable
+from rbac.principals import Method
 from skypilot.versions import Outdated
 
 FORBIDDEN: Final = "Forbidden"
@@ -41,7 +41,7 @@ class Refused(Exception):
         self.headers = headers or {}
 
 
-class Barred(Refused):
+class RoleForbidden(Refused):
     """Ends a request that the caller's role does not allow, whatever it is (403)."""
 
     early = True

@@ -5,12 +5,12 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from accounts.credentials import InvalidCredential
-from accounts.middleware import principal_of, refusal_of
 from accounts.models import SignIn, User
-from accounts.principals import Kind, Method, Principal
-from skypilot import advertised, errors, versions
-from skypilot.wire import speaks_skypilot
+from authn.credentials import InvalidCredential
+from authn.middleware import principal_of, refusal_of
+from rbac.principals import Kind, Method, Principal
+from skypilot import errors, server_info, versions
+from skypilot.decorators import speaks_skypilot
 
 
 @speaks_skypilot
@@ -44,7 +44,7 @@ def _must_sign_in(principal: Principal, refusal: InvalidCredential | None) -> bo
 
 
 def _body(status: str, user: dict[str, Any] | None) -> dict[str, Any]:
-    known = advertised.current()
+    known = server_info.current()
     return {
         "status": status,
         "api_version": known.api_version,

@@ -17,19 +17,19 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views import View
 
-from accounts.middleware import ignores_credentials, principal_of, proxied_of
-from accounts.principals import Method, Principal
-from accounts.services import handover
-from accounts.services.handover import Handed
 from audit.events import Event
 from audit.record import record_refusal
+from authn import cli_login
+from authn.cli_login import CliCredentials
+from authn.middleware import ignores_credentials, principal_of, proxied_of
 from core.errors import Conflict, ServiceError
 from core.responses import sign_in_first
 from core.same_origin import require_same_origin
 from core.text import clean
-from skypilot.door import recorded
+from rbac.principals import Method, Principal
+from skypilot.decorators import speaks_skypilot
 from skypilot.errors import Refused, as_json
-from skypilot.wire import speaks_skypilot
+from skypilot.operations import recorded
 
 logger = logging.getLogger("skyauth.sign_in")
 
@@ -61,7 +61,7 @@ class _Consent(View):
             if not actor.is_authenticated:
                 response: HttpResponse = sign_in_first(request)
             else:
-                handover.require_person(actor)
+                cli_login.require_person(actor)
                 require_same_origin(request)
                 response = super().dispatch(request, *args, **kwargs)  # type: ignore[assignment] # none of ours streams
         except _Unusable as error:
@@ -91,11 +91,11 @@ class Authorize(_Consent):
     def get(self, request: HttpRequest) -> HttpResponse:
         """Ask for the consent."""
         challenge = _challenge(request)
-        return self._show(request, code=challenge[-8:], asker=handover.asker(challenge))
+        return self._show(request, code=challenge[-8:], asker=cli_login.asker(challenge))
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """Take the consent."""
-        handover.authorize(actor=principal_of(request), challenge=_challenge(request), cookies=_cookies(request))
+        cli_login.authorize(actor=principal_of(request), challenge=_challenge(request), cookies=_cookies(request))
         return render(request, "skypilot/authorized.html")
 
 
@@ -105,12 +105,12 @@ class Token(_Consent):
     def get(self, request: HttpRequest) -> HttpResponse:
         """Ask for the consent, in a form that works once."""
         port = _port(request)
-        return self._show(request, port=port, nonce=handover.offer(principal_of(request), port))
+        return self._show(request, port=port, nonce=cli_login.issue_nonce(principal_of(request), port))
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """Take the consent, and show the token."""
         actor, port = principal_of(request), _port(request)
-        handed = handover.hand_over(
+        handed = cli_login.grant_now(
             actor=actor, cookies=_cookies(request), port=port, nonce=request.POST.get("nonce", ""), agent=_agent(request)
         )
         response = render(request, "skypilot/token.html", {"token": _token(handed), "port": port})
@@ -128,8 +128,8 @@ def authorize(request: HttpRequest) -> HttpResponse:
     def answer(actor: Principal) -> HttpResponse:
         if request.method != "POST":
             raise Refused(405, "Method Not Allowed", headers={"Allow": "POST"})
-        handover.require_person(actor)
-        handover.authorize(actor=actor, challenge=_given_challenge(request), cookies=_cookies(request))
+        cli_login.require_person(actor)
+        cli_login.authorize(actor=actor, challenge=_given_challenge(request), cookies=_cookies(request))
         return as_json({"status": "authorized"})
 
     return recorded(request, answer)
@@ -150,7 +150,7 @@ def collect(request: HttpRequest) -> HttpResponse:
     if _by_browser(request):
         raise Refused(404, _NOT_FOUND)
     try:
-        handed = handover.collect(verifier=verifier, client=proxied_of(request).client, agent=_agent(request))
+        handed = cli_login.redeem(verifier=verifier, client=proxied_of(request).client, agent=_agent(request))
     except (OperationalError, InterfaceError):
         logger.exception("A command line that asks for its sign-in was put off.")
         handed = None
@@ -159,7 +159,7 @@ def collect(request: HttpRequest) -> HttpResponse:
     return as_json({"token": _token(handed)})
 
 
-def _token(handed: Handed) -> str:
+def _token(handed: CliCredentials) -> str:
     """Return what the CLI reads: base64 of a JSON object, the same in all three ways."""
     value = {"v": 1, "user": handed.uid, "cookies": dict(handed.cookies)}
     return base64.b64encode(json.dumps(value).encode()).decode()
@@ -167,7 +167,7 @@ def _token(handed: Handed) -> str:
 
 def _challenge(request: HttpRequest) -> str:
     challenge = request.GET.get("code_challenge", "")
-    if not handover.is_challenge(challenge):
+    if not cli_login.is_challenge(challenge):
         raise _Unusable(400, "This address is not whole. Open it as your terminal printed it, up to its last character.")
     return challenge
 
@@ -183,7 +183,7 @@ def _given_challenge(request: HttpRequest) -> str:
     challenge = given.get("code_challenge")
     if not challenge:
         raise Refused(400, "code_challenge is required")
-    if not isinstance(challenge, str) or not handover.is_challenge(challenge):
+    if not isinstance(challenge, str) or not cli_login.is_challenge(challenge):
         raise Refused(400, "Invalid code_challenge format")
     return challenge
 

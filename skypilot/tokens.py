@@ -13,14 +13,14 @@ from django.utils import timezone
 
 from accounts.identifiers import BadName, canonical_account_name
 from accounts.models import ServiceAccount, Token, User
-from accounts.principals import Principal
-from accounts.services import machines
-from accounts.services.machines import Issued
-from accounts.skypilot_roles import ROLES, skypilot_role
-from rbac.permissions import Permission, within
-from skypilot.bodies import OPTIONAL, OPTIONAL_NUMBER, REQUIRED
-from skypilot.door import ANYBODY, Call, Operation
+from accounts.services import service_accounts
+from accounts.services.service_accounts import Issued
+from integrations.skypilot.roles import ROLES, skypilot_role
+from rbac.permissions import Permission, cap_to_owner
+from rbac.principals import Principal
 from skypilot.errors import Refused
+from skypilot.operations import ANYBODY, Call, Operation
+from skypilot.validation import OPTIONAL, OPTIONAL_NUMBER, REQUIRED
 
 _WRITE: Final = (Permission.SERVICE_ACCOUNTS_OWN, Permission.SERVICE_ACCOUNTS_WRITE)
 _SAVE_IT: Final = "Please save this token - it will not be shown again!"
@@ -45,7 +45,7 @@ def listed(call: Call) -> list[dict[str, Any]]:
             "service_account_name": token.account.name,
             "service_account_roles": [_role(token.account)],
         }
-        for token in _live(machines.visible_tokens(call.actor)).order_by("-created_at", "-pk")
+        for token in _live(service_accounts.visible_tokens(call.actor)).order_by("-created_at", "-pk")
         if token.replaced_by_id is None or token.state(now) == "active"  # a rotated one is there while it still works
     ]
 
@@ -60,17 +60,17 @@ def create(call: Call) -> dict[str, Any]:
         _require_grantable(call.actor, role)
     if _taken(name):
         raise Refused(400, f"Service account with name {name!r} already exists. Please use a different name.")
-    account = machines.create_service_account(actor=call.actor, name=name, role=role)
+    account = service_accounts.create_service_account(actor=call.actor, name=name, role=role)
     if "expires_in_days" in call.given and days is None:
         days = 0  # null is never, as 0; what is not said at all is TOKEN_DEFAULT_DAYS
-    issued = machines.issue_token(actor=call.actor, account=account, days=days, name=account.name)
+    issued = service_accounts.issue_token(actor=call.actor, account=account, days=days, name=account.name)
     return {**_shown(issued), "creator_user_id": account.owner.uid if account.owner else call.actor.uid, "message": _SAVE_IT}
 
 
 def delete(call: Call) -> dict[str, str]:
     """End a token at once, and its account with it when it was the last one."""
     token = _managed(call, "You can only delete your own tokens. Only admins can delete tokens owned by other users.")
-    machines.retire_token(actor=call.actor, token=token)
+    service_accounts.retire_token(actor=call.actor, token=token)
     return {"message": "Token deleted successfully"}
 
 
@@ -97,7 +97,7 @@ def update_role(call: Call) -> dict[str, Any]:
     )
     role = call.given["role"]
     _require_grantable(call.actor, role)
-    machines.update_service_account(actor=call.actor, account=token.account, role=role)
+    service_accounts.update_service_account(actor=call.actor, account=token.account, role=role)
     return {
         "message": f"Service account role updated to {role}",
         "token_id": call.given["token_id"],
@@ -110,7 +110,7 @@ def rotate(call: Call) -> dict[str, Any]:
     """Replace a token by a new one and return that, this once; the old one dies at once."""
     token = _managed(call, "You can only rotate your own tokens. Only admins can rotate tokens owned by other users.")
     days = _days(call)
-    issued = machines.rotate_token(actor=call.actor, token=token, days=_remaining(token) if days is None else days)
+    issued = service_accounts.rotate_token(actor=call.actor, token=token, days=_remaining(token) if days is None else days)
     return {**_shown(issued), "message": _SAVE_NEW}
 
 
@@ -168,7 +168,7 @@ def _remaining(token: Token) -> int:
     if token.expires_at is None:
         return 0
     left = token.expires_at - timezone.now()
-    longest = settings.TOKEN_MAX_DAYS or machines.MAX_DAYS
+    longest = settings.TOKEN_MAX_DAYS or service_accounts.MAX_DAYS
     return min(max(1, left.days) if left > timedelta() else settings.TOKEN_DEFAULT_DAYS, longest)
 
 
@@ -187,7 +187,7 @@ def _role(account: ServiceAccount) -> str:
     """Return which of SkyPilot's roles an account has: its own within its owner's."""
     held = account.role.holds
     if account.owner is not None:
-        _, held = within(account.role.name, held, account.owner.role.name, account.owner.role.holds)
+        _, held = cap_to_owner(account.role.name, held, account.owner.role.name, account.owner.role.holds)
     return skypilot_role(held)
 
 

@@ -5,8 +5,8 @@ from typing import Final
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from skypilot import sign_in, tokens, users, users_csv
-from skypilot.door import Operation, elsewhere, views
 from skypilot.health import health
+from skypilot.operations import Operation, elsewhere, views
 
 app_name = "skypilot"
 

@@ -5,18 +5,19 @@ from typing import Any, Final
 
 from django.db import transaction
 
-from accounts.middleware import basic_of
 from accounts.models import ServiceAccount, User
-from accounts.principals import Principal
-from accounts.services import machines, users
-from accounts.skypilot_roles import ROLES, skypilot_role
+from accounts.services import service_accounts, users
+from authn import own_password
+from authn.middleware import basic_of
 from core.errors import ServiceError
+from integrations.skypilot.roles import ROLES, skypilot_role
 from rbac.permissions import Permission
+from rbac.principals import Principal
 from rbac.services import get_role, require_all
-from skypilot.bodies import OPTIONAL, REQUIRED, Field, Shape
-from skypilot.door import ANYBODY, Call, Operation
 from skypilot.errors import Refused
 from skypilot.health import user_type
+from skypilot.operations import ANYBODY, Call, Operation
+from skypilot.validation import OPTIONAL, REQUIRED, Field, Shape
 
 MAX_BULK: Final = 1_000
 DEFAULT_WORKSPACE: Final = "default"
@@ -89,7 +90,7 @@ def _change_own_password(call: Call, password: str) -> None:
     current = shown.password if shown is not None else call.given.get("current_password")
     if current is None:
         raise Refused(400, "Send your current password too, as current_password, or sign in with it.")
-    users.change_own_password(actor=call.actor, current=current, password=password)
+    own_password.change_own_password(actor=call.actor, current=current, password=password)
 
 
 def batch_update(call: Call) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def delete(call: Call) -> None:
         case None:
             raise _unknown(call.given["user_id"])
         case ServiceAccount():
-            machines.delete_service_account(actor=call.actor, account=target)
+            service_accounts.delete_service_account(actor=call.actor, account=target)
         case User():
             users.delete_user(actor=call.actor, user=target)
 
@@ -161,7 +162,7 @@ def _set_role(actor: Principal, target: User | ServiceAccount, role: str) -> Non
     if target.role.name == role:
         return
     if isinstance(target, ServiceAccount):
-        machines.update_service_account(actor=actor, account=target, role=role)
+        service_accounts.update_service_account(actor=actor, account=target, role=role)
     else:
         users.set_role(actor=actor, user=target, role=role)
 

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from accounts.models import User
 from accounts.services import users
-from accounts.services.people_csv import plain, safe
-from accounts.skypilot_roles import ROLES, skypilot_role
+from accounts.services.user_csv import plain, safe
 from core.errors import ServiceError
+from integrations.skypilot.roles import ROLES, skypilot_role
 from rbac.permissions import Permission
-from skypilot.bodies import REQUIRED
-from skypilot.door import Call, Operation
 from skypilot.errors import Refused
+from skypilot.operations import Call, Operation
+from skypilot.validation import REQUIRED
 
 COLUMNS: Final = ("username", "password", "role")
 MAX_ROWS: Final = 1_000  # each costs the hashing of a password, and a client waits a minute or two

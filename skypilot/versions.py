@@ -6,7 +6,7 @@ from typing import Final
 
 from django.http import HttpRequest, HttpResponse
 
-from skypilot import advertised
+from skypilot import server_info
 
 API_VERSION: Final = "X-SkyPilot-API-Version"
 VERSION: Final = "X-SkyPilot-Version"
@@ -39,7 +39,7 @@ def require(client: Client | None) -> None:
     """Raise Outdated for a client that is too old to be understood, or that says nothing sensible."""
     if client is None or (client.api_version is not None and client.api_version >= OLDEST_API_VERSION):
         return
-    local = advertised.latest().version
+    local = server_info.latest().version
     raise Outdated(
         f"\x1b[33mYour SkyPilot client version is too old:{client.version}\n\x1b[0m"
         f"The server is running on {local} and the minimum compatible version is {OLDEST_VERSION}.\n"
@@ -50,7 +50,7 @@ def require(client: Client | None) -> None:
 def tell(request: HttpRequest, response: HttpResponse) -> HttpResponse:
     """Return the response with the server's versions, for a client that tells its own."""
     if client_of(request) is not None:
-        known = advertised.latest()
+        known = server_info.latest()
         response[API_VERSION] = known.api_version
         response[VERSION] = known.version
     return response

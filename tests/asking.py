@@ -7,9 +7,9 @@ from types import MappingProxyType
 from django.test import override_settings
 
 from accounts.models import User
-from accounts.trust import Proxied
+from authn.proxy_headers import ProxyInfo
 from gateway import verify
-from gateway.forwarded import Question
+from gateway.forwarded import AuthRequest
 from gateway.headers import IDENTITY, Answer
 
 PROXY = "10.0.0.1"
@@ -25,15 +25,15 @@ def proxied(
     client: str = CLIENT,
     subject: str | None = None,
     groups: str | None = None,
-) -> Proxied:
+) -> ProxyInfo:
     """Return what the gate finds when a trusted proxy asks about a request."""
     said = MappingProxyType({"method": method, "uri": path, "host": host, "proto": "https"})
-    return Proxied(trusted=True, peer=PROXY, client=client, subject=subject, groups=groups, forwarded=said)
+    return ProxyInfo(trusted=True, peer=PROXY, client=client, subject=subject, groups=groups, forwarded=said)
 
 
-def judge(lines: Lines, proxied: Proxied) -> Answer:
+def judge(lines: Lines, proxied: ProxyInfo) -> Answer:
     """Return the answer to a question with these header lines, found out from the database alone."""
-    return verify.judge(Question(lines, proxied))
+    return verify.judge(AuthRequest(lines, proxied))
 
 
 def denied(user: User, method: str = "GET", path: str = "/things") -> str:

@@ -3,13 +3,16 @@
 import pytest
 from django.core.cache import cache
 
-from accounts import passwords, principals
 from accounts.models import ServiceAccount, User
-from accounts.principals import Principal
 from audit import record
-from rbac import packs, services
+from authn import passwords
+from rbac import packs, principals, services
 from rbac.models import Role
+from rbac.principals import Principal
 from tests.factories import ServiceAccountFactory, UserFactory, make_token
+from tests.races import separate_connections
+
+__all__ = ["separate_connections"]  # a fixture that many tests share
 
 LONGEST_ID = 60
 
@@ -22,8 +25,8 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
     """Forget what processes remember between requests."""
-    passwords.remembered.__init__()
-    record.budget.__init__()
+    passwords.verified.__init__()
+    record.sampler.__init__()
     cache.clear()
 
 

@@ -37,7 +37,8 @@ def set_active(name: str, active: bool) -> None:
 
 def end_sessions(name: str) -> int:
     """End all sessions of a user."""
-    from accounts.services import sessions, users
+    from accounts.services import users
+    from authn import sessions
 
     return sessions.end_sessions(actor=_actor(), user=users.find_user(name))
 
@@ -60,10 +61,10 @@ def ensure_role(name: str, permissions: list[str]) -> None:
 
 def create_account(name: str, role: str, owner: str | None = None) -> str:
     """Create a service account and return its id."""
-    from accounts.services import machines, users
+    from accounts.services import service_accounts, users
 
     who = {"owner": users.find_user(owner)} if owner else {"unowned": True}
-    return machines.create_service_account(actor=_actor(), name=name, role=role, **who).uid
+    return service_accounts.create_service_account(actor=_actor(), name=name, role=role, **who).uid
 
 
 def ensure_account(name: str, role: str, owner: str | None = None) -> str:
@@ -76,23 +77,23 @@ def ensure_account(name: str, role: str, owner: str | None = None) -> str:
 
 def update_account(name: str, **changes: Any) -> None:
     """Change a service account."""
-    from accounts.services import machines
+    from accounts.services import service_accounts
 
-    machines.update_service_account(actor=_actor(), account=machines.get_account(_actor(), name), **changes)
+    service_accounts.update_service_account(actor=_actor(), account=service_accounts.get_account(_actor(), name), **changes)
 
 
 def issue(account: str) -> str:
     """Return a new token of an account."""
-    from accounts.services import machines
+    from accounts.services import service_accounts
 
-    return machines.issue_token(actor=_actor(), account=machines.get_account(_actor(), account)).plaintext
+    return service_accounts.issue_token(actor=_actor(), account=service_accounts.get_account(_actor(), account)).plaintext
 
 
 def revoke(token: str) -> None:
     """Revoke a token."""
-    from accounts.services import machines
+    from accounts.services import service_accounts
 
-    machines.revoke_token(actor=_actor(), token=machines.get_token(_actor(), token.split("_")[1]))
+    service_accounts.revoke_token(actor=_actor(), token=service_accounts.get_token(_actor(), token.split("_")[1]))
 
 
 def last_used(token: str) -> str | None:
@@ -138,9 +139,9 @@ def no_routes() -> None:
 
 def forget_told_roles() -> int:
     """Have the SkyPilot server told every role again, and return how many."""
-    from accounts import provisioning
+    from integrations.skypilot import role_sync
 
-    return provisioning.forget()
+    return role_sync.forget()
 
 
 def refusals() -> list[dict[str, str]]:
@@ -155,7 +156,7 @@ def refusals() -> list[dict[str, str]]:
 
 def recent(method: str) -> list[list[Any]]:
     """Return who asked what lately by this method, and whether it was allowed."""
-    from accounts.models import RecentRequest
+    from rbac.models import RecentRequest
 
     return [[row.caller, row.path, row.allowed] for row in RecentRequest.objects.filter(method=method)]
 
@@ -170,7 +171,7 @@ VERBS: dict[str, Callable[..., Any]] = {
 
 
 def _actor() -> Any:
-    from accounts.principals import system
+    from rbac.principals import system
 
     return system("tests")
 

@@ -9,8 +9,8 @@ from django.utils import timezone
 from accounts import tokens
 from accounts.identifiers import account_uid, user_uid
 from accounts.models import GroupRole, ServiceAccount, SignIn, Token, User
-from accounts.principals import Kind, Method, Principal
 from rbac.models import Role
+from rbac.principals import Kind, Method, Principal
 
 PASSWORD = "correct horse battery staple"
 # Hashed once: what is under test is rarely the hashing.

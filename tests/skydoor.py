@@ -8,7 +8,7 @@ from django.conf import settings
 from django.test import Client
 
 from accounts.models import User
-from accounts.services.sessions import begin_cli_session
+from authn.sessions import begin_cli_session
 from tests.factories import PASSWORD, principal
 
 VERSIONS = {"x-skypilot-api-version": "62", "x-skypilot-version": "0.14.1"}

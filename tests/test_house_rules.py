@@ -14,16 +14,32 @@ from django.core.management import call_command
 from tests.needs import missing
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("accounts", "api", "audit", "core", "dashboard", "gateway", "rbac", "skyauth", "skypilot")
+PACKAGES = (
+    "accounts",
+    "adminsite",
+    "api",
+    "audit",
+    "authn",
+    "core",
+    "dashboard",
+    "doctor",
+    "gateway",
+    "integrations",
+    "ops",
+    "rbac",
+    "revision",
+    "skyauth",
+    "skypilot",
+)
 LOCKS = ["requirements", "requirements-dev", "requirements-gateway", "requirements-bench", "requirements-skypilot"]
 TEXT = {".py", ".in", ".txt", ".toml", ".yaml", ".yml", ".md", ".html", ".cfg", ".ini", ".json", ".css", ".js", ".sh", ""}
 
 # Who may name these headers, and why.
 MAY_NAME_IDENTITY_HEADERS = {
-    "accounts/trust.py",  # the gate
-    "accounts/checks.py",  # refuses one of them as the name of the identity header
+    "authn/proxy_headers.py",  # the gate
+    "doctor/settings_checks.py",  # refuses one of them as the name of the identity header
     "gateway/forwarded.py",  # says in its errors which one the proxy did not send
-    "accounts/provisioning.py",  # tells the SkyPilot server behind us by one of them
+    "integrations/skypilot/role_sync.py",  # tells the SkyPilot server behind us by one of them
     "gateway/headers.py",  # writes them into answers
     "skyauth/settings.py",  # the default
 }
@@ -69,7 +85,9 @@ def test_promise_1_nothing_but_the_gate_names_an_identity_or_forward_header() ->
 
 
 def test_the_search_for_header_names_finds_those_of_the_gate() -> None:
-    names = {text for path, tree in code() if path == "accounts/trust.py" for text in said(tree) if _IDENTITY_HEADER.match(text)}
+    names = {
+        text for path, tree in code() if path == "authn/proxy_headers.py" for text in said(tree) if _IDENTITY_HEADER.match(text)
+    }
     assert {"x-auth-request-", "x-forwarded-", "x-real-ip", "remote-user", "x-forwarded-for"} <= names
 
 
@@ -82,7 +100,7 @@ def test_promise_1_what_a_request_says_in_meta_is_its_peer_alone() -> None:
                 read.add(path)
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("HTTP_"):
                 pytest.fail(f"{path} names {node.value}")
-    assert read <= {"accounts/middleware.py", "accounts/throttle.py"}
+    assert read <= {"authn/middleware.py", "authn/lockout.py"}
 
 
 def test_imports_run_one_way() -> None:

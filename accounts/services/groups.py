@@ -3,11 +3,11 @@
 from django.db import transaction
 
 from accounts.models import GroupRole
-from accounts.principals import Principal
 from audit.events import Event
 from audit.record import record
 from core.errors import Conflict, NotFound, Stale
 from rbac.permissions import Permission
+from rbac.principals import Principal
 from rbac.services import get_role, lock, require, require_all, validate
 
 

@@ -9,10 +9,10 @@ from django.utils import timezone
 
 from accounts import ageing
 from accounts.models import ServiceAccount, Session, Token, User
-from accounts.principals import Principal
-from accounts.services import machines, users
+from accounts.services import service_accounts, users
 from core.errors import Invalid
-from rbac.permissions import within
+from rbac.permissions import cap_to_owner
+from rbac.principals import Principal
 from rbac.services import lock
 
 SHOWN: Final = 50
@@ -62,7 +62,7 @@ def disable(*, actor: Principal, user: User, fate: Fate, transfer_to: User | Non
     for account in list(ServiceAccount.objects.filter(owner=user).select_related("role")):
         if heir is not None:
             role = _kept(account, user, heir)
-            machines.update_service_account(actor=actor, account=account, owner=heir, role=role)
+            service_accounts.update_service_account(actor=actor, account=account, owner=heir, role=role)
         elif fate is Fate.REVOKE:
             _revoke(actor, account)
     return users.set_active(actor=actor, user=user, active=False)
@@ -98,7 +98,7 @@ def _kept(account: ServiceAccount, *owners: User) -> str:
     """
     role = account.role
     for owner in owners:
-        name, _ = within(role.name, role.holds, owner.role.name, owner.role.holds)
+        name, _ = cap_to_owner(role.name, role.holds, owner.role.name, owner.role.holds)
         if not name:
             raise Invalid.field(
                 "transfer_to",
@@ -112,5 +112,5 @@ def _kept(account: ServiceAccount, *owners: User) -> str:
 def _revoke(actor: Principal, account: ServiceAccount) -> None:
     """Revoke all tokens of an account and disable it. What it was called and did stays to be read."""
     for token in account.tokens.filter(revoked_at=None):
-        machines.revoke_token(actor=actor, token=token)
-    machines.update_service_account(actor=actor, account=account, active=False)
+        service_accounts.revoke_token(actor=actor, token=token)
+    service_accounts.update_service_account(actor=actor, account=account, active=False)

@@ -12,13 +12,13 @@ from django.db import transaction
 
 from accounts.identifiers import BadName, canonical_email, canonical_username, user_uid
 from accounts.models import RoleSource, ServiceAccount, SignIn, User
-from accounts.passwords import proves, shared_hash
-from accounts.principals import Kind, Principal
+from accounts.shared_credential import shared_hash
 from audit.events import Event
 from audit.record import record
 from core.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError
 from rbac.models import Role
-from rbac.permissions import ADMIN, Permission, within
+from rbac.permissions import ADMIN, Permission, cap_to_owner
+from rbac.principals import Kind, Principal
 from rbac.services import get_role, lock, require, require_all, validate
 
 FIRST_ADMIN: Final = "first-admin"
@@ -259,25 +259,19 @@ def set_password(*, actor: Principal, user: User, password: str) -> User:
     return _set_password(actor, user, password)
 
 
-def change_own_password(*, actor: Principal, current: str, password: str) -> User:
-    """Change the actor's own password, which they prove to know; guessing is throttled as at sign-in.
+@transaction.atomic
+def replace_own_password(*, actor: Principal, user: User, password: str) -> User:
+    """Set the password of the actor, who has proven to know the one in `user`; `authn.own_password` asks for the proof.
 
-    Raises Forbidden, Invalid, Conflict.
+    Raises Forbidden, Invalid, and Conflict when the password has changed since.
     """
     require(actor, Permission.PASSWORD_OWN)
-    if actor.kind is not Kind.USER:
-        raise Forbidden("Only a user has a password.")
-    user = get_user(actor.uid)
-    if not user.has_usable_password():
-        raise Conflict("You sign in through your identity provider, and have no password here.")
-    # Outside the transaction: a refusal that is rolled back would not be counted.
-    if not proves(user.username, user.password, current, actor.peer):
-        raise Invalid.field("current_password", "This is not your current password.")
-    with transaction.atomic():
-        locked = _locked(user)
-        if locked.password != user.password:
-            raise Conflict("Your password was changed meanwhile.")
-        return _set_password(actor, locked, password)
+    if actor.kind is not Kind.USER or actor.uid != user.uid:
+        raise Forbidden("You can change your own password only.")
+    locked = _locked(user)
+    if locked.password != user.password:
+        raise Conflict("Your password was changed meanwhile.")
+    return _set_password(actor, locked, password)
 
 
 def _set_password(actor: Principal, user: User, password: str) -> User:
@@ -304,7 +298,7 @@ def delete_user(*, actor: Principal, user: User, transfer_to: User | None = None
     accounts = list(ServiceAccount.objects.filter(owner=user).select_related("role"))
     for account in accounts:
         account.owner = transfer_to
-        role, _ = within(account.role.name, account.role.holds, user.role.name, user.role.holds)
+        role, _ = cap_to_owner(account.role.name, account.role.holds, user.role.name, user.role.holds)
         account.role = account.role if role in ("", account.role.name) else user.role
         account.is_active = account.is_active and user.is_active and role != ""  # "": no role says what it could do
         account.save(update_fields=["owner", "role", "is_active"])

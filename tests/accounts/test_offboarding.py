@@ -3,9 +3,9 @@
 import pytest
 
 from accounts.models import ServiceAccount, User
-from accounts.principals import system
-from accounts.services import machines, offboarding
+from accounts.services import offboarding, service_accounts
 from accounts.services.offboarding import Fate
+from rbac.principals import system
 from tests.factories import ServiceAccountFactory, UserFactory, principal
 from tests.races import at_once
 
@@ -21,7 +21,7 @@ def test_promise_44_no_service_account_slips_through_when_its_owner_leaves(leave
         actor = principal(leaver)
 
         def make(actor=actor, number=number):
-            return machines.create_service_account(actor=actor, name=f"{leave.__name__}-{number}", role="user")
+            return service_accounts.create_service_account(actor=actor, name=f"{leave.__name__}-{number}", role="user")
 
         def go(leaver=leaver):
             leave(actor=system("tests"), user=User.objects.select_related("role").get(pk=leaver.pk), fate=Fate.REVOKE)

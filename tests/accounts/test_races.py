@@ -4,17 +4,18 @@ import pytest
 from axes.models import AccessAttempt
 from django.db import connection, transaction
 
-from accounts import directory, throttle
-from accounts.authn import identify
-from accounts.credentials import Bearer, InvalidCredential
+from accounts import selectors
 from accounts.models import RoleSource, ServiceAccount, SignIn, Token, User
-from accounts.principals import Principal
-from accounts.services import machines, sso, users
+from accounts.services import service_accounts, users
 from audit.models import Entry
+from authn import lockout, sso
+from authn.credentials import Bearer, InvalidCredential
+from authn.identify import identify
 from core.errors import Conflict
 from rbac import services as rbac
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
+from rbac.principals import Principal
 from tests.asking import CLIENT, judge, proxied
 from tests.factories import ServiceAccountFactory, UserFactory, make_token, password_hash, principal
 from tests.races import at_once
@@ -87,7 +88,7 @@ def test_promise_33_different_ends_at_once_leave_one_too():
 def test_promise_44_of_many_rotations_of_one_token_one_wins():
     bob = UserFactory()
     token, plaintext = make_token(ServiceAccountFactory(owner=bob))
-    results = at_once(*[lambda: machines.rotate_token(actor=principal(bob), token=token)] * MANY)
+    results = at_once(*[lambda: service_accounts.rotate_token(actor=principal(bob), token=token)] * MANY)
     assert [type(error) for error in errors(results)] == [Conflict] * (MANY - 1)
     assert Token.objects.count() == 2
     won = next(result for result in results if not isinstance(result, Exception))
@@ -101,8 +102,8 @@ def test_promise_44_rotating_and_revoking_at_once_leave_the_old_token_dead():
     bob = UserFactory()
     token, plaintext = make_token(ServiceAccountFactory(owner=bob))
     results = at_once(
-        lambda: machines.rotate_token(actor=principal(bob), token=token, grace=600),
-        lambda: machines.revoke_token(actor=principal(bob), token=token),
+        lambda: service_accounts.rotate_token(actor=principal(bob), token=token, grace=600),
+        lambda: service_accounts.revoke_token(actor=principal(bob), token=token),
     )
     assert all(isinstance(error, Conflict) for error in errors(results))
     with pytest.raises(InvalidCredential):
@@ -113,7 +114,7 @@ def test_promise_14_a_token_that_is_used_while_it_is_revoked_stays_revoked():
     bob = UserFactory()
     token, plaintext = make_token(ServiceAccountFactory(owner=bob))
     uses = [lambda: identify(Bearer(plaintext.encode()), client=CLIENT)] * (MANY - 1)
-    results = at_once(lambda: machines.revoke_token(actor=principal(bob), token=token), *uses)
+    results = at_once(lambda: service_accounts.revoke_token(actor=principal(bob), token=token), *uses)
     assert not isinstance(results[0], Exception)
     assert all(isinstance(result, Principal | InvalidCredential) for result in results[1:])
     assert Token.objects.get().revoked_at is not None, "noting the use takes nothing back"
@@ -142,7 +143,7 @@ def test_promise_44_a_user_and_a_machine_never_get_the_same_name_at_once():
     hashed = users.Hashed(password_hash())
     results = at_once(
         lambda: users.create_user(actor=actor, username="robot", password=hashed),
-        lambda: machines.create_service_account(actor=actor, name="robot"),
+        lambda: service_accounts.create_service_account(actor=actor, name="robot"),
     )
     assert [type(error) for error in errors(results)] == [Conflict]
     assert User.objects.filter(username="robot").count() + ServiceAccount.objects.filter(name="robot").count() == 1
@@ -169,7 +170,7 @@ def test_promise_44_routes_that_are_inserted_at_once_all_get_a_place_of_their_ow
 
 
 def test_promise_22_no_failure_is_lost_when_many_come_at_once():
-    results = at_once(*[lambda: throttle.count_failure("bob@example.com", CLIENT)] * 4)
+    results = at_once(*[lambda: lockout.count_failure("bob@example.com", CLIENT)] * 4)
     assert errors(results) == []
     assert sum(row.failures_since_start for row in AccessAttempt.objects.all()) == 4
 
@@ -181,7 +182,7 @@ def test_promise_14_a_reader_never_waits_for_a_writer():
     plaintext = make_token(ServiceAccountFactory(), last_used_at=None)[1]
     with transaction.atomic():
         rbac.lock()
-        (record,) = at_once(lambda: directory.token_by_key(plaintext[4:16]))
+        (record,) = at_once(lambda: selectors.token_by_key(plaintext[4:16]))
     assert record.state == "active"
 
 

@@ -4,15 +4,16 @@ import pytest
 from axes.models import AccessAttempt
 from django.contrib.auth.hashers import check_password, make_password
 
-from accounts import principals
 from accounts.identifiers import user_uid
 from accounts.models import RoleSource, ServiceAccount, SignIn, User
-from accounts.principals import Kind, Principal
 from accounts.services import users
 from audit.models import Entry
+from authn import own_password
 from core.errors import Conflict, Forbidden, Invalid, NotFound
+from rbac import principals
 from rbac.models import Role
 from rbac.permissions import EVERYTHING
+from rbac.principals import Kind, Principal
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, principal
 
 pytestmark = pytest.mark.django_db
@@ -319,9 +320,9 @@ def test_a_password_is_set_and_opens_sign_in_by_password(bob, system):
 
 def test_ones_own_password_needs_the_old_one(bob):
     with pytest.raises(Invalid) as raised:
-        users.change_own_password(actor=principal(bob), current="wrong", password=GOOD)
+        own_password.change_own_password(actor=principal(bob), current="wrong", password=GOOD)
     assert "current_password" in raised.value.fields
-    user = users.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
+    user = own_password.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
     assert check_password(GOOD, user.password)
     assert last()[0] == "user.password-changed"
 
@@ -329,28 +330,28 @@ def test_ones_own_password_needs_the_old_one(bob):
 def test_promise_21_guessing_ones_own_password_is_throttled_like_a_sign_in(bob, settings):
     for n in range(settings.AUTH_FAILURE_LIMIT):
         with pytest.raises(Invalid):
-            users.change_own_password(actor=principal(bob), current=f"guess {n}", password=GOOD)
+            own_password.change_own_password(actor=principal(bob), current=f"guess {n}", password=GOOD)
     assert AccessAttempt.objects.get().username == "bob@example.com"
     with pytest.raises(Invalid):
-        users.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
+        own_password.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
     AccessAttempt.objects.all().delete()
     with pytest.raises(Invalid):
-        users.change_own_password(actor=principal(bob), current="x" * 2_000, password=GOOD)
-    assert users.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
+        own_password.change_own_password(actor=principal(bob), current="x" * 2_000, password=GOOD)
+    assert own_password.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
     assert not AccessAttempt.objects.exists()
 
 
 def test_promise_44_a_password_that_changed_meanwhile_is_not_overwritten(bob, monkeypatch):
-    proves = users.proves
+    proves = own_password.proves
 
     def slow(*args):
         fits = proves(*args)
         User.objects.filter(pk=bob.pk).update(password=make_password("somebody else's phrase"))
         return fits
 
-    monkeypatch.setattr(users, "proves", slow)  # what happens between the check and the act
+    monkeypatch.setattr(own_password, "proves", slow)  # what happens between the check and the act
     with pytest.raises(Conflict, match="meanwhile"):
-        users.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
+        own_password.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
     assert check_password("somebody else's phrase", User.objects.get().password)
 
 
@@ -359,7 +360,7 @@ def test_who_has_no_password_cannot_change_it(bob, vera, pipeline, system):
     sso = users.create_user(actor=system, username="carol@example.com", role="user")
     for actor, refusal in ((machine, Forbidden), (principal(vera), Forbidden), (principal(sso), Conflict), (system, Forbidden)):
         with pytest.raises(refusal):
-            users.change_own_password(actor=actor, current=PASSWORD, password=GOOD)
+            own_password.change_own_password(actor=actor, current=PASSWORD, password=GOOD)
 
 
 # deleting

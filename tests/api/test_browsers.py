@@ -9,8 +9,8 @@ from django.test import Client, RequestFactory
 from rest_framework.request import Request
 
 from accounts.models import User
-from accounts.principals import Method
 from api.authentication import PrincipalAuthentication
+from rbac.principals import Method
 from tests.api import calling
 from tests.api.calling import BASE, Api
 from tests.factories import principal

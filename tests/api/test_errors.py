@@ -10,13 +10,13 @@ from django.db import IntegrityError, OperationalError, connection
 from django.http import UnreadablePostError
 from django.test import Client
 
-from accounts import authn, passwords
-from accounts.assertions import KeysUnavailable
-from accounts.credentials import Basic
 from accounts.models import User
-from accounts.principals import Kind
 from audit.models import Entry
+from authn import identify, passwords
+from authn.credentials import Basic
+from authn.jwt_verify import KeysUnavailable
 from rbac.models import Role
+from rbac.principals import Kind
 from tests.api import calling
 from tests.api.calling import BASE, Api
 
@@ -151,7 +151,7 @@ def test_a_refusal_of_nobody_is_not(db: None) -> None:
 
 def test_the_shared_credential_is_good_and_opens_nothing_here(db: None, settings: Any) -> None:
     settings.AUTH_STRING = f"team:{_bcrypt('sharedpassword')}"
-    assert authn.identify(Basic("team", "sharedpassword"), client="").kind is Kind.SHARED
+    assert identify.identify(Basic("team", "sharedpassword"), client="").kind is Kind.SHARED
     calling.problem(calling.basic("team", "sharedpassword").get("/whoami"), 401)
 
 
@@ -182,7 +182,7 @@ def test_so_is_other_trouble_of_ours(as_alice: Api, monkeypatch: pytest.MonkeyPa
     def raising(*args: Any, **kwargs: Any) -> None:
         raise trouble
 
-    monkeypatch.setattr("accounts.explain.role_table", raising)
+    monkeypatch.setattr("rbac.explain.role_table", raising)
     calling.problem(as_alice.get("/policy/explain", method="GET", path="/"), 503, "unavailable")
 
 
@@ -203,7 +203,7 @@ def test_what_django_raises_has_the_one_shape_too(
     def raising(*args: Any, **kwargs: Any) -> None:
         raise trouble
 
-    monkeypatch.setattr("accounts.explain.role_table", raising)
+    monkeypatch.setattr("rbac.explain.role_table", raising)
     response = as_alice.post("/policy/explain", {"method": "GET", "path": "/"})
     calling.problem(response, status, code)
     assert b"secret7" not in response.content

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from accounts import explain
 from accounts.models import ServiceAccount, User
+from accounts.principal_lookup import find_principal
 from core.errors import Conflict, NotFound
+from rbac.explain import explain
 from rbac.models import Role, Route
 from tests.api import calling
 from tests.api.calling import Api
@@ -145,19 +146,19 @@ def test_half_a_question_is_refused(as_alice: Api, body: dict[str, str]) -> None
 
 
 def test_the_command_asks_the_same_without_an_actor(bob: User, read_write: None) -> None:
-    found = explain.explain(who="bob@example.com", method="DELETE", path="/jobs/7")
+    found = explain(*find_principal("bob@example.com"), method="DELETE", path="/jobs/7")
     assert (found.allowed, found.needed, found.roles) == (True, "upstream:write", ("admin", "user"))
     with pytest.raises(NotFound):
-        explain.explain(who="nobody", method="GET", path="/")
+        explain(*find_principal("nobody"), method="GET", path="/")
 
 
 def test_a_broken_route_is_told_and_not_guessed_round(bob: User) -> None:
     Route.objects.create(position=1, path="/a/**/b", methods=["*"], permission="upstream:read")
     with pytest.raises(Conflict, match="503"):
-        explain.explain(who="bob@example.com", method="GET", path="/")
+        explain(*find_principal("bob@example.com"), method="GET", path="/")
 
 
 def test_the_shared_credential_is_explained_too(settings: Any, read_write: None) -> None:
     settings.AUTH_STRING = "team:$2b$04$abcdefghijklmnopqrstuuu4Z1m2n3o4p5q6r7s8t9u0v1w2x3y4z5"
-    found = explain.explain(who="team", method="DELETE", path="/jobs/1")
+    found = explain(*find_principal("team"), method="DELETE", path="/jobs/1")
     assert (found.allowed, found.status, found.principal.kind, found.principal.identity) == (True, 200, "shared", "")

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts.models import User
-from accounts.principals import Principal
-from accounts.services import people_csv, people_import
+from accounts.services import user_csv, user_import
 from audit.models import Entry
 from core.errors import Forbidden, Invalid
 from rbac.models import Role
+from rbac.principals import Principal
 from tests.api import calling
 from tests.api.calling import Api
 from tests.factories import UserFactory, principal
@@ -115,13 +115,13 @@ def test_what_is_not_utf_8_is_refused(as_alice: Api) -> None:
 
 def test_there_is_a_largest_file_and_a_most_of_rows(system: Principal, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Invalid, match="larger than 5 MB"):
-        people_import.import_users(actor=system, text="username\n" + "x" * 5_000_000)
+        user_import.import_users(actor=system, text="username\n" + "x" * 5_000_000)
     for text, says in (("username\nx\x00y\n", "NUL"), ("username\n\ud800\n", "not Unicode")):
         with pytest.raises(Invalid, match=says):
-            people_import.import_users(actor=system, text=text)
-    monkeypatch.setattr(people_csv, "MAX_ROWS", 2)
+            user_import.import_users(actor=system, text=text)
+    monkeypatch.setattr(user_csv, "MAX_ROWS", 2)
     with pytest.raises(Invalid, match="more than 2 users"):
-        people_import.import_users(actor=system, text="username\na\nb\nc\n")
+        user_import.import_users(actor=system, text="username\na\nb\nc\n")
 
 
 def test_somebody_else_who_takes_a_name_meanwhile_makes_the_import_fail_as_a_whole(system: Principal, db: None) -> None:
@@ -130,7 +130,7 @@ def test_somebody_else_who_takes_a_name_meanwhile_makes_the_import_fail_as_a_who
             UserFactory(username="ben@example.com")
 
     text = "username,role\nann@example.com,user\nben@example.com,user\n"
-    report = people_import.import_users(actor=system, text=text, progress=meanwhile)
+    report = user_import.import_users(actor=system, text=text, progress=meanwhile)
     assert [(failure.line, failure.username) for failure in report.failures] == [(3, "ben@example.com")]
     assert (report.applied, report.created) == (False, ())
     assert not User.objects.filter(username="ann@example.com").exists()
@@ -174,7 +174,7 @@ def test_a_change_that_cannot_be_is_named_and_nothing_is_applied(as_alice: Api, 
 def test_nobody_gives_by_an_import_what_they_could_not_give(bob: User, alice: User, db: None) -> None:
     Role.objects.filter(name="user").update(permissions=["users:read", "users:write", "upstream:read"])
     bob = User.objects.select_related("role").get(pk=bob.pk)
-    report = people_import.import_users(actor=principal(bob), text="username,role\nalice@example.com,user\n", update=True)
+    report = user_import.import_users(actor=principal(bob), text="username,role\nalice@example.com,user\n", update=True)
     assert (report.applied, len(report.failures)) == (False, 1)
     alice.refresh_from_db()
     assert alice.role.name == "admin"
@@ -196,7 +196,7 @@ def test_who_loses_their_rights_while_it_hashes_writes_nothing(alice: User, db: 
 
     text = f"username,role,password\nevil@example.com,admin,{GOOD}\nother@example.com,viewer,\n"
     with pytest.raises(Forbidden, match="less than when this began"):
-        people_import.import_users(actor=principal(alice), text=text, update=True, progress=meanwhile)
+        user_import.import_users(actor=principal(alice), text=text, update=True, progress=meanwhile)
     assert not User.objects.filter(username="evil@example.com").exists()
     assert User.objects.get(username="other@example.com").role.name == "admin"
 
@@ -204,9 +204,9 @@ def test_who_loses_their_rights_while_it_hashes_writes_nothing(alice: User, db: 
 def test_the_first_of_a_first_file_becomes_the_first_admin_and_no_other(system: Principal, db: None, settings: Any) -> None:
     settings.RBAC_DEFAULT_ROLE = "first-admin"
     text = "username,active\nann@example.com,\nben@example.com,\ncleo@example.com,true\n"
-    planned = people_import.import_users(actor=system, text=text, dry_run=True)
+    planned = user_import.import_users(actor=system, text=text, dry_run=True)
     assert [line.values["role"] for line in planned.lines] == ["admin", "user", "user"]
-    done = people_import.import_users(actor=system, text=text)
+    done = user_import.import_users(actor=system, text=text)
     assert (done.applied, done.lines) == (True, planned.lines)
     assert list(User.objects.order_by("username").values_list("role__name", flat=True)) == ["admin", "user", "user"]
 
@@ -214,7 +214,7 @@ def test_the_first_of_a_first_file_becomes_the_first_admin_and_no_other(system: 
 def test_who_is_disabled_is_no_first_admin(system: Principal, db: None, settings: Any) -> None:
     settings.RBAC_DEFAULT_ROLE = "first-admin"
     text = "username,active\nann@example.com,false\nben@example.com,\ncleo@example.com,\n"
-    done = people_import.import_users(actor=system, text=text)
+    done = user_import.import_users(actor=system, text=text)
     assert done.applied, done.failures
     assert [line.values["role"] for line in done.lines] == ["admin", "admin", "user"]
 
@@ -257,15 +257,13 @@ def test_who_manages_users_alone_can_import_a_whole_export_again(as_helpdesk: Ap
 def test_who_may_not_read_users_is_not_shown_by_an_import_what_they_are(bob: User, alice: User, db: None) -> None:
     bob.role.permissions = ["users:write", "upstream:read"]
     with pytest.raises(Forbidden, match="users:read"):
-        people_import.import_users(
-            actor=principal(bob), text="username,role\nalice@example.com,user\n", update=True, dry_run=True
-        )
+        user_import.import_users(actor=principal(bob), text="username,role\nalice@example.com,user\n", update=True, dry_run=True)
 
 
 def test_both_admins_cannot_go_in_one_file(system: Principal, alice: User, db: None) -> None:
     UserFactory(username="anna@example.com", role=alice.role)
     text = "username,role\nalice@example.com,user\nanna@example.com,user\n"
-    report = people_import.import_users(actor=system, text=text, update=True)
+    report = user_import.import_users(actor=system, text=text, update=True)
     assert [(failure.line, "last active admin" in failure.error) for failure in report.failures] == [(3, True)]
     assert User.objects.filter(role__name="admin").count() == 2
 
@@ -278,7 +276,7 @@ def test_somebody_else_who_changes_a_user_meanwhile_makes_the_import_fail_as_a_w
             User.objects.filter(pk=vera.pk).update(display_name="Vera")
 
     text = "username,display_name\nbob@example.com,Bobby\nvera@example.com,V.\n"
-    report = people_import.import_users(actor=system, text=text, update=True, progress=meanwhile)
+    report = user_import.import_users(actor=system, text=text, update=True, progress=meanwhile)
     assert [(failure.line, failure.error.split(".")[0]) for failure in report.failures] == [
         (3, "Somebody changed this meanwhile")
     ]
@@ -289,22 +287,22 @@ def test_somebody_else_who_changes_a_user_meanwhile_makes_the_import_fail_as_a_w
 def test_the_progress_is_told_to_its_end(system: Principal, db: None) -> None:
     told: list[tuple[int, int]] = []
     text = f"username,role,password\nann@example.com,user,{GOOD}\nben@example.com,user,\n"
-    people_import.import_users(actor=system, text=text, progress=lambda done, total: told.append((done, total)))
+    user_import.import_users(actor=system, text=text, progress=lambda done, total: told.append((done, total)))
     assert told == [(n, 5) for n in range(1, 6)]
 
 
 def test_no_report_shows_a_password(system: Principal, db: None) -> None:
-    report = people_import.import_users(actor=system, text="username,password,role\nann@example.com,secret7,user\n")
+    report = user_import.import_users(actor=system, text="username,password,role\nann@example.com,secret7,user\n")
     assert report.failures
     assert "secret7" not in repr(report)
 
 
 def test_only_who_may_write_users_imports_and_only_who_may_read_them_exports(bob: User, db: None) -> None:
     with pytest.raises(Forbidden):
-        people_import.import_users(actor=principal(bob), text="username\n")
+        user_import.import_users(actor=principal(bob), text="username\n")
     bob.role.permissions = []
     with pytest.raises(Forbidden):
-        people_csv.export_users(principal(bob))
+        user_csv.export_users(principal(bob))
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "'=", "''@"])
@@ -330,7 +328,7 @@ def _again(system: Principal, text: str, username: str) -> User:
     User.objects.filter(username=username).delete()
     buffer = io.StringIO()
     csv.writer(buffer).writerows([header, *(line for line in lines if line[0].lstrip("'") == username)])
-    report = people_import.import_users(actor=system, text=buffer.getvalue())
+    report = user_import.import_users(actor=system, text=buffer.getvalue())
     assert report.applied, report.failures
     return User.objects.get(username=username)
 
@@ -352,7 +350,7 @@ def test_what_was_exported_is_imported_as_it_was(system: Principal, **values: An
     role = Role.objects.get(name=values.pop("role"))
     User.objects.all().delete()
     before = UserFactory(**values, role=role)
-    after = _again(system, "".join(people_csv.export_users(system)), before.username)
+    after = _again(system, "".join(user_csv.export_users(system)), before.username)
     fields = ("username", "uid", "email", "display_name", "sign_in", "role_id", "is_active")
     assert [getattr(after, field) for field in fields] == [getattr(before, field) for field in fields]
 
@@ -363,7 +361,7 @@ def test_what_was_exported_is_imported_as_it_was(system: Principal, **values: An
 def test_whatever_is_sent_is_imported_or_refused_and_never_half_of_it(system: Principal, text: str) -> None:
     before = User.objects.count()
     try:
-        report = people_import.import_users(actor=system, text=text)
+        report = user_import.import_users(actor=system, text=text)
     except Invalid:
         assert User.objects.count() == before
     else:

@@ -8,11 +8,11 @@ from django.db import connection, transaction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accounts import principals
 from audit import record as module
 from audit.events import Event
 from audit.models import Entry
-from audit.record import Budget, Place, clean, leave_out, record, record_refusal
+from audit.record import RefusalSampler, Slot, clean, record, record_refusal, suppress
+from rbac import principals
 from tests.factories import principal
 
 LIMIT = 60
@@ -97,85 +97,85 @@ def test_promise_44_an_entry_goes_with_the_change_it_speaks_of(system):
     assert not Entry.objects.exists()
 
 
-def told(budget, key, limit=LIMIT, event="e"):
+def told(sampler, key, limit=LIMIT, event="e"):
     """Return how many refusals were left out before this one is written, or None when it is left out itself."""
-    return budget.take(event, (key,), limit).left_out
+    return sampler.take(event, (key,), limit).left_out
 
 
 def test_the_same_refusal_is_written_once_a_minute(clock):
-    budget = Budget()
-    assert told(budget, "a") == 0
-    assert told(budget, "a") is None
-    assert told(budget, "b") == 1, "the next one written tells how many were left out"
-    assert told(budget, "b") is None
+    sampler = RefusalSampler()
+    assert told(sampler, "a") == 0
+    assert told(sampler, "a") is None
+    assert told(sampler, "b") == 1, "the next one written tells how many were left out"
+    assert told(sampler, "b") is None
     clock.now += 59
-    assert told(budget, "a") is None
+    assert told(sampler, "a") is None
     clock.now += 1
-    assert told(budget, "a") == 2
-    assert told(budget, "c") == 0
+    assert told(sampler, "a") == 2
+    assert told(sampler, "c") == 0
 
 
 def test_all_refusals_of_an_event_together_have_a_limit_that_ends_with_the_minute(clock):
-    budget = Budget()
-    taken = [told(budget, str(n), 3) for n in range(10)]
+    sampler = RefusalSampler()
+    taken = [told(sampler, str(n), 3) for n in range(10)]
     assert taken == [0, 0, 0, *[None] * 7]
     clock.now += 60
-    assert told(budget, "0", 3) == 7
+    assert told(sampler, "0", 3) == 7
 
 
 def test_a_flood_of_one_event_takes_nothing_from_another(clock):
-    budget = Budget()
+    sampler = RefusalSampler()
     for n in range(10):
-        told(budget, str(n), 3, "denied")
-    assert [told(budget, str(n), 3, "refused") for n in range(4)] == [0, 0, 0, None]
+        told(sampler, str(n), 3, "denied")
+    assert [told(sampler, str(n), 3, "refused") for n in range(4)] == [0, 0, 0, None]
 
 
 def test_the_same_refusal_keeps_its_reference_for_a_minute(clock):
-    budget = Budget()
-    first = budget.take("e", ("a",), LIMIT).reference
+    sampler = RefusalSampler()
+    first = sampler.take("e", ("a",), LIMIT).reference
     assert re.fullmatch(r"[0-9A-Za-z]{12}", first)
     clock.now += 59
-    assert budget.take("e", ("a",), LIMIT).reference == first
-    assert budget.leave_out("e", ("a",), LIMIT) == Place(first)
-    assert budget.take("e", ("b",), LIMIT).reference != first
+    assert sampler.take("e", ("a",), LIMIT).reference == first
+    assert sampler.suppress("e", ("a",), LIMIT) == Slot(first)
+    assert sampler.take("e", ("b",), LIMIT).reference != first
     clock.now += 1
-    assert budget.take("e", ("a",), LIMIT).reference != first
+    assert sampler.take("e", ("a",), LIMIT).reference != first
 
 
 def test_what_a_flood_suppresses_gets_a_reference_of_its_own(clock):
-    budget = Budget()
-    written = budget.take("e", ("a",), 1)
-    suppressed = [budget.take("e", (str(n),), 1) for n in range(50)]
+    sampler = RefusalSampler()
+    written = sampler.take("e", ("a",), 1)
+    suppressed = [sampler.take("e", (str(n),), 1) for n in range(50)]
     assert all(place.left_out is None for place in suppressed)
     assert len({place.reference for place in [written, *suppressed]}) == 51
 
 
 def test_only_what_is_not_to_be_written_can_be_left_out(clock):
-    budget = Budget()
-    assert budget.leave_out("e", ("a",), 1) is None
-    budget.take("e", ("a",), 1)
-    assert budget.leave_out("e", ("a",), 1) is not None
-    assert budget.leave_out("e", ("b",), 1) is not None, "the limit is reached"
+    sampler = RefusalSampler()
+    assert sampler.suppress("e", ("a",), 1) is None
+    sampler.take("e", ("a",), 1)
+    assert sampler.suppress("e", ("a",), 1) is not None
+    assert sampler.suppress("e", ("b",), 1) is not None, "the limit is reached"
     clock.now += 60
-    assert budget.leave_out("e", ("a",), 1) is None
-    assert told(budget, "a", 1) == 2, "what was left out was counted"
+    assert sampler.suppress("e", ("a",), 1) is None
+    assert told(sampler, "a", 1) == 2, "what was left out was counted"
 
 
 def test_leaving_out_waits_for_nobody():
-    budget = Budget()
-    budget.take("e", ("a",), LIMIT)
-    with budget._lock:
-        assert budget.leave_out("e", ("a",), LIMIT) is None
-    assert budget.leave_out("e", ("a",), LIMIT) is not None
+    sampler = RefusalSampler()
+    sampler.take("e", ("a",), LIMIT)
+    with sampler._lock:
+        assert sampler.suppress("e", ("a",), LIMIT) is None
+    assert sampler.suppress("e", ("a",), LIMIT) is not None
 
 
 def test_what_is_remembered_of_refusals_is_bounded(clock):
-    budget = Budget()
-    for n in range(budget.MAX_KEYS + 5):
-        assert told(budget, str(n), 10**6) == 0
-    assert len(budget._seen) == budget.MAX_KEYS
-    assert told(budget, "4", 10**6) == 0, "the oldest key was forgotten"
-    assert told(budget, str(budget.MAX_KEYS), 10**6) is None
+    sampler = RefusalSampler()
+    for n in range(sampler.MAX_KEYS + 5):
+        assert told(sampler, str(n), 10**6) == 0
+    assert len(sampler._seen) == sampler.MAX_KEYS
+    assert told(sampler, "4", 10**6) == 0, "the oldest key was forgotten"
+    assert told(sampler, str(sampler.MAX_KEYS), 10**6) is None
 
 
 @settings(deadline=None)
@@ -183,17 +183,17 @@ def test_what_is_remembered_of_refusals_is_bounded(clock):
     st.lists(st.tuples(st.sampled_from("xy"), st.integers(0, 5), st.floats(0, 90), st.booleans()), max_size=60), st.integers(1, 5)
 )
 def test_no_minute_has_more_refusals_than_the_limit_and_none_is_lost(steps, limit):
-    budget, now, written = Budget(), 1_000.0, []
+    sampler, now, written = RefusalSampler(), 1_000.0, []
     suppressed = {"x": 0, "y": 0}
     real = module.time
     module.time = SimpleNamespace(monotonic=lambda: now)
     try:
         for event, key, pause, in_loop in steps:
             now += pause
-            if in_loop and budget.leave_out(event, (str(key),), limit) is not None:
+            if in_loop and sampler.suppress(event, (str(key),), limit) is not None:
                 suppressed[event] += 1
                 continue
-            left_out = told(budget, str(key), limit, event)
+            left_out = told(sampler, str(key), limit, event)
             if left_out is None:
                 suppressed[event] += 1
                 continue
@@ -233,8 +233,8 @@ def test_a_refusal_with_facts_is_found_by_the_reference_that_was_told():
     entry = Entry.objects.get()
     assert told == [entry.reference] * 2
     assert (len(entry.reference), entry.data) == (12, {"path": "/x"})
-    assert leave_out(Event.REQUEST_DENIED, ("k",)) == entry.reference
-    assert leave_out(Event.SIGN_IN_REFUSED, ("k",)) is None
+    assert suppress(Event.REQUEST_DENIED, ("k",)) == entry.reference
+    assert suppress(Event.SIGN_IN_REFUSED, ("k",)) is None
     refuse("another", facts={"path": "/y"})
     assert Entry.objects.first().data == {"path": "/y", "suppressed": 2}
 

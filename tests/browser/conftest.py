@@ -12,7 +12,7 @@ from tests.needs import need_program
 from tests.servers import SkyAuth, skyauth_server
 
 # What a browser makes of a page is the same whatever its rows come from: once, on SQLite. The pages themselves are asked for in
-# tests/dashboard and tests/admin, on both.
+# tests/dashboard and tests/adminsite, on both.
 collect_ignore_glob = ["test_*.py"] if os.environ.get("DATABASE_URL", "").startswith("postgres") else []
 
 PASSWORD = "correct horse battery staple"

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from accounts import declaration
 from accounts.models import GroupRole, ServiceAccount, Token, User
 from audit.models import Entry
 from core.errors import Invalid
+from ops.apply import manifest
 from rbac.models import Role, Route
 from tests.commands.running import Ended, run
 from tests.factories import GroupRoleFactory, ServiceAccountFactory, make_token
@@ -254,7 +254,7 @@ BROKEN = {
     "half a surrogate pair": ('roles: [{name: "\\ud800"}]', "a value is one line of text"),
     "a character that there is not": ('roles: [{name: "\\UFFFFFFFF"}]', "This is not YAML"),
     "a deep nest": ("roles: " + "[" * 5_000, "nested too deeply"),
-    "a large file": ("# " + "x" * declaration.MAX_TEXT, "longer than"),
+    "a large file": ("# " + "x" * manifest.MAX_TEXT, "longer than"),
 }
 
 
@@ -286,10 +286,10 @@ def test_a_declaration_comes_from_standard_input(db: None, monkeypatch: pytest.M
     assert Role.objects.filter(name="deployer").exists()
 
 
-def declared_or_refused(text: str) -> declaration.Declaration | str:
+def declared_or_refused(text: str) -> manifest.Declaration | str:
     """Return the declaration or the words of its refusal; anything else that is raised is a defect."""
     try:
-        return declaration.read(text)
+        return manifest.read(text)
     except Invalid as refusal:
         return refusal.message
 
@@ -357,7 +357,7 @@ def test_any_text_is_a_declaration_or_a_clean_refusal(text: str) -> None:
     assert declared_or_refused(text)
 
 
-@given(value=_VALUES | st.dictionaries(st.sampled_from(declaration.SECTIONS), st.lists(_VALUES, max_size=3), max_size=4))
+@given(value=_VALUES | st.dictionaries(st.sampled_from(manifest.SECTIONS), st.lists(_VALUES, max_size=3), max_size=4))
 def test_any_yaml_value_is_a_declaration_or_a_clean_refusal(value: object) -> None:
     import yaml
 

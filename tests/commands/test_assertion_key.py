@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from accounts import signing
+from authn import jwt_keys
 from tests.commands.running import run, run_alone
 
 
@@ -17,7 +17,7 @@ def test_a_new_key_is_in_a_file_that_only_its_owner_reads_and_nowhere_else(
     caplog.set_level("DEBUG")
     path = tmp_path / "key.pem"
     ended = run("create_assertion_key", str(path), *words, "--json")
-    key = signing.read(path)
+    key = jwt_keys.read(path)
     assert json.loads(ended.out) == {"file": str(path), "kid": key.kid, "algorithm": algorithm}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
@@ -28,7 +28,7 @@ def test_a_new_key_is_in_a_file_that_only_its_owner_reads_and_nowhere_else(
 def test_people_are_told_the_key_id_and_what_comes_next(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     ended = run("create_assertion_key", str(path))
-    assert signing.read(path).kid in ended.out
+    assert jwt_keys.read(path).kid in ended.out
     assert "ASSERTION_KEYS" in ended.err
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from accounts.management import skypilot
-from accounts.models import ToldRole
-from accounts.upstream import Reply, UpstreamUnavailable
+from accounts.models import SyncedRole
+from doctor import skypilot
+from integrations.skypilot.client import Reply, UpstreamUnavailable
 from tests.commands.running import run
 
 URL = "http://127.0.0.1:46580"
@@ -82,8 +82,8 @@ def test_a_configuration_that_cannot_be_read_is_none(said: dict[str, Any], value
 
 def test_roles_that_somebody_else_changed_are_named_and_told_again(said: dict[str, Any]) -> None:
     for name, role in (("alice@example.com", "admin"), ("bob@example.com", "user"), ("gone@example.com", "viewer"), ("new", "")):
-        ToldRole.objects.create(server=URL, name=name, role=role)
-    ToldRole.objects.create(server="http://another", name="vera@example.com", role="viewer")
+        SyncedRole.objects.create(server=URL, name=name, role=role)
+    SyncedRole.objects.create(server="http://another", name="vera@example.com", role="viewer")
     said["/users"] = [{"name": "alice@example.com", "role": "admin"}, {"name": "bob@example.com", "role": "admin"}, "rubbish"]
     [finding] = skypilot.examine()
     assert finding.code == "skypilot.roles"
@@ -91,12 +91,12 @@ def test_roles_that_somebody_else_changed_are_named_and_told_again(said: dict[st
     assert "alice" not in finding.what
     assert "skypilot.roles" in run("doctor").out
     assert json.loads(run("tell_roles", "--json").out) == {"forgotten": 4}
-    assert ToldRole.objects.get().server == "http://another"
+    assert SyncedRole.objects.get().server == "http://another"
     assert codes() == []
 
 
 def test_people_are_told_how_many(said: dict[str, Any], settings: Any) -> None:
-    ToldRole.objects.create(server=URL, name="bob@example.com", role="user")
+    SyncedRole.objects.create(server=URL, name="bob@example.com", role="user")
     told = run("tell_roles")
     assert "1 roles will be told again." in told.out + told.err
     settings.SKYPILOT_URL = ""

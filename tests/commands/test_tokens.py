@@ -10,19 +10,20 @@ from django.db import DatabaseError
 from django.utils import timezone
 from pytest_django import Settings
 
-from accounts import authn, tokens
-from accounts.credentials import Bearer, InvalidCredential
-from accounts.management.secretfiles import new_file
+from accounts import tokens
 from accounts.models import ServiceAccount, Token, User
 from audit.models import Entry
+from authn import identify
+from authn.credentials import Bearer, InvalidCredential
 from core.errors import Conflict
+from ops.secret_files import new_file
 from tests.commands.running import run
 from tests.factories import ServiceAccountFactory, make_token
 
 
 def accepted(token: str) -> bool:
     try:
-        authn.identify(Bearer(token.encode()), client="192.0.2.1")
+        identify.identify(Bearer(token.encode()), client="192.0.2.1")
     except InvalidCredential:
         return False
     return True

@@ -9,9 +9,9 @@ from axes.models import AccessAttempt
 from django.utils import timezone
 from pytest_django import Settings
 
-from accounts.management import findings
-from accounts.models import CliAsker, Handover, RoleSource, ServiceAccount, Session, Token, User
+from accounts.models import CliAuthorization, CliLoginRequest, RoleSource, ServiceAccount, Session, Token, User
 from audit.models import Entry
+from doctor import examine
 from rbac.models import Role
 from tests.commands.running import run
 from tests.factories import ServiceAccountFactory, make_token
@@ -23,11 +23,13 @@ def old_and_new(pipeline: ServiceAccount, bob: User) -> None:
     now = timezone.now()
     for days in (-1, 1):
         Session.objects.create(session_key=f"s{days}", session_data="", expire_date=now + timedelta(days=days))
-        Handover.objects.create(challenge=f"c{days}", user=bob, password_mark="", expires_at=now + timedelta(days=days))
+        CliAuthorization.objects.create(
+            challenge=f"c{days}", user=bob, session_auth_hash="", expires_at=now + timedelta(days=days)
+        )
     for days in (400, 300):
         Entry.objects.create(event="user.created", actor="tests", at=now - timedelta(days=days))
     for minutes in (60, 1):
-        CliAsker.objects.create(challenge=f"c{minutes}", address="192.0.2.1", at=now - timedelta(minutes=minutes))
+        CliLoginRequest.objects.create(challenge=f"c{minutes}", address="192.0.2.1", at=now - timedelta(minutes=minutes))
         attempt = AccessAttempt.objects.create(
             username=f"a{minutes}", ip_address="192.0.2.1", user_agent="", get_data="", post_data="", failures_since_start=1
         )
@@ -41,8 +43,8 @@ def test_prune_forgets_what_is_over_and_nothing_else(old_and_new: None) -> None:
     assert (Session.objects.count(), Entry.objects.count(), AccessAttempt.objects.count()) == (2, 2, 2)
     assert json.loads(run("prune", "--json").out) == {"dry_run": False, **expected}
     assert Session.objects.get().session_key == "s1"
-    assert Handover.objects.get().challenge == "c1"
-    assert CliAsker.objects.get().challenge == "c1"
+    assert CliAuthorization.objects.get().challenge == "c1"
+    assert CliLoginRequest.objects.get().challenge == "c1"
     assert Entry.objects.get(event="user.created").at > timezone.now() - timedelta(days=301)
     pruned = Entry.objects.get(event="audit.pruned")
     assert (pruned.actor.split()[0], pruned.data["entries"]) == ("manage.py", 1)
@@ -103,7 +105,7 @@ def test_doctor_names_the_tokens_that_want_attention(healthy: None, pipeline: Se
     make_token(pipeline, days=6)
     row = make_token(pipeline, created_at=now - timedelta(days=95))[0]
     make_token(pipeline, days=None, revoked_at=now)
-    found = {each.code: each for each in findings.examine() if each.code.startswith("tokens.")}
+    found = {each.code: each for each in examine.examine() if each.code.startswith("tokens.")}
     assert set(found) == {"tokens.endless", "tokens.expiring", "tokens.unused"}
     assert found["tokens.unused"].what == f"Unused for 90 days: pipeline {row.key_id}."
 
@@ -114,7 +116,7 @@ def test_doctor_names_accounts_that_do_less_than_they_seem_to(
     assert not [code for code in codes() if code.startswith("accounts.")]
     User.objects.filter(pk=bob.pk).update(is_active=False)
     ServiceAccountFactory(name="tall", owner=vera)
-    found = {each.code: each.what for each in findings.examine()}
+    found = {each.code: each.what for each in examine.examine()}
     assert found["accounts.owner-disabled"].endswith("their owner is disabled: pipeline.")
     assert found["accounts.above-owner"].endswith("do less than it says: tall.")
 
@@ -128,7 +130,7 @@ def test_doctor_names_admins_whom_nobody_made_one(healthy: None, bob: User) -> N
 def test_a_long_list_of_names_is_cut_short(healthy: None) -> None:
     for n in range(8):
         make_token(ServiceAccountFactory(name=f"m{n}"), days=None)
-    what = next(each.what for each in findings.examine() if each.code == "tokens.endless")
+    what = next(each.what for each in examine.examine() if each.code == "tokens.endless")
     assert what.endswith(" and 3 more.")
 
 

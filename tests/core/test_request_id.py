@@ -5,12 +5,12 @@ import re
 import pytest
 from django.test import Client, RequestFactory
 
-from accounts.gate import SCOPE_KEY
-from accounts.middleware import RequestIdMiddleware
-from accounts.trust import Proxied
+from authn.middleware import RequestIdMiddleware
+from authn.proxy_header_middleware import SCOPE_KEY
+from authn.proxy_headers import ProxyInfo
 from core import request_id
 from gateway.asgi import _in_thread
-from gateway.forwarded import Question
+from gateway.forwarded import AuthRequest
 
 RANDOM = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -54,8 +54,8 @@ def ask(proxied, *values):
 
 
 def test_django_s_doors_tell_the_id_that_their_log_lines_have():
-    assert ask(Proxied(trusted=True), b"from-the-proxy") == ("from-the-proxy",) * 2
-    told, seen = ask(Proxied(), b"from-a-stranger")
+    assert ask(ProxyInfo(trusted=True), b"from-the-proxy") == ("from-the-proxy",) * 2
+    told, seen = ask(ProxyInfo(), b"from-a-stranger")
     assert told == seen
     assert RANDOM.match(told)
 
@@ -68,6 +68,6 @@ def test_every_answer_of_django_s_handler_has_one(db):
 
 @pytest.mark.parametrize(("trusted", "kept"), [(True, True), (False, False)])
 def test_a_question_to_the_verify_line_has_the_proxy_s(db, trusted, kept):
-    question = Question([(b"x-request-id", b"from-the-proxy")], Proxied(trusted=trusted))
+    question = AuthRequest([(b"x-request-id", b"from-the-proxy")], ProxyInfo(trusted=trusted))
     _in_thread(lambda question, reader: None, question, None)
     assert (request_id.current() == "from-the-proxy") is kept

@@ -8,15 +8,15 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import GroupRole, RecentRequest
-from accounts.principals import system as somebody
+from accounts.models import GroupRole
 from accounts.services import groups
 from audit.models import Entry
 from dashboard.access import GROUPS
 from rbac import packs, services
-from rbac.models import Role, Route
+from rbac.models import RecentRequest, Role, Route
 from rbac.packs import RouteSpec
 from rbac.permissions import EVERYTHING, Permission
+from rbac.principals import system as somebody
 from tests.dashboard.test_pages import HTMX, words
 from tests.factories import ServiceAccountFactory, UserFactory
 

@@ -11,13 +11,13 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from accounts.decisions import facts
-from accounts.services import machines, users
+from accounts.services import service_accounts, users
 from audit.events import Event
 from audit.models import Entry
 from audit.record import record, record_refusal
-from dashboard.audit_words import _VERBS, outcome
+from dashboard.audit_text import _VERBS, outcome
 from rbac import policy
+from rbac.denials import facts
 from rbac.models import Role
 from rbac.permissions import Permission
 from tests.dashboard.test_pages import words
@@ -40,7 +40,7 @@ def happened(alice, bob, vera, pipeline, read_write):
     actor = principal(alice)
     users.set_role(actor=actor, user=bob, role="viewer")
     make_token(pipeline)
-    machines.update_service_account(actor=actor, account=pipeline, description="nightly")
+    service_accounts.update_service_account(actor=actor, account=pipeline, description="nightly")
     decision = policy.decide(vera.permissions, Permission.UPSTREAM_WRITE, "#2 * /** -> upstream:write")
     return record_refusal(
         Event.REQUEST_DENIED,

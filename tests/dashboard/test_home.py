@@ -9,11 +9,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import RoleSource, User
-from accounts.principals import Kind, Method, Principal
 from audit.events import Event
 from audit.record import record_refusal
 from rbac.models import Role
 from rbac.permissions import MEANINGS
+from rbac.principals import Kind, Method, Principal
 from tests.dashboard.test_pages import words
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token
 

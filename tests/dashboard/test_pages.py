@@ -10,8 +10,8 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 
 from accounts.models import SessionKind
-from accounts.sessions import SessionStore
 from audit.models import Entry
+from authn.session_store import SessionStore
 from core.errors import Conflict
 from dashboard.base import Page
 from dashboard.navigation import SECTIONS
@@ -105,7 +105,7 @@ def test_a_machine_is_told_that_these_pages_are_for_people(client, pipeline_toke
 
 
 def test_promise_37_a_command_line_that_a_person_signed_in_opens_no_page(client, bob):
-    from accounts.services import sessions
+    from authn import sessions
 
     key, row = sessions.begin_cli_session(actor=principal(bob), address="192.0.2.1", agent="sky")
     assert row.kind == SessionKind.CLI

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from accounts import tokens
 from accounts.models import ServiceAccount, Session, Token
-from accounts.sessions import SessionStore
 from audit.models import Entry
+from authn.session_store import SessionStore
 from rbac.models import Role
 from tests.factories import ServiceAccountFactory, UserFactory, make_token
 

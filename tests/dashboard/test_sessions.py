@@ -10,9 +10,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import Session
-from accounts.services.sessions import begin_cli_session
-from accounts.sessions import digest
 from audit.models import Entry
+from authn.session_store import digest
+from authn.sessions import begin_cli_session
 from dashboard.sessions import in_words
 from tests.factories import principal
 

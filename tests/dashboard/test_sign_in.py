@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from accounts.models import SignIn, User
 from audit.models import Entry
-from tests.admin.browsing import form_of
+from tests.adminsite.browsing import form_of
 from tests.elsewhere import ELSEWHERE
 from tests.factories import PASSWORD, UserFactory
 

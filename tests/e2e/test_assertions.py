@@ -17,7 +17,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from accounts import signing
+from authn import jwt_keys
 from tests.servers import ROOT, SkyAuth, directory, skyauth_server
 from tests.wire import HOST, ask, basic, bearer
 
@@ -67,9 +67,9 @@ class Stage:
         now = int(time.time())
         good = {"iss": self.server.address, "sub": "x", "aud": HOST, "iat": now, "exp": now + 60, "email": BOB}
         claims = {name: value for name, value in {**good, **changes}.items() if value is not ...}
-        kid = signing.read(self.files["ed"]).kid
+        kid = jwt_keys.read(self.files["ed"]).kid
         return jwt.encode(
-            claims, key or signing.read(self.files["ed"]).private, algorithm, headers={"kid": kid, **(headers or {})}
+            claims, key or jwt_keys.read(self.files["ed"]).private, algorithm, headers={"kid": kid, **(headers or {})}
         )
 
 
@@ -87,7 +87,7 @@ def stage() -> Iterator[Stage]:
         for name in ("ed", "next", "rsa"):
             files[name] = keys / f"{name}.pem"
             files[name].touch(mode=0o600)
-            files[name].write_text(signing.new_pem(rsa=name == "rsa"), encoding="ascii")
+            files[name].write_text(jwt_keys.new_pem(rsa=name == "rsa"), encoding="ascii")
         with skyauth_server(
             ASSERTION_KEYS=f"{files['ed']},{files['next']}",
             LOG_LEVEL="DEBUG",
@@ -157,9 +157,9 @@ FORGED: dict[str, Callable[[Stage], str]] = {
     "without an end": lambda stage: stage.signed(exp=...),
     "from tomorrow": lambda stage: stage.signed(iat=int(time.time()) + 86_400, exp=int(time.time()) + 86_460),
     "of nobody": lambda stage: stage.signed(sub=...),
-    "another's key": lambda stage: stage.signed(key=load_pem_private_key(signing.new_pem().encode(), None)),
+    "another's key": lambda stage: stage.signed(key=load_pem_private_key(jwt_keys.new_pem().encode(), None)),
     "an unknown key id": lambda stage: stage.signed(headers={"kid": "mine"}),
-    "another algorithm": lambda stage: stage.signed("RS256", key=signing.read(stage.files["rsa"]).private),
+    "another algorithm": lambda stage: stage.signed("RS256", key=jwt_keys.read(stage.files["rsa"]).private),
     "not signed": lambda stage: by_hand({"alg": "none", "kid": kid(stage)}, claims(stage)),
     "an HMAC with the public key": lambda stage: by_hand(
         {"alg": "HS256", "kid": kid(stage)}, claims(stage), public(stage)
@@ -170,11 +170,11 @@ FORGED: dict[str, Callable[[Stage], str]] = {
 
 
 def kid(stage: Stage) -> str:
-    return signing.read(stage.files["ed"]).kid
+    return jwt_keys.read(stage.files["ed"]).kid
 
 
 def public(stage: Stage) -> bytes:
-    return base64.urlsafe_b64decode(signing.read(stage.files["ed"]).public()["x"] + "=")
+    return base64.urlsafe_b64decode(jwt_keys.read(stage.files["ed"]).public()["x"] + "=")
 
 
 def claims(stage: Stage) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def test_the_key_set_is_there_for_everybody_and_says_how_long_it_may_be_kept(our
         assert reply.header("Content-Type") == "application/jwk-set+json"
         assert reply.header("Cache-Control") == "public, max-age=300"
         assert not [name for name, _ in reply.headers if name.lower().startswith(("access-control", "set-cookie"))]
-        assert [key["kid"] for key in reply.json["keys"]] == [signing.read(ours.files[name]).kid for name in ("ed", "next")]
+        assert [key["kid"] for key in reply.json["keys"]] == [jwt_keys.read(ours.files[name]).kid for name in ("ed", "next")]
     head = ask(ours.server.port, KEY_SET, method="HEAD")
     assert (head.status, head.body, head.header("Content-Length")) == (200, b"", reply.header("Content-Length"))
     assert ask(ours.server.port, KEY_SET, method="POST", body=b"x").status == 405

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import connections
 
-from accounts import signing
-from accounts.freshness import Freshness
-from accounts.gate import OVERSIZED_KEY, SCOPE_KEY, Gate
-from accounts.trust import TrustPolicy, parse_networks
 from audit.models import Entry
-from gateway.asgi import VerifyLine
+from authn import jwt_keys
+from authn.proxy_header_middleware import OVERSIZED_KEY, SCOPE_KEY, ProxyHeaderMiddleware
+from authn.proxy_headers import TrustPolicy, parse_networks
+from gateway.asgi import ForwardAuthApp
+from revision.reader import RevisionReader
 
 POLICY = TrustPolicy(parse_networks(["10.0.0.0/8"]))
 ASKED = [(b"x-forwarded-method", b"GET"), (b"x-forwarded-host", b"h"), (b"x-forwarded-uri", b"//")]  # unreadable: no route needed
@@ -60,7 +60,7 @@ def ask(application, path, headers=(), **scope):
 @pytest.fixture
 def ungated():
     """The verify line without the gate, with one thread, so that its one connection can be closed, and without a memory."""
-    made = VerifyLine(Django(), Freshness(Untold))
+    made = ForwardAuthApp(Django(), RevisionReader(Untold))
     made._threads.shutdown()
     made._threads = ThreadPoolExecutor(1)
     yield made
@@ -70,7 +70,7 @@ def ungated():
 
 @pytest.fixture
 def line(ungated):
-    return Gate(ungated, POLICY)
+    return ProxyHeaderMiddleware(ungated, POLICY)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_promise_23_only_the_exact_raw_path_is_answered(line, path):
 def keys(settings, tmp_path):
     """Assertions are switched on."""
     path = tmp_path / "key.pem"
-    path.write_text(signing.new_pem())
+    path.write_text(jwt_keys.new_pem())
     path.chmod(0o600)
     settings.ASSERTION_KEYS = [path]
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accounts.trust import Proxied
+from authn.proxy_headers import ProxyInfo
 from core.content_negotiation import prefers_html
 from gateway.browsers import person
-from gateway.forwarded import DIALECTS, Question, Told, origin, x_forwarded, x_original
+from gateway.forwarded import DIALECTS, AuthRequest, OriginalRequest, origin, x_forwarded, x_original
 from tests.asking import proxied
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
@@ -16,7 +16,7 @@ NAVIGATES = [(b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"document"),
 
 def asked(accept=CHROME, *lines, method="GET", endpoint=b"/authz/verify"):
     accepts = [] if accept is None else [(b"accept", accept.encode("latin-1"))]
-    return Question([*accepts, *lines], proxied(method, "/a?b=c"), "GET", "", endpoint)
+    return AuthRequest([*accepts, *lines], proxied(method, "/a?b=c"), "GET", "", endpoint)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def asked(accept=CHROME, *lines, method="GET", endpoint=b"/authz/verify"):
 )
 def test_browsers_want_a_page(accept):
     assert prefers_html(accept)
-    assert person(asked(accept), x_forwarded) == Told("GET", "api.example.com", "/a?b=c", "https")
+    assert person(asked(accept), x_forwarded) == OriginalRequest("GET", "api.example.com", "/a?b=c", "https")
 
 
 @pytest.mark.parametrize(
@@ -101,19 +101,19 @@ def test_only_what_opens_a_page_is_answered_with_one(method, expected):
 def test_nginxs_first_question_gets_no_page_and_its_second_one_does():
     said = {"original-method": "GET", "original-host": "h", "original-uri": "/x"}
     found = proxied()._replace(forwarded=said)
-    for endpoint, expected in ((b"/authz/nginx", None), (b"/authz/nginx/answer", Told("GET", "h", "/x"))):
+    for endpoint, expected in ((b"/authz/nginx", None), (b"/authz/nginx/answer", OriginalRequest("GET", "h", "/x"))):
         assert DIALECTS[endpoint] is x_original
         assert person(asked(endpoint=endpoint)._replace(proxied=found), x_original) == expected
 
 
 def test_envoys_question_is_the_request_itself():
-    question = Question([(b"accept", CHROME.encode()), (b"host", b"h:8080")], proxied(), "GET", "/x?y", b"/authz/envoy/")
-    assert person(question, DIALECTS[b"/authz/envoy/"]) == Told("GET", "h:8080", "/x?y", "https")
+    question = AuthRequest([(b"accept", CHROME.encode()), (b"host", b"h:8080")], proxied(), "GET", "/x?y", b"/authz/envoy/")
+    assert person(question, DIALECTS[b"/authz/envoy/"]) == OriginalRequest("GET", "h:8080", "/x?y", "https")
     assert person(question._replace(method="POST"), DIALECTS[b"/authz/envoy/"]) is None
 
 
 def test_promise_01_what_a_stranger_says_of_a_request_is_not_shown_on_a_page():
-    told = Proxied(forwarded={"method": "GET", "host": "evil.example", "uri": "/"})
+    told = ProxyInfo(forwarded={"method": "GET", "host": "evil.example", "uri": "/"})
     assert person(asked()._replace(proxied=told), x_forwarded) is None
     repeated = proxied()._replace(repeated=frozenset({"host"}))
     assert person(asked()._replace(proxied=repeated), x_forwarded) is None
@@ -123,7 +123,7 @@ def test_promise_01_what_a_stranger_says_of_a_request_is_not_shown_on_a_page():
 @given(st.text(max_size=80), st.lists(st.tuples(st.sampled_from([b"sec-fetch-mode", b"accept", b"x"]), st.binary(max_size=20))))
 def test_no_header_makes_it_fail(accept, lines):
     prefers_html(accept)
-    person(Question([(b"accept", b"text/html"), *lines], proxied()), x_forwarded)
+    person(AuthRequest([(b"accept", b"text/html"), *lines], proxied()), x_forwarded)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ import re
 
 import pytest
 
-from accounts.trust import Proxied
 from audit import record
 from audit.models import Entry
+from authn.proxy_headers import ProxyInfo
 from gateway import verify
-from gateway.forwarded import DIALECTS, Question, x_forwarded
-from gateway.memory import Known
+from gateway.cache import CacheSnapshot
+from gateway.forwarded import DIALECTS, AuthRequest, x_forwarded
 from rbac import services as rbac
 from rbac.models import Route
 from rbac.packs import RouteSpec
@@ -29,7 +29,7 @@ def header_mode(settings, read_write):
 
 @pytest.fixture
 def known():
-    return Known("mark")
+    return CacheSnapshot("mark")
 
 
 def judged(question, known=None):
@@ -39,13 +39,13 @@ def judged(question, known=None):
 def recalled(question, known):
     """Return the answer from memory alone, or None."""
     try:
-        return verify.answer(question, x_forwarded, verify.Remembered(known))
-    except verify.NotRemembered:
+        return verify.answer(question, x_forwarded, verify.CacheOnly(known))
+    except verify.CacheMiss:
         return None
 
 
 def by_proxy(method="POST", path="/things", subject="vera@example.com", lines=(), **said):
-    return Question(list(lines), proxied(method, path, subject=subject, **said))
+    return AuthRequest(list(lines), proxied(method, path, subject=subject, **said))
 
 
 def decision_of(answer):
@@ -79,7 +79,7 @@ def test_the_id_leads_to_who_was_denied_what_and_why(vera):
 
 def test_a_machines_denial_names_the_machine(pipeline, pipeline_token):
     Route.objects.update(permission="upstream:admin")
-    entry = Entry.objects.get(reference=decision_of(judged(Question(bearer(pipeline_token), proxied()))))
+    entry = Entry.objects.get(reference=decision_of(judged(AuthRequest(bearer(pipeline_token), proxied()))))
     assert (entry.actor, entry.data["kind"], entry.data["source"], entry.data["needed"]) == (
         "pipeline", "service-account", "bearer", "upstream:admin",
     )  # fmt: skip
@@ -91,10 +91,10 @@ UNREADABLE = [
     by_proxy(method="get"),
     by_proxy(host="a_b"),
     by_proxy(path="//"),
-    Question([], proxied(path="//")),
-    Question([], Proxied()),
-    Question([], Proxied(trusted=True, peer=PROXY, client=CLIENT)),
-    Question([], proxied()._replace(repeated=frozenset({"uri"}))),
+    AuthRequest([], proxied(path="//")),
+    AuthRequest([], ProxyInfo()),
+    AuthRequest([], ProxyInfo(trusted=True, peer=PROXY, client=CLIENT)),
+    AuthRequest([], proxied()._replace(repeated=frozenset({"uri"}))),
 ]
 
 
@@ -155,16 +155,16 @@ def test_another_reason_for_the_same_request_is_another_decision(vera):
 
 
 def test_of_a_strangers_odd_requests_one_of_each_kind_is_written_down(db):
-    decisions = [decision_of(judged(Question([], proxied(path=path)))) for path in ("//", "/a//b", "/a%2f", "/..", "/a/..")]
+    decisions = [decision_of(judged(AuthRequest([], proxied(path=path)))) for path in ("//", "/a//b", "/a%2f", "/..", "/a/..")]
     assert decisions[0] == decisions[1] != decisions[2] != decisions[3] == decisions[4]
     assert Entry.objects.filter(event="request.denied").count() == 3
-    assert judged(Question([], proxied())).status == 401
+    assert judged(AuthRequest([], proxied())).status == 401
     assert Entry.objects.filter(event="request.denied", reference__in=decisions).count() == 3
 
 
 def test_a_flood_still_gets_ids_that_lead_nowhere(vera, settings, known):
     settings.AUDIT_REFUSALS_PER_MINUTE = 2
-    judged(Question([], proxied(subject="vera@example.com")), known)
+    judged(AuthRequest([], proxied(subject="vera@example.com")), known)
     decisions = [decision_of(judged(by_proxy(path=f"/{n}"), known)) for n in range(6)]
     assert len(set(decisions)) == 6
     assert Entry.objects.filter(reference__in=decisions).count() == 2
@@ -188,13 +188,13 @@ def test_a_denial_that_has_to_be_written_down_is_not_answered_from_memory(vera, 
 
 
 def test_a_stranger_is_told_to_sign_in_from_memory(known, django_assert_num_queries):
-    question = Question([], proxied(path="/first"))
+    question = AuthRequest([], proxied(path="/first"))
     assert recalled(question, known) is None
     answer = judged(question, known)
     assert answer.status == 401
     with django_assert_num_queries(0):
-        assert recalled(Question([], proxied(path="/second")), known) == answer
-    assert recalled(Question([], proxied(client="203.0.113.9")), known) is None, "whose refusal was not recorded"
+        assert recalled(AuthRequest([], proxied(path="/second")), known) == answer
+    assert recalled(AuthRequest([], proxied(client="203.0.113.9")), known) is None, "whose refusal was not recorded"
 
 
 def test_what_memory_leaves_out_is_counted(known, vera):
@@ -215,18 +215,18 @@ def test_a_flood_is_answered_from_memory(vera, known, settings, django_assert_nu
 
 def test_while_another_thread_writes_memory_gives_no_answer(vera, known):
     judged(by_proxy(), known)
-    with record.budget._lock:
+    with record.sampler._lock:
         assert recalled(by_proxy(), known) is None
 
 
 def test_under_a_new_mark_a_denial_is_decided_anew(vera, known, system):
     judged(by_proxy(), known)
     Route.objects.update(permission="upstream:read")
-    assert recalled(by_proxy(), Known("another")) is None
-    assert judged(by_proxy(), Known("another")).status == 200
+    assert recalled(by_proxy(), CacheSnapshot("another")) is None
+    assert judged(by_proxy(), CacheSnapshot("another")).status == 200
 
 
-@pytest.mark.parametrize("question", [by_proxy(), Question([], proxied())])
+@pytest.mark.parametrize("question", [by_proxy(), AuthRequest([], proxied())])
 def test_a_page_is_never_made_in_the_loop_and_counts_once(vera, known, question):
     method = {"method": "GET", "uri": "//", "host": "h"}
     page = question._replace(headers=CHROME, proxied=question.proxied._replace(forwarded=method))
@@ -239,12 +239,12 @@ def test_a_page_is_never_made_in_the_loop_and_counts_once(vera, known, question)
 
 def test_a_bad_credential_is_never_refused_from_memory(known):
     for lines in (bearer("sky_nonsense"), bearer("sky_" + "a" * 62), cookie("a" * 32)):
-        judged(Question(lines, proxied()), known)
-        assert recalled(Question(lines, proxied()), known) is None
+        judged(AuthRequest(lines, proxied()), known)
+        assert recalled(AuthRequest(lines, proxied()), known) is None
 
 
 @pytest.mark.parametrize("endpoint", DIALECTS)
 def test_every_endpoint_gives_the_id(pipeline, endpoint):
     token = make_token(pipeline)[1]
-    question = Question([*bearer(token), (b"host", b"a_b")], proxied(path="//"), "GET", "//", endpoint)
+    question = AuthRequest([*bearer(token), (b"host", b"a_b")], proxied(path="//"), "GET", "//", endpoint)
     decision_of(verify.judge(question, DIALECTS[endpoint]))

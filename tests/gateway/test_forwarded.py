@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accounts.trust import Proxied
-from gateway.forwarded import DIALECTS, Question, Unreadable, _remembered, canonical_host, envoy, parse, x_forwarded, x_original
-from rbac.routes import Target, valid_host
+from authn.proxy_headers import ProxyInfo
+from gateway.forwarded import DIALECTS, AuthRequest, envoy, x_forwarded, x_original
+from rbac.targets import Target, UnreadableTarget, _cached, canonical_host, parse_target, valid_host
 from tests.asking import proxied
 
 GOOD = {"method": "GET", "host": "api.example.com", "uri": "/a/b?c=d"}
@@ -17,11 +17,11 @@ FAMILIES = {"Forwarded": ("", x_forwarded), "Original": ("original-", x_original
 
 def said(family="Forwarded", **changes):
     values = {FAMILIES[family][0] + key: value for key, value in {**GOOD, **changes}.items() if value is not None}
-    return Question([], Proxied(trusted=True, forwarded=MappingProxyType(values)))
+    return AuthRequest([], ProxyInfo(trusted=True, forwarded=MappingProxyType(values)))
 
 
 def asked(rest="/a/b?c=d", *, method="GET", hosts=(b"api.example.com",), **changes):
-    return Question([(b"host", host) for host in hosts], Proxied(trusted=True)._replace(**changes), method, rest)
+    return AuthRequest([(b"host", host) for host in hosts], ProxyInfo(trusted=True)._replace(**changes), method, rest)
 
 
 def read(family, **changes):
@@ -44,16 +44,16 @@ def test_envoy_says_it_with_the_question_itself():
 
 def test_no_dialect_reads_what_another_one_says():
     for family, (_, other) in (("Original", FAMILIES["Forwarded"]), ("Forwarded", FAMILIES["Original"])):
-        with pytest.raises(Unreadable, match="did not send"):
+        with pytest.raises(UnreadableTarget, match="did not send"):
             other(said(family))
-    with pytest.raises(Unreadable, match="Host"):
+    with pytest.raises(UnreadableTarget, match="Host"):
         envoy(said("Forwarded"))
 
 
 @pytest.mark.parametrize("reader", DIALECTS.values())
 def test_promise_01_what_an_untrusted_peer_says_is_not_read(reader):
     both = MappingProxyType({**said("Forwarded").proxied.forwarded, **said("Original").proxied.forwarded})
-    with pytest.raises(Unreadable, match="TRUSTED_PROXIES"):
+    with pytest.raises(UnreadableTarget, match="TRUSTED_PROXIES"):
         reader(asked(trusted=False, forwarded=both))
 
 
@@ -61,13 +61,13 @@ def test_promise_01_what_an_untrusted_peer_says_is_not_read(reader):
 @pytest.mark.parametrize("name", ["method", "host", "uri"])
 @pytest.mark.parametrize("value", [None, ""])
 def test_promise_25_what_the_proxy_did_not_send_is_not_guessed(family, name, value):
-    with pytest.raises(Unreadable, match=f"X-{family}-{name.capitalize()}"):
+    with pytest.raises(UnreadableTarget, match=f"X-{family}-{name.capitalize()}"):
         read(family, **{name: value})
 
 
 @pytest.mark.parametrize("question", [asked(""), asked(hosts=[]), asked(hosts=[b"a", b"a"]), asked(hosts=["\u212a".encode()])])
 def test_promise_25_what_envoy_did_not_send_is_not_guessed(question):
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableTarget):
         envoy(question)
 
 
@@ -76,7 +76,7 @@ def test_promise_25_what_envoy_did_not_send_is_not_guessed(question):
 def test_promise_04_what_came_more_than_once_is_refused(reader, name):
     both = MappingProxyType({**said("Forwarded").proxied.forwarded, **said("Original").proxied.forwarded})
     family, _, last = name.rpartition("-")
-    with pytest.raises(Unreadable, match=f"X-{family.capitalize() or 'Forwarded'}-{last.capitalize()} is repeated"):
+    with pytest.raises(UnreadableTarget, match=f"X-{family.capitalize() or 'Forwarded'}-{last.capitalize()} is repeated"):
         reader(asked(forwarded=both, repeated=frozenset({name})))
 
 
@@ -87,18 +87,18 @@ PATHS = ["//a", "/a/../b", "/a%2fb", "http://evil.example/a", "/a#b", "a", "*"]
 @each_family
 @pytest.mark.parametrize("method", METHODS)
 def test_promise_25_an_odd_method_is_refused(family, method):
-    with pytest.raises(Unreadable, match="method"):
+    with pytest.raises(UnreadableTarget, match="method"):
         read(family, method=method)
-    with pytest.raises(Unreadable, match="method"):
+    with pytest.raises(UnreadableTarget, match="method"):
         envoy(asked(method=method))
 
 
 @each_family
 @pytest.mark.parametrize("uri", PATHS)
 def test_promise_23_an_ambiguous_path_is_refused_with_the_reason(family, uri):
-    with pytest.raises(Unreadable, match="path"):
+    with pytest.raises(UnreadableTarget, match="path"):
         read(family, uri=uri)
-    with pytest.raises(Unreadable, match="path"):
+    with pytest.raises(UnreadableTarget, match="path"):
         envoy(asked(uri))
 
 
@@ -108,11 +108,11 @@ def test_promise_24_a_query_satisfies_no_path_rule():
 
 
 def test_what_is_remembered_of_paths_is_bounded():
-    _remembered.cache_clear()
+    _cached.cache_clear()
     for path in ("/" + "a/" * 200, "/a"):
-        assert parse("GET", "h", path).text == path
-    assert _remembered.cache_info().currsize == 1, "a long path, which may have thousands of segments, is not kept"
-    assert _remembered.cache_info().maxsize == 4_096
+        assert parse_target("GET", "h", path).text == path
+    assert _cached.cache_info().currsize == 1, "a long path, which may have thousands of segments, is not kept"
+    assert _cached.cache_info().maxsize == 4_096
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_promise_26_a_host_has_one_spelling(text, host):
     ],
 )
 def test_promise_26_what_is_no_host_is_refused(text):
-    with pytest.raises(Unreadable, match="host"):
+    with pytest.raises(UnreadableTarget, match="host"):
         canonical_host(text)
 
 
@@ -176,7 +176,7 @@ def test_promise_26_what_is_no_host_is_refused(text):
 def test_a_host_is_refused_or_canonical(text):
     try:
         host = canonical_host(text)
-    except Unreadable:
+    except UnreadableTarget:
         return
     assert valid_host(host)
     assert canonical_host(host) == host
@@ -196,12 +196,12 @@ def test_a_host_is_refused_or_canonical(text):
 )
 def test_reading_raises_nothing_but_unreadable(values):
     try:
-        target = x_forwarded(Question([], Proxied(trusted=True, forwarded=MappingProxyType(values))))
-    except Unreadable:
+        target = x_forwarded(AuthRequest([], ProxyInfo(trusted=True, forwarded=MappingProxyType(values))))
+    except UnreadableTarget:
         return
     assert target.method == values["method"]
     assert target.text == values["uri"].partition("?")[0]
 
 
 def test_the_helper_of_these_tests_is_readable():
-    assert str(x_forwarded(Question([], proxied("POST", "/x")))) == "POST api.example.com/x"
+    assert str(x_forwarded(AuthRequest([], proxied("POST", "/x")))) == "POST api.example.com/x"

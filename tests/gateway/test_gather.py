@@ -7,12 +7,12 @@ import pytest
 from django.db import connections
 
 from accounts import tokens
-from accounts.freshness import Freshness
-from accounts.gate import Gate
-from accounts.trust import TrustPolicy, parse_networks
 from audit.models import Entry
+from authn.proxy_header_middleware import ProxyHeaderMiddleware
+from authn.proxy_headers import TrustPolicy, parse_networks
 from gateway import asgi, verify
-from gateway.asgi import VerifyLine
+from gateway.asgi import ForwardAuthApp
+from revision.reader import RevisionReader
 from tests.asking import bearer
 from tests.races import separate_connections
 
@@ -22,7 +22,7 @@ __all__ = ["separate_connections"]
 @pytest.fixture
 def line(separate_connections, read_write):
     """A verify line with one thread, whose one connection can be closed."""
-    made = VerifyLine(None, Freshness(lambda: None))
+    made = ForwardAuthApp(None, RevisionReader(lambda: None))
     made._threads.shutdown()
     made._threads = ThreadPoolExecutor(1)
     yield made
@@ -34,9 +34,9 @@ TOLD = [(b"x-forwarded-method", b"GET"), (b"x-forwarded-host", b"h"), (b"x-forwa
 
 
 def recalled(line, *headers, path=b"/authz/verify", told=TOLD):
-    gate = Gate(line, TrustPolicy(parse_networks(["10.0.0.0/8"])))
+    gate = ProxyHeaderMiddleware(line, TrustPolicy(parse_networks(["10.0.0.0/8"])))
     scope = {"method": "GET", "raw_path": path, "query_string": b"a=b", "headers": [*told, *headers], "client": ("10.0.0.1", 5)}
-    return line.recall(line.asked(path), scope, gate.admit(scope))
+    return line.recall(line.asked(path), scope, gate.filter_headers(scope))
 
 
 def gathered(line, *questions, mark="m"):
@@ -112,7 +112,7 @@ def test_promise_43_trouble_of_a_look_up_is_503(line, pipeline_token, monkeypatc
     def broken(*_, **__):
         raise OSError("no database")
 
-    monkeypatch.setattr(verify.authn, "recognise", broken)
+    monkeypatch.setattr(verify.identify, "resolve", broken)
     assert gathered(line, recalled(line, bearer(pipeline_token)[0])) == [(0, 503)]
 
 

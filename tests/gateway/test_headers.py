@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accounts import principals
-from accounts.principals import Kind, Method, Principal
 from core.problems import problem
 from gateway import headers
 from gateway.headers import IDENTITY
+from rbac import principals
 from rbac.permissions import Permission
 from rbac.policy import Decision, Reason
+from rbac.principals import Kind, Method, Principal
 from tests.asking import identity
 
 ALICE = Principal(

@@ -17,20 +17,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from accounts import authn, directory, freshness, passwords, principals
-from accounts.credentials import Basic, InvalidCredential
-from accounts.freshness import Freshness
+from accounts import selectors
 from accounts.models import ServiceAccount, User
-from accounts.passwords import Busy
 from audit.models import Entry
+from authn import identify, passwords
+from authn.credentials import Basic, InvalidCredential
+from authn.passwords import Busy
 from core.histogram import BOUNDS, LatencyHistogram
 from gateway import headers, inventory, metrics
+from gateway.cache import DecisionCache
 from gateway.headers import Cause
 from gateway.inventory import Inventory
-from gateway.memory import Memory
+from rbac import principals
 from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
 from rbac.policy import Decision, Reason
+from revision.reader import RevisionReader, reads
 from tests.asking import CLIENT
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token
 
@@ -134,7 +136,7 @@ def test_numbers_that_grow_while_they_are_told_are_neither_lost_nor_told_twice()
 
 
 def test_the_memory_s_size_is_told():
-    memory = Memory()
+    memory = DecisionCache()
     metrics.watch(memory)
     assert told()["skyauth_remembered_callers", frozenset()] == 0
     known = memory.at("mark")
@@ -158,7 +160,7 @@ class Told:
 
 def test_a_read_of_the_mark_is_timed_and_one_that_failed_is_counted_apart():
     async def read():
-        fresh = Freshness(lambda: reader)
+        fresh = RevisionReader(lambda: reader)
         return [await fresh.mark() for _ in range(3)]
 
     reader = Told("one", None, "two")
@@ -168,7 +170,7 @@ def test_a_read_of_the_mark_is_timed_and_one_that_failed_is_counted_apart():
     assert 0.06 <= grown(before, "skyauth_mark_read_seconds_sum") < 5
     assert grown(before, "skyauth_mark_read_seconds_bucket", le="0.025") == 0
     assert grown(before, "skyauth_mark_reads_failed_total") == 1
-    assert freshness.reads.failed >= 1
+    assert reads.failed >= 1
 
 
 def hashing() -> dict[str, float]:
@@ -244,7 +246,7 @@ def test_a_token_that_is_counted_as_accepted_is_accepted(pipeline):
         for days in (1, None, -1)
         for revoked in (None, now - timedelta(hours=1))
     ]
-    usable = sum(not authn.unusable(directory.token_by_key(row.key_id)) for row in rows)
+    usable = sum(not identify.unusable(selectors.token_by_key(row.key_id)) for row in rows)
     assert numbers(Inventory())["skyauth_tokens", frozenset()] == usable == 4
 
 

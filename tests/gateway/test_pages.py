@@ -12,7 +12,7 @@ from django.db import connection
 
 from audit.models import Entry
 from gateway import verify
-from gateway.forwarded import DIALECTS, Question
+from gateway.forwarded import DIALECTS, AuthRequest
 from gateway.headers import IDENTITY
 from rbac import services as rbac
 from rbac.models import Role, Route
@@ -43,7 +43,7 @@ def opens(path="/things", lines=(), *, method="GET", host="api.example.com", pro
     """Return the answer to a browser that opens a page."""
     found = proxied(method, path, host=host, **said)
     found = found._replace(forwarded={**found.forwarded, "proto": proto})
-    return verify.judge(Question([*CHROME, *lines], found, "GET", "", endpoint), DIALECTS[endpoint])
+    return verify.judge(AuthRequest([*CHROME, *lines], found, "GET", "", endpoint), DIALECTS[endpoint])
 
 
 def header(answer, name):
@@ -216,7 +216,7 @@ def test_promise_43_a_page_that_cannot_be_made_is_503(vera, table):
 
 
 def test_a_program_gets_json_and_learns_the_same(vera):
-    answer = verify.judge(Question([], proxied("GET", "/admin/", subject="vera@example.com")))
+    answer = verify.judge(AuthRequest([], proxied("GET", "/admin/", subject="vera@example.com")))
     assert header(answer, "content-type") == "application/problem+json"
 
 
@@ -303,7 +303,7 @@ def test_nginxs_second_question_may_be_answered_with_a_redirect_and_its_first_ne
     said = {"original-method": "GET", "original-host": "api.example.com", "original-uri": "/x", "proto": "https"}
     found = proxied()._replace(forwarded=said)
     statuses = [
-        verify.judge(Question(CHROME, found, "GET", "", endpoint), DIALECTS[endpoint]).status
+        verify.judge(AuthRequest(CHROME, found, "GET", "", endpoint), DIALECTS[endpoint]).status
         for endpoint in (b"/authz/nginx", b"/authz/nginx/answer")
     ]
     assert statuses == [401, 302]
@@ -311,7 +311,7 @@ def test_nginxs_second_question_may_be_answered_with_a_redirect_and_its_first_ne
 
 def test_envoy_may_send_people_to_sign_in(redirecting):
     lines = [*CHROME, (b"host", b"api.example.com")]
-    question = Question(lines, proxied(), "GET", "/x?y=z", b"/authz/envoy/")
+    question = AuthRequest(lines, proxied(), "GET", "/x?y=z", b"/authz/envoy/")
     assert header(verify.judge(question, DIALECTS[b"/authz/envoy/"]), "location") == f"{SITE}/sign-in?next=%2Fx%3Fy%3Dz"
 
 

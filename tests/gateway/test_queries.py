@@ -5,10 +5,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from accounts import passwords
-from accounts.principals import system
+from authn import passwords
 from rbac import services as rbac
 from rbac.packs import RouteSpec
+from rbac.principals import system
 from tests.asking import basic, bearer, cookie, judge, proxied
 from tests.factories import PASSWORD, GroupRoleFactory
 

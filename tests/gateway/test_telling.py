@@ -5,13 +5,13 @@ from typing import Any
 import bcrypt
 import pytest
 
-from accounts import provisioning
-from accounts.models import ToldRole, User
-from accounts.principals import Principal
-from accounts.upstream import UpstreamUnavailable
+from accounts.models import SyncedRole, User
 from gateway import verify
-from gateway.forwarded import Question, x_forwarded
-from gateway.memory import Known
+from gateway.cache import CacheSnapshot
+from gateway.forwarded import AuthRequest, x_forwarded
+from integrations.skypilot import role_sync
+from integrations.skypilot.client import UpstreamUnavailable
+from rbac.principals import Principal
 from tests.asking import basic, bearer, identity, judge, proxied
 
 pytestmark = pytest.mark.django_db
@@ -24,25 +24,25 @@ def told(settings: Any, read_write: None, monkeypatch: pytest.MonkeyPatch) -> li
     names: list[str] = []
 
     def tell(principal: Principal) -> None:
-        if not provisioning.told(principal):
+        if not role_sync.is_synced(principal):
             names.append(principal.identity)
-            ToldRole.objects.update_or_create(server=SERVER, name=principal.identity, defaults={"role": principal.role})
+            SyncedRole.objects.update_or_create(server=SERVER, name=principal.identity, defaults={"role": principal.role})
 
     settings.SKYPILOT_URL = SERVER
     settings.AUTH_USER_HEADER_FORMAT = "plaintext"
-    monkeypatch.setattr(provisioning, "tell", tell)
+    monkeypatch.setattr(role_sync, "sync", tell)
     return names
 
 
-def asks(subject: str, method: str = "GET") -> Question:
-    return Question([], proxied(method, subject=subject))
+def asks(subject: str, method: str = "GET") -> AuthRequest:
+    return AuthRequest([], proxied(method, subject=subject))
 
 
-def recalled(question: Question, known: Known) -> int | None:
+def recalled(question: AuthRequest, known: CacheSnapshot) -> int | None:
     """Return the status of the answer from memory alone, or None."""
     try:
-        return verify.answer(question, x_forwarded, verify.Remembered(known)).status
-    except verify.NotRemembered:
+        return verify.answer(question, x_forwarded, verify.CacheOnly(known)).status
+    except verify.CacheMiss:
         return None
 
 
@@ -61,7 +61,7 @@ def test_a_denied_request_tells_nothing(vera: User, told: list[str]) -> None:
 
 
 def test_only_a_thread_that_may_wait_tells_and_then_memory_suffices(bob: User, told: list[str]) -> None:
-    known, question = Known("mark"), asks("bob@example.com")
+    known, question = CacheSnapshot("mark"), asks("bob@example.com")
     assert recalled(question, known) is None
     assert verify.judge_by_reading(question, x_forwarded, known) is None, "the server may take its time"
     assert told == []
@@ -72,8 +72,8 @@ def test_only_a_thread_that_may_wait_tells_and_then_memory_suffices(bob: User, t
 
 
 def test_whom_another_process_has_told_of_takes_reading_and_no_more(bob: User, told: list[str]) -> None:
-    ToldRole.objects.create(server=SERVER, name="bob@example.com", role="user")
-    known, question = Known("mark"), asks("bob@example.com")
+    SyncedRole.objects.create(server=SERVER, name="bob@example.com", role="user")
+    known, question = CacheSnapshot("mark"), asks("bob@example.com")
     answer = verify.judge_by_reading(question, x_forwarded, known)
     assert answer is not None
     assert answer.status == 200
@@ -82,7 +82,7 @@ def test_whom_another_process_has_told_of_takes_reading_and_no_more(bob: User, t
 
 
 def test_who_was_denied_first_is_told_of_at_the_first_request_that_is_let_through(vera: User, told: list[str]) -> None:
-    known = Known("mark")
+    known = CacheSnapshot("mark")
     assert verify.judge(asks("vera@example.com", "POST"), known=known).status == 403
     assert recalled(asks("vera@example.com", "POST"), known) == 403, "a refusal needs no telling"
     assert recalled(asks("vera@example.com"), known) is None
@@ -97,9 +97,9 @@ def test_a_server_that_cannot_be_told_is_503_for_those_who_need_it_alone(
         raise UpstreamUnavailable("It is away.")
 
     assert judge(bearer(pipeline_token), proxied()).status == 200
-    known, question = Known("mark"), Question(bearer(pipeline_token), proxied())
+    known, question = CacheSnapshot("mark"), AuthRequest(bearer(pipeline_token), proxied())
     assert verify.judge(question, known=known).status == 200
-    monkeypatch.setattr(provisioning, "tell", away)
+    monkeypatch.setattr(role_sync, "sync", away)
     answer = judge([], proxied(subject="bob@example.com"))
     assert answer.status == 503
     assert dict(answer.headers)[b"retry-after"]

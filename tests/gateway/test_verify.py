@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from accounts import tokens
 from accounts.models import User
-from accounts.trust import Proxied, TrustPolicy, admit, parse_networks
 from audit.models import Entry
+from authn.proxy_headers import ProxyInfo, TrustPolicy, filter_headers, parse_networks
 from gateway import verify
-from gateway.forwarded import Question, x_original
+from gateway.forwarded import AuthRequest, x_original
 from gateway.headers import IDENTITY, unauthenticated
 from rbac import services as rbac
 from rbac.models import Role, Route
@@ -114,9 +114,9 @@ def test_a_session_is_found_among_other_cookies(people, client, lines):
 @pytest.mark.parametrize(
     "found",
     [
-        Proxied(),
-        Proxied(peer="192.0.2.7", client="192.0.2.7"),
-        Proxied(trusted=True, peer="10.0.0.1", client="192.0.2.7"),
+        ProxyInfo(),
+        ProxyInfo(peer="192.0.2.7", client="192.0.2.7"),
+        ProxyInfo(trusted=True, peer="10.0.0.1", client="192.0.2.7"),
         proxied(path="//"),
         proxied(path="/a/../b"),
         proxied(method="get"),
@@ -133,11 +133,11 @@ def test_promise_25_what_cannot_be_read_is_403_whoever_asks(people, found):
 
 def test_a_bad_credential_is_401_before_the_request_is_read(people):
     assert judge(people["forged"], proxied(path="//")).status == 401
-    assert judge(people["forged"], Proxied()).status == 401
+    assert judge(people["forged"], ProxyInfo()).status == 401
 
 
 def test_promise_04_a_fault_of_the_gate_is_401(people):
-    found = Proxied(trusted=True, peer="10.0.0.1", client=CLIENT, fault="the identity header is repeated")
+    found = ProxyInfo(trusted=True, peer="10.0.0.1", client=CLIENT, fault="the identity header is repeated")
     assert judge(people["pipeline"], found) == unauthenticated(basic=True)
     assert Entry.objects.first().reason == "the identity header is repeated"
 
@@ -312,7 +312,7 @@ VALUES = st.one_of(
 @given(headers=st.lists(st.tuples(NAMES, VALUES), max_size=8), peer=st.sampled_from(["10.0.0.1", "192.0.2.7", "", None]))
 def test_promise_29_whatever_is_sent_the_answer_is_one_of_four(people, headers, peer):
     policy = TrustPolicy(parse_networks(["10.0.0.0/8"]), "X-Auth-Request-Email", "X-Groups")
-    admitted = admit(headers, peer, policy)
+    admitted = filter_headers(headers, peer, policy)
     answer = judge([(name.lower(), value) for name, value in admitted.headers], admitted.proxied)
     assert answer.status in {200, 401, 403}, "nothing that is sent is trouble of ours"
     assert len(identity(answer)) == len(IDENTITY)
@@ -336,7 +336,7 @@ def test_promise_29_judging_never_raises(people, lines, subject, groups, client,
 
 def test_promise_29_what_nginx_asks_of_a_refused_request_is_never_a_yes(people):
     told = MappingProxyType({"original-method": "GET", "original-host": "h", "original-uri": "/things"})
-    asked = Question(people["pipeline"], Proxied(trusted=True, forwarded=told))
+    asked = AuthRequest(people["pipeline"], ProxyInfo(trusted=True, forwarded=told))
     assert verify.judge(asked._replace(endpoint=b"/authz/nginx"), x_original).status == 200
     answer = verify.judge(asked._replace(endpoint=b"/authz/nginx/answer"), x_original)
     assert (answer.status, identity(answer)["email"]) == (503, ""), "come again: the first question would be answered yes now"

@@ -11,15 +11,16 @@ from core.errors import Invalid, NotFound
 from core.paths import split_path
 from rbac import packs
 from rbac.packs import RouteSpec, read_route
-from rbac.permissions import EVERYTHING, PUBLIC, granted
+from rbac.permissions import EVERYTHING, PUBLIC, effective_permissions
 from rbac.policy import decide_request
-from rbac.routes import Table, Target, compile_rule
+from rbac.routes import Table, compile_rule
+from rbac.targets import Target
 
 MATRIX = yaml.safe_load((Path(__file__).parent / "data" / "skypilot_matrix.yaml").read_text(encoding="utf-8"))
 ROLES = {
     "admin": EVERYTHING,
-    "user": granted("user", ["upstream:read", "upstream:write"]),
-    "viewer": granted("viewer", ["upstream:read"]),
+    "user": effective_permissions("user", ["upstream:read", "upstream:write"]),
+    "viewer": effective_permissions("viewer", ["upstream:read"]),
     "nobody": PUBLIC,
 }
 

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from core.paths import split_path
 from rbac import policy
 from rbac.patterns import BadPattern
-from rbac.permissions import ADMIN, EVERYTHING, MEANINGS, PUBLIC, UPSTREAM, Permission, granted
-from rbac.policy import Reason, decide, decide_request, explain, unreadable
-from rbac.routes import Rule, Table, Target, compile_rule, valid_host, valid_method
+from rbac.permissions import ADMIN, EVERYTHING, MEANINGS, PUBLIC, UPSTREAM, Permission, effective_permissions
+from rbac.policy import Reason, decide, decide_request, decide_with_roles, unreadable
+from rbac.routes import Rule, Table, compile_rule
+from rbac.targets import Target, valid_host, valid_method
 
 READ, WRITE = Permission.UPSTREAM_READ, Permission.UPSTREAM_WRITE
 
@@ -138,12 +139,12 @@ def test_what_cannot_be_read_is_denied_with_the_sentence_that_says_why():
 def test_explaining_uses_the_same_decision_and_names_the_roles_that_may():
     roles = {"admin": EVERYTHING, "user": frozenset({READ, WRITE}), "viewer": frozenset({READ})}
     table = Table([rule("/w", permission="upstream:write"), rule("/x", permission="nonsense")])
-    denied = explain(roles["viewer"], target(path="/w"), table, roles)
+    denied = decide_with_roles(roles["viewer"], target(path="/w"), table, roles)
     assert denied.decision == decide_request(roles["viewer"], target(path="/w"), table)
     assert denied.roles == ("admin", "user")
-    assert explain(roles["user"], target(path="/w"), table, roles).decision.allowed
-    assert explain(EVERYTHING, target(path="/x"), table, roles).roles == ()
-    assert explain(EVERYTHING, target(path="/none"), table, roles).roles == ()
+    assert decide_with_roles(roles["user"], target(path="/w"), table, roles).decision.allowed
+    assert decide_with_roles(EVERYTHING, target(path="/x"), table, roles).roles == ()
+    assert decide_with_roles(EVERYTHING, target(path="/none"), table, roles).roles == ()
 
 
 @pytest.mark.parametrize("text", ["GET", "POST", "PROPFIND", "VERSIONCONTROLABCDEFG"[:20]])
@@ -207,7 +208,7 @@ def test_a_target_is_told_as_it_was_sent():
     ],
 )
 def test_a_role_gives_the_names_that_exist_and_admin_everything(role, names, expected):
-    assert granted(role, names) == expected
+    assert effective_permissions(role, names) == expected
 
 
 def test_permissions_are_sorted_and_each_has_a_meaning():

@@ -3,15 +3,14 @@
 import pytest
 from django.db import IntegrityError, transaction
 
-from accounts import principals
-from accounts.principals import Kind, Principal
 from audit.models import Entry
 from core.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError, Stale
-from rbac import packs, services
+from rbac import packs, principals, services
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
 from rbac.patterns import BadPattern
 from rbac.permissions import EVERYTHING, UPSTREAM, Permission
+from rbac.principals import Kind, Principal
 from tests.factories import GroupRoleFactory, ServiceAccountFactory, UserFactory
 
 pytestmark = pytest.mark.django_db

@@ -155,7 +155,7 @@ def test_nothing_is_lacking_after_migrate():
 @pytest.mark.django_db
 def test_a_migration_that_is_not_applied_is_lacking():
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM django_migrations WHERE app = 'rbac' AND name LIKE '0002%'")
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'accounts' AND name LIKE '0008%'")
     assert health.lacking() == "The database lacks 1 of its migrations."
 
 
@@ -168,7 +168,7 @@ def test_a_trigger_that_is_gone_is_lacking():
 
 
 def trigger() -> str:
-    from accounts import generation
+    from revision import triggers
 
-    name = next(name for name, table in generation.installed(connection).items() if table == "accounts_token")
-    return name.removeprefix(generation.PREFIX)
+    name = next(name for name, table in triggers.installed(connection).items() if table == "accounts_token")
+    return name.removeprefix(triggers.PREFIX)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounts import principals
 from audit.events import Event
 from audit.record import record_refusal
 from core import request_id
+from rbac import principals
 from skyauth import logs
 from skyauth.logs import FIELDS, Json, Lines, RequestId, Seldom
 

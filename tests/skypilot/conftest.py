@@ -3,18 +3,15 @@
 import pytest
 
 from accounts.models import ServiceAccount, User
-from skypilot import advertised
+from skypilot import server_info
 from tests import skydoor as calling
-from tests.races import separate_connections
 from tests.skydoor import Sky
-
-__all__ = ["separate_connections"]
 
 
 @pytest.fixture(autouse=True)
 def _server_forgotten() -> None:
     """Forget what the server behind SkyAuth said."""
-    advertised.memory.__init__()
+    server_info.memory.__init__()
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from axes.models import AccessAttempt
 
 from accounts.models import ServiceAccount, SignIn, User
-from accounts.services import machines
-from skypilot import advertised
+from accounts.services import service_accounts
+from skypilot import server_info
 from tests import skydoor as calling
 from tests.factories import PASSWORD, make_token
 from tests.skydoor import PREFIX, Sky
@@ -124,12 +124,12 @@ def test_the_shared_password_lets_the_client_go_on_under_its_own_name(db: None, 
 
 def _revoked(account: ServiceAccount) -> str:
     token, plaintext = make_token(account)
-    machines.revoke_token(actor=_system(), token=token)
+    service_accounts.revoke_token(actor=_system(), token=token)
     return plaintext
 
 
 def _system() -> Any:
-    from accounts import principals
+    from rbac import principals
 
     return principals.system("tests")
 
@@ -278,7 +278,7 @@ def test_it_is_not_asked_again_within_seconds(db: None, server: Server, monkeypa
     for _ in range(3):
         calling.nobody().get("/api/health")
     assert server.asked == 1
-    monkeypatch.setattr(advertised.memory, "until", 0.0)
+    monkeypatch.setattr(server_info.memory, "until", 0.0)
     calling.nobody().get("/api/health")
     assert server.asked == 2
 
@@ -324,7 +324,7 @@ def test_people_are_managed_while_the_server_is_away_and_nobody_asks_it_for_that
 ) -> None:
     caller = calling.basic("alice@example.com")
     caller.get("/api/health")
-    monkeypatch.setattr(advertised.memory, "until", 0.0)
+    monkeypatch.setattr(server_info.memory, "until", 0.0)
     server.status = 503
     read(caller.get("/api/health"), 503)
     response = caller.get("/users")
@@ -342,5 +342,5 @@ def test_once_it_is_back_it_is_heard(db: None, server: Server, monkeypatch: pyte
     server.status = 503
     read(calling.nobody().get("/api/health"), 503)
     server.status = 200
-    monkeypatch.setattr(advertised.memory, "until", 0.0)
+    monkeypatch.setattr(server_info.memory, "until", 0.0)
     assert read(calling.nobody().get("/api/health"))["version"] == SERVER["version"]

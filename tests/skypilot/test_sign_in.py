@@ -15,12 +15,12 @@ from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import CliAsker, Handover, Session, SessionKind, User
-from accounts.principals import Method
-from accounts.services import handover
-from accounts.services.sessions import end_sessions
+from accounts.models import CliAuthorization, CliLoginRequest, Session, SessionKind, User
 from audit.models import Entry
+from authn import cli_login
+from authn.sessions import end_sessions
 from core.errors import Forbidden, Invalid, NotFound
+from rbac.principals import Method
 from skypilot.sign_in import _cookies
 from tests import skydoor
 from tests.factories import PASSWORD, UserFactory, make_token, principal
@@ -170,7 +170,7 @@ def test_promise_37_opening_a_page_hands_nothing_over(bob, address):
     client.head(address)
     assert page.status_code == 200
     assert "token-box" not in page.content.decode()
-    assert not Handover.objects.exists()
+    assert not CliAuthorization.objects.exists()
     assert not Session.objects.filter(kind=SessionKind.CLI).exists()
     assert not Entry.objects.filter(event__startswith="cli.").exists()
     assert poll().status_code == 404
@@ -180,14 +180,14 @@ def test_promise_37_opening_a_page_hands_nothing_over(bob, address):
 @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}])
 def test_promise_37_a_page_of_another_site_cannot_consent(bob, address, headers):
     assert consent(browser(bob), address, **headers).status_code == 403
-    assert not Handover.objects.exists()
+    assert not CliAuthorization.objects.exists()
     assert not Session.objects.filter(kind=SessionKind.CLI).exists()
 
 
 @pytest.mark.parametrize("address", [ADDRESS, "/token", "/token?local_port=8000"])
 def test_promise_37_without_the_pages_own_form_there_is_no_consent(bob, address):
     assert browser(bob).post(address).status_code == 403
-    assert not Handover.objects.exists()
+    assert not CliAuthorization.objects.exists()
     assert not Session.objects.filter(kind=SessionKind.CLI).exists()
 
 
@@ -208,11 +208,11 @@ def test_promise_38_a_code_works_once(bob):
 
 
 def test_promise_38_a_code_lives_five_minutes(bob):
-    assert timedelta(minutes=10) >= handover.LIFETIME
+    assert timedelta(minutes=10) >= cli_login.LIFETIME
     consent(browser(bob), ADDRESS)
-    left = Handover.objects.get().expires_at - timezone.now()
-    assert handover.LIFETIME - timedelta(seconds=30) < left <= handover.LIFETIME
-    Handover.objects.update(expires_at=timezone.now())
+    left = CliAuthorization.objects.get().expires_at - timezone.now()
+    assert cli_login.LIFETIME - timedelta(seconds=30) < left <= cli_login.LIFETIME
+    CliAuthorization.objects.update(expires_at=timezone.now())
     assert poll().status_code == 404
     assert not Session.objects.filter(kind=SessionKind.CLI).exists()
 
@@ -234,20 +234,20 @@ def test_promise_38_an_unknown_code_costs_one_query_at_most(db, verifier):
 
 
 def test_promise_38_a_person_has_so_many_codes_waiting_and_the_oldest_goes(bob, alice):
-    codes = [f"{number:043}" for number in range(handover.MOST_WAITING + 2)]
-    handover.authorize(actor=principal(alice), challenge=CHALLENGE, cookies={})
+    codes = [f"{number:043}" for number in range(cli_login.MOST_WAITING + 2)]
+    cli_login.authorize(actor=principal(alice), challenge=CHALLENGE, cookies={})
     for code in codes:
-        handover.authorize(actor=principal(bob), challenge=code, cookies={})
-    waiting = set(Handover.objects.filter(user=bob).values_list("challenge", flat=True))
+        cli_login.authorize(actor=principal(bob), challenge=code, cookies={})
+    waiting = set(CliAuthorization.objects.filter(user=bob).values_list("challenge", flat=True))
     assert waiting == set(codes[2:])
-    assert Handover.objects.filter(user=alice).exists()
+    assert CliAuthorization.objects.filter(user=alice).exists()
 
 
 def test_what_is_over_is_forgotten_when_the_next_one_is_authorized(bob, alice):
-    handover.authorize(actor=principal(alice), challenge="a" * 43, cookies={})
-    Handover.objects.update(expires_at=timezone.now())
-    handover.authorize(actor=principal(bob), challenge=CHALLENGE, cookies={})
-    assert Handover.objects.get().user == bob
+    cli_login.authorize(actor=principal(alice), challenge="a" * 43, cookies={})
+    CliAuthorization.objects.update(expires_at=timezone.now())
+    cli_login.authorize(actor=principal(bob), challenge=CHALLENGE, cookies={})
+    assert CliAuthorization.objects.get().user == bob
 
 
 def test_authorizing_again_is_no_error_and_still_gives_one_session(bob):
@@ -293,8 +293,8 @@ def test_promise_38_what_happens_to_the_person_meanwhile_counts(bob, happens):
 @pytest.mark.usefixtures("separate_connections")
 def test_promise_38_of_many_who_ask_at_once_one_gets_it():
     bob = UserFactory(username="bob@example.com")
-    handover.authorize(actor=principal(bob), challenge=CHALLENGE, cookies={})
-    found = at_once(*[lambda: handover.collect(verifier=VERIFIER, client="192.0.2.1", agent="")] * 6)
+    cli_login.authorize(actor=principal(bob), challenge=CHALLENGE, cookies={})
+    found = at_once(*[lambda: cli_login.redeem(verifier=VERIFIER, client="192.0.2.1", agent="")] * 6)
     assert [one for one in found if isinstance(one, Exception)] == []
     assert len([one for one in found if one is not None]) == 1
     assert Session.objects.filter(kind=SessionKind.CLI).count() == 1
@@ -304,27 +304,27 @@ def test_promise_38_of_many_who_ask_at_once_one_gets_it():
 def test_of_two_persons_who_authorize_the_same_at_once_one_does():
     people = [UserFactory() for _ in range(4)]
     results = at_once(
-        *[lambda one=one: handover.authorize(actor=principal(one), challenge=CHALLENGE, cookies={}) for one in people]
+        *[lambda one=one: cli_login.authorize(actor=principal(one), challenge=CHALLENGE, cookies={}) for one in people]
     )
     assert sorted(type(result).__name__ for result in results) == ["Conflict"] * 3 + ["NoneType"]
-    assert Handover.objects.count() == 1
+    assert CliAuthorization.objects.count() == 1
 
 
 def test_promise_38_the_database_has_nothing_to_sign_in_with(bob, settings):
     """Neither before it is fetched nor afterwards, also not of the proxy's cookies."""
     actor = principal(bob, Method.PROXY)
-    handover.authorize(actor=actor, challenge=CHALLENGE, cookies={"_oauth2_proxy": "its-secret", "skyauth": "ours"})
-    row = Handover.objects.values().get()
+    cli_login.authorize(actor=actor, challenge=CHALLENGE, cookies={"_oauth2_proxy": "its-secret", "skyauth": "ours"})
+    row = CliAuthorization.objects.values().get()
     assert "its-secret" not in str(row)
     assert "oauth2" not in str(row)
-    assert handover._opened("b" * 43, row["sealed"]) is None  # of no other code
+    assert cli_login._decrypted("b" * 43, row["encrypted_cookies"]) is None  # of no other code
     settings.SECRET_KEY = "another"
-    assert handover._opened(CHALLENGE, row["sealed"]) is None
+    assert cli_login._decrypted(CHALLENGE, row["encrypted_cookies"]) is None
 
 
 def test_behind_a_proxy_its_cookies_are_handed_over_and_not_ours(bob):
     cookies = {"_oauth2_proxy": "its|secret=", "skyauth": "ours", "skyauth-csrf": "ours too"}
-    handover.authorize(actor=principal(bob, Method.PROXY), challenge=CHALLENGE, cookies=cookies)
+    cli_login.authorize(actor=principal(bob, Method.PROXY), challenge=CHALLENGE, cookies=cookies)
     assert read(poll().json()["token"]) == {"v": 1, "user": bob.uid, "cookies": {"_oauth2_proxy": "its|secret="}}
     assert not Session.objects.filter(kind=SessionKind.CLI).exists()
     assert list(Entry.objects.order_by("id").values_list("event", flat=True)) == ["cli.authorized", "cli.signed-in"]
@@ -332,38 +332,38 @@ def test_behind_a_proxy_its_cookies_are_handed_over_and_not_ours(bob):
 
 def test_behind_a_proxy_the_page_hands_its_cookies_over(bob):
     actor = principal(bob, Method.PROXY)
-    nonce = handover.offer(actor, None)
-    handed = handover.hand_over(actor=actor, cookies={"_proxy": "x", "skyauth": "y"}, port=None, nonce=nonce, agent="")
+    nonce = cli_login.issue_nonce(actor, None)
+    handed = cli_login.grant_now(actor=actor, cookies={"_proxy": "x", "skyauth": "y"}, port=None, nonce=nonce, agent="")
     assert dict(handed.cookies) == {"_proxy": "x"}
     assert "_proxy" not in repr(handed)
 
 
 def test_promise_38_what_can_no_longer_be_deciphered_is_not_handed_over(bob, settings):
-    handover.authorize(actor=principal(bob, Method.PROXY), challenge=CHALLENGE, cookies={"_proxy": "x"})
+    cli_login.authorize(actor=principal(bob, Method.PROXY), challenge=CHALLENGE, cookies={"_proxy": "x"})
     settings.SECRET_KEY = "another"
     bob.refresh_from_db()
-    Handover.objects.update(password_mark=bob.get_session_auth_hash())
+    CliAuthorization.objects.update(session_auth_hash=bob.get_session_auth_hash())
     assert poll().status_code == 404
-    assert not Handover.objects.exists()
+    assert not CliAuthorization.objects.exists()
 
 
 def test_a_proxy_that_needs_no_cookie_leaves_nothing_to_hand_over(bob):
     actor = principal(bob, Method.PROXY)
-    nonce = handover.offer(actor, None)
+    nonce = cli_login.issue_nonce(actor, None)
     with pytest.raises(Forbidden, match="without a cookie"):
-        handover.hand_over(actor=actor, cookies={"skyauth": "ours"}, port=None, nonce=nonce, agent="")
+        cli_login.grant_now(actor=actor, cookies={"skyauth": "ours"}, port=None, nonce=nonce, agent="")
     with pytest.raises(Forbidden, match="without a cookie"):
-        handover.authorize(actor=actor, challenge=CHALLENGE, cookies={})
-    assert not Handover.objects.exists()
+        cli_login.authorize(actor=actor, challenge=CHALLENGE, cookies={})
+    assert not CliAuthorization.objects.exists()
 
 
 def test_who_is_gone_by_now_hands_nothing_over(bob):
     actor = principal(bob)
     _disabled(bob)
     with pytest.raises(NotFound):
-        handover.authorize(actor=actor, challenge=CHALLENGE, cookies={})
+        cli_login.authorize(actor=actor, challenge=CHALLENGE, cookies={})
     with pytest.raises(Invalid):
-        handover.authorize(actor=actor, challenge="short", cookies={})
+        cli_login.authorize(actor=actor, challenge="short", cookies={})
 
 
 def test_promise_39_the_page_says_who_asks_as_whom_and_what_to_beware_of(bob):
@@ -405,7 +405,9 @@ def test_an_address_that_is_not_whole_is_refused_in_words(bob, challenge):
 
 @pytest.mark.parametrize("address", [ADDRESS, "/token", "/token?local_port=8000"])
 def test_a_command_line_a_machine_and_a_shared_password_sign_nobody_in(bob, pipeline, settings, address):
-    handed = handover.hand_over(actor=principal(bob), cookies={}, port=None, nonce=handover.offer(principal(bob), None), agent="")
+    handed = cli_login.grant_now(
+        actor=principal(bob), cookies={}, port=None, nonce=cli_login.issue_nonce(principal(bob), None), agent=""
+    )
     settings.AUTH_STRING = f"team:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}"
     for caller in (
         cli({"cookies": dict(handed.cookies)}),
@@ -416,7 +418,7 @@ def test_a_command_line_a_machine_and_a_shared_password_sign_nobody_in(bob, pipe
         assert page.status_code == 403, address
         assert "Your terminal was not signed in" in page.content.decode()
         assert caller.post("/api/v1/auth/authorize", {"code_challenge": CHALLENGE}).status_code in {401, 403}
-    assert not Handover.objects.exists()
+    assert not CliAuthorization.objects.exists()
 
 
 def test_a_person_with_basic_signs_a_command_line_in(bob):
@@ -459,7 +461,7 @@ def test_pages_of_this_origin_authorize_with_json(as_vera, vera, prefix):
 def test_promise_36_pages_of_other_origins_authorize_nothing_with_json(as_bob, headers):
     assert as_bob.post("/api/v1/auth/authorize", {"code_challenge": CHALLENGE}, **headers).status_code == 403
     assert as_bob.post("/api/v1/auth/authorize", {"code_challenge": CHALLENGE}, content_type="text/plain").status_code == 400
-    assert not Handover.objects.exists()
+    assert not CliAuthorization.objects.exists()
 
 
 def test_who_has_not_signed_in_authorizes_nothing(db):
@@ -486,7 +488,7 @@ def test_whoever_asks_with_a_bad_credential_waits_like_anybody(bob):
 
 @pytest.fixture(autouse=True)
 def _nothing_heard():
-    handover.askers.__init__()
+    cli_login.askers.__init__()
 
 
 def poll_from(address, verifier=VERIFIER):
@@ -526,26 +528,26 @@ def test_promise_39_a_page_cannot_have_the_persons_own_browser_ask_in_a_terminal
 
 
 def test_strangers_cannot_fill_the_notes_of_who_asks(db, monkeypatch):
-    for number in range(handover.MOST_WAITING + 5):
+    for number in range(cli_login.MOST_WAITING + 5):
         poll_from("198.51.100.7", f"{number:043}")
-    assert CliAsker.objects.count() == handover.MOST_WAITING
+    assert CliLoginRequest.objects.count() == cli_login.MOST_WAITING
     poll_from("198.51.100.8")
-    assert CliAsker.objects.count() == handover.MOST_WAITING + 1
-    monkeypatch.setattr(handover, "MOST_ASKERS", 22)
+    assert CliLoginRequest.objects.count() == cli_login.MOST_WAITING + 1
+    monkeypatch.setattr(cli_login, "MOST_ASKERS", 22)
     for number in range(5):
         poll_from(f"192.0.2.{number}", f"x{number:042}")
-    assert CliAsker.objects.count() == 22
-    assert len(handover.askers._heard) == 22
-    CliAsker.objects.update(at=timezone.now() - handover.LIFETIME)
+    assert CliLoginRequest.objects.count() == 22
+    assert len(cli_login.askers._heard) == 22
+    CliLoginRequest.objects.update(at=timezone.now() - cli_login.LIFETIME)
     poll_from("192.0.2.99", "y" * 43)
-    assert CliAsker.objects.count() == 1
+    assert CliLoginRequest.objects.count() == 1
 
 
 def test_a_note_that_cannot_be_written_fails_nothing(db, monkeypatch):
     def fails(*_, **__):
         raise OperationalError("locked")
 
-    monkeypatch.setattr(CliAsker.objects, "bulk_create", fails)
+    monkeypatch.setattr(CliLoginRequest.objects, "bulk_create", fails)
     assert poll_from("198.51.100.7").status_code == 404
 
 
@@ -564,7 +566,7 @@ def test_a_database_that_is_busy_puts_polling_off_and_does_not_end_it(bob, monke
         raise OperationalError("database is locked")
 
     with monkeypatch.context() as patched:
-        patched.setattr(handover, "collect", busy)
+        patched.setattr(cli_login, "redeem", busy)
         assert poll().status_code == 404
     assert poll().status_code == 200
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from accounts import passwords
 from accounts.models import ServiceAccount, SignIn, User
 from audit.models import Entry
+from authn import passwords
 from rbac.models import Role
 from tests import skydoor
 from tests.factories import PASSWORD, UserFactory, make_token

@@ -3,7 +3,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from accounts.management import base
+from ops import base
 from skyauth import reference
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import bcrypt
 import pytest
 
-from accounts import signing
+from authn import jwt_keys
 from tests.e2e.conftest import SHARED_PASSWORD
 from tests.factories import PASSWORD
 from tests.proxies import BILLING, PROXIES, Differences, Proxy, Tapped, running
@@ -91,7 +91,7 @@ def ground() -> Iterator[Ground]:
     with directory() as data:
         key = data / "assertion.pem"
         key.touch(mode=0o600)
-        key.write_text(signing.new_pem(), encoding="ascii")
+        key.write_text(jwt_keys.new_pem(), encoding="ascii")
         settings = {
             "AUTH_STRING": "team:" + bcrypt.hashpw(SHARED_PASSWORD.encode(), bcrypt.gensalt(4)).decode(),
             "AUTH_USER_HEADER_FORMAT": "plaintext",

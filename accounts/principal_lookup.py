@@ -1,0 +1,143 @@
+"""Principals of users and service accounts without a credential: as they would be right after a good sign-in."""
+
+from collections.abc import Callable, Iterable
+
+from django.conf import settings
+
+from accounts.identifiers import ACCOUNT_PREFIX
+from accounts.models import ServiceAccount, User
+from accounts.shared_credential import shared_hash
+from core.errors import Forbidden, NotFound
+from rbac import principals
+from rbac.explain import Standing
+from rbac.models import Role
+from rbac.permissions import Permission, cap_to_owner
+from rbac.principals import ANONYMOUS, Kind, Method, Principal
+
+CallerKey = tuple[str, str]  # kind and uid
+
+
+def find_principal(who: str) -> tuple[Principal, Standing]:
+    """Return the principal of that name or id as it would be after a good sign-in, and its standing. Raises NotFound."""
+    if who.lower() == ANONYMOUS.name and not User.objects.filter(username=who.lower()).exists():
+        return ANONYMOUS, Standing.GOOD
+    if shared_hash(who) is not None:  # it answers in the place of whoever else has the name
+        return principals.shared(who, ""), Standing.GOOD
+    users = User.objects.select_related("role")
+    accounts = ServiceAccount.objects.select_related("role", "owner", "owner__role")
+    if user := users.filter(username=who.lower()).first():
+        return user_principal(user)
+    if account := accounts.filter(name=who.lower()).first():
+        return service_account_principal(account)
+    if who.startswith(ACCOUNT_PREFIX) and (account := accounts.filter(uid=who).first()):
+        return service_account_principal(account)
+    if user := users.filter(uid=who).first():
+        return user_principal(user)
+    raise NotFound(f"There is no user and no service account {who!r}.")
+
+
+def find_principal_for(*, actor: Principal, who: str) -> tuple[Principal, Standing]:
+    """Return what `find_principal` does, if the actor is allowed to ask. About themselves (`who` empty) everybody is.
+
+    Raises Forbidden, whether or not there is such a principal, and NotFound.
+    """
+    if not who or _is(actor, who):
+        return actor, Standing.GOOD
+    if not actor.holds(Permission.POLICY_EXPLAIN):
+        raise Forbidden(
+            f"To ask about others you need the permission {Permission.POLICY_EXPLAIN}, which your role does not hold."
+        )
+    return find_principal(who)
+
+
+def _is(actor: Principal, who: str) -> bool:
+    """Return whether `who` names the actor, and not somebody whose name happens to be the actor's id."""
+    try:
+        return find_principal(who)[0].uid == actor.uid
+    except NotFound:
+        return False
+
+
+def current_principal(kind: Kind, uid: str, name: str) -> tuple[Principal, Standing] | None:
+    """Return the principal of that kind and id as it is now, and its standing; None when there is none any more."""
+    match kind:
+        case Kind.USER:
+            user = User.objects.select_related("role").filter(uid=uid).first()
+            return user_principal(user) if user is not None else None
+        case Kind.SERVICE_ACCOUNT:
+            account = ServiceAccount.objects.select_related("role", "owner", "owner__role").filter(uid=uid).first()
+            return service_account_principal(account) if account is not None else None
+        case Kind.SHARED:
+            return (principals.shared(name, ""), Standing.GOOD) if shared_hash(name) is not None else None
+        case _:
+            return ANONYMOUS, Standing.GOOD
+
+
+def user_principal(user: User) -> tuple[Principal, Standing]:
+    """Return the principal of a user, and its standing."""
+    principal = Principal(
+        Kind.USER,
+        user.uid,
+        user.username,
+        role=user.role.name,
+        permissions=user.role.holds,
+        pk=user.pk,
+        owner=user.pk,
+        display_name=user.display_name,
+        email=user.email,
+    )
+    return principal, Standing.GOOD if user.is_active else Standing.DISABLED_USER
+
+
+def service_account_principal(account: ServiceAccount) -> tuple[Principal, Standing]:
+    """Return the principal of a service account, and its standing."""
+    role, held = account.role.name, account.role.holds
+    if account.owner is not None:
+        role, held = cap_to_owner(role, held, account.owner.role.name, account.owner.role.holds)
+    principal = Principal(
+        Kind.SERVICE_ACCOUNT,
+        account.uid,
+        account.name,
+        role=role,
+        permissions=held,
+        method=Method.BEARER,
+        pk=account.pk,
+        owner=account.owner_id,
+    )
+    if not settings.ENABLE_SERVICE_ACCOUNTS:
+        return principal, Standing.SWITCHED_OFF
+    if not account.is_active:
+        return principal, Standing.DISABLED_ACCOUNT
+    owner_stopped = account.owner is not None and not account.owner.is_active
+    return principal, Standing.DISABLED_OWNER if owner_stopped else Standing.GOOD
+
+
+def permissions_of(
+    callers: Iterable[tuple[CallerKey, str]], role_of: Callable[[Role], Role] = lambda role: role
+) -> dict[CallerKey, frozenset[str]]:
+    """Return what each caller holds, by kind and uid, with each role replaced by `role_of`; none whose credentials are refused.
+
+    `callers` are pairs of a key and a name.
+    """
+    names = dict(callers)
+    uids = {kind: {uid for key_kind, uid in names if key_kind == kind} for kind in Kind}
+    held: dict[CallerKey, frozenset[str]] = {}
+
+    def add(key: CallerKey, principal: Principal, standing: Standing) -> None:
+        if standing is Standing.GOOD:
+            held[key] = principal.permissions
+
+    for user in User.objects.select_related("role").filter(uid__in=uids[Kind.USER]):
+        user.role = role_of(user.role)
+        add((Kind.USER, user.uid), *user_principal(user))
+    accounts = ServiceAccount.objects.select_related("role", "owner", "owner__role")
+    for account in accounts.filter(uid__in=uids[Kind.SERVICE_ACCOUNT]):
+        account.role = role_of(account.role)
+        if account.owner is not None:
+            account.owner.role = role_of(account.owner.role)
+        add((Kind.SERVICE_ACCOUNT, account.uid), *service_account_principal(account))
+    for kind in (Kind.ANONYMOUS, Kind.SHARED):
+        for uid in uids[kind]:
+            if (current := current_principal(kind, uid, names[kind, uid])) is not None:
+                add((kind, uid), *current)
+    return held

@@ -1,0 +1,203 @@
+"""Looks up who stands behind a key: one query each, always read, nothing remembered.
+
+Django builds each query once; from then on its text is executed as it is, because building costs ten times what a look-up does.
+"""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from django.db import connection, models
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from accounts.models import GroupRole, RoleSource, ServiceAccount, Session, SessionKind, SignIn, Token, User, token_state
+from rbac.permissions import cap_to_owner, effective_permissions
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """A user as sign-in needs it."""
+
+    pk: int
+    uid: str
+    username: str
+    email: str
+    display_name: str
+    password: str = field(repr=False)
+    sign_in: str
+    active: bool
+    role: str
+    role_source: str
+    permissions: frozenset[str]
+    last_seen_at: datetime | None
+    settled: bool = True  # False: the role is not what the identity provider's groups say, and may become so at any time
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A token with its account, as sign-in needs it. `permissions` are the account's, within its owner's."""
+
+    pk: int
+    digest: str = field(repr=False)
+    state: str
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    account_pk: int
+    account_uid: str
+    account_name: str
+    account_active: bool
+    owner_pk: int | None
+    owner_active: bool
+    role: str
+    permissions: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A session that has not expired, with its user, as sign-in needs it; `data` is what it holds, encoded."""
+
+    pk: str
+    user: UserRecord
+    kind: SessionKind
+    data: str = field(repr=False)
+    ends: datetime
+    last_used_at: datetime
+
+
+_USER = (
+    "pk",
+    "uid",
+    "username",
+    "email",
+    "display_name",
+    "password",
+    "sign_in",
+    "is_active",
+    "role__name",
+    "role_source",
+    "role__permissions",
+    "last_seen_at",
+)
+_SESSION = ("pk", "session_data", "expire_date", "kind", "last_used_at")
+_TOKEN = (
+    "pk", "digest", "expires_at", "revoked_at", "last_used_at",
+    "account__pk", "account__uid", "account__name", "account__is_active", "account__role__name", "account__role__permissions",
+    "account__owner__pk", "account__owner__is_active", "account__owner__role__name", "account__owner__role__permissions",
+)  # fmt: skip
+
+
+@lru_cache
+def _statement(table: type[models.Model], columns: tuple[str, ...], key: str) -> str:
+    """Return the text of the query for these columns of the row that has a key; its one parameter is the key."""
+    # Django writes the parameter's place, and this module the value: "0" is a good value of any kind of key.
+    rows: QuerySet[Any] = table._default_manager.filter(**{key: "0"}).order_by().values_list(*columns)
+    statement, _ = rows.query.sql_with_params()
+    return statement
+
+
+def _row(table: type[models.Model], columns: tuple[str, ...], key: str, value: str | int) -> tuple[Any, ...] | None:
+    with connection.cursor() as cursor:
+        cursor.execute(_statement(table, columns, key), [value])
+        return cursor.fetchone()  # type: ignore[no-any-return]
+
+
+def _moment(stored: datetime | None) -> datetime | None:
+    """Return a stored time with its zone, which SQLite does not keep."""
+    return stored.replace(tzinfo=UTC) if stored is not None and stored.tzinfo is None else stored
+
+
+@lru_cache(1_024)  # there are few roles, and many who share what one holds
+def _held(role: str, stored: str | None) -> frozenset[str]:
+    """Return what a role with this stored list of permissions holds; one written round the services may hold anything: none."""
+    names = json.loads(stored) if stored is not None else None
+    return effective_permissions(role, [name for name in names if isinstance(name, str)] if isinstance(names, list) else [])
+
+
+def user_by_name(username: str) -> UserRecord | None:
+    """Return the user of that canonical name, or None."""
+    return _user(_row(User, _USER, "username", username))
+
+
+def user_by_pk(pk: int) -> UserRecord | None:
+    """Return the user of that row, or None."""
+    return _user(_row(User, _USER, "pk", pk))
+
+
+def _user(row: tuple[Any, ...] | None) -> UserRecord | None:
+    if row is None:
+        return None
+    pk, uid, username, email, display_name, password, sign_in, active, role, source, permissions, last_seen_at = row
+    return UserRecord(
+        pk,
+        uid,
+        username,
+        email,
+        display_name,
+        password,
+        SignIn(sign_in),
+        bool(active),
+        role,
+        RoleSource(source),
+        _held(role, permissions),
+        _moment(last_seen_at),
+    )
+
+
+def token_by_key(key_id: str) -> TokenRecord | None:
+    """Return the token of that key id, or None."""
+    row = _row(Token, _TOKEN, "key_id", key_id)
+    if row is None:
+        return None
+    (
+        pk,
+        digest,
+        expires_at,
+        revoked_at,
+        last_used_at,
+        account_pk,
+        uid,
+        name,
+        active,
+        role,
+        permissions,
+        owner_pk,
+        owner_active,
+        owner_role,
+        owner_permissions,
+    ) = row
+    expires_at = _moment(expires_at)
+    held = _held(role, permissions)
+    if owner_pk is not None:
+        role, held = cap_to_owner(role, held, owner_role, _held(owner_role, owner_permissions))
+    return TokenRecord(
+        pk, digest, token_state(expires_at, revoked_at, timezone.now()), expires_at, _moment(last_used_at),
+        account_pk, uid, name, bool(active), owner_pk, owner_pk is None or bool(owner_active), role, held,
+    )  # fmt: skip
+
+
+def session_by_digest(digest: str) -> SessionRecord | None:
+    """Return the session that is stored under this digest, with its user; None when it is unknown, has expired or has no user."""
+    row = _row(Session, (*_SESSION, *(f"user__{name}" for name in _USER)), "session_key", digest)
+    if row is None:
+        return None
+    (pk, data, ends, kind, used_at), user = row[: len(_SESSION)], row[len(_SESSION) :]
+    ends, used_at = _moment(ends), _moment(used_at)
+    if user[0] is None or ends is None or used_at is None or ends <= timezone.now():
+        return None
+    found = _user(user)
+    return None if found is None else SessionRecord(pk, found, SessionKind(kind), data, ends, used_at)
+
+
+def role_of_groups(groups: tuple[str, ...]) -> str | None:
+    """Return the role that these groups give, the lowest priority number first, or None."""
+    # A name that no row can hold, with a NUL or half a character in it, is an error to the database and no group to us.
+    names = [name for name in groups if not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in name)]
+    return GroupRole.objects.filter(group__in=names).order_by("priority", "group").values_list("role__name", flat=True).first()
+
+
+def account_of(pk: int) -> ServiceAccount | None:
+    """Return the service account of that row, or None."""
+    return ServiceAccount.objects.filter(pk=pk).first()

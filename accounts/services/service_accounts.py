@@ -1,0 +1,350 @@
+"""Service accounts and their tokens: an admin manages all, a user with `service-accounts:own` their own."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from accounts import tokens
+from accounts.identifiers import BadName, account_uid, canonical_account_name
+from accounts.models import ServiceAccount, Token, User
+from accounts.services.users import default_role
+from accounts.shared_credential import shared_hash
+from audit.events import Event
+from audit.record import record
+from core.errors import Conflict, Forbidden, Invalid, NotFound
+from rbac.models import Role
+from rbac.permissions import ADMIN, Permission
+from rbac.principals import Principal
+from rbac.services import get_role, lock, require_all, validate
+
+MAX_DAYS: Final = 36_500
+MAX_GRACE_SECONDS: Final = 30 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new token's row, and the token itself: shown to whoever asked for it, once."""
+
+    token: Token
+    plaintext: str = field(repr=False)
+
+
+def sees_all(actor: Principal) -> bool:
+    """Return whether the actor may know of everybody's accounts."""
+    return actor.holds(Permission.SERVICE_ACCOUNTS_READ) or actor.holds(Permission.SERVICE_ACCOUNTS_WRITE)
+
+
+def visible(actor: Principal) -> QuerySet[ServiceAccount]:
+    """Return the accounts that the actor may know of: all, or its own; what it may not see looks absent."""
+    accounts = ServiceAccount.objects.select_related("role", "owner", "owner__role")
+    if sees_all(actor):
+        return accounts
+    if actor.holds(Permission.SERVICE_ACCOUNTS_OWN) and actor.owner is not None:
+        return accounts.filter(owner=actor.owner)
+    return accounts.none()
+
+
+def visible_tokens(actor: Principal) -> QuerySet[Token]:
+    """Return the tokens of the accounts that the actor may know of."""
+    return Token.objects.filter(account__in=visible(actor)).select_related("account", "replaced_by")
+
+
+def get_account(actor: Principal, uid_or_name: str) -> ServiceAccount:
+    """Return the account of that id or name, if the actor may know of it. Raises NotFound."""
+    found = visible(actor).filter(uid=uid_or_name).first() or visible(actor).filter(name=uid_or_name.lower()).first()
+    if found is None:
+        raise NotFound(f"There is no service account {uid_or_name!r}.")
+    return found
+
+
+def get_token(actor: Principal, key_id: str) -> Token:
+    """Return the token of that key id, if the actor may know of it. Raises NotFound."""
+    found = visible_tokens(actor).filter(key_id=key_id).first()
+    if found is None:
+        raise NotFound(f"There is no token {key_id!r}.")
+    return found
+
+
+def _require_manager(actor: Principal, account: ServiceAccount) -> None:
+    """Raise Forbidden unless the actor may manage this account."""
+    if actor.holds(Permission.SERVICE_ACCOUNTS_WRITE):
+        return
+    if actor.holds(Permission.SERVICE_ACCOUNTS_OWN) and actor.owner is not None and account.owner_id == actor.owner:
+        held = account.role.holds & account.owner.role.holds  # type: ignore[union-attr]
+        require_all(actor, held, f"manage {account.name}")  # of a machine: its owner's may hold more than it does
+        return
+    raise Forbidden("You can only manage your own service accounts.")
+
+
+def _locked(actor: Principal, account: ServiceAccount) -> ServiceAccount:
+    """Take the lock and return the row as it is now, if the actor may manage it. Raises NotFound, Forbidden."""
+    lock()
+    account = get_account(actor, account.uid)
+    _require_manager(actor, account)
+    return account
+
+
+def _require_within_owner(account: ServiceAccount) -> None:
+    """Raise Invalid when the role would give more than the owner holds."""
+    if account.owner is not None and not account.role.holds <= account.owner.role.holds:
+        raise Invalid.field(
+            "role",
+            f"The owner, {account.owner.username}, holds less than the role {account.role.name}. "
+            "Give a smaller role, another owner, or no owner.",
+        )
+
+
+@transaction.atomic
+def create_service_account(
+    *,
+    actor: Principal,
+    name: str,
+    role: str | None = None,
+    description: str = "",
+    owner: User | None = None,
+    unowned: bool = False,
+) -> ServiceAccount:
+    """Create and return an account. It belongs to the actor unless an `owner` is named or it is to be `unowned`.
+
+    Without a role it gets the default one, at most the actor's and the owner's. Raises Forbidden, Invalid, Conflict.
+    """
+    manages_all = actor.holds(Permission.SERVICE_ACCOUNTS_WRITE)
+    if not manages_all and not actor.holds(Permission.SERVICE_ACCOUNTS_OWN):
+        raise Forbidden("This needs the permission service-accounts:own, which your role does not hold.")
+    lock()
+    if owner is None and not unowned and actor.owner is not None:
+        owner = User.objects.select_related("role").filter(pk=actor.owner).first()
+        if owner is None:
+            raise Forbidden("Your user was deleted meanwhile.")
+    if not manages_all and (owner is None or owner.pk != actor.owner):
+        raise Forbidden("You can only create service accounts of your own.")
+    given = _default_role(actor) if role is None else get_role(role)
+    if role is None and owner is not None and not given.holds <= owner.role.holds:
+        given = owner.role
+    require_all(actor, given.holds, f"give the role {given.name}")
+    account = ServiceAccount(
+        name=_free_name(name),
+        uid=account_uid(),
+        description=description,
+        owner=owner,
+        created_by=actor.name,
+        role=given,
+    )
+    _require_within_owner(account)
+    validate(account)
+    account.save()
+    data = {"uid": account.uid, "role": given.name, "owner": owner.username if owner else None}
+    record(Event.SERVICE_ACCOUNT_CREATED, actor=actor, target=account.name, data=data)
+    return account
+
+
+def _default_role(actor: Principal) -> Role:
+    """Return the role of a machine for which nobody asked one: the default one, but admin only when asked for by name."""
+    role = default_role(actor)
+    return get_role("user") if role.name == ADMIN else role
+
+
+def _free_name(text: str) -> str:
+    """Return the canonical name, which no account, user or shared credential has. Raises Invalid, Conflict."""
+    try:
+        name = canonical_account_name(text)
+    except BadName as error:
+        raise Invalid.field("name", str(error)) from None
+    if ServiceAccount.objects.filter(name=name).exists():
+        message = f"Service account {name!r} already exists."
+        raise Conflict(message, fields={"name": [message]})
+    if User.objects.filter(username=name).exists() or shared_hash(name) is not None:
+        raise Conflict(
+            f"The name {name!r} is taken by a user or the shared credential.", fields={"name": ["This name is taken."]}
+        )
+    return name
+
+
+@transaction.atomic
+def update_service_account(
+    *,
+    actor: Principal,
+    account: ServiceAccount,
+    role: str | None = None,
+    active: bool | None = None,
+    description: str | None = None,
+    owner: User | None = None,
+    unowned: bool = False,
+) -> ServiceAccount:
+    """Change and return an account; None leaves a value as it is. Only who manages all accounts changes the owner.
+
+    Raises Forbidden, Invalid, NotFound.
+    """
+    account = _locked(actor, account)
+    before = _shown(account)
+    if role is not None:
+        account.role = get_role(role)
+    if owner is not None or unowned:
+        if not actor.holds(Permission.SERVICE_ACCOUNTS_WRITE):
+            raise Forbidden("Only an admin gives a service account another owner.")
+        cut = account.owner is not None and not account.role.holds <= account.owner.role.holds
+        if role is None and cut:
+            raise Invalid.field(
+                "role", f"{account.name} did less than its role {account.role.name} says. Say which role it shall have."
+            )
+        account.owner = owner
+    if active is not None:
+        account.is_active = active
+    if description is not None:
+        account.description = description
+    if owner is not None:
+        require_all(actor, owner.role.holds, f"give service accounts to {owner.username}")
+    if role is not None or active or owner is not None or unowned:
+        require_all(actor, account.role.holds, f"let {account.name} act as {account.role.name}")
+        _require_within_owner(account)
+    validate(account)
+    after = _shown(account)
+    if after != before:
+        account.save()
+        record(Event.SERVICE_ACCOUNT_UPDATED, actor=actor, target=account.name, data={"old": before, "new": after})
+    return account
+
+
+def _shown(account: ServiceAccount) -> dict[str, str | bool | None]:
+    return {
+        "role": account.role.name,
+        "active": account.is_active,
+        "description": account.description,
+        "owner": account.owner.username if account.owner else None,
+    }
+
+
+@transaction.atomic
+def delete_service_account(*, actor: Principal, account: ServiceAccount) -> None:
+    """Delete an account with all its tokens. Raises Forbidden, NotFound."""
+    account = _locked(actor, account)
+    data = {"uid": account.uid, "tokens": list(account.tokens.values_list("key_id", flat=True))}
+    account.delete()
+    record(Event.SERVICE_ACCOUNT_DELETED, actor=actor, target=account.name, data=data)
+
+
+def expiry(days: int | None, now: datetime) -> datetime | None:
+    """Return when a token made now expires. None means TOKEN_DEFAULT_DAYS, 0 means never. Raises Invalid."""
+    longest = settings.TOKEN_MAX_DAYS
+    if days is None:
+        days = min(settings.TOKEN_DEFAULT_DAYS, longest or settings.TOKEN_DEFAULT_DAYS)
+    if days < 0 or days > MAX_DAYS:
+        raise Invalid.field("days", f"Days are a whole number from 1 to {MAX_DAYS}, or 0 for a token that never expires.")
+    if longest and (days == 0 or days > longest):
+        raise Invalid.field("days", f"Tokens live at most {longest} days here (TOKEN_MAX_DAYS).")
+    return now + timedelta(days=days) if days else None
+
+
+def _make(actor: Principal, account: ServiceAccount, name: str, expires_at: datetime | None, now: datetime) -> Issued:
+    minted = tokens.mint()
+    token = Token(
+        account=account,
+        key_id=minted.key_id,
+        digest=minted.digest,
+        name=name,
+        created_by=actor.name,
+        created_at=now,
+        expires_at=expires_at,
+    )
+    validate(token)
+    token.save()
+    return Issued(token, minted.plaintext)
+
+
+@transaction.atomic
+def issue_token(*, actor: Principal, account: ServiceAccount, days: int | None = None, name: str = "") -> Issued:
+    """Issue a token for an account: 30 days unless said otherwise. Raises Forbidden, Invalid, Conflict, NotFound."""
+    account = _locked(actor, account)
+    _require_mintable(actor, account)
+    now = timezone.now()
+    issued = _make(actor, account, name, expiry(days, now), now)
+    data = {"key_id": issued.token.key_id, "expires_at": _iso(issued.token.expires_at), "name": name}
+    record(Event.TOKEN_ISSUED, actor=actor, target=account.name, data=data)
+    return issued
+
+
+def _require_mintable(actor: Principal, account: ServiceAccount) -> None:
+    """Raise Forbidden or Conflict unless the actor may hold a token that does what this account does."""
+    if not settings.ENABLE_SERVICE_ACCOUNTS:
+        raise Conflict("Service accounts are switched off (ENABLE_SERVICE_ACCOUNTS=false).")
+    require_all(actor, account.role.holds, f"issue a token for {account.name}")
+
+
+@transaction.atomic
+def rotate_token(*, actor: Principal, token: Token, days: int | None = None, grace: int = 0) -> Issued:
+    """Issue a successor with the same name and return it. The old token dies at once, or after `grace` seconds.
+
+    `days` None keeps the old one's length of life. A token that was revoked or rotated has no further one.
+    Raises Forbidden, Invalid, Conflict, NotFound.
+    """
+    account = _locked(actor, token.account)
+    _require_mintable(actor, account)
+    if not 0 <= grace <= MAX_GRACE_SECONDS:
+        raise Invalid.field("grace", f"The overlap is a whole number of seconds from 0 to {MAX_GRACE_SECONDS} (30 days).")
+    token = get_token(actor, token.key_id)
+    now = timezone.now()
+    if token.revoked_at is not None or token.replaced_by_id is not None:
+        raise Conflict("This token was revoked or rotated already. Rotate its successor, or issue a new token.")
+    issued = _make(actor, account, token.name, _renewed(token, days, now), now)
+    token.replaced_by = issued.token
+    if grace:
+        end = now + timedelta(seconds=grace)
+        token.expires_at = end if token.expires_at is None else min(token.expires_at, end)
+    else:
+        token.revoked_at = now
+    token.save(update_fields=["replaced_by", "expires_at", "revoked_at"])
+    data = {
+        "old": token.key_id,
+        "new": issued.token.key_id,
+        "grace": grace,
+        "expires_at": _iso(issued.token.expires_at),
+        **({"old_expires_at": _iso(token.expires_at)} if grace else {}),
+    }
+    record(Event.TOKEN_ROTATED, actor=actor, target=account.name, data=data)
+    return issued
+
+
+def _renewed(token: Token, days: int | None, now: datetime) -> datetime | None:
+    """Return when the successor expires: after `days`, or after as long as the old one was made for, within today's limit."""
+    if days is not None:
+        return expiry(days, now)
+    if token.expires_at is None:
+        return expiry(0, now)
+    life = token.expires_at - token.created_at
+    return now + min(life, timedelta(days=settings.TOKEN_MAX_DAYS) if settings.TOKEN_MAX_DAYS else life)
+
+
+@transaction.atomic
+def revoke_token(*, actor: Principal, token: Token) -> Token:
+    """Revoke a token at once and return it; a revoked one stays as it is. Raises Forbidden, NotFound."""
+    account = _locked(actor, token.account)
+    token = get_token(actor, token.key_id)
+    if token.revoked_at is None:
+        token.revoked_at = timezone.now()
+        token.save(update_fields=["revoked_at"])
+        record(Event.TOKEN_REVOKED, actor=actor, target=account.name, data={"key_id": token.key_id})
+    return token
+
+
+@transaction.atomic
+def retire_token(*, actor: Principal, token: Token) -> None:
+    """Revoke a token at once, and delete its account with it unless that has another one left.
+
+    Raises Forbidden, NotFound, and Conflict for a token that has ended or was replaced already.
+    """
+    account = _locked(actor, token.account)
+    if get_token(actor, token.key_id).revoked_at is not None:
+        raise Conflict("This token was revoked or rotated meanwhile.")
+    if account.tokens.filter(revoked_at=None).exclude(pk=token.pk).exists():
+        revoke_token(actor=actor, token=token)
+    else:
+        delete_service_account(actor=actor, account=account)
+
+
+def _iso(when: datetime | None) -> str | None:
+    return when.isoformat() if when else None

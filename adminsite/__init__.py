@@ -1,0 +1,1 @@
+"""The Django admin. Its rules are those of the services; it has none of its own."""

@@ -1,0 +1,94 @@
+"""Sessions: who is signed in where. Their owner lists and ends them, and so does whoever may change users."""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from accounts.models import CliAuthorization, Session, SessionKind, User
+from audit.events import Event
+from audit.record import record
+from authn.session_store import SIGNED_IN_AT, SessionStore, digest
+from core.errors import NotFound
+from rbac.permissions import Permission
+from rbac.principals import Kind, Principal
+from rbac.services import require
+
+
+def list_sessions(*, actor: Principal, user: User) -> QuerySet[Session]:
+    """Return the live sessions of a user, the one used last first. Raises Forbidden."""
+    _require(actor, user.pk)
+    return live().filter(user=user).order_by("-last_used_at", "-created_at")
+
+
+def live() -> QuerySet[Session]:
+    """Return the sessions of people that have not ended, by their absolute end or by not being used."""
+    now = timezone.now()
+    idle = now - timedelta(hours=settings.SESSION_IDLE_HOURS)
+    signed_in = Session.objects.filter(user__isnull=False, user__is_active=True, expire_date__gt=now)
+    return signed_in.exclude(kind=SessionKind.BROWSER, last_used_at__lt=idle)
+
+
+@transaction.atomic
+def end_session(*, actor: Principal, key: str) -> None:
+    """End a session, named by what it is stored under. Raises NotFound, also for another's, unless the actor may change users."""
+    row = Session.objects.select_for_update().filter(session_key=key, user__isnull=False).first()
+    if row is None or row.user_id is None or not (_is(actor, row.user_id) or actor.holds(Permission.USERS_WRITE)):
+        raise NotFound("There is no such session; it may have ended by itself.")
+    owner = User.objects.get(pk=row.user_id)
+    row.delete()
+    _recorded(actor, owner, [row])
+
+
+@transaction.atomic
+def end_sessions(*, actor: Principal, user: User, but: str = "") -> int:
+    """End all sessions of a user but the one that is stored under `but`, and return how many. Raises Forbidden.
+
+    A command line that was signed in and has not fetched its session yet gets none any more.
+    """
+    _require(actor, user.pk)
+    CliAuthorization.objects.filter(user=user).delete()
+    rows = list(Session.objects.select_for_update().filter(user=user).exclude(session_key=but))
+    Session.objects.filter(pk__in=[row.pk for row in rows]).delete()
+    if rows:
+        _recorded(actor, user, rows)
+    return len(rows)
+
+
+@transaction.atomic
+def begin_cli_session(*, actor: Principal, address: str, agent: str) -> tuple[str, Session]:
+    """Begin a session for the actor's command line, and return its key, which nothing can show again, and its row.
+
+    It lives CLI_SESSION_DAYS, and ends with the person's password, like any other. Raises NotFound when the actor is no user.
+    """
+    user = User.objects.filter(pk=actor.pk or 0, is_active=True).first() if actor.kind is Kind.USER else None
+    if user is None:
+        raise NotFound("Only a user can sign a command line in.")
+    store = SessionStore(kind=SessionKind.CLI)
+    store[SESSION_KEY] = str(user.pk)
+    store[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    store[SIGNED_IN_AT] = timezone.now().timestamp()
+    store.address, store.agent = address, agent
+    store.set_expiry(settings.CLI_SESSION_DAYS * 86_400)
+    store.create()
+    key = str(store.session_key)
+    row = Session.objects.get(pk=digest(key))
+    record(Event.CLI_SIGNED_IN, actor=actor, target=user.username, data={"address": address, "agent": agent})
+    return key, row
+
+
+def _is(actor: Principal, user_pk: int) -> bool:
+    return actor.kind is Kind.USER and actor.pk == user_pk
+
+
+def _require(actor: Principal, user_pk: int) -> None:
+    if not _is(actor, user_pk):
+        require(actor, Permission.USERS_WRITE)
+
+
+def _recorded(actor: Principal, owner: User, rows: list[Session]) -> None:
+    kinds = sorted(row.kind for row in rows)
+    record(Event.SESSION_ENDED, actor=actor, target=owner.username, data={"kinds": kinds, "number": len(rows)})

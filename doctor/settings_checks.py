@@ -1,0 +1,246 @@
+"""Numbered system checks: an unsafe or impossible configuration refuses to start, a doubtful one is told by `check --deploy`.
+
+E001-E099 stop every command; W101 and up are warnings of `check --deploy`, and `manage.py doctor` shows them all.
+"""
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
+from django.db import DatabaseError, connection
+
+from accounts import shared_credential
+from accounts.models import User
+from accounts.services.users import FIRST_ADMIN
+from authn import jwt_keys
+from authn.jwt_verify import ASYMMETRIC
+from authn.proxy_headers import parse_networks
+from rbac.models import Role
+from rbac.permissions import ADMIN
+
+_HEADER = re.compile(r"[A-Za-z0-9\-]+\Z")
+_TAKEN = frozenset({"authorization", "cookie", "host", "x-forwarded-for"})  # the gate would take these off the request
+# Hashes that a stolen AUTH_STRING would give away at once, and ones that would cost us too much on every try (promise 20).
+_ACCEPTED_HASH = re.compile(r"(\$2[aby]\$(0[4-9]|1[0-4])\$.{53}|\$apr1\$.+|\$[56]\$(rounds=\d{4,6}\$)?(?!rounds=).+)\Z")
+
+
+def register() -> None:
+    """Register the checks with Django."""
+    for check in (trusted_proxies, proxy_header, assertions, auth_string, token_days, assertion_keys):
+        checks.register(check, checks.Tags.security)
+    for check in (default_role, shared_names):
+        checks.register(check, checks.Tags.database)
+    checks.register(deployed, checks.Tags.security, deploy=True)
+
+
+def _error(number: int, message: str, hint: str) -> Error:
+    return Error(message, hint=hint, id=f"skyauth.E{number:03}")
+
+
+def trusted_proxies(**kwargs: Any) -> list[CheckMessage]:
+    """E001, E002: TRUSTED_PROXIES is a list of networks, and none of them is everybody."""
+    try:
+        networks = parse_networks(settings.TRUSTED_PROXIES)
+    except ValueError as error:
+        return [_error(1, f"TRUSTED_PROXIES: {error}.", "Write, for example, TRUSTED_PROXIES=127.0.0.1,10.0.0.0/8")]
+    if any(network.prefixlen == 0 for network in networks):
+        return [_error(2, "TRUSTED_PROXIES trusts every address there is.", "Name the addresses of your proxies alone.")]
+    return []
+
+
+def proxy_header(**kwargs: Any) -> list[CheckMessage]:
+    """E003, E004: header sign-in needs a trusted proxy and a header name that cannot be mistaken."""
+    if settings.AUTH_USER_HEADER_FORMAT == "off":
+        return []
+    found: list[CheckMessage] = []
+    if not settings.TRUSTED_PROXIES:
+        found.append(
+            _error(
+                3,
+                "AUTH_USER_HEADER_FORMAT is on, but no proxy is trusted: anybody could name the user.",
+                "Set TRUSTED_PROXIES to the addresses of your proxies.",
+            )
+        )
+    for name in ("AUTH_USER_HEADER", "AUTH_GROUPS_HEADER"):
+        value = getattr(settings, name)
+        if (value or name == "AUTH_USER_HEADER") and (not _HEADER.match(value) or value.lower() in _TAKEN):
+            found.append(
+                _error(
+                    4,
+                    f"{name}={value!r} is not a header name.",
+                    "Use letters, digits and hyphens, such as X-Auth-Request-Email.",
+                )
+            )
+    if settings.AUTH_USER_HEADER and settings.AUTH_USER_HEADER.lower() == settings.AUTH_GROUPS_HEADER.lower():
+        found.append(_error(4, "AUTH_USER_HEADER and AUTH_GROUPS_HEADER are the same header.", "Name two headers."))
+    return found
+
+
+def assertions(**kwargs: Any) -> list[CheckMessage]:
+    """E005 to E008: signed assertions need keys, issuer, audience and asymmetric algorithms."""
+    if settings.AUTH_USER_HEADER_FORMAT != "jwt":
+        return []
+    found: list[CheckMessage] = [
+        _error(5, f"AUTH_USER_HEADER_FORMAT=jwt needs {name}.", "docs/settings.md says what it is.")
+        for name in ("AUTH_JWT_JWKS", "AUTH_JWT_ISSUER", "AUTH_JWT_AUDIENCE")
+        if not getattr(settings, name)
+    ]
+    if unknown := sorted(set(settings.AUTH_JWT_ALGORITHMS) - ASYMMETRIC):
+        found.append(
+            _error(
+                6,
+                f"AUTH_JWT_ALGORITHMS: {', '.join(unknown)} is not accepted.",
+                f"Write some of: {', '.join(sorted(ASYMMETRIC))}.",
+            )
+        )
+    source = settings.AUTH_JWT_JWKS
+    if source.startswith("http://") and not _is_loopback(urlsplit(source).hostname or ""):
+        found.append(
+            _error(
+                7,
+                "AUTH_JWT_JWKS is fetched without TLS.",
+                "Use an https URL: whoever can change the keys can be anybody.",
+            )
+        )
+    elif source and not source.startswith(("http://", "https://")) and not Path(source).is_file():
+        found.append(
+            _error(
+                8,
+                f"AUTH_JWT_JWKS: there is no file {source!r}.",
+                "Write an https URL or the path of a key set (RFC 7517).",
+            )
+        )
+    return found
+
+
+def auth_string(**kwargs: Any) -> list[CheckMessage]:
+    """E009: AUTH_STRING has htpasswd lines whose hashes are neither too weak nor too costly."""
+    hint = "Make a line with: htpasswd -nB NAME"
+    if not settings.AUTH_STRING:
+        return []
+    try:
+        lines = shared_credential.htpasswd(settings.AUTH_STRING)
+        users = list(lines.users())
+    except ValueError:
+        users = []
+    if not users:
+        return [_error(9, "AUTH_STRING is not an htpasswd line.", hint)]
+    bad = [user for user in users if not _ACCEPTED_HASH.match(shared_credential.shared_hash(user) or "")]
+    return [_error(9, f"AUTH_STRING: the hash of {user!r} is too weak, too costly or no hash.", hint) for user in bad]
+
+
+def token_days(**kwargs: Any) -> list[CheckMessage]:
+    """E010: the default life of a token is within the longest one."""
+    if settings.TOKEN_MAX_DAYS and settings.TOKEN_DEFAULT_DAYS > settings.TOKEN_MAX_DAYS:
+        return [
+            _error(
+                10,
+                "TOKEN_DEFAULT_DAYS is longer than TOKEN_MAX_DAYS.",
+                f"Set TOKEN_DEFAULT_DAYS to {settings.TOKEN_MAX_DAYS} or less.",
+            )
+        ]
+    return []
+
+
+def assertion_keys(**kwargs: Any) -> list[CheckMessage]:
+    """E020, E021: ASSERTION_KEYS names private keys that sign and that nobody else can read, each of them once."""
+    found: list[CheckMessage] = []
+    files: dict[str, Path] = {}
+    for path in settings.ASSERTION_KEYS:
+        try:
+            kid = jwt_keys.read(path).kid
+        except jwt_keys.Unusable as error:
+            found.append(_error(20, f"ASSERTION_KEYS: {error}", error.todo))
+            continue
+        if kid in files:
+            found.append(_error(21, f"ASSERTION_KEYS: {files[kid]} and {path} are the same key.", "Name each key once."))
+        files[kid] = path
+    return found
+
+
+def default_role(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """E011: RBAC_DEFAULT_ROLE names a role. Run by `migrate`, `serve` and `check --database default`."""
+    name = settings.RBAC_DEFAULT_ROLE
+    if name == FIRST_ADMIN or not databases:
+        return []
+    try:
+        if Role._meta.db_table not in connection.introspection.table_names():
+            return []
+        names = sorted(Role.objects.values_list("name", flat=True))
+    except DatabaseError:
+        return []  # whoever needs the database will say so better
+    if not names or name in names:
+        return []
+    return [_error(11, f"RBAC_DEFAULT_ROLE={name!r} names no role.", f"Write one of: {', '.join([FIRST_ADMIN, *names])}.")]
+
+
+def shared_names(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """E012: the shared credential has no user's name, for it would answer in the user's place."""
+    if not settings.AUTH_STRING or not databases:
+        return []
+    try:
+        names = {name.lower() for name in shared_credential.htpasswd(settings.AUTH_STRING).users()}
+        taken = sorted(User.objects.filter(username__in=names).values_list("username", flat=True))
+    except (DatabaseError, ValueError):
+        return []  # no database yet, or E009
+    return [_error(12, f"AUTH_STRING: {name!r} is also a user.", "Give the shared credential another name.") for name in taken]
+
+
+def deployed(**kwargs: Any) -> list[CheckMessage]:
+    """W101 to W106: what works, and is not what a production installation should have."""
+    found: list[CheckMessage] = []
+
+    def warn(number: int, message: str, hint: str) -> None:
+        found.append(Warning(message, hint=hint, id=f"skyauth.W{number}"))
+
+    if settings.RBAC_DEFAULT_ROLE == ADMIN:
+        warn(
+            101,
+            "Every user who signs in for the first time becomes admin.",
+            "Set RBAC_DEFAULT_ROLE=first-admin, or user.",
+        )
+    if not settings.TRUSTED_PROXIES:
+        warn(
+            102,
+            "No proxy is trusted, so /authz/verify refuses everything.",
+            "Set TRUSTED_PROXIES to the addresses of your proxies.",
+        )
+    if not settings.SECURE_COOKIES and not _is_loopback(urlsplit(settings.PUBLIC_URL).hostname or ""):
+        warn(
+            103,
+            "PUBLIC_URL is not https: passwords and sessions travel in the clear.",
+            "Put TLS in front and set PUBLIC_URL=https://...",
+        )
+    if not trusted_proxies() and any(network.num_addresses > 2**16 for network in parse_networks(settings.TRUSTED_PROXIES)):
+        warn(
+            104,
+            "TRUSTED_PROXIES trusts more than 65,536 addresses.",
+            "Whoever has one of them can name the user. Name the proxies.",
+        )
+    if (settings.DATA_DIR / "secret_key").is_file() and connection.vendor == "postgresql":
+        warn(
+            105,
+            "SECRET_KEY may be this machine's own; replicas would not share sessions.",
+            "Set SECRET_KEY to the same value everywhere.",
+        )
+    if settings.AUTH_STRING:
+        warn(
+            106,
+            "AUTH_STRING opens the protected APIs without a role and without an identity.",
+            "Give people and machines their own credentials.",
+        )
+    return found
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

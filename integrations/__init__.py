@@ -1,0 +1,1 @@
+"""Other systems that SkyAuth talks to."""

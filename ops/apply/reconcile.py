@@ -1,0 +1,243 @@
+"""Makes roles, routes, group roles and service accounts be what a file says, or says how they differ."""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+
+from accounts.models import GroupRole, ServiceAccount, User
+from accounts.services import groups, service_accounts
+from core.errors import Invalid, NotFound, ServiceError
+from ops.apply.manifest import Declaration, Item
+from rbac import packs, services
+from rbac.models import Role, Route
+from rbac.packs import RouteSpec
+from rbac.principals import Principal
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference: `action` is "add", "change" or "remove"; `old` and `new` hold the values that differ."""
+
+    action: str
+    kind: str
+    name: str
+    old: Values = field(default_factory=dict)
+    new: Values = field(default_factory=dict)
+
+
+class _Applying:
+    """One run: the changes made so far, and what was refused, by line."""
+
+    def __init__(self, actor: Principal) -> None:
+        self.actor = actor
+        self.changes: list[Change] = []
+        self.refusals: list[str] = []
+
+    def make(self, change: Change, line: int | None, write: Callable[[], object]) -> None:
+        """Make one change through a service, or note why it was refused."""
+        try:
+            write()
+        except ServiceError as error:
+            place = f"line {line}: " if line else "--prune: "
+            self.refusals.append(f"{place}{change.kind} {change.name}: {error.message}")
+        else:
+            self.changes.append(change)
+
+    def roles(self, items: Iterable[Item]) -> None:
+        existing = {role.name: role for role in Role.objects.all()}
+        for item in items:
+            name, values = item.name, item.values
+            if (role := existing.get(name)) is None:
+                self.make(
+                    Change("add", "role", name, new=values),
+                    item.line,
+                    partial(services.create_role, actor=self.actor, name=name, **values),
+                )
+                continue
+            before = {"permissions": role.permissions, "description": role.description}
+            if change := _changed("role", name, before, values):
+                self.make(
+                    change,
+                    item.line,
+                    partial(services.update_role, actor=self.actor, name=name, **change.new),
+                )
+
+    def routes(self, specs: Sequence[RouteSpec], source: str, line: int) -> None:
+        before = [spec_of(row) for row in Route.objects.all()]
+        if before == list(specs):
+            return
+        refused = len(self.refusals)
+        whole = Change("change", "routes", source)
+        self.make(whole, line, lambda: services.replace_routes(actor=self.actor, specs=specs, source=source))
+        if len(self.refusals) == refused:
+            self.changes.remove(whole)
+            self.changes += route_changes(before, specs)
+
+    def group_roles(self, items: Iterable[Item]) -> None:
+        existing = {row.group: row for row in GroupRole.objects.select_related("role")}
+        for item in items:
+            name, values = item.name, item.values
+            if (row := existing.get(name)) is None:
+                self.make(
+                    Change("add", "group role", name, new=values),
+                    item.line,
+                    partial(groups.create_group_role, actor=self.actor, group=name, **values),
+                )
+            elif change := _changed("group role", name, {"role": row.role.name, "priority": row.priority}, values):
+                self.make(
+                    change,
+                    item.line,
+                    partial(groups.update_group_role, actor=self.actor, group=name, **change.new),
+                )
+
+    def service_accounts(self, items: Iterable[Item]) -> None:
+        existing = {row.name: row for row in ServiceAccount.objects.select_related("role", "owner", "owner__role")}
+        for item in items:
+            name, values = item.name, item.values
+            if (row := existing.get(name)) is None:
+                self.make(
+                    Change("add", "service account", name, new=values),
+                    item.line,
+                    partial(self._create_account, name, values),
+                )
+                continue
+            before = {
+                "role": row.role.name,
+                "description": row.description,
+                "owner": row.owner.username if row.owner else None,
+                "active": row.is_active,
+            }
+            if change := _changed("service account", name, before, values):
+                self.make(change, item.line, partial(self._update_account, row, change.new))
+
+    def _create_account(self, name: str, values: Values) -> None:
+        owner = values.get("owner")
+        with transaction.atomic():
+            account = service_accounts.create_service_account(
+                actor=self.actor,
+                name=name,
+                role=values.get("role"),
+                description=values.get("description", ""),
+                owner=_owner(owner),
+                unowned=not owner,
+            )
+            if values.get("active") is False:
+                service_accounts.update_service_account(actor=self.actor, account=account, active=False)
+
+    def _update_account(self, account: ServiceAccount, new: Values) -> None:
+        owner = new.get("owner")
+        service_accounts.update_service_account(
+            actor=self.actor,
+            account=account,
+            role=new.get("role"),
+            description=new.get("description"),
+            active=new.get("active"),
+            owner=_owner(owner),
+            unowned="owner" in new and not owner,
+        )
+
+    def prune(self, declaration: Declaration) -> None:
+        """Remove what the file does not name, from the sections that it has; who uses a role goes before the role."""
+        if declaration.service_accounts is not None:
+            named = {item.name for item in declaration.service_accounts}
+            for account in ServiceAccount.objects.exclude(name__in=named):
+                self.make(
+                    Change("remove", "service account", account.name),
+                    None,
+                    partial(service_accounts.delete_service_account, actor=self.actor, account=account),
+                )
+        if declaration.group_roles is not None:
+            named = {item.name for item in declaration.group_roles}
+            for group in GroupRole.objects.exclude(group__in=named).values_list("group", flat=True):
+                self.make(
+                    Change("remove", "group role", group),
+                    None,
+                    partial(groups.delete_group_role, actor=self.actor, group=group),
+                )
+        if declaration.roles is not None:
+            named = {item.name for item in declaration.roles}
+            for name in Role.objects.exclude(name__in=named).exclude(builtin=True).values_list("name", flat=True):
+                self.make(
+                    Change("remove", "role", name),
+                    None,
+                    partial(services.delete_role, actor=self.actor, name=name),
+                )
+
+
+@transaction.atomic
+def apply(*, actor: Principal, declaration: Declaration, prune: bool = False, dry_run: bool = False) -> list[Change]:
+    """Make everything be as declared, all of it or nothing, and return what differed. A second run changes nothing.
+
+    `prune` also removes what is not declared, in the sections that are; never a role that came with SkyAuth. Routes are one
+    ordered list: where they are declared, that list takes the place of the table. A `dry_run` does the same and takes all of
+    it back, so it refuses what the real run would refuse. Raises Invalid with a line for each refusal.
+    """
+    services.lock()
+    run = _Applying(actor)
+    run.roles(declaration.roles or ())
+    if declaration.routes is not None:
+        run.routes(declaration.routes, declaration.routes_source, declaration.routes_line)
+    run.group_roles(declaration.group_roles or ())
+    run.service_accounts(declaration.service_accounts or ())
+    if prune:
+        run.prune(declaration)
+    if run.refusals:
+        raise Invalid("\n".join(run.refusals), fields={"detail": run.refusals})
+    transaction.set_rollback(dry_run)
+    return run.changes
+
+
+def _changed(kind: str, name: str, before: Values, wanted: Values) -> Change | None:
+    """Return the change from `before` to what is wanted, or None when there is none. What is not mentioned stays."""
+    new = {key: value for key, value in wanted.items() if value != before[key]}
+    return Change("change", kind, name, old={key: before[key] for key in new}, new=new) if new else None
+
+
+def _owner(name: str | None) -> User | None:
+    """Return the user of that name alone: an id would be another spelling of the same owner. Raises NotFound."""
+    if not name:
+        return None
+    found = User.objects.select_related("role").filter(username=name).first()
+    if found is None:
+        raise NotFound(f"There is no user named {name!r}, who should be the owner.")
+    return found
+
+
+def spec_of(row: Route) -> RouteSpec:
+    """Return a stored route as people write it."""
+    return RouteSpec(row.path, tuple(row.methods), row.permission, row.host, row.note)
+
+
+@transaction.atomic
+def load_pack(*, actor: Principal, name: str, if_empty: bool = False) -> list[Change] | None:
+    """Make the route table be a pack's, and return what differed; None where it stays because of `if_empty`.
+
+    Raises NotFound, Forbidden.
+    """
+    pack = packs.load(name)
+    services.lock()
+    if if_empty and Route.objects.exists():
+        return None
+    return apply(actor=actor, declaration=Declaration(routes=pack.routes, routes_source=f"pack {name}"))
+
+
+def route_changes(before: Sequence[RouteSpec], after: Sequence[RouteSpec]) -> list[Change]:
+    """Return how one ordered list of routes becomes another; one that moved is removed here and added there."""
+    changes: list[Change] = []
+    matcher = difflib.SequenceMatcher(a=before, b=after, autojunk=False)
+    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
+        if tag != "equal":
+            changes += [Change("remove", "route", _line(spec, n)) for n, spec in enumerate(before[i1:i2], i1 + 1)]
+            changes += [Change("add", "route", _line(spec, n)) for n, spec in enumerate(after[j1:j2], j1 + 1)]
+    return changes
+
+
+def _line(spec: RouteSpec, position: int) -> str:
+    note = f"  ({spec.note})" if spec.note else ""
+    return f"#{position} {','.join(spec.methods)} {spec.host}{spec.path} -> {spec.permission}{note}"

@@ -1,0 +1,160 @@
+"""What the commands share: who acts, how they answer people and scripts, and how they refuse.
+
+Standard output carries the result alone (a table, JSON with `--json`, a new secret, a CSV), standard error whatever is said
+about it. A command ends with one of the codes of `Exit`.
+"""
+
+import io
+import json
+import os
+import pwd
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import IntEnum
+from typing import Any, ClassVar, NoReturn, TextIO, cast
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.db import DatabaseError
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from core.errors import ServiceError
+from core.text import clean
+from rbac import principals
+from rbac.principals import Principal
+
+LONG_WORD = 24  # beyond this a word may be broken, where the terminal is narrow
+PLAIN_WIDTH = 1_000  # of a table that no terminal bounds: whoever pipes it into grep wants whole lines
+
+
+class Exit(IntEnum):
+    """What the exit code of a command means."""
+
+    DONE = 0
+    REFUSED = 1
+    USAGE = 2
+    DIFFERENT = 3
+
+
+class _Help(DjangoHelpFormatter, RawDescriptionHelpFormatter):
+    """Django's order of options, with the examples as they were written."""
+
+
+class Command(BaseCommand):
+    """A command that acts as the operator. `act` does the work; a ServiceError it raises becomes one sentence and exit code 1."""
+
+    examples: ClassVar[Sequence[str]] = ()
+    answers_json: ClassVar[bool] = True
+    suppressed_base_arguments = {"--version", "--settings", "--pythonpath", "--traceback", "--force-color"}
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Return the parser, whose help ends with examples."""
+        if self.examples:
+            kwargs["epilog"] = "\n".join(["examples:", *(f"  manage.py {example}" for example in self.examples)])
+        parser = super().create_parser(prog_name, subcommand, formatter_class=_Help, **kwargs)
+        if self.answers_json:
+            parser.add_argument("--json", action="store_true", dest="as_json", help="Answer in JSON, for scripts.")
+        return parser
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do the work; turn what may go wrong into a sentence and an exit code."""
+        self.as_json = bool(options.pop("as_json", False))
+        self.plain = bool(options["no_color"])
+        try:
+            self.act(*args, **options)
+        except ServiceError as error:
+            raise CommandError(error.message) from None
+        except DatabaseError as error:
+            raise CommandError(
+                f"The database cannot be used: {_first_line(error)} Is it up, and did you run: manage.py migrate?"
+            ) from None
+        except KeyboardInterrupt:
+            raise CommandError("Stopped.", returncode=130) from None
+
+    def act(self, *args: Any, **options: Any) -> None:
+        """Do the work of the command. Raises ServiceError and CommandError."""
+        raise NotImplementedError
+
+    @property
+    def actor(self) -> Principal:
+        """The operator, under the name of the command and of the account that the operating system knows."""
+        return principals.system(f"manage.py {self.__module__.rpartition('.')[2]} ({_os_user()})")
+
+    def say(self, message: str) -> None:
+        """Tell people something that is no result."""
+        self.stderr.write(message, lambda text: text)
+
+    def misused(self, message: str) -> NoReturn:
+        """Refuse arguments that do not go together."""
+        raise CommandError(message, returncode=Exit.USAGE)
+
+    def end(self, code: Exit) -> None:
+        """End with an exit code, unless all is done as asked."""
+        if code is not Exit.DONE:
+            raise SystemExit(int(code))
+
+    def print_json(self, value: Any) -> None:
+        """Print a result for scripts."""
+        self.stdout.write(json.dumps(value, indent=2, default=_as_text))
+
+    def print_table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Print a result for people; plain lines where no terminal reads them."""
+        terminal = self.stdout.isatty()
+        table = Table(box=SIMPLE_HEAD if terminal else None, pad_edge=False)
+        cells = [[clean(_cell(value), 1_000) for value in row] for row in rows]
+        for n, column in enumerate(columns):
+            words = [column, *(word for row in cells for word in row[n].split())]
+            table.add_column(column, overflow="fold", min_width=min(LONG_WORD, max(map(len, words))))  # key ids stay whole
+        for row in cells:
+            table.add_row(*map(Text, row))
+        if terminal:
+            Console(file=cast(TextIO, self.stdout), color_system=None if self.plain else "auto").print(table)
+            return
+        console = Console(file=io.StringIO(), width=PLAIN_WIDTH, color_system=None)
+        with console.capture() as printed:
+            console.print(table)
+        self.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
+
+    def print_rows(self, rows: Sequence[dict[str, Any]], columns: dict[str, str], *, nothing: str) -> None:
+        """Print rows as JSON or as a table of `columns` (key to title); `nothing` is what to say when there are none."""
+        if self.as_json:
+            self.print_json(rows)
+        elif rows:
+            self.print_table(list(columns.values()), [[row[key] for key in columns] for row in rows])
+        else:
+            self.say(nothing)
+
+
+def _os_user() -> str:
+    """Return who runs this, as the operating system knows it: variables such as USER prove nothing."""
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _first_line(error: Exception) -> str:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if line.endswith(".") else f"{line}."
+
+
+def _as_text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M}"
+        case list() | tuple() | set() | frozenset():
+            return ", ".join(map(str, value))
+        case _:
+            return str(value)

@@ -1,0 +1,51 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils import timezone
+
+from accounts import ageing
+from accounts.services import service_accounts
+from ops import base, rows
+
+_COLUMNS = {
+    "key_id": "KEY ID",
+    "account": "ACCOUNT",
+    "name": "NAME",
+    "state": "STATE",
+    "stopped": "STOPPED BY",
+    "expires_at": "EXPIRES",
+    "last_used_at": "LAST USED",
+}
+
+
+class Command(base.Command):
+    help = (
+        "List tokens: what they are for and how they fare. The tokens themselves are stored nowhere; --json has more about each."
+    )
+    examples = (
+        "list_tokens",
+        "list_tokens --account pipeline --state active",
+        "list_tokens --expiring 7",
+        "list_tokens --unused 90 --json",
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--account", metavar="NAME", help="Those of one service account.")
+        parser.add_argument("--state", choices=["active", "expired", "revoked"], help="Those in this state.")
+        parser.add_argument("--expiring", type=int, metavar="DAYS", help="Active ones that expire within so many days.")
+        parser.add_argument("--unused", type=int, metavar="DAYS", help="Active ones that nobody used for so many days.")
+
+    def act(self, *, account: str | None, state: str | None, expiring: int | None, unused: int | None, **_: Any) -> None:
+        if any(days is not None and not 0 <= days <= service_accounts.MAX_DAYS for days in (expiring, unused)):
+            self.misused(f"Days are a whole number from 0 to {service_accounts.MAX_DAYS}.")
+        now = timezone.now()
+        tokens = service_accounts.visible_tokens(self.actor).select_related("account__owner")
+        if account is not None:
+            tokens = tokens.filter(account=service_accounts.get_account(self.actor, account))
+        if state is not None:
+            tokens = tokens.filter(ageing.in_state(state, now))
+        if expiring is not None:
+            tokens = ageing.expiring_within(tokens, expiring, now)
+        if unused is not None:
+            tokens = ageing.unused_for(tokens, unused, now)
+        self.print_rows([rows.token(token) for token in tokens], _COLUMNS, nothing="There is no such token.")

@@ -1,0 +1,35 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.db import transaction
+
+from accounts.models import Token
+from accounts.services import service_accounts
+from ops import base, rows, secret_files
+
+
+class Command(base.Command):
+    help = "Revoke tokens at once: named ones, or all of a service account."
+    examples = ("revoke_token 4Qd0Zp7XmKaB", "revoke_token --account pipeline --all")
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "key_id", metavar="KEY_ID", nargs="*", type=secret_files.key_id, help="Key ids, as list_tokens shows them."
+        )
+        parser.add_argument("--account", metavar="NAME", help="With --all: the service account's name or id.")
+        parser.add_argument("--all", action="store_true", dest="everything", help="Revoke every token of the account.")
+
+    def act(self, *, key_id: list[str], account: str | None, everything: bool, **_: Any) -> None:
+        if bool(key_id) == bool(account) or bool(account) != everything:
+            self.misused("Give either key ids, or --account NAME together with --all.")
+        with transaction.atomic():
+            revoked = [service_accounts.revoke_token(actor=self.actor, token=token) for token in self._tokens(key_id, account)]
+        revoked_rows = [rows.token(token) for token in revoked]
+        columns = {"key_id": "KEY ID", "account": "ACCOUNT", "name": "NAME", "revoked_at": "REVOKED"}
+        self.print_rows(revoked_rows, columns, nothing="There is no token that could be revoked.")
+
+    def _tokens(self, key_ids: list[str], account: str | None) -> list[Token]:
+        if account is None:
+            return [service_accounts.get_token(self.actor, key_id) for key_id in key_ids]
+        found = service_accounts.get_account(self.actor, account)
+        return list(service_accounts.visible_tokens(self.actor).filter(account=found, revoked_at=None))

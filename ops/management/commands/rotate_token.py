@@ -1,0 +1,30 @@
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from accounts.services import service_accounts
+from ops import base, secret_files, token_output
+
+
+class Command(base.Command):
+    help = "Issue a successor of a token. The old one dies at once, or after --grace seconds."
+    examples = ("rotate_token 4Qd0Zp7XmKaB", "rotate_token 4Qd0Zp7XmKaB --grace 3600 --output pipeline.token")
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "key_id", metavar="KEY_ID", type=secret_files.key_id, help="The token's key id, as list_tokens shows it."
+        )
+        parser.add_argument(
+            "--grace", type=int, default=0, metavar="SECONDS", help="How long the old token still works; 0: not at all."
+        )
+        token_output.add_arguments(parser)
+
+    def act(self, *, key_id: str, grace: int, days: int | None, output: Path | None, **_: Any) -> None:
+        token = service_accounts.get_token(self.actor, key_id)
+        token_output.deliver(
+            self,
+            output,
+            lambda: service_accounts.rotate_token(actor=self.actor, token=token, days=days, grace=grace),
+            f"Rotated {key_id} of {token.account.name}",
+        )

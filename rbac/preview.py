@@ -1,0 +1,124 @@
+"""What a change of the rules would do, tried against the last requests that were judged, before it is saved."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from core.errors import Conflict
+from core.paths import AmbiguousPath, split_path
+from rbac import services
+from rbac.models import RecentRequest, Role
+from rbac.packs import RouteSpec
+from rbac.patterns import BadPattern
+from rbac.permissions import ADMIN, Permission, effective_permissions
+from rbac.policy import Decision, decide_request
+from rbac.principals import Principal
+from rbac.routes import Table, compile_rule
+from rbac.targets import Target
+
+CallerKey = tuple[str, str]  # kind and uid
+
+
+class PermissionLookup(Protocol):
+    """Finds what callers hold, with each role replaced; `accounts.principal_lookup.permissions_of` is the one there is."""
+
+    def __call__(
+        self, callers: Iterable[tuple[CallerKey, str]], role_of: Callable[[Role], Role] = ...
+    ) -> dict[CallerKey, frozenset[str]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A request that would be answered otherwise: `before` and `after` differ in whether it is let through."""
+
+    request: RecentRequest
+    before: Decision
+    after: Decision
+
+    @property
+    def gained(self) -> bool:
+        """Whether the caller would gain by the change, and not lose."""
+        return self.after.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a change would do: the requests that would be answered otherwise, the newest first, of how many that were tried."""
+
+    effects: tuple[Effect, ...]
+    tried: int
+
+    @property
+    def gained(self) -> tuple[Effect, ...]:
+        """The requests that would be let through from now on."""
+        return tuple(effect for effect in self.effects if effect.gained)
+
+    @property
+    def lost(self) -> tuple[Effect, ...]:
+        """The requests that would be refused from now on."""
+        return tuple(effect for effect in self.effects if not effect.gained)
+
+
+def of_routes(*, actor: Principal, specs: Sequence[RouteSpec], permissions_of: PermissionLookup) -> Preview:
+    """Return what these routes would do in the place of those that there are. Changes nothing.
+
+    Raises Forbidden unless the actor may read routes and ask about others, Invalid for a route that cannot be, and Conflict
+    where a stored one cannot be read.
+    """
+    services.require(actor, Permission.ROUTES_READ)
+    services.require(actor, Permission.POLICY_EXPLAIN)
+    return _preview(_stored_table(), _table(specs), lambda role: role, permissions_of)
+
+
+def of_role(*, actor: Principal, name: str, permissions: Iterable[str], permissions_of: PermissionLookup) -> Preview:
+    """Return what a role would do that held these permissions. Changes nothing. Raises Forbidden, Invalid, Conflict."""
+    services.require(actor, Permission.ROLES_READ)
+    services.require(actor, Permission.POLICY_EXPLAIN)
+    stored = services.get_role(name)
+    if name == ADMIN:
+        raise Conflict("The role admin always holds everything; it cannot be changed.")
+    changed = Role(pk=stored.pk, name=stored.name, permissions=sorted(effective_permissions(name, list(permissions))))
+    table = _stored_table()
+    return _preview(table, table, lambda role: changed if role.pk == changed.pk else role, permissions_of)
+
+
+def _stored_table() -> Table:
+    try:
+        return services.route_table()
+    except BadPattern:
+        raise Conflict("A stored route cannot be read, so every request is answered 503. Correct the routes.") from None
+
+
+def _table(specs: Sequence[RouteSpec]) -> Table:
+    rules = []
+    for number, spec in enumerate(specs, 1):
+        services.validate_route(spec, number)
+        rules.append(
+            compile_rule(position=number, host=spec.host, path=spec.path, methods=spec.methods, permission=spec.permission)
+        )
+    return Table(rules)
+
+
+def _preview(before: Table, after: Table, role_of: Callable[[Role], Role], permissions_of: PermissionLookup) -> Preview:
+    requests = list(RecentRequest.objects.order_by("-at", "-pk"))
+    callers = [((request.caller_kind, request.caller_uid), request.caller) for request in requests]
+    now, then = permissions_of(callers), permissions_of(callers, role_of)
+    effects: list[Effect] = []
+    tried = 0
+    for request in requests:
+        who = request.caller_kind, request.caller_uid
+        target = _target(request)
+        if who not in now or target is None:
+            continue
+        tried += 1
+        effect = Effect(request, decide_request(now[who], target, before), decide_request(then[who], target, after))
+        if effect.before.allowed is not effect.after.allowed:
+            effects.append(effect)
+    return Preview(tuple(effects), tried)
+
+
+def _target(request: RecentRequest) -> Target | None:
+    try:
+        return Target(request.method, request.host, split_path(request.path), request.path)
+    except AmbiguousPath:
+        return None

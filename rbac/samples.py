@@ -1,0 +1,110 @@
+"""The last requests that were judged: what a change of the rules is tried against before it is saved.
+
+One row for each caller, method, host and path, the newest RECENT_REQUESTS of them. It is a sample: under load not every request
+gets its row, and none waits for it. A server notes them beside the requests; elsewhere none is noted.
+"""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+
+from django.conf import settings
+from django.db import Error, close_old_connections
+from django.utils import timezone
+
+from core.lock_timeout import short_lock_timeout
+from rbac.models import RecentRequest
+from rbac.principals import Principal
+from rbac.targets import Target
+
+logger = logging.getLogger("skyauth.recent")
+
+LONGEST: Final = 500  # characters of a path; a longer one is left out
+_FLUSH_SECONDS: Final = 2.0
+_AT_ONCE: Final = 100  # requests between two flushes; the rest is left out
+_AGAIN_SECONDS: Final = 60.0  # after which the same request is noted again
+_WRITTEN: Final = 4_096
+
+Key = tuple[str, str, str, str, str]  # kind and uid of the caller; method, host and path
+
+
+class RequestSampler:
+    """Requests that wait to be written."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Key, tuple[str, bool, datetime]] = {}
+        self._written: OrderedDict[Key, float] = OrderedDict()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to note requests, and write every two seconds until the process ends."""
+        if self._thread is None and settings.RECENT_REQUESTS:
+            self._thread = threading.Thread(target=self._run, name="recent", daemon=True)
+            self._thread.start()
+
+    def note(self, principal: Principal, target: Target, *, allowed: bool) -> None:
+        """Have a request written soon. Touches memory alone: the fast line calls it."""
+        if self._thread is None or len(self._waiting) >= _AT_ONCE or len(target.text) > LONGEST:
+            return
+        if not allowed and not principal.is_authenticated:
+            return  # strangers would fill it
+        key = (principal.kind, principal.uid, target.method, target.host, target.text)
+        if self._written.get(key, 0.0) <= time.monotonic():
+            self._waiting.setdefault(key, (principal.name, allowed, timezone.now()))
+
+    def flush(self) -> None:
+        """Write what waits, in one transaction, and forget the oldest rows. What cannot be written is forgotten."""
+        waiting, self._waiting = self._waiting, {}
+        if not waiting:
+            return
+        try:
+            with short_lock_timeout():
+                _write(waiting)
+        except Error:
+            return
+        again = time.monotonic() + _AGAIN_SECONDS
+        for key in waiting:
+            self._written[key] = again
+            self._written.move_to_end(key)
+        while len(self._written) > _WRITTEN:
+            self._written.popitem(last=False)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_FLUSH_SECONDS)
+            try:
+                close_old_connections()
+                self.flush()
+                close_old_connections()
+            except Exception:  # the next time is another try
+                logger.exception("Requests could not be noted.")
+
+
+sample = RequestSampler()
+
+
+def _write(waiting: dict[Key, tuple[str, bool, datetime]]) -> None:
+    rows = [
+        RecentRequest(
+            key=sha256("\0".join(key).encode("utf-8", "surrogatepass")).hexdigest(),
+            caller_kind=key[0],
+            caller_uid=key[1],
+            caller=name,
+            method=key[2],
+            host=key[3],
+            path=key[4],
+            allowed=allowed,
+            at=at,
+        )
+        for key, (name, allowed, at) in sorted(waiting.items())  # in one order, so that replicas do not wait for each other
+    ]
+    RecentRequest.objects.bulk_create(
+        rows, update_conflicts=True, unique_fields=["key"], update_fields=["caller", "allowed", "at"]
+    )
+    beyond = RecentRequest.objects.order_by("-at", "-pk")[settings.RECENT_REQUESTS : settings.RECENT_REQUESTS + 1].first()
+    if beyond is not None:
+        RecentRequest.objects.filter(at__lte=beyond.at).delete()

@@ -1,0 +1,1 @@
+"""The policy revision: one value that changes with everything that decides, so that no cached answer is stale."""

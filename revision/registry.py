@@ -1,0 +1,41 @@
+"""The tables that the policy revision watches: those of every model that declares `watched`."""
+
+from dataclasses import dataclass
+
+from django.apps import apps
+from django.db import models
+
+from core.watched import Watched
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedTable:
+    """One watched table: its model and what the model declares."""
+
+    model: type[models.Model]
+    watched: Watched
+
+    @property
+    def name(self) -> str:
+        return self.model._meta.db_table
+
+    def columns(self) -> list[str]:
+        """Return the columns that decide."""
+        return [str(field.column) for field in self.model._meta.concrete_fields if field.name not in self.watched.idle]
+
+    def unique(self) -> list[str]:
+        """Return the columns that are each unique."""
+        return [str(field.column) for field in self.model._meta.concrete_fields if field.unique]
+
+
+def watched_tables() -> list[WatchedTable]:
+    """Return the watched tables, in the order of the installed apps. Raises ValueError for an idle field that does not exist."""
+    tables = [
+        WatchedTable(model, declared)
+        for model in apps.get_models()
+        if isinstance(declared := getattr(model, "watched", None), Watched)
+    ]
+    for table in tables:
+        if unknown := table.watched.idle - {field.name for field in table.model._meta.concrete_fields}:
+            raise ValueError(f"{table.model.__name__}.watched names fields that do not exist: {', '.join(sorted(unknown))}.")
+    return tables

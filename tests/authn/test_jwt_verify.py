@@ -1,0 +1,407 @@
+"""Signed assertions, with real keys, a real key file and a real key server."""
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from authn import jwt_verify
+from authn.credentials import InvalidCredential
+from authn.jwt_verify import KeysUnavailable, verify
+from tests.asking import identity, judge, proxied
+
+ISSUER, AUDIENCE = "https://idp.example.com", "skyauth"
+RSA = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+EC = ec.generate_private_key(ec.SECP256R1())
+ED = ed25519.Ed25519PrivateKey.generate()
+STRANGER = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+KEYS = {
+    "keys": [
+        {**RSAAlgorithm.to_jwk(RSA.public_key(), as_dict=True), "kid": "rsa", "use": "sig", "alg": "RS256"},
+        {**RSAAlgorithm.to_jwk(RSA.public_key(), as_dict=True), "kid": "rsa-any", "use": "sig"},
+        {**ECAlgorithm.to_jwk(EC.public_key(), as_dict=True), "kid": "ec", "alg": "ES256"},
+        {**OKPAlgorithm.to_jwk(ED.public_key(), as_dict=True), "kid": "ed", "alg": "EdDSA"},
+        {"kty": "oct", "kid": "shared", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"},
+    ]
+}
+
+
+def claims(**changes):
+    """Return good claims with changes; a change to `...` takes the claim away."""
+    now = int(time.time())
+    good = {"iss": ISSUER, "aud": AUDIENCE, "exp": now + 300, "iat": now, "sub": "7", "email": "alice@example.com"}
+    return {name: value for name, value in {**good, **changes}.items() if value is not ...}
+
+
+def signed(key=RSA, algorithm="RS256", kid="rsa", headers=None, **changes):
+    """Return an assertion that is good unless something is changed."""
+    return jwt.encode(claims(**changes), key, algorithm, headers={"kid": kid, **(headers or {})})
+
+
+def segment(value):
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def by_hand(header, payload, key=None, secret=b""):
+    """Return an assertion whose parts no library would write: signed with RSA, by an HMAC, or not at all."""
+    text = f"{segment(header)}.{segment(payload)}"
+    if key is not None:
+        signature = RSAAlgorithm(RSAAlgorithm.SHA256).sign(text.encode(), key)
+    else:
+        signature = hmac.digest(secret, text.encode(), hashlib.sha256) if secret else b""
+    return f"{text}.{segment(signature)}"
+
+
+@pytest.fixture(autouse=True)
+def configured(settings, tmp_path):
+    """Assertions are switched on, with the keys in a file."""
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps(KEYS), encoding="utf-8")
+    settings.AUTH_USER_HEADER_FORMAT = "jwt"
+    settings.AUTH_JWT_JWKS = str(path)
+    settings.AUTH_JWT_ISSUER, settings.AUTH_JWT_AUDIENCE = ISSUER, AUDIENCE
+    settings.AUTH_JWT_ALGORITHMS = ["RS256", "ES256", "EdDSA"]
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm", "kid"), [(RSA, "RS256", "rsa"), (RSA, "RS256", "rsa-any"), (EC, "ES256", "ec"), (ED, "EdDSA", "ed")]
+)
+def test_a_good_assertion_names_its_subject(key, algorithm, kid):
+    assert verify(signed(key, algorithm, kid)) == ("alice@example.com", None)
+
+
+@pytest.mark.parametrize("headers", [{"typ": "JWT"}, {"typ": "at+jwt"}, {"typ": None}])
+def test_the_types_of_a_signed_identity_are_accepted(headers):
+    assert verify(signed(headers=headers))[0] == "alice@example.com"
+
+
+NOW = int(time.time())
+BAD_CLAIMS = {
+    "another issuer": {"iss": "https://evil.example"},
+    "a part of the issuer": {"iss": "https://idp.example.co"},
+    "a longer issuer": {"iss": ISSUER + "/"},
+    "the issuer in a list": {"iss": [ISSUER]},
+    "no issuer": {"iss": ...},
+    "another audience": {"aud": "other"},
+    "no audience": {"aud": ...},
+    "an empty audience": {"aud": []},
+    "an odd audience": {"aud": {"skyauth": 1}},
+    "expired": {"exp": NOW - 3_600},
+    "expired at the beginning of time": {"exp": 0},
+    "expired before it": {"exp": -(10**30)},
+    "no expiry": {"exp": ...},
+    "expiry null": {"exp": None},
+    "expiry in words": {"exp": "tomorrow"},
+    "expiry as text": {"exp": str(NOW + 300)},
+    "expiry with a fraction": {"exp": NOW + 300.5},
+    "expiry true": {"exp": True},
+    "expiry in a list": {"exp": [NOW + 300]},
+    "expiry beyond all calendars": {"exp": 10**30},
+    "not valid yet": {"nbf": NOW + 3_600},
+    "odd not-before": {"nbf": "soon"},
+    "issued in the future": {"iat": NOW + 3_600},
+    "no e-mail": {"email": ...},
+    "e-mail null": {"email": None},
+    "e-mail as a list": {"email": ["alice@example.com"]},
+    "e-mail as a mapping": {"email": {"alice@example.com": 1}},
+    "e-mail as a number": {"email": 7},
+    "e-mail not verified": {"email_verified": False},
+    "groups as text": {"groups": "admins"},
+    "groups as a mapping": {"groups": {"admins": True}},
+    "groups with a number": {"groups": ["admins", 7]},
+    "groups with a list": {"groups": [["admins"]]},
+    "groups true": {"groups": True},
+}
+
+
+@pytest.mark.parametrize("changes", BAD_CLAIMS.values(), ids=BAD_CLAIMS)
+def test_promise_06_an_assertion_with_bad_claims_is_refused(changes):
+    text = by_hand({"alg": "RS256", "kid": "rsa"}, claims(**changes), RSA)
+    with pytest.raises(InvalidCredential, match=r"^assertion: ") as raised:
+        verify(text)
+    assert raised.value.method == "proxy"
+    assert raised.value.claimed == "", "an assertion that is not valid proves no name"
+
+
+PEM = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+FORGERIES = {
+    "alg none": by_hand({"alg": "none", "kid": "rsa"}, claims()),
+    "alg None": by_hand({"alg": "None", "kid": "rsa"}, claims()),
+    "alg none with a signature": by_hand({"alg": "none", "kid": "rsa"}, claims(), RSA),
+    "no alg": by_hand({"kid": "rsa"}, claims(), RSA),
+    "alg in small letters": by_hand({"alg": "rs256", "kid": "rsa"}, claims(), RSA),
+    "alg as a list": by_hand({"alg": ["RS256"], "kid": "rsa"}, claims(), RSA),
+    "HS256 with the public key": by_hand({"alg": "HS256", "kid": "rsa"}, claims(), secret=PEM),
+    "HS256 with the key id": by_hand({"alg": "HS256", "kid": "shared"}, claims(), secret=b"secret" * 5),
+    "an algorithm that is not allowed": signed(algorithm="RS512", kid="rsa-any"),
+    "an algorithm that is not the key's": signed(algorithm="PS256"),
+    "ES256 for an RSA key": by_hand({"alg": "ES256", "kid": "rsa"}, claims(), RSA),
+    "RS256 for an EC key": by_hand({"alg": "RS256", "kid": "ec"}, claims(), RSA),
+    "a stranger's key": signed(STRANGER),
+    "a stranger's key inside": signed(STRANGER, headers={"jwk": RSAAlgorithm.to_jwk(STRANGER.public_key(), as_dict=True)}),
+    "a stranger's key elsewhere": signed(STRANGER, headers={"jku": "http://127.0.0.1:9/keys", "x5u": "http://127.0.0.1:9/"}),
+    "an unknown key id": signed(kid="nosuch"),
+    "no key id": by_hand({"alg": "RS256"}, claims(), RSA),
+    "key id null": by_hand({"alg": "RS256", "kid": None}, claims(), RSA),
+    "key id as a number": by_hand({"alg": "RS256", "kid": 7}, claims(), RSA),
+    "key id as a list": by_hand({"alg": "RS256", "kid": ["rsa"]}, claims(), RSA),
+    "key id as a path": by_hand({"alg": "RS256", "kid": "../../dev/null"}, claims(), RSA),
+    "another type": signed(headers={"typ": "logout+jwt"}),
+    "a type in small letters": signed(headers={"typ": "jwt"}),
+    "type as a list": by_hand({"alg": "RS256", "kid": "rsa", "typ": ["JWT"]}, claims(), RSA),
+    "type as a mapping": by_hand({"alg": "RS256", "kid": "rsa", "typ": {"JWT": 1}}, claims(), RSA),
+    "unknown crit": by_hand({"alg": "RS256", "kid": "rsa", "crit": ["x"], "x": 1}, claims(), RSA),
+    "odd crit": by_hand({"alg": "RS256", "kid": "rsa", "crit": "x"}, claims(), RSA),
+    "empty crit": by_hand({"alg": "RS256", "kid": "rsa", "crit": []}, claims(), RSA),
+    "b64 false": by_hand({"alg": "RS256", "kid": "rsa", "b64": False, "crit": ["b64"]}, claims(), RSA),
+    "a list for claims": by_hand({"alg": "RS256", "kid": "rsa"}, [1], RSA),
+    "text for claims": by_hand({"alg": "RS256", "kid": "rsa"}, b"alice", RSA),
+    "bytes for claims": by_hand({"alg": "RS256", "kid": "rsa"}, b"\xff\xfe", RSA),
+    "a list for a header": by_hand([1], claims(), RSA),
+    "a deep header": by_hand(b"[" * 8_000, claims(), RSA),
+    "deep claims": f"{segment({'alg': 'RS256', 'kid': 'rsa'})}.{segment(b'[' * 6_000)}.AAAA",
+    "nothing": "",
+    "dots": "..",
+    "two parts": "e30.e30",
+    "four parts": signed() + ".e30",
+    "five parts, as if encrypted": "e30.e30.e30.e30.e30",
+    "no base64": "é.é.é",
+    "changed claims": ".".join([signed().split(".")[0], segment(claims(email="root@example.com")), signed().split(".")[2]]),
+    "no signature": signed().rpartition(".")[0] + ".",
+    "a cut signature": signed()[:-4],
+    "too long": signed(padding="x" * 16_384),
+    "plain e-mail": "alice@example.com",
+}
+
+
+@pytest.mark.parametrize("text", FORGERIES.values(), ids=FORGERIES)
+def test_promise_06_a_forged_or_broken_assertion_is_refused(text):
+    with pytest.raises(InvalidCredential):
+        verify(text)
+
+
+def test_a_claim_that_comes_twice_is_at_least_signed_by_whom_we_trust():
+    twice = json.dumps(claims()).replace('"email": ', '"email": "root@example.com", "email": ').encode()
+    assert verify(by_hand({"alg": "RS256", "kid": "rsa"}, twice, RSA))[0] == "alice@example.com"
+
+
+def test_a_clock_that_is_a_little_off_is_forgiven():
+    now = int(time.time())
+    assert verify(signed(exp=now - 10, nbf=now + 10))[0] == "alice@example.com"
+
+
+@pytest.mark.parametrize("groups", [[], ["admins"], ["a,b", "", "é"]])
+def test_groups_come_as_they_are_and_empty_is_not_absent(groups):
+    assert verify(signed(groups=groups)) == ("alice@example.com", tuple(groups))
+    assert verify(signed(groups=None))[1] is None
+
+
+def test_another_claim_may_name_the_user(settings):
+    settings.AUTH_JWT_CLAIM, settings.AUTH_JWT_GROUPS_CLAIM = "upn", "roles"
+    assert verify(signed(upn="bob@example.com", roles=["dev"], email_verified=False)) == ("bob@example.com", ("dev",))
+
+
+def test_one_of_several_audiences_is_enough():
+    assert verify(signed(aud=["other", AUDIENCE]))[0] == "alice@example.com"
+
+
+@pytest.mark.parametrize("algorithms", [["HS256", "none"], []])
+def test_promise_06_no_setting_opens_a_symmetric_algorithm(settings, algorithms):
+    settings.AUTH_JWT_ALGORITHMS = algorithms
+    for text in (signed(), FORGERIES["alg none"], FORGERIES["HS256 with the public key"]):
+        with pytest.raises(InvalidCredential):
+            verify(text)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "", "no json", "[]", "{}", '{"keys": []}', '{"keys": 7}', '{"keys": [7]}', '{"keys": [{"kty": "nonsense"}]}', b"\xff"],
+)
+def test_promise_43_a_key_file_that_cannot_be_read_is_trouble_of_ours(configured, content):
+    configured.unlink()
+    if content is not None:
+        configured.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(KeysUnavailable, match="AUTH_JWT_JWKS cannot be read"):
+        verify(signed())
+
+
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    moved = Clock()
+    monkeypatch.setattr(jwt_verify, "time", moved)
+    return moved
+
+
+class KeyServer:
+    """A key server of an identity provider: what it serves, how often it was asked, and a brake."""
+
+    def __init__(self) -> None:
+        self.body = json.dumps(KEYS).encode()
+        self.asked = 0
+        self.busy, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.asked += 1
+                outer.busy.set()
+                outer.go_on.wait(20)
+                self.send_response(200)
+                self.send_header("content-length", str(len(outer.body)))
+                self.end_headers()
+                self.wfile.write(outer.body)
+
+            def log_message(self, *args):
+                """Say nothing."""
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/keys"
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.go_on.set()
+        self.http.shutdown()
+        self.thread.join()
+        self.http.server_close()
+
+
+@pytest.fixture
+def server(settings):
+    running = KeyServer()
+    settings.AUTH_JWT_JWKS = running.url
+    jwt_verify._key_set.cache_clear()
+    yield running
+    if running.thread.is_alive():
+        running.stop()
+    jwt_verify._key_set.cache_clear()
+
+
+def test_keys_are_fetched_once(server):
+    for _ in range(3):
+        assert verify(signed())[0] == "alice@example.com"
+    assert server.asked == 1
+
+
+def test_made_up_key_ids_make_us_fetch_twice_a_minute_at_most(server, clock):
+    verify(signed())
+    for n in range(20):
+        clock.now += 1
+        with pytest.raises(InvalidCredential, match="unknown key"):
+            verify(signed(kid=f"made-up-{n}"))
+    assert server.asked == 1
+    clock.now += 30
+    for _ in range(3):
+        with pytest.raises(InvalidCredential, match="unknown key"):
+            verify(signed(kid="made-up"))
+    assert server.asked == 2
+
+
+def test_a_new_key_is_found_and_a_withdrawn_one_is_gone_with_the_next_fetch(server, clock):
+    assert verify(signed(EC, "ES256", "ec"))
+    new = {**RSAAlgorithm.to_jwk(STRANGER.public_key(), as_dict=True), "kid": "new"}
+    server.body = json.dumps({"keys": [new]}).encode()
+    clock.now += 31
+    assert verify(signed(STRANGER, kid="new"))[0] == "alice@example.com"
+    with pytest.raises(InvalidCredential, match="unknown key"):
+        verify(signed())
+
+
+def test_promise_43_a_key_server_that_goes_away_is_trouble_of_ours_for_unknown_keys_only(server, clock):
+    verify(signed())
+    server.stop()
+    clock.now += 31
+    assert verify(signed())[0] == "alice@example.com"
+    with pytest.raises(KeysUnavailable):
+        verify(signed(kid="new"))
+
+
+def test_a_withdrawn_key_is_gone_after_ten_minutes_though_nobody_asks_for_a_new_one(server, clock):
+    assert verify(signed())
+    server.body = json.dumps({"keys": [{**KEYS["keys"][2]}]}).encode()
+    clock.now += 599
+    assert verify(signed())
+    clock.now += 1
+    with pytest.raises(InvalidCredential, match="unknown key"):
+        verify(signed())
+
+
+def test_promise_43_old_keys_are_not_trusted_and_a_dead_key_server_is_not_asked_for_every_request(server, clock):
+    assert verify(signed())
+    server.stop()
+    clock.now += 600
+    for message in ("cannot be read", "could not be read lately", "could not be read lately"):
+        with pytest.raises(KeysUnavailable, match=message):
+            verify(signed())
+
+
+def test_a_slow_key_server_holds_up_nobody_whose_key_is_known(server, clock):
+    verify(signed())
+    clock.now += 31
+    server.busy.clear()
+    server.go_on.clear()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(verify, signed(kid="new"))
+        assert server.busy.wait(20)
+        assert verify(signed())[0] == "alice@example.com"
+        clock.now += 600
+        assert verify(signed())[0] == "alice@example.com", "old by as long as the fetch under way takes"
+        with pytest.raises(KeysUnavailable, match="is being read"):
+            verify(signed(kid="another"))
+        assert not waiting.done()
+        server.go_on.set()
+        assert isinstance(waiting.exception(20), InvalidCredential)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b'"x"', b""])
+def test_promise_43_a_key_server_that_talks_nonsense_is_trouble_of_ours(server, body):
+    server.body = body
+    with pytest.raises(KeysUnavailable):
+        verify(signed())
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [(signed(), 401), (FORGERIES["type as a list"], 401), (FORGERIES["deep claims"], 401), (FORGERIES["alg none"], 401)],
+)
+def test_a_refused_assertion_is_401_at_the_gateway(settings, text, status):
+    settings.AUTH_JWT_AUDIENCE = "another"
+    assert judge([], proxied(subject=text)).status == status
+
+
+@pytest.mark.django_db
+def test_promise_43_keys_that_cannot_be_read_are_503_at_the_gateway(configured):
+    configured.unlink()
+    assert judge([], proxied(subject=signed())).status == 503
+
+
+@pytest.mark.django_db
+def test_promise_07_the_plain_groups_header_is_not_believed_beside_an_assertion(settings, read_write):
+    settings.RBAC_DEFAULT_ROLE = "viewer"
+    answer = judge([], proxied(subject=signed(groups=["dev"]), groups="admins"))
+    assert answer.status == 200
+    assert identity(answer)["groups"] == "dev"

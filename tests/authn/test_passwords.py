@@ -1,0 +1,434 @@
+"""Names and passwords: what is hashed how often, what is remembered, who must wait. Cost is counted in calls, not in time."""
+
+import threading
+
+import bcrypt
+import pytest
+from axes.models import AccessAttempt
+from django.contrib.auth.hashers import make_password
+from django.core.exceptions import ValidationError
+from passlib.apache import HtpasswdFile
+from passlib.hash import sha512_crypt
+
+from accounts.hashers import MAX_PASSWORD, Argon2idHasher, MaximumLengthValidator
+from accounts.models import SignIn, User
+from accounts.services import users
+from audit.models import Entry
+from authn import lockout, passwords
+from authn.credentials import Basic, InvalidCredential
+from authn.passwords import Busy, VerifiedPasswords, verify
+from rbac.models import Role
+from tests.asking import CLIENT, basic, identity, judge, proxied
+from tests.factories import PASSWORD, UserFactory
+
+SHARED_PASSWORD = "the team's own"
+SHARED = f"team:{bcrypt.hashpw(SHARED_PASSWORD.encode(), bcrypt.gensalt(4)).decode()}"
+BOB, TEAM = Basic("bob@example.com", PASSWORD), Basic("team", SHARED_PASSWORD)
+ELSEWHERE = "203.0.113.50"
+
+
+class Counter:
+    """How many hashes were computed since `reset`, by kind."""
+
+    def __init__(self) -> None:
+        self.own = self.shared = 0
+
+    def reset(self) -> None:
+        self.own = self.shared = 0
+
+    @property
+    def both(self) -> tuple[int, int]:
+        return (self.own, self.shared)
+
+
+@pytest.fixture
+def hashes(monkeypatch):
+    """Counts the password hashes that are really computed."""
+    passwords._dummy()  # made once in a process, and not a part of any one request
+    counter = Counter()
+    verify_own, check_shared = Argon2idHasher.verify, HtpasswdFile.check_password
+
+    def own(self, password, encoded):
+        counter.own += 1
+        return verify_own(self, password, encoded)
+
+    def shared(self, user, password, *args):
+        counter.shared += 1
+        return check_shared(self, user, password, *args)
+
+    monkeypatch.setattr(Argon2idHasher, "verify", own)
+    monkeypatch.setattr(HtpasswdFile, "check_password", shared)
+    return counter
+
+
+def refused(username, password, client=CLIENT):
+    """Return why a name and a password are refused."""
+    with pytest.raises(InvalidCredential) as raised:
+        verify(Basic(username, password), client)
+    assert raised.value.method == "basic"
+    return raised.value.reason
+
+
+def again_wrong(username, times, client=CLIENT):
+    for n in range(times):
+        refused(username, f"wrong {n}", client)
+
+
+def test_a_users_own_password_is_good(bob):
+    assert verify(BOB, CLIENT).pk == bob.pk
+    assert verify(Basic("BOB@Example.com", PASSWORD), CLIENT).pk == bob.pk
+
+
+def test_the_shared_password_belongs_to_nobody(settings, bob):
+    settings.AUTH_STRING = SHARED
+    assert verify(TEAM, CLIENT) is None
+    assert verify(BOB, CLIENT).pk == bob.pk
+    assert refused("Team", SHARED_PASSWORD) == "unknown user", "the shared name has one spelling"
+    assert refused("team", PASSWORD) == "wrong password"
+
+
+@pytest.mark.django_db
+def test_several_shared_lines_may_stand_side_by_side(settings):
+    settings.AUTH_STRING = f"{SHARED} other:{sha512_crypt.using(rounds=1_000).hash('x' * 100)}"
+    assert verify(TEAM, CLIENT) is None
+    assert verify(Basic("other", "x" * 100), CLIENT) is None
+    assert refused("other", SHARED_PASSWORD) == "wrong password"
+    assert refused("team", "x" * 100) == "wrong password"
+
+
+def disable(user):
+    User.objects.filter(pk=user.pk).update(is_active=False)
+
+
+def sso_only(user):
+    User.objects.filter(pk=user.pk).update(sign_in=SignIn.SSO)
+
+
+def unusable(user):
+    User.objects.filter(pk=user.pk).update(sign_in=SignIn.SSO, password=make_password(None))
+
+
+REFUSALS = {
+    "unknown": (None, "mallory@example.com", "wrong", "unknown user"),
+    "unknown, and no name at all": (None, "no such: né", "wrong", "unknown user"),
+    "a very long name": (None, "x" * 1_000, "wrong", "unknown user"),
+    "a very long name of wide characters": (None, "é" * 250, "wrong", "unknown user"),
+    "a service account's name": (None, "pipeline", "wrong", "unknown user"),
+    "wrong": (None, "bob@example.com", "wrong", "wrong password"),
+    "wrong and empty": (None, "bob@example.com", "", "wrong password"),
+    "wrong and longer than bcrypt takes": (None, "bob@example.com", "y" * 73, "wrong password"),
+    "wrong and longer than any password": (None, "bob@example.com", "y" * (MAX_PASSWORD + 1), "wrong password"),
+    "disabled, with the right password": (disable, "bob@example.com", PASSWORD, "disabled"),
+    "disabled, with a wrong password": (disable, "bob@example.com", "wrong", "disabled"),
+    "by single sign-on only": (sso_only, "bob@example.com", PASSWORD, "wrong password"),
+    "without a password": (unusable, "bob@example.com", "", "wrong password"),
+}
+
+
+@pytest.mark.parametrize("auth_string", ["", SHARED], ids=["own", "own and shared"])
+@pytest.mark.parametrize(("prepare", "username", "password", "reason"), REFUSALS.values(), ids=REFUSALS)
+def test_promise_19_every_refusal_costs_the_same_hashes(
+    settings, hashes, bob, pipeline, auth_string, prepare, username, password, reason
+):
+    settings.AUTH_STRING = auth_string
+    if prepare:
+        prepare(bob)
+    assert refused(username, password) == reason
+    assert hashes.both == (1, 1 if auth_string else 0)
+
+
+@pytest.mark.parametrize("password", ["wrong", "", "y" * 73, "y" * 2_000])
+def test_promise_19_a_wrong_shared_password_costs_the_same_hashes(settings, hashes, bob, password):
+    settings.AUTH_STRING = SHARED
+    assert refused("team", password) == "wrong password"
+    assert hashes.both == (1, 1)
+
+
+@pytest.mark.parametrize("auth_string", ["", SHARED], ids=["own", "own and shared"])
+def test_promise_19_all_refusals_have_one_answer(settings, bob, auth_string):
+    settings.AUTH_STRING = auth_string
+    answers = {judge(basic(name, password), proxied()) for prepare, name, password, _ in REFUSALS.values() if not prepare}
+    disable(bob)
+    answers.add(judge(basic("bob@example.com", PASSWORD), proxied()))
+    answers.add(judge(basic("team", "wrong"), proxied()))
+    answers.add(judge([(b"authorization", b"Basic !")], proxied()))
+    assert {answer.status for answer in answers} == {401}
+    assert len(answers) == 1
+
+
+# remembering
+
+
+def test_promise_20_a_good_password_is_hashed_once_and_remembered(settings, hashes, bob):
+    settings.AUTH_STRING = SHARED
+    for _ in range(4):
+        assert verify(BOB, CLIENT).pk == bob.pk
+    assert hashes.own == 1
+    hashes.reset()
+    for _ in range(4):
+        assert verify(TEAM, CLIENT) is None
+    assert hashes.shared == 1
+
+
+def test_what_is_remembered_ends(settings, hashes, bob, monkeypatch):
+    class Clock:
+        now = 1_000.0
+
+        def monotonic(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(passwords, "time", clock)
+    settings.AUTH_REMEMBER_SECONDS = 300
+    verify(BOB, CLIENT)
+    clock.now += 299
+    verify(BOB, CLIENT)
+    assert hashes.own == 1
+    clock.now += 1
+    verify(BOB, CLIENT)
+    assert hashes.own == 2
+
+
+def test_remembering_can_be_switched_off(settings, hashes, bob):
+    settings.AUTH_REMEMBER_SECONDS = 0
+    verify(BOB, CLIENT)
+    verify(BOB, CLIENT)
+    assert hashes.own == 2
+
+
+def test_a_wrong_password_is_not_remembered_and_does_not_ride_on_a_good_one(hashes, bob):
+    verify(BOB, CLIENT)
+    assert refused("bob@example.com", PASSWORD + "x") == "wrong password"
+    assert refused("bob@example.com", PASSWORD + "x") == "wrong password"
+    assert hashes.own == 3
+
+
+def test_promise_14_a_changed_password_is_forgotten_at_once(bob, system):
+    verify(BOB, CLIENT)
+    users.set_password(actor=system, user=bob, password="another good phrase")
+    assert refused(*BOB_PAIR) == "wrong password"
+    assert verify(Basic("bob@example.com", "another good phrase"), CLIENT).pk == bob.pk
+
+
+BOB_PAIR = ("bob@example.com", PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [(disable, "disabled"), (sso_only, "wrong password"), (User.delete, "unknown user")]
+)
+def test_promise_14_a_disabled_user_is_forgotten_at_once(bob, change, reason):
+    verify(BOB, CLIENT)
+    change(bob)
+    assert refused(*BOB_PAIR) == reason
+
+
+def test_promise_14_a_changed_shared_line_is_forgotten_at_once(settings, bob):
+    settings.AUTH_STRING = SHARED
+    verify(TEAM, CLIENT)
+    settings.AUTH_STRING = f"team:{bcrypt.hashpw(b'new', bcrypt.gensalt(4)).decode()}"
+    assert refused("team", SHARED_PASSWORD) == "wrong password"
+    settings.AUTH_STRING = ""
+    assert refused("team", SHARED_PASSWORD) == "unknown user"
+
+
+def test_promise_15_a_remembered_user_has_the_role_of_now(bob):
+    assert verify(BOB, CLIENT).role == "user"
+    User.objects.filter(pk=bob.pk).update(role=Role.objects.get(name="viewer"))
+    assert verify(BOB, CLIENT).role == "viewer"
+
+
+def test_what_is_remembered_is_bounded_and_the_least_used_goes_first(monkeypatch):
+    memory = VerifiedPasswords()
+    monkeypatch.setattr(VerifiedPasswords, "MAX", 3)
+    first, *others = [memory.digest(Basic("bob", str(n)), "hash") for n in range(4)]
+    memory.add(first)
+    for digest in others[:2]:
+        memory.add(digest)
+    assert memory.knows(first), "used again, so no longer the oldest"
+    memory.add(others[2])
+    assert [memory.knows(digest) for digest in (first, *others)] == [True, False, True, True]
+
+
+def test_promise_42_what_is_remembered_is_no_password_and_no_plain_hash_of_one():
+    one, other = VerifiedPasswords(), VerifiedPasswords()
+    credential = Basic("bob", "secret")
+    assert one.digest(credential, "hash") == one.digest(credential, "hash")
+    assert one.digest(credential, "hash") != other.digest(credential, "hash"), "each process has a key of its own"
+    assert one.digest(Basic("bo", "bsecret"), "hash") != one.digest(credential, "hash"), "the parts cannot shift"
+    assert len({one.digest(Basic(a, b), c) for a, b, c in (("x", "", ""), ("", "x", ""), ("", "", "x"))}) == 3
+
+
+# slots
+
+
+def test_promise_21_hashing_has_a_limit_and_then_it_is_busy(settings, bob, monkeypatch):
+    monkeypatch.setattr(passwords, "_slots", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(passwords, "WAIT_SECONDS", 0)
+    with passwords._slot():
+        with pytest.raises(Busy):
+            verify(BOB, CLIENT)
+        answer = judge(basic(*BOB_PAIR), proxied())
+        assert answer.status == 503
+    assert not AccessAttempt.objects.exists(), "being busy is no failure of the caller's"
+    assert verify(BOB, CLIENT).pk == bob.pk
+
+
+def test_promise_21_only_a_few_may_wait_for_a_slot(bob, monkeypatch):
+    monkeypatch.setattr(passwords, "_queue", threading.BoundedSemaphore(1))
+    with passwords._slot(), pytest.raises(Busy, match="waiting"):
+        verify(BOB, CLIENT)
+    assert verify(BOB, CLIENT).pk == bob.pk
+
+
+def test_a_slot_comes_free_also_when_hashing_fails(bob, monkeypatch):
+    monkeypatch.setattr(passwords, "_slots", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(passwords, "_queue", threading.BoundedSemaphore(1))
+    for _ in range(3):
+        refused("bob@example.com", "wrong")
+    with pytest.raises(ZeroDivisionError), passwords._slot():
+        _ = 1 / 0
+    assert verify(BOB, CLIENT)
+
+
+def test_a_remembered_password_needs_no_slot(bob, monkeypatch):
+    verify(BOB, CLIENT)
+    monkeypatch.setattr(passwords, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(passwords, "_slots", threading.BoundedSemaphore(1))
+    with passwords._slot():
+        assert verify(BOB, CLIENT).pk == bob.pk
+
+
+# throttling
+
+
+def test_promise_21_five_wrong_passwords_from_one_address_must_wait(settings, hashes, bob):
+    again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT)
+    hashes.reset()
+    assert refused(*BOB_PAIR) == "too many failures; must wait"
+    assert hashes.both == (0, 0), "who must wait costs us no hash"
+    assert judge(basic(*BOB_PAIR), proxied()) == judge(basic("mallory@example.com", "x"), proxied())
+
+
+def test_promise_21_a_stranger_elsewhere_cannot_lock_the_owner_out(settings, bob):
+    again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT + 3, client=ELSEWHERE)
+    assert refused(*BOB_PAIR, client=ELSEWHERE) == "too many failures; must wait"
+    assert verify(BOB, CLIENT).pk == bob.pk
+
+
+@pytest.mark.parametrize("spelling", ["BOB@example.com", "bob@EXAMPLE.com", "Bob@Example.Com"])
+def test_promise_22_another_spelling_of_the_name_is_no_new_try(settings, bob, spelling):
+    again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT)
+    assert refused(spelling, PASSWORD) == "too many failures; must wait"
+
+
+def test_promise_21_spraying_many_names_from_one_address_must_wait(settings, bob):
+    settings.AUTH_FAILURE_LIMIT_PER_ADDRESS = 6
+    for n in range(6):
+        refused(f"name{n}@example.com", "Spring2026!")
+    assert refused(*BOB_PAIR) == "too many failures; must wait"
+    assert verify(BOB, ELSEWHERE).pk == bob.pk
+
+
+def test_promise_22_a_success_forgives_its_own_pair_and_no_other(settings, bob, vera):
+    again_wrong("bob@example.com", 4)
+    again_wrong("bob@example.com", 4, client=ELSEWHERE)
+    again_wrong("vera@example.com", 4)
+    verify(BOB, CLIENT)
+    left = {(row.username, row.ip_address): row.failures_since_start for row in AccessAttempt.objects.all()}
+    assert left == {("bob@example.com", ELSEWHERE): 4, ("vera@example.com", CLIENT): 4}
+    again_wrong("bob@example.com", 4)
+    assert verify(BOB, CLIENT), "four again are four, not eight"
+
+
+def test_promise_21_a_remembered_password_a_token_and_a_session_do_not_wait(settings, bob, pipeline_token, read_write):
+    settings.AUTH_FAILURE_LIMIT_PER_ADDRESS = 3
+    verify(BOB, CLIENT)
+    again_wrong("mallory@example.com", 3)
+    assert lockout.must_wait("bob@example.com", CLIENT)
+    assert verify(BOB, CLIENT).pk == bob.pk
+    assert judge([(b"authorization", b"Bearer " + pipeline_token.encode())], proxied()).status == 200
+
+
+def test_promise_21_waiting_ends(settings, bob, time_machine):
+    time_machine.move_to("2026-11-24T12:00:00Z")
+    again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT)
+    time_machine.move_to("2026-11-24T12:14:00Z")
+    assert refused(*BOB_PAIR) == "too many failures; must wait"
+    time_machine.move_to("2026-11-24T12:16:00Z")
+    assert verify(BOB, CLIENT).pk == bob.pk
+
+
+def test_promise_22_who_must_wait_does_not_wait_longer_for_trying(settings, bob, time_machine):
+    time_machine.move_to("2026-11-24T12:00:00Z")
+    again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT)
+    for minute in (5, 10, 14):
+        time_machine.move_to(f"2026-11-24T12:{minute:02}:00Z")
+        refused("bob@example.com", "again")
+    time_machine.move_to("2026-11-24T12:16:00Z")
+    assert verify(BOB, CLIENT).pk == bob.pk
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("typed", ["correct horse battery staple", "x" * 1_000, "sécret", "a b"])
+def test_promise_42_what_a_stranger_typed_as_a_name_is_not_written_down(typed):
+    judge(basic(typed, "x"), proxied())
+    refused(typed, "x")
+    row = AccessAttempt.objects.get()
+    assert row.failures_since_start == 2
+    assert typed not in row.username
+    assert len(row.username) < 255
+    assert Entry.objects.get().actor == "unknown"
+
+
+def test_a_known_name_is_written_down_with_what_happened(bob):
+    judge(basic("bob@example.com", "wrong"), proxied())
+    entry = Entry.objects.get()
+    assert (entry.event, entry.actor, entry.reason, entry.peer) == (
+        "sign-in.refused",
+        "bob@example.com",
+        "wrong password",
+        CLIENT,
+    )
+    assert AccessAttempt.objects.get().username == "bob@example.com"
+
+
+@pytest.mark.parametrize("client", ["", "2001:db8::1", "fe80::1%eth0", "::ffff:192.0.2.7"])
+def test_promise_22_no_form_of_address_escapes_the_count(settings, bob, client):
+    again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT, client=client)
+    assert refused(*BOB_PAIR, client=client) == "too many failures; must wait"
+    AccessAttempt.objects.update(failures_since_start=settings.AUTH_FAILURE_LIMIT - 1)
+    assert verify(BOB, client).pk == bob.pk
+    assert not AccessAttempt.objects.exists(), "and a good password forgives it"
+
+
+def test_promise_22_the_addresses_of_one_ipv6_network_count_as_one(settings, bob):
+    for n in range(settings.AUTH_FAILURE_LIMIT):
+        again_wrong("bob@example.com", 1, client=f"2001:db8:0:7::{n + 1:x}")
+    assert refused(*BOB_PAIR, client="2001:db8:0:7:ffff::1") == "too many failures; must wait"
+    assert verify(BOB, "2001:db8:0:8::1").pk == bob.pk, "a stranger's network does not lock the owner out of theirs"
+
+
+def test_the_shared_credential_opens_no_identity(settings, read_write):
+    settings.AUTH_STRING = SHARED
+    answer = judge(basic("team", SHARED_PASSWORD), proxied("DELETE", "/x"))
+    assert answer.status == 200
+    assert identity(answer) == {"email": "", "user": "", "groups": "", "role": "", "method": "shared"}
+
+
+# hashes and their rules
+
+
+def test_promise_20_passwords_are_hashed_by_argon2id_at_the_recommended_cost(bob):
+    user = UserFactory(password=make_password("another good phrase"))
+    assert user.password.startswith("argon2$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+@pytest.mark.parametrize("password", ["x" * (MAX_PASSWORD + 1), "line\nfeed is long enough", "nul\x00 is long enough", "del\x7f"])
+def test_a_password_that_cannot_be_sent_back_is_refused(password):
+    with pytest.raises(ValidationError):
+        MaximumLengthValidator().validate(password)
+
+
+def test_a_long_password_of_any_characters_is_accepted():
+    MaximumLengthValidator().validate("é€ " * 300)
+    assert str(MAX_PASSWORD) in MaximumLengthValidator().get_help_text()

@@ -1,0 +1,306 @@
+"""The trust gate on raw headers: whom it believes, what it takes off, and what it makes of the rest."""
+
+import ipaddress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from authn.proxy_header_middleware import OVERSIZED_KEY, SCOPE_KEY, ProxyHeaderMiddleware, policy_from_settings
+from authn.proxy_headers import MAX_FIELDS, MAX_SECTION, ProxyInfo, TrustPolicy, filter_headers, fold, parse_networks
+
+POLICY = TrustPolicy(
+    parse_networks(["10.0.0.0/8", "192.168.1.5", "fd00::/8"]), subject_header="X-Auth-Request-Email", groups_header="X-My-Groups"
+)
+GUARDED = [
+    b"x-auth-request-email",
+    b"x-auth-request-user",
+    b"x-auth-request-access-token",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-uri",
+    b"x-forwarded-method",
+    b"x-forwarded-proto",
+    b"x-forwarded-anything",
+    b"x-original-url",
+    b"x-original-uri",
+    b"x-envoy-external-address",
+    b"x-my-groups",
+    b"forwarded",
+    b"x-real-ip",
+    b"x-client-ip",
+    b"true-client-ip",
+    b"cf-connecting-ip",
+    b"remote-user",
+    b"x-remote-user",
+    b"x-rewrite-url",
+]
+
+
+@pytest.mark.parametrize(
+    ("peer", "trusted"),
+    [
+        ("10.0.0.1", True),
+        ("10.255.255.255", True),
+        ("192.168.1.5", True),
+        ("fd00::1", True),
+        ("::ffff:10.0.0.1", True),  # a dual-stack socket reports IPv4 peers so
+        ("::FFFF:0a00:0001", True),
+        ("11.0.0.1", False),
+        ("192.168.1.6", False),
+        ("::ffff:192.0.2.1", False),
+        ("::10.0.0.1", False),  # IPv4-compatible is not IPv4-mapped
+        ("fe80::1%eth0", False),
+        ("10.0.0.1:4711", False),
+        ("010.0.0.1", False),
+        ("localhost", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_promise_01_only_the_sockets_peer_decides_whom_to_believe(peer, trusted):
+    headers = [(b"x-auth-request-email", b"alice@example.com"), (b"x-forwarded-for", b"10.0.0.1"), (b"accept", b"*/*")]
+    admitted = filter_headers(headers, peer, POLICY)
+    assert admitted.headers == [(b"accept", b"*/*")]
+    assert admitted.proxied.trusted is trusted
+    assert admitted.proxied.subject == ("alice@example.com" if trusted else None)
+    assert admitted.proxied.peer == (peer or "")
+
+
+def test_promise_02_factory_settings_trust_nobody(settings):
+    settings.TRUSTED_PROXIES, settings.AUTH_USER_HEADER_FORMAT = [], "off"
+    policy = policy_from_settings()
+    assert policy == TrustPolicy()
+    for peer in ("127.0.0.1", "::1", "10.0.0.1", "172.17.0.1"):
+        found = filter_headers([(b"x-auth-request-email", b"alice@example.com"), (b"x-forwarded-uri", b"/")], peer, policy)
+        assert found.headers == []
+        assert found.proxied == ProxyInfo(peer=peer, client=peer)
+
+
+@pytest.mark.parametrize("format_", ["off", "plaintext", "jwt"])
+def test_the_user_header_is_read_only_where_a_format_is_set(settings, format_):
+    settings.TRUSTED_PROXIES, settings.AUTH_USER_HEADER_FORMAT = ["10.0.0.0/8"], format_
+    settings.AUTH_USER_HEADER, settings.AUTH_GROUPS_HEADER = "X-Who", "X-Groups"
+    policy = policy_from_settings()
+    assert policy.subject_header == ("" if format_ == "off" else "X-Who")
+    found = filter_headers([(b"x-who", b"a@example.com"), (b"x-groups", b"dev")], "10.0.0.1", policy).proxied
+    assert (found.subject, found.groups) == ((None, None) if format_ == "off" else ("a@example.com", "dev"))
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "10.0.0.0/33", "proxy.example.com", "", "10.0.0", "*", "10.0.0.0/8;"])
+def test_a_bad_network_is_named(text):
+    with pytest.raises(ValueError, match="is not an address or a network") as raised:
+        parse_networks(["10.0.0.0/8", text])
+    assert repr(text) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "alias", [b"X_Auth_Request_Email", b"x.auth.request.email", b"X-Auth_Request.Email", b"x_auth-request-email"]
+)
+@pytest.mark.parametrize("peer", ["10.0.0.1", "192.0.2.1"])
+def test_promise_03_an_alias_spelling_never_names_the_user(alias, peer):
+    alone = filter_headers([(alias, b"mallory@example.com")], peer, POLICY)
+    assert alone.headers == []
+    assert alone.proxied.subject is None
+    assert alone.proxied.fault == ""
+    beside = filter_headers(
+        [(alias, b"mallory@example.com"), (b"x-auth-request-email", b"alice@example.com")], "10.0.0.1", POLICY
+    )
+    assert beside.proxied.subject == "alice@example.com"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [b"alice@example.com", b"mallory@example.com"],
+        [b"alice@example.com", b"alice@example.com"],
+        [b"", b"alice@example.com"],
+        [b"a@example.com"] * 5,
+    ],
+)
+@pytest.mark.parametrize("name", [b"X-Auth-Request-Email", b"x-my-groups"])
+def test_promise_04_a_repeated_identity_header_is_a_bad_credential(name, values):
+    found = filter_headers([(name, value) for value in values], "10.0.0.1", POLICY).proxied
+    assert found.fault == "the identity header is repeated"
+    assert found.subject is None
+    assert found.groups is None
+
+
+@pytest.mark.parametrize("value", [b"a@example.com,b@example.com", b"a@example.com,", b",", b"a@example.com, "])
+def test_promise_04_an_identity_header_with_a_comma_is_a_bad_credential(value):
+    assert "comma" in filter_headers([(b"x-auth-request-email", value)], "10.0.0.1", POLICY).proxied.fault
+
+
+def test_groups_may_have_commas_because_they_are_a_list():
+    found = filter_headers(
+        [(b"x-auth-request-email", b"a@example.com"), (b"x-my-groups", b"dev, ops")], "10.0.0.1", POLICY
+    ).proxied
+    assert (found.fault, found.groups) == ("", "dev, ops")
+
+
+@pytest.mark.parametrize("value", ["alicé@example.com".encode(), b"\xff\xfe", "\u212aube@example.com".encode()])
+def test_an_identity_header_outside_ascii_is_a_bad_credential(value):
+    found = filter_headers([(b"x-auth-request-email", value)], "10.0.0.1", POLICY).proxied
+    assert "not ASCII" in found.fault
+    assert found.subject is None
+
+
+def test_an_empty_identity_header_names_nobody():
+    found = filter_headers([(b"x-auth-request-email", b""), (b"x-my-groups", b"")], "10.0.0.1", POLICY).proxied
+    assert (found.subject, found.groups, found.fault) == (None, "", "")
+
+
+def test_what_is_forwarded_more_than_once_or_not_in_ascii_is_told_and_not_believed():
+    found = filter_headers(
+        [
+            (b"x-forwarded-method", b"GET"),
+            (b"X-Forwarded-Uri", b"/a"),
+            (b"x-forwarded-uri", b"/b"),
+            (b"x-forwarded-host", "é".encode()),
+            (b"x_forwarded_proto", b"https"),
+        ],
+        "10.0.0.1",
+        POLICY,
+    ).proxied
+    assert dict(found.forwarded) == {"method": "GET"}
+    assert found.repeated == {"uri", "host"}
+
+
+def test_what_is_forwarded_cannot_be_changed_afterwards():
+    found = filter_headers([(b"x-forwarded-method", b"GET")], "10.0.0.1", POLICY).proxied
+    with pytest.raises(TypeError):
+        found.forwarded["method"] = "POST"
+
+
+@pytest.mark.parametrize(
+    ("values", "client"),
+    [
+        ([], "10.0.0.1"),
+        ([b""], "10.0.0.1"),
+        ([b"192.0.2.7"], "192.0.2.7"),
+        ([b"198.51.100.9, 192.0.2.7"], "192.0.2.7"),  # what stands further left is the client's own word
+        ([b"198.51.100.9, 192.0.2.7, 10.0.0.2"], "192.0.2.7"),
+        ([b"198.51.100.9", b"192.0.2.7, 10.0.0.2"], "192.0.2.7"),
+        ([b"10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        ([b"192.0.2.7, garbage"], "10.0.0.1"),
+        ([b"192.0.2.7, garbage, 10.0.0.2"], "10.0.0.2"),
+        ([b"192.0.2.7:4711"], "10.0.0.1"),
+        ([b"2001:db8::1"], "2001:db8::1"),
+        ([b"2001:DB8:0::1, ::ffff:10.0.0.9"], "2001:db8::1"),
+        ([b" , ,192.0.2.7, "], "192.0.2.7"),
+        ([b"\xff\xfe"], "10.0.0.1"),
+        ([b"unknown"], "10.0.0.1"),
+        ([b"192.0.2.7, fe80::1%" + b"z" * 80], "10.0.0.1"),
+    ],
+)
+def test_promise_22_the_clients_address_is_the_nearest_that_no_trusted_proxy_has(values, client):
+    headers = [(b"x-forwarded-for", value) for value in values]
+    assert filter_headers(headers, "10.0.0.1", POLICY).proxied.client == client
+
+
+def test_promise_22_an_untrusted_peer_cannot_choose_its_address():
+    found = filter_headers([(b"x-forwarded-for", b"198.51.100.9"), (b"forwarded", b"for=198.51.100.9")], "192.0.2.7", POLICY)
+    assert found.proxied.client == "192.0.2.7"
+    assert found.headers == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "oversized"),
+    [
+        ([(b"a", b"b")] * MAX_FIELDS, False),
+        ([(b"a", b"b")] * (MAX_FIELDS + 1), True),
+        ([(b"a", b"b" * (MAX_SECTION - 5))], False),
+        ([(b"a", b"b" * (MAX_SECTION - 4))], True),
+        ([(b"x_forwarded_x", b"b" * MAX_SECTION)], True),
+        ([], False),
+    ],
+)
+def test_an_oversized_header_section_is_noticed_whoever_sends_it(headers, oversized):
+    for peer in ("10.0.0.1", "192.0.2.7"):
+        assert filter_headers(headers, peer, POLICY).oversized is oversized
+
+
+def test_other_headers_keep_order_spelling_and_repeats():
+    headers = [(b"X-One", b"1"), (b"x_two", b"2"), (b"Authorization", b"a"), (b"authorization", b"b"), (b"xforwarded-for", b"3")]
+    assert filter_headers(headers, "10.0.0.1", POLICY).headers == headers
+
+
+@st.composite
+def spellings(draw):
+    """A guarded header in any mix of case and separators."""
+    name = draw(st.sampled_from(GUARDED))
+    return bytes(
+        draw(st.sampled_from(b"-_.")) if byte == ord("-") else draw(st.sampled_from([byte, *bytes((byte,)).upper()]))
+        for byte in name
+    )
+
+
+@settings(deadline=None)
+@given(
+    names=st.lists(st.tuples(spellings(), st.binary(max_size=30)), max_size=8),
+    others=st.lists(st.tuples(st.sampled_from([b"accept", b"Cookie", b"x-request-id"]), st.binary(max_size=9)), max_size=4),
+    peer=st.sampled_from(["10.0.0.1", "192.0.2.1", "::1", ""]),
+)
+def test_promise_03_no_spelling_of_a_guarded_header_passes_the_gate(names, others, peer):
+    admitted = filter_headers([*names, *others], peer, POLICY)
+    assert admitted.headers == others
+    assert all(fold(name) not in GUARDED for name, _ in admitted.headers)
+    exact = [value for name, value in names if name.lower() == b"x-auth-request-email"]
+    if peer != "10.0.0.1" or len(exact) != 1:
+        assert admitted.proxied.subject is None
+    elif admitted.proxied.subject is not None:
+        assert admitted.proxied.subject.encode("ascii") == exact[0]
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.ip_addresses().map(str), st.text(max_size=12)), max_size=6))
+def test_the_clients_address_is_always_an_address(hops):
+    value = ",".join(hops).encode("utf-8")
+    ipaddress.ip_address(filter_headers([(b"x-forwarded-for", value)], "10.0.0.1", POLICY).proxied.client)
+
+
+class Inner:
+    """An application that keeps what it was called with."""
+
+    def __init__(self) -> None:
+        self.scope = None
+
+    async def __call__(self, scope, receive, send) -> None:
+        self.scope = scope
+
+
+def pass_gate(**scope):
+    """Return the scope behind the gate; no event loop is needed, for nothing in it waits."""
+    inner = Inner()
+    call = ProxyHeaderMiddleware(inner, POLICY)({"type": "http", "headers": [], "scheme": "http", **scope}, None, None)
+    with pytest.raises(StopIteration):
+        call.send(None)
+    return inner.scope
+
+
+def test_the_gate_hands_on_cleaned_headers_and_what_it_found():
+    scope = {"headers": [(b"x-auth-request-email", b"a@example.com"), (b"accept", b"*/*")], "client": ("10.0.0.1", 5)}
+    seen = pass_gate(**scope)
+    assert seen["headers"] == [(b"accept", b"*/*")]
+    assert seen[SCOPE_KEY].subject == "a@example.com"
+    assert seen[OVERSIZED_KEY] is False
+    assert scope["headers"][0][0] == b"x-auth-request-email", "the server's own scope is left alone"
+
+
+@pytest.mark.parametrize(
+    ("client", "proto", "scheme"),
+    [
+        (("10.0.0.1", 5), b"https", "https"),
+        (("10.0.0.1", 5), b"gopher", "http"),
+        (("192.0.2.1", 5), b"https", "http"),
+        (None, b"https", "http"),
+    ],
+)
+def test_the_scheme_is_what_a_trusted_proxy_says(client, proto, scheme):
+    assert pass_gate(client=client, headers=[(b"x-forwarded-proto", proto)])["scheme"] == scheme
+
+
+@pytest.mark.parametrize("kind", ["websocket", "lifespan"])
+def test_the_gate_speaks_http_only(kind):
+    with pytest.raises(ValueError, match=f"does not speak {kind}"):
+        ProxyHeaderMiddleware(Inner(), POLICY)({"type": kind, "headers": []}, None, None).send(None)

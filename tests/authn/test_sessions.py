@@ -1,0 +1,286 @@
+"""Sessions as rows of ours: what is stored of them, what each kind opens, when they end, and who may end them."""
+
+from datetime import timedelta
+from hashlib import sha256
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.base import CreateError, UpdateError
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+
+from accounts.models import Session, SessionKind, User
+from accounts.services import users
+from audit.models import Entry
+from authn import sessions
+from authn.credentials import Session as Shown
+from authn.identify import identify
+from authn.session_store import SIGNED_IN_AT, SessionStore, digest
+from core.errors import Forbidden, NotFound
+from rbac.principals import ANONYMOUS, Kind, Method
+from tests.asking import CLIENT, cookie, identity, judge, proxied
+from tests.factories import ServiceAccountFactory, principal
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def browser(bob: User) -> Client:
+    """Bob's browser, in which he signed in."""
+    client = Client(raise_request_exception=False)
+    client.force_login(bob)
+    return client
+
+
+def key_of(client: Client) -> str:
+    return str(client.cookies[django_settings.SESSION_COOKIE_NAME].value)
+
+
+def cli_of(user: User) -> str:
+    return sessions.begin_cli_session(actor=principal(user), address="192.0.2.7", agent="python-requests/2.32")[0]
+
+
+def who(key: str) -> Method | Kind:
+    found = identify(Shown(key), client=CLIENT)
+    return found.method if found.kind is Kind.USER else found.kind
+
+
+def with_cookie(key: str) -> Client:
+    client = Client(raise_request_exception=False)
+    client.cookies[django_settings.SESSION_COOKIE_NAME] = key
+    return client
+
+
+def everything_stored() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {Session._meta.db_table}")  # noqa: S608
+        return str(cursor.fetchall())
+
+
+def test_the_database_has_the_digest_of_a_key_and_not_the_key(browser, bob):
+    for key in (key_of(browser), cli_of(bob)):
+        assert Session.objects.filter(pk=sha256(key.encode()).hexdigest()).exists()
+        assert key not in everything_stored()
+
+
+def test_what_is_stored_opens_nothing(browser):
+    assert who(key_of(browser)) is Method.SESSION
+    assert who(digest(key_of(browser))) is Kind.ANONYMOUS
+
+
+def test_a_session_says_whose_it_is_and_where_it_began(client, bob):
+    answer = client.post(
+        "/sign-in",
+        {"username": bob.username, "password": "correct horse battery staple"},
+        headers={"User-Agent": "Mozilla/5.0\x7f" + "x" * 300},
+    )
+    assert answer.status_code == 302
+    row = Session.objects.get(user=bob)
+    assert (row.kind, row.address) == (SessionKind.BROWSER, "127.0.0.1")
+    assert row.agent.startswith("Mozilla/5.0\N{REPLACEMENT CHARACTER}xxx")
+    assert len(row.agent) == 200
+
+
+def test_saving_again_moves_neither_its_beginning_nor_where_that_was(browser):
+    began = timezone.now() - 3 * HOUR
+    Session.objects.update(created_at=began, last_used_at=began, address="192.0.2.1", agent="Mozilla", kind=SessionKind.BROWSER)
+    store = SessionStore(key_of(browser))
+    store["more"] = 1
+    store.save()
+    row = Session.objects.get()
+    assert (row.created_at, row.last_used_at, row.address, row.agent) == (began, began, "192.0.2.1", "Mozilla")
+    assert SessionStore(key_of(browser))["more"] == 1
+
+
+def test_a_session_that_was_ended_meanwhile_is_not_saved_again(browser):
+    store = SessionStore(key_of(browser))
+    store["more"] = 1
+    Session.objects.all().delete()
+    with pytest.raises(UpdateError):
+        store.save()
+    assert not Session.objects.exists()
+
+
+def test_a_session_that_went_with_its_user_before_anybody_looked_is_not_saved_again(browser, bob):
+    store = SessionStore(key_of(browser))
+    bob.delete()
+    with pytest.raises(UpdateError):
+        store.save()
+
+
+def test_no_session_is_begun_under_a_key_that_there_is(browser):
+    store = SessionStore(key_of(browser))
+    with pytest.raises(CreateError):
+        store.save(must_create=True)
+
+
+def test_an_unknown_or_ended_session_holds_nothing_and_its_key_is_not_used_again(browser):
+    Session.objects.update(expire_date=timezone.now() - HOUR)
+    for key in (key_of(browser), "unknown"):
+        store = SessionStore(key)
+        assert store.get(SESSION_KEY) is None
+        assert store.session_key is None
+    assert SessionStore().exists(key_of(browser))
+    assert not SessionStore().exists("unknown")
+
+
+def test_ended_sessions_are_cleared(browser, bob):
+    cli_of(bob)
+    Session.objects.filter(kind=SessionKind.BROWSER).update(expire_date=timezone.now() - HOUR)
+    SessionStore.clear_expired()
+    assert [row.kind for row in Session.objects.all()] == [SessionKind.CLI]
+
+
+def test_a_command_lines_session_opens_the_protected_api_and_the_skypilot_door(bob, read_write):
+    key = cli_of(bob)
+    assert who(key) is Method.CLI
+    answer = judge(cookie(key), proxied("GET", "/things"))
+    assert answer.status == 200
+    assert identity(answer)["email"] == bob.username
+    assert with_cookie(key).get("/users/role").json()["name"] == bob.username
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/api/v1/whoami", 403), ("/auth/authorize?code_challenge=" + "a" * 43, 403), ("/token", 403)]
+)
+def test_promise_37_a_command_lines_session_is_refused_where_it_could_prolong_itself(alice, path, status):
+    assert with_cookie(cli_of(alice)).get(path).status_code == status
+
+
+def test_a_command_lines_session_is_nobody_on_our_pages(alice):
+    client = with_cookie(cli_of(alice))
+    assert client.get("/admin/").status_code == 302
+    page = client.get("/sign-in")
+    assert page.status_code == 200
+    assert "You are signed in" not in page.content.decode()
+
+
+def test_promise_40_a_browser_that_is_not_used_is_signed_out(browser, settings):
+    settings.SESSION_IDLE_HOURS = 2
+    Session.objects.update(last_used_at=timezone.now() - 2 * HOUR + timedelta(minutes=2))
+    assert who(key_of(browser)) is Method.SESSION  # which is a use, and noted
+    assert timezone.now() - Session.objects.get().last_used_at < timedelta(minutes=1)
+    Session.objects.update(last_used_at=timezone.now() - 2 * HOUR)
+    assert who(key_of(browser)) is Kind.ANONYMOUS
+    assert list(sessions.live()) == []
+
+
+def test_promise_40_a_command_line_may_rest_until_its_absolute_end(bob, settings, time_machine):
+    settings.SESSION_IDLE_HOURS, settings.CLI_SESSION_DAYS = 1, 7
+    key = cli_of(bob)
+    began = timezone.now()
+    time_machine.move_to(began + timedelta(days=7) - timedelta(minutes=1), tick=False)
+    assert who(key) is Method.CLI
+    time_machine.move_to(began + timedelta(days=7, seconds=1), tick=False)
+    assert who(key) is Kind.ANONYMOUS
+
+
+@pytest.mark.parametrize("kind", [SessionKind.BROWSER, SessionKind.CLI])
+def test_promise_40_use_does_not_move_the_absolute_end(bob, settings, time_machine, kind):
+    settings.SESSION_COOKIE_AGE, settings.CLI_SESSION_DAYS, settings.SESSION_IDLE_HOURS = 86_400, 1, 24
+    began = timezone.now()
+    key = cli_of(bob)
+    if kind is SessionKind.BROWSER:
+        client = Client()
+        client.force_login(bob)
+        key = key_of(client)
+    for hours in (8, 16, 23):
+        time_machine.move_to(began + hours * HOUR, tick=False)
+        assert identify(Shown(key), client=CLIENT).kind is Kind.USER
+    Session.objects.update(expire_date=began + timedelta(days=30))  # its mark counts as well as the row's date
+    time_machine.move_to(began + 24 * HOUR + timedelta(seconds=2), tick=False)
+    assert who(key) is Kind.ANONYMOUS
+
+
+def test_a_shorter_limit_counts_for_the_sessions_that_there_are(bob, settings, time_machine):
+    key = cli_of(bob)
+    time_machine.move_to(timezone.now() + timedelta(days=2), tick=False)
+    assert who(key) is Method.CLI
+    settings.CLI_SESSION_DAYS = 1
+    assert who(key) is Kind.ANONYMOUS
+
+
+def test_promise_14_a_new_password_ends_every_session(browser, alice, bob):
+    keys = [key_of(browser), cli_of(bob)]
+    users.set_password(actor=principal(alice), user=bob, password="a quite different phrase")
+    assert [who(key) for key in keys] == [Kind.ANONYMOUS] * 2
+
+
+def test_promise_14_disabling_stops_every_session(browser, alice, bob):
+    keys = [key_of(browser), cli_of(bob)]
+    users.set_active(actor=principal(alice), user=bob, active=False)
+    assert [who(key) for key in keys] == [Kind.ANONYMOUS] * 2
+    assert list(sessions.live()) == []
+
+
+def test_a_session_without_its_marks_is_nobodys(bob):
+    for missing in (SIGNED_IN_AT, HASH_SESSION_KEY, SESSION_KEY):
+        key = cli_of(bob)
+        store = SessionStore(key)
+        del store[missing]
+        store.save()
+        assert identify(Shown(key), client=CLIENT).kind is ANONYMOUS.kind
+
+
+def test_a_person_sees_where_they_are_signed_in_the_latest_use_first(browser, bob, vera):
+    cli_of(bob)
+    cli_of(vera)
+    Session.objects.filter(kind=SessionKind.BROWSER).update(last_used_at=timezone.now() - HOUR)
+    listed = list(sessions.list_sessions(actor=principal(bob), user=bob))
+    assert [(row.kind, row.agent) for row in listed] == [("cli", "python-requests/2.32"), ("browser", "")]
+    assert str(listed[0]).startswith("bob@example.com, cli, since ")
+    Session.objects.filter(kind=SessionKind.BROWSER).update(expire_date=timezone.now())
+    assert len(sessions.list_sessions(actor=principal(bob), user=bob)) == 1
+
+
+def test_promise_32_another_persons_sessions_are_for_who_may_change_users(alice, bob, vera):
+    key = digest(cli_of(vera))
+    with pytest.raises(Forbidden):
+        sessions.list_sessions(actor=principal(bob), user=vera)
+    with pytest.raises(Forbidden):
+        sessions.end_sessions(actor=principal(bob), user=vera)
+    with pytest.raises(NotFound):
+        sessions.end_session(actor=principal(bob), key=key)
+    assert len(sessions.list_sessions(actor=principal(alice), user=vera)) == 1
+    sessions.end_session(actor=principal(alice), key=key)
+    assert not Session.objects.exists()
+
+
+def test_a_person_ends_one_of_their_sessions_and_that_is_recorded(browser, bob):
+    key = cli_of(bob)
+    sessions.end_session(actor=principal(bob), key=digest(key))
+    assert who(key) is Kind.ANONYMOUS
+    assert who(key_of(browser)) is Method.SESSION
+    entry = Entry.objects.get(event="session.ended")
+    assert (entry.actor, entry.target, entry.data) == (bob.username, bob.username, {"kinds": ["cli"], "number": 1})
+    with pytest.raises(NotFound):
+        sessions.end_session(actor=principal(bob), key=digest(key))
+
+
+def test_a_person_ends_all_their_sessions_but_the_one_they_are_in(browser, bob, vera):
+    theirs, others = [cli_of(bob) for _ in range(2)], cli_of(vera)
+    assert sessions.end_sessions(actor=principal(bob), user=bob, but=digest(key_of(browser))) == 2
+    assert [who(key) for key in (*theirs, others)] == [Kind.ANONYMOUS, Kind.ANONYMOUS, Method.CLI]
+    assert who(key_of(browser)) is Method.SESSION
+    assert sessions.end_sessions(actor=principal(bob), user=bob, but=digest(key_of(browser))) == 0
+    assert Entry.objects.filter(event="session.ended").count() == 1
+
+
+def test_a_row_that_is_nobodys_cannot_be_ended_as_a_session(alice):
+    store = SessionStore()
+    store.create()
+    with pytest.raises(NotFound):
+        sessions.end_session(actor=principal(alice), key=digest(str(store.session_key)))
+
+
+def test_only_a_user_who_is_there_signs_a_command_line_in(bob, system):
+    account = ServiceAccountFactory(owner=bob)
+    actor = principal(bob)
+    users.set_active(actor=system, user=bob, active=False)
+    for who_else in (actor, system, ANONYMOUS):
+        with pytest.raises(NotFound):
+            sessions.begin_cli_session(actor=who_else, address="", agent="")
+    assert account.pk
+    assert not Session.objects.exists()

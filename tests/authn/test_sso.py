@@ -1,0 +1,252 @@
+"""Users whom a trusted proxy names: created at first sight, with the role that their groups give."""
+
+import pytest
+
+from accounts.identifiers import user_uid
+from accounts.models import GroupRole, RoleSource, SignIn, User
+from accounts.services import groups, users
+from audit.models import Entry
+from authn import identify, sso
+from authn.credentials import ProxyHeader
+from core.errors import Conflict, Forbidden, Invalid, NotFound, Stale
+from rbac.models import Role
+from rbac.permissions import EVERYTHING
+from rbac.principals import Kind, Principal
+from tests.factories import GroupRoleFactory, UserFactory, principal
+
+pytestmark = pytest.mark.django_db
+CAROL = "carol@example.com"
+
+
+@pytest.fixture(autouse=True)
+def default_user(settings):
+    settings.RBAC_DEFAULT_ROLE = "user"
+
+
+def role(name):
+    return Role.objects.get(name=name)
+
+
+@pytest.fixture
+def mapped():
+    """The groups ops (viewer), dev (user) and root (admin), the strongest last in rank."""
+    for priority, (group, name) in enumerate((("ops", "viewer"), ("dev", "user"), ("root", "admin")), 1):
+        GroupRoleFactory(group=group, role=role(name), priority=priority)
+
+
+def seen(username=CAROL):
+    user = User.objects.get(username=username)
+    return (user.role.name, user.role_source)
+
+
+def last():
+    entry = Entry.objects.first()
+    return (entry.event, entry.actor, entry.target, entry.data)
+
+
+def test_a_role_that_the_groups_could_not_give_is_not_remembered(alice, settings):
+    settings.AUTH_USER_HEADER_FORMAT = "plaintext"
+    settings.RBAC_DEFAULT_ROLE = "user"
+    alice.role_source = "group"
+    alice.save()
+    kept = identify.resolve(ProxyHeader(alice.username, "staff"), client="192.0.2.7")
+    assert (kept.principal.role, kept.until) == ("admin", 0), "the last admin keeps the role, until there is another one"
+    UserFactory(role=alice.role)
+    lost = identify.resolve(ProxyHeader(alice.username, "staff"), client="192.0.2.7")
+    assert (lost.principal.role, lost.until) == ("user", identify.FOR_EVER)
+
+
+def test_a_user_is_created_at_first_sight():
+    user = sso.sign_in(CAROL, None)
+    row = User.objects.get()
+    assert (user.pk, user.username, user.role, user.sign_in) == (row.pk, CAROL, "user", SignIn.SSO)
+    assert (row.uid, row.email, row.role_source, row.has_usable_password()) == (user_uid(CAROL), CAROL, "default", False)
+    assert last() == ("user.created", "single sign-on", CAROL, {"role": "user", "sign_in": "sso"})
+    assert sso.sign_in(CAROL, None).pk == user.pk
+    assert User.objects.count() == Entry.objects.count() == 1
+
+
+def test_promise_34_only_the_first_user_becomes_admin(settings):
+    settings.RBAC_DEFAULT_ROLE = "first-admin"
+    assert [sso.sign_in(f"{name}@example.com", None).role for name in ("carol", "dan", "erin")] == ["admin", "user", "user"]
+
+
+def test_nobody_is_created_where_that_is_switched_off(settings, bob):
+    settings.AUTH_CREATE_USERS = False
+    assert sso.sign_in(CAROL, ("dev",)) is None
+    assert sso.sign_in("bob@example.com", None).pk == bob.pk
+    assert User.objects.count() == 1
+
+
+def test_an_id_that_collides_gets_the_next_free_derivation():
+    UserFactory(username="other@example.com", uid=user_uid(CAROL))
+    assert sso.sign_in(CAROL, None).uid == user_uid(CAROL, 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (None, ("user", "default")),
+        ((), ("user", "default")),
+        (("unknown",), ("user", "default")),
+        (("ops",), ("viewer", "group")),
+        (("root",), ("admin", "group")),
+        (("root", "dev"), ("user", "group")),  # the lowest number decides, not the strongest
+        (("root", "dev", "ops"), ("viewer", "group")),
+        (("OPS",), ("user", "default")),
+        (("ops ",), ("user", "default")),
+    ],
+)
+def test_a_first_seen_user_has_the_role_of_their_groups(mapped, said, expected):
+    sso.sign_in(CAROL, said)
+    assert seen() == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "said", "after"),
+    [
+        (("user", "default"), None, ("user", "default")),
+        (("user", "default"), ("root",), ("admin", "group")),
+        (("user", "manual"), ("ops",), ("viewer", "group")),
+        (("user", "manual"), (), ("user", "manual")),
+        (("viewer", "manual"), ("unknown",), ("viewer", "manual")),
+        (("admin", "group"), ("root",), ("admin", "group")),
+        (("admin", "group"), ("ops",), ("viewer", "group")),
+        (("admin", "group"), (), ("user", "default")),
+        (("admin", "group"), ("unknown",), ("user", "default")),
+        (("admin", "group"), None, ("admin", "group")),
+        (("viewer", "manual"), ("ops",), ("viewer", "group")),
+    ],
+)
+def test_promise_15_a_role_comes_and_goes_with_its_group(alice, mapped, before, said, after):
+    UserFactory(username=CAROL, role=role(before[0]), role_source=before[1])
+    assert sso.sign_in(CAROL, said).role == after[0]
+    assert seen() == after
+
+
+def test_promise_33_the_last_admin_keeps_their_role_whatever_the_groups_say(alice, mapped, caplog):
+    User.objects.update(role_source=RoleSource.GROUP)
+    for said in (("ops",), ()):
+        user = sso.sign_in("alice@example.com", said)
+        assert user.role == "admin"
+        assert user.permissions == EVERYTHING
+    assert seen("alice@example.com") == ("admin", "group")
+    assert "last active admin" in caplog.text
+    UserFactory(role=role("admin"))
+    assert sso.sign_in("alice@example.com", ("ops",)).role == "viewer"
+
+
+def test_a_default_role_that_is_gone_changes_nothing(alice, settings, caplog):
+    UserFactory(username=CAROL, role=role("viewer"), role_source=RoleSource.GROUP)
+    settings.RBAC_DEFAULT_ROLE = "gone"
+    assert sso.sign_in(CAROL, ()).role == "viewer"
+    assert "stays as it is" in caplog.text
+
+
+@pytest.mark.parametrize("changes", [{"is_active": False}, {"sign_in": SignIn.PASSWORD}])
+def test_who_may_not_come_by_single_sign_on_is_given_no_role_by_it(mapped, changes):
+    UserFactory(username=CAROL, **changes)
+    assert sso.sign_in(CAROL, ("root",)).role == "user"
+    assert seen() == ("user", "default")
+    assert not Entry.objects.exists()
+
+
+def test_a_role_by_group_is_recorded(alice, mapped):
+    UserFactory(username=CAROL)
+    sso.sign_in(CAROL, ("ops",))
+    assert last() == ("user.updated", "single sign-on", CAROL, {"old": {"role": "user"}, "new": {"role": "viewer"}})
+    written = Entry.objects.count()
+    sso.sign_in(CAROL, ("ops",))
+    assert Entry.objects.count() == written
+
+
+# which group gives which role
+
+
+def holding(*permissions):
+    return Principal(Kind.USER, "ffffffff", "olga@example.com", role="ops", permissions=frozenset(permissions))
+
+
+def test_a_group_is_given_a_role_changed_and_forgotten(alice):
+    actor = principal(alice)
+    row = groups.create_group_role(actor=actor, group="Platform Team", role="viewer", priority=5)
+    assert (row.group, row.role.name, row.priority) == ("Platform Team", "viewer", 5)
+    assert last()[0::2] == ("group-role.created", "Platform Team")
+    groups.update_group_role(actor=actor, group="Platform Team", role="user")
+    groups.update_group_role(actor=actor, group="Platform Team", priority=9)
+    assert last()[3] == {"old": {"role": "user", "priority": 5}, "new": {"role": "user", "priority": 9}}
+    written = Entry.objects.count()
+    groups.update_group_role(actor=actor, group="Platform Team", priority=9)
+    assert Entry.objects.count() == written
+    with pytest.raises(Stale):
+        groups.update_group_role(actor=actor, group="Platform Team", role="viewer", seen=("user", 5))
+    groups.update_group_role(actor=actor, group="Platform Team", role="user", seen=("user", 9))
+    assert Entry.objects.count() == written
+    groups.delete_group_role(actor=actor, group="Platform Team")
+    assert last() == ("group-role.deleted", "alice@example.com", "Platform Team", {"role": "user"})
+    assert not GroupRole.objects.exists()
+
+
+def test_a_bad_group_is_refused(alice):
+    actor = principal(alice)
+    groups.create_group_role(actor=actor, group="dev", role="user")
+    for fields, refusal in (
+        ({"group": "dev", "role": "viewer"}, Conflict),
+        ({"group": "", "role": "viewer"}, Invalid),
+        ({"group": "x" * 201, "role": "viewer"}, Invalid),
+        ({"group": "ops", "role": "nosuch"}, Invalid),
+        ({"group": "ops", "role": "user", "priority": -1}, Invalid),
+    ):
+        with pytest.raises(refusal) as raised:
+            groups.create_group_role(actor=actor, **fields)
+        assert raised.value.fields
+    with pytest.raises(Invalid):
+        groups.update_group_role(actor=actor, group="dev", priority=-1)
+    for call in (groups.update_group_role, groups.delete_group_role):
+        with pytest.raises(NotFound):
+            call(actor=actor, group="nosuch")
+
+
+CLERK = holding("roles:write", "upstream:public", "upstream:read")
+ESCALATIONS = {
+    "letting a group give admin": lambda: groups.create_group_role(actor=CLERK, group="mine", role="admin"),
+    "raising a group": lambda: groups.update_group_role(actor=CLERK, group="weak", role="admin"),
+    "lowering a stronger group": lambda: groups.update_group_role(actor=CLERK, group="root", role="weak"),
+    "reordering a stronger group": lambda: groups.update_group_role(actor=CLERK, group="root", priority=1),
+    "forgetting a stronger group": lambda: groups.delete_group_role(actor=CLERK, group="root"),
+}
+
+
+@pytest.mark.parametrize("attempt", ESCALATIONS.values(), ids=ESCALATIONS)
+def test_promise_30_nobody_reaches_beyond_what_they_hold_through_a_group(attempt):
+    weak = Role.objects.create(name="weak", permissions=["upstream:read"])
+    GroupRoleFactory(group="weak", role=weak)
+    GroupRoleFactory(group="root", role=role("admin"))
+    before = list(GroupRole.objects.values())
+    with pytest.raises(Forbidden):
+        attempt()
+    assert list(GroupRole.objects.values()) == before
+    assert not Entry.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda who: groups.create_group_role(actor=who, group="x", role="viewer"),
+        lambda who: groups.update_group_role(actor=who, group="x"),
+        lambda who: groups.delete_group_role(actor=who, group="x"),
+    ],
+)
+def test_promise_35_who_may_not_write_roles_writes_no_groups(bob, call):
+    for who in (principal(bob), holding(*(EVERYTHING - {"roles:write"}))):
+        with pytest.raises(Forbidden):
+            call(who)
+
+
+def test_deleting_a_group_takes_its_role_back_at_the_next_sign_in(alice, system, mapped):
+    sso.sign_in(CAROL, ("ops",))
+    groups.delete_group_role(actor=system, group="ops")
+    assert seen() == ("viewer", "group")
+    sso.sign_in(CAROL, ("ops",))
+    assert seen() == ("user", "default")
+    assert users.active_admins() == 1

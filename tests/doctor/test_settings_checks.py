@@ -1,0 +1,299 @@
+"""Numbered checks: an unsafe configuration refuses to start, and says what to write instead."""
+
+import json
+from pathlib import Path
+
+import pytest
+from django.core.checks import run_checks
+from django.core.management import CommandError, call_command
+
+from authn import jwt_keys
+from doctor import settings_checks
+from doctor.settings_checks import (
+    assertion_keys,
+    assertions,
+    auth_string,
+    default_role,
+    deployed,
+    proxy_header,
+    shared_names,
+    token_days,
+    trusted_proxies,
+)
+from rbac.models import Role
+from tests.factories import UserFactory
+
+BCRYPT = "$2b$10$" + "a" * 53
+
+
+def ids(found):
+    assert all(message.hint for message in found), "every message says what to write instead"
+    return [message.id.removeprefix("skyauth.") for message in found]
+
+
+@pytest.fixture
+def safe(settings, tmp_path):
+    """Settings that no check has anything to say about."""
+    settings.TRUSTED_PROXIES = ["127.0.0.1"]
+    settings.RBAC_DEFAULT_ROLE = "first-admin"
+    settings.PUBLIC_URL, settings.SECURE_COOKIES = "https://auth.example.com", True
+    settings.AUTH_STRING = ""
+    settings.DATA_DIR = tmp_path
+    return settings
+
+
+@pytest.mark.django_db
+def test_a_safe_configuration_passes_everything(safe):
+    found = run_checks(include_deployment_checks=True, databases=["default"])
+    assert [message for message in found if (message.id or "").startswith("skyauth.")] == []
+
+
+@pytest.mark.parametrize(
+    ("networks", "expected"),
+    [
+        ([], []),
+        (["127.0.0.1", "10.0.0.0/8", "fd00::/8"], []),
+        (["10.0.0.0/33"], ["E001"]),
+        (["proxy.internal"], ["E001"]),
+        (["*"], ["E001"]),
+        (["10.0.0.1/8"], ["E001"]),
+        (["0.0.0.0/0"], ["E002"]),
+        (["10.0.0.1", "::/0"], ["E002"]),
+    ],
+)
+def test_promise_02_trusted_proxies_are_networks_and_not_everybody(safe, networks, expected):
+    safe.TRUSTED_PROXIES = networks
+    assert ids(trusted_proxies()) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"AUTH_USER_HEADER_FORMAT": "off", "TRUSTED_PROXIES": [], "AUTH_USER_HEADER": ""}, []),
+        ({}, []),
+        ({"AUTH_GROUPS_HEADER": "X-Groups"}, []),
+        ({"TRUSTED_PROXIES": []}, ["E003"]),
+        ({"AUTH_USER_HEADER": ""}, ["E004"]),
+        ({"AUTH_USER_HEADER": "X_Auth_Request_Email"}, ["E004"]),
+        ({"AUTH_USER_HEADER": "X.Auth"}, ["E004"]),
+        ({"AUTH_USER_HEADER": "X-Who:"}, ["E004"]),
+        ({"AUTH_USER_HEADER": "Authorization"}, ["E004"]),
+        ({"AUTH_USER_HEADER": "cookie"}, ["E004"]),
+        ({"AUTH_GROUPS_HEADER": "Host"}, ["E004"]),
+        ({"AUTH_GROUPS_HEADER": "x-auth-request-email"}, ["E004"]),
+        ({"AUTH_GROUPS_HEADER": "X-Forwarded-For"}, ["E004"]),
+        ({"AUTH_USER_HEADER": "é", "AUTH_GROUPS_HEADER": "X Groups", "TRUSTED_PROXIES": []}, ["E003", "E004", "E004"]),
+    ],
+)
+def test_promise_02_header_sign_in_needs_a_trusted_proxy_and_a_plain_header(safe, changes, expected):
+    safe.AUTH_USER_HEADER_FORMAT = "plaintext"
+    for name, value in changes.items():
+        setattr(safe, name, value)
+    assert ids(proxy_header()) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"AUTH_USER_HEADER_FORMAT": "plaintext", "AUTH_JWT_JWKS": "", "AUTH_JWT_ISSUER": ""}, []),
+        ({"AUTH_JWT_JWKS": ""}, ["E005"]),
+        ({"AUTH_JWT_JWKS": "", "AUTH_JWT_ISSUER": "", "AUTH_JWT_AUDIENCE": ""}, ["E005"] * 3),
+        ({"AUTH_JWT_ALGORITHMS": ["RS256", "HS256", "none"]}, ["E006"]),
+        ({"AUTH_JWT_ALGORITHMS": ["rs256"]}, ["E006"]),
+        ({"AUTH_JWT_JWKS": "http://idp.example.com/keys"}, ["E007"]),
+        ({"AUTH_JWT_JWKS": "http:///keys"}, ["E007"]),
+        ({"AUTH_JWT_JWKS": "http://127.0.0.1.evil.example/keys"}, ["E007"]),
+        ({"AUTH_JWT_JWKS": "http://127.0.0.1:9/keys"}, []),
+        ({"AUTH_JWT_JWKS": "http://[::1]:9/keys"}, []),
+        ({"AUTH_JWT_JWKS": "http://localhost/keys"}, []),
+        ({"AUTH_JWT_JWKS": "https://idp.example.com/keys"}, []),
+        ({"AUTH_JWT_JWKS": "/no/such/file.json"}, ["E008"]),
+        ({"AUTH_JWT_JWKS": "ftp://idp.example.com/keys"}, ["E008"]),
+    ],
+)
+def test_promise_06_assertions_need_keys_issuer_audience_and_asymmetric_algorithms(safe, changes, expected):
+    path = Path(safe.DATA_DIR) / "keys.json"
+    path.write_text(json.dumps({"keys": []}))
+    safe.AUTH_USER_HEADER_FORMAT = "jwt"
+    safe.AUTH_JWT_JWKS, safe.AUTH_JWT_ISSUER, safe.AUTH_JWT_AUDIENCE = str(path), "https://idp.example.com", "skyauth"
+    for name, value in changes.items():
+        setattr(safe, name, value)
+    assert ids(assertions()) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        (f"team:{BCRYPT}", []),
+        (f"team:{BCRYPT} other:{BCRYPT.replace('$10$', '$14$')}", []),
+        ("team:$apr1$abcdefgh$0123456789012345678901", []),
+        ("team:$6$rounds=5000$salt$hash", []),
+        ("team:$5$salt$hash", []),
+        (f"team:{BCRYPT.replace('$10$', '$03$')}", ["E009"]),
+        (f"team:{BCRYPT.replace('$10$', '$15$')}", ["E009"]),
+        (f"team:{BCRYPT.replace('$10$', '$31$')}", ["E009"]),
+        ("team:$6$rounds=99999999$salt$hash", ["E009"]),
+        ("team:$5$rounds=10$salt$hash", ["E009"]),
+        ("team:$6$rounds=5000$rounds=99999999$hash", ["E009"]),
+        ("team:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", ["E009"]),
+        ("team:plaintext", ["E009"]),
+        ("team:rqXexS6ZhobKA", ["E009"]),
+        ("team:", ["E009"]),
+        ("team", ["E009"]),
+        ("team:a:b", ["E009"]),
+        ("#comment", ["E009"]),
+        (f"one:plain two:{BCRYPT} three:plain", ["E009", "E009"]),
+    ],
+)
+def test_promise_20_shared_hashes_meet_a_floor_and_a_ceiling(safe, text, expected):
+    safe.AUTH_STRING = text
+    assert ids(auth_string()) == expected
+    assert not any("plain" in message.msg or BCRYPT in message.msg for message in auth_string())
+
+
+@pytest.mark.parametrize(("default", "longest", "expected"), [(30, 0, []), (30, 30, []), (31, 30, ["E010"]), (30, 365, [])])
+def test_promise_12_the_default_life_of_a_token_is_within_the_longest(safe, default, longest, expected):
+    safe.TOKEN_DEFAULT_DAYS, safe.TOKEN_MAX_DAYS = default, longest
+    assert ids(token_days()) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([], []),
+        (["one"], []),
+        (["one", "rsa"], []),
+        (["none"], ["E020"]),
+        (["one", "open", "junk"], ["E020", "E020"]),
+        (["one", "rsa", "copy"], ["E021"]),
+    ],
+)
+def test_promise_06_assertions_are_signed_with_keys_that_nobody_else_can_read(safe, names, expected):
+    folder = Path(safe.DATA_DIR)
+    pem = jwt_keys.new_pem()
+    for name, text in {"one": pem, "copy": pem, "rsa": jwt_keys.new_pem(rsa=True), "open": pem, "junk": "hunter2"}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o644 if name == "open" else 0o600)
+    safe.ASSERTION_KEYS = [folder / name for name in names]
+    found = assertion_keys()
+    assert ids(found) == expected
+    for message in found:
+        assert "PRIVATE" not in f"{message.msg} {message.hint}"
+        assert "hunter2" not in f"{message.msg} {message.hint}"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "databases", "expected"),
+    [
+        ("first-admin", ["default"], []),
+        ("admin", ["default"], []),
+        ("viewer", ["default"], []),
+        ("Admin", ["default"], ["E011"]),
+        ("nosuch", ["default"], ["E011"]),
+        ("", ["default"], ["E011"]),
+        ("nosuch", None, []),
+    ],
+)
+def test_the_default_role_exists(safe, name, databases, expected):
+    safe.RBAC_DEFAULT_ROLE = name
+    found = default_role(databases=databases)
+    assert ids(found) == expected
+    assert all("first-admin, admin, user, viewer" in message.hint for message in found)
+
+
+@pytest.mark.django_db
+def test_the_default_role_is_not_looked_for_before_the_first_migration(safe):
+    from django.db import connection
+
+    safe.RBAC_DEFAULT_ROLE = "nosuch"
+    Role.objects.all().delete()
+    assert default_role(databases=["default"]) == []
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE rbac_role RENAME TO rbac_role_gone")
+    try:
+        assert default_role(databases=["default"]) == []
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE rbac_role_gone RENAME TO rbac_role")
+
+
+@pytest.mark.django_db
+def test_a_database_that_does_not_answer_is_left_to_whoever_needs_it(safe):
+    from django.db import OperationalError, connection
+
+    def fail(execute, sql, params, many, context):
+        raise OperationalError("unable to open database file")
+
+    safe.RBAC_DEFAULT_ROLE, safe.AUTH_STRING = "nosuch", f"team:{BCRYPT}"
+    with connection.execute_wrapper(fail):
+        assert default_role(databases=["default"]) == []
+        assert shared_names(databases=["default"]) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("text", "databases", "expected"),
+    [
+        (f"bob@example.com:{BCRYPT}", ["default"], ["E012"]),
+        (f"Bob@Example.com:{BCRYPT} team:{BCRYPT}", ["default"], ["E012"]),
+        (f"team:{BCRYPT}", ["default"], []),
+        (f"bob@example.com:{BCRYPT}", None, []),
+        ("nonsense", ["default"], []),
+        ("", ["default"], []),
+    ],
+)
+def test_promise_07_the_shared_credential_has_no_users_name(safe, text, databases, expected):
+    UserFactory(username="bob@example.com")
+    safe.AUTH_STRING = text
+    assert ids(shared_names(databases=databases)) == expected
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"RBAC_DEFAULT_ROLE": "admin"}, ["W101"]),
+        ({"RBAC_DEFAULT_ROLE": "user"}, []),
+        ({"TRUSTED_PROXIES": []}, ["W102"]),
+        ({"PUBLIC_URL": "http://auth.example.com", "SECURE_COOKIES": False}, ["W103"]),
+        ({"PUBLIC_URL": "http://127.0.0.1:8000", "SECURE_COOKIES": False}, []),
+        ({"TRUSTED_PROXIES": ["10.0.0.0/8"]}, ["W104"]),
+        ({"TRUSTED_PROXIES": ["10.0.0.0/16"]}, []),
+        ({"TRUSTED_PROXIES": ["0.0.0.0/1", "128.0.0.0/1"]}, ["W104"]),
+        ({"TRUSTED_PROXIES": ["nonsense"]}, []),  # E001 says it
+        ({"AUTH_STRING": f"team:{BCRYPT}"}, ["W106"]),
+    ],
+)
+def test_what_a_production_installation_should_not_have_is_told(safe, changes, expected):
+    for name, value in changes.items():
+        setattr(safe, name, value)
+    assert ids(deployed()) == expected
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("vendor", "expected"), [("postgresql", ["W105"]), ("sqlite", [])])
+def test_a_generated_secret_key_is_told_where_replicas_are_possible(safe, monkeypatch, vendor, expected):
+    (Path(safe.DATA_DIR) / "secret_key").write_text("x")
+    monkeypatch.setattr(settings_checks.connection, "vendor", vendor, raising=False)
+    assert ids(deployed()) == expected
+
+
+@pytest.mark.django_db
+def test_promise_35_an_unsafe_configuration_refuses_to_start(safe):
+    safe.AUTH_USER_HEADER_FORMAT, safe.TRUSTED_PROXIES = "plaintext", []
+    with pytest.raises(CommandError, match="E003"):
+        call_command("check")
+    safe.TRUSTED_PROXIES = ["nonsense"]
+    with pytest.raises(CommandError, match="E001"):
+        call_command("check", deploy=True)
+
+
+@pytest.mark.django_db
+def test_promise_35_a_default_role_that_does_not_exist_refuses_to_start(safe):
+    safe.RBAC_DEFAULT_ROLE = "operator"
+    with pytest.raises(CommandError, match="E011"):
+        call_command("check", databases=["default"])

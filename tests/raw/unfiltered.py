@@ -1,0 +1,30 @@
+"""SkyAuth served in ways that go round the trust gate, as nobody should serve it: `python -m tests.raw.unfiltered KIND PORT`."""
+
+import os
+import sys
+from wsgiref.simple_server import make_server
+
+from tests.wire import HOST
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
+
+
+def main(kind: str, port: int) -> None:
+    """Serve until told to stop."""
+    import uvicorn
+    from django.core.asgi import get_asgi_application
+    from django.core.wsgi import get_wsgi_application
+
+    if kind == "wsgi":
+        make_server(HOST, port, get_wsgi_application()).serve_forever()
+    application = get_asgi_application()
+    if kind == "verify line":
+        from gateway.asgi import ForwardAuthApp
+
+        application = ForwardAuthApp(application)
+    # uvicorn's own reading of X-Forwarded-For is off: that would be uvicorn's word, not ours.
+    uvicorn.run(application, host=HOST, port=port, lifespan="off", interface="asgi3", proxy_headers=False)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
