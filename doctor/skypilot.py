@@ -13,7 +13,7 @@ from integrations.skypilot.client import Reply, UpstreamUnavailable, ask
 
 _PATIENCE_SECONDS: Final = 10.0  # an operator waits at the terminal; the configuration takes the server a while
 _SHOWN: Final = 5
-_GUIDE: Final = "See docs/skypilot.md."
+_GUIDE: Final = "See docs/guides/skypilot.md."
 
 
 def examine() -> Iterator[Finding]:

@@ -150,7 +150,7 @@ Sign in, from another terminal, in any of these ways:
       who you are""")
     if not server.believes_header:
         say("""
-The server does not go by the header X-Auth-Request-Email, so nobody can be let through yet: see docs/skypilot.md.""")
+The server does not go by the header X-Auth-Request-Email, so nobody can be let through yet: see docs/guides/skypilot.md.""")
 
 
 def main() -> int:

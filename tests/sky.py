@@ -116,9 +116,9 @@ class SkyPilot:
 
 
 def guide() -> list[str]:
-    """Return the files that docs/skypilot.md tells an operator to write: .server.yaml and config.yaml."""
+    """Return the files that docs/guides/skypilot.md tells an operator to write: .server.yaml and config.yaml."""
     return re.findall(
-        r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "skypilot.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "guides" / "skypilot.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
 
 

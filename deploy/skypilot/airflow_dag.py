@@ -1,7 +1,7 @@
 """Launches a SkyPilot task from Airflow every night, as a service account, and takes the cluster down afterwards.
 
-The task, `training.yaml`, lies beside this file in the DAG folder. Two Airflow variables: `skypilot_endpoint` is the gateway's
-address, `skypilot_token` a token that SkyAuth showed once (Airflow masks a variable with `token` in its name). The worker needs
+The task, `training.yaml`, is in the same directory as this file. It needs two Airflow variables: `skypilot_endpoint` is the address
+of the gateway, and `skypilot_token` is a SkyAuth token. Airflow masks a variable with `token` in its name. The worker needs
 `pip install skypilot==0.14.1`.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
 
-# In the environment alone: the token is in no command line, no log and no file.
+# The token is only in the environment, not in a command line, log or file.
 ENVIRONMENT = {
     "SKYPILOT_API_SERVER_ENDPOINT": "{{ var.value.skypilot_endpoint }}",
     "SKYPILOT_SERVICE_ACCOUNT_TOKEN": "{{ var.value.skypilot_token }}",
@@ -30,6 +30,6 @@ with DAG("train_nightly", schedule="@daily", start_date=datetime.datetime(2026, 
         bash_command="sky down --yes nightly",
         env=ENVIRONMENT,
         append_env=True,
-        trigger_rule="all_done",  # also when the launch failed half-way
+        trigger_rule="all_done",  # also if the launch failed
     )
     launch >> down

@@ -17,8 +17,10 @@ pytestmark = pytest.mark.browser
 
 @contextmanager
 def gateway(port: int, skyauth: SkyAuth, behind: Upstream) -> Iterator[None]:
-    """Run the shipped Caddyfile on this port, with the lines in it that the operating guide shows for browsers."""
-    [lines] = re.findall(r"```caddyfile\n(.*?)```", (ROOT / "docs" / "operating.md").read_text(encoding="utf-8"), re.DOTALL)
+    """Run the shipped Caddyfile on this port, with the lines in it that the guide for browsers shows."""
+    [lines] = re.findall(
+        r"```caddyfile\n(.*?)```", (ROOT / "docs" / "guides" / "browsers.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     shipped = ROOT / "deploy" / "proxies" / "caddy" / "Caddyfile"
     text, places = re.subn(
         r"(\troute \{\n\t+import strip\n)", lambda found: found[0] + lines, shipped.read_text(encoding="utf-8")

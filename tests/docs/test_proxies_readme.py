@@ -14,16 +14,16 @@ ROWS = {
     if len(cells) == len(PROXIES) + 1
 }
 SAID = {
-    "a header in which SkyAuth has nothing to say": lambda differs: "empty" if differs.unsaid else "absent",
-    "SkyAuth cannot be reached": lambda differs: str(differs.skyauth_down) + ("" if differs.explains else ", no body"),
-    "SkyAuth's own 503, with `Retry-After`": lambda differs: "passed on" if differs.passes_trouble else "replaced by Envoy's",
-    "the API cannot be reached": lambda differs: str(differs.upstream_down) + ("" if differs.explains else ", plain text"),
-    "other cookies beside SkyAuth's": lambda differs: "kept" if differs.keeps_cookies else "removed",
-    "methods that are in no standard": lambda differs: "judged" if differs.any_method else "400",
+    "an identity header without a value": lambda differs: "empty" if differs.unsaid else "absent",
+    "SkyAuth is not reachable": lambda differs: str(differs.skyauth_down) + ("" if differs.explains else ", no body"),
+    "SkyAuth's own 503, with `Retry-After`": lambda differs: "forwarded" if differs.passes_trouble else "replaced by Envoy's",
+    "the API is not reachable": lambda differs: str(differs.upstream_down) + ("" if differs.explains else ", plain text"),
+    "other cookies in a request with SkyAuth's": lambda differs: "kept" if differs.keeps_cookies else "removed",
+    "non-standard methods": lambda differs: "supported" if differs.any_method else "400",
     "trailers of a request": lambda differs: "reach the API" if differs.passes_trailers else "removed",
     "HTTP/2 without TLS": lambda differs: "yes" if differs.http2 else "no",
-    "`Expect: 100-continue` of a request that is then refused": lambda differs: "told to continue" if differs.invites else "not",
-    "a 2xx of SkyAuth's that is not 200 (there is none)": lambda differs: "refuses" if differs.only_200 else "lets through",
+    "`Expect: 100-continue` of a request that is then denied": lambda differs: "gets 100" if differs.invites else "no 100",
+    "a 2xx of SkyAuth other than 200 (there is none)": lambda differs: "denied" if differs.only_200 else "allowed",
 }
 
 

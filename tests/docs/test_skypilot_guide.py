@@ -1,4 +1,4 @@
-"""What docs/skypilot.md tells an operator to write holds together with the files that it is for."""
+"""What the guides for SkyPilot tell an operator to write holds together with the files that it is for."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ from skyauth.settings import env
 from tests.servers import ROOT
 from tests.sky import guide
 
-PAGE = (ROOT / "docs" / "skypilot.md").read_text(encoding="utf-8")
+PAGE = "".join((ROOT / "docs" / "guides" / name).read_text(encoding="utf-8") for name in ("skypilot.md", "skypilot-sso.md"))
 CADDYFILE = (ROOT / "deploy" / "skypilot" / "caddy" / "Caddyfile").read_text(encoding="utf-8")
 
 

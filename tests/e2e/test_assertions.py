@@ -1,4 +1,4 @@
-"""The real server signs, and an upstream verifies as docs/operating.md says: with that very code, over HTTP."""
+"""The real server signs, and an upstream verifies as docs/guides/signed-assertions.md says: with that very code, over HTTP."""
 
 import base64
 import hashlib
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("assertions")]
 
 BOB = "bob@example.com"
 KEY_SET = "/.well-known/jwks.json"
-GUIDE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "guides" / "signed-assertions.md").read_text(encoding="utf-8")
 EXAMPLE = re.search(r"^```python\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 
 Verify = Callable[[str], dict[str, Any]]

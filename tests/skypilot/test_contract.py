@@ -64,9 +64,9 @@ def test_every_difference_is_explained_and_every_explanation_has_an_example_or_s
 
 
 def test_the_documentation_has_the_same_differences() -> None:
-    page = (ROOT / "docs" / "skypilot.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "comparison-skypilot.md").read_text(encoding="utf-8")
     rows = [f"| {d['real']} | {d['ours']} | {d['why']} |" for d in replay.written()["differences"].values()]
-    section = page.split("\n## What differs from the real server, and why\n")[1]
+    section = page.split("\n## Differences in the API\n")[1]
     assert [line for line in section.splitlines() if line.startswith("| ")][1:] == rows
 
 

@@ -1,18 +1,18 @@
--- Asks SkyAuth about a request, as Caddy's forward_auth and Traefik's ForwardAuth do. See haproxy.cfg.
+-- Asks SkyAuth about a request, like Caddy's forward_auth and Traefik's ForwardAuth. See haproxy.cfg.
 
 local QUESTION = {url = "http://skyauth/authz/verify", dst = "unix@/run/haproxy-skyauth.sock", timeout = 35000}
 local IDENTITY = {"email", "user", "groups", "role", "method", "jwt"}
 local OWN = {["skyauth"] = true, ["skyauth-csrf"] = true, ["__Host-skyauth"] = true, ["__Host-skyauth-csrf"] = true}
 
--- Only these of the client's headers go along. An auth proxy's identity header would have to be named here.
+-- Only these headers of the client are sent to SkyAuth. Add the identity header of an auth proxy here.
 local ASKED = {
 	"accept", "authorization", "cookie", "sec-fetch-dest", "sec-fetch-mode", "user-agent", "x-request-id", "x-requested-with",
 }
 
--- Of a refusal: not the identity headers, nor what HAProxy writes itself.
+-- Headers of a denial that are not returned, because HAProxy writes them itself.
 local KEPT_BACK = {["connection"] = true, ["content-length"] = true, ["transfer-encoding"] = true, ["keep-alive"] = true}
 
--- HAProxy counts the values of a header from 0.
+-- HAProxy numbers the values of a header from 0.
 local function values(headers, name)
 	local found = {}
 	local held = headers[name]
@@ -71,9 +71,9 @@ end
 core.register_action("skyauth", {"http-req"}, function(txn)
 	local answer, client = ask(txn)
 	if answer == nil or answer.status == nil or answer.status < 200 or answer.headers == nil then
-		return -- not marked as allowed: haproxy.cfg answers 503
+		return -- not marked as allowed, so haproxy.cfg answers 503
 	end
-	-- HAProxy answers in SkyAuth's place when it cannot reach it; SkyAuth's own 503 says when to come again.
+	-- If HAProxy cannot reach SkyAuth, it creates the answer itself. Only SkyAuth's own 503 has Retry-After.
 	if answer.status >= 500 and answer.headers["retry-after"] == nil then
 		return
 	end

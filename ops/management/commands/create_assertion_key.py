@@ -30,4 +30,4 @@ class Command(base.Command):
             self.print_json(shown)
         else:
             self.print_table(["KEY ID", "ALGORITHM", "FILE"], [[made.kid, made.algorithm, file]])
-        self.say("Name the file in ASSERTION_KEYS and restart. docs/operating.md says in which order keys are changed.")
+        self.say("Name the file in ASSERTION_KEYS and restart. docs/guides/signed-assertions.md says how to rotate keys.")

@@ -15,7 +15,7 @@ NAMES = ("X-Forwarded-Email", "X-Webauth-User")  # one that a gateway strips any
 @pytest.mark.parametrize("gateway", GATEWAYS)
 def test_promise_1_the_auth_proxys_header_is_its_own_whatever_it_is_called(gateway: str, name: str) -> None:
     port, nobody = free_port(), free_port()
-    # As docs/skypilot.md says: Caddy hands the header on as it came, nginx as X-Auth-Request-Email.
+    # As docs/guides/skypilot-sso.md says: Caddy hands the header on as it came, nginx as X-Auth-Request-Email.
     header = {"AUTH_USER_HEADER": name} if gateway == "caddy" else {}
     with (
         skyauth_server(
