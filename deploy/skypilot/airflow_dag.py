@@ -1,8 +1,8 @@
 """Launches a SkyPilot task from Airflow every night, as a service account, and takes the cluster down afterwards.
 
-The task, `training.yaml`, is in the same directory as this file. It needs two Airflow variables: `skypilot_endpoint` is the address
-of the gateway, and `skypilot_token` is a SkyAuth token. Airflow masks a variable with `token` in its name. The worker needs
-`pip install skypilot==0.14.1`.
+The task, `training.yaml`, is in the same directory as this file. It needs two Airflow variables: `skypilot_endpoint` is the
+address of the gateway, and `skypilot_token` is a SkyAuth token. Airflow masks a variable with `token` in its name. The worker
+needs `pip install skypilot==0.14.1`.
 """
 
 import datetime
