@@ -27,7 +27,7 @@ from benchmarks.load import CONNECTIONS, check, drive, require
 from benchmarks.report import Report
 from benchmarks.stage import Contestant, Stage, Tools
 from benchmarks.trouble import Trouble
-from tests.needs import need_program
+from tests.requirements import need_program
 from tests.servers import ROOT
 
 PAGE: Final = ROOT / "docs" / "performance.md"

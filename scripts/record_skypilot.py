@@ -20,8 +20,8 @@ import django
 
 django.setup()
 
-from tests.original import original  # noqa: E402 - Django must be set up first
 from tests.replay import DATA, scenes  # noqa: E402
+from tests.skypilot_reference import original  # noqa: E402 - Django must be set up first
 
 
 def main() -> None:

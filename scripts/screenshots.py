@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from playwright.sync_api import Browser, Page, StorageState, sync_playwright  # noqa: E402 - the path comes first
 
 from tests.browser.conftest import PASSWORD, sign_in  # noqa: E402
-from tests.needs import need_program  # noqa: E402
+from tests.requirements import need_program  # noqa: E402
 from tests.servers import SkyAuth, skyauth_server  # noqa: E402
 
 IMAGES: Final = ROOT / "docs" / "images"

@@ -9,9 +9,9 @@ from pathlib import Path
 from socket import SHUT_RDWR, create_connection, socket
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 
-from tests.needs import need_program
+from tests.http_client import HOST, ask
+from tests.requirements import need_program
 from tests.servers import ROOT, directory, environment, free_port, listens, start, wait_until
-from tests.wire import HOST, ask
 
 FOLDER = ROOT / "deploy" / "proxies"
 BILLING = "billing.example.com"  # the host of the second API in the shipped files

@@ -12,8 +12,8 @@ import yaml
 
 from accounts.identifiers import user_uid
 from tests.factories import PASSWORD
-from tests.skydoor import VERSIONS
-from tests.wire import basic, bearer
+from tests.http_client import basic, bearer
+from tests.skypilot_client import VERSIONS
 
 DATA: Final = Path(__file__).parent / "skypilot" / "data"
 CAST: Final = {"alice": "admin", "bob": "user", "vera": "viewer"}

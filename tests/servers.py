@@ -20,8 +20,8 @@ from typing import Any
 
 import psycopg
 
-from tests.needs import need_program
-from tests.wire import HOST, ask
+from tests.http_client import HOST, ask
+from tests.requirements import need_program
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 30

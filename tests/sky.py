@@ -14,10 +14,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from tests.needs import missing, need_program
+from tests.http_client import HOST, Reply, ask
 from tests.proxies import CADDY, NGINX, configured
+from tests.requirements import missing, need_program
 from tests.servers import ROOT, Program, directory, environment, free_port, start, wait_until
-from tests.wire import HOST, Reply, ask
 
 BIN: Final = ROOT / ".venv-skypilot" / "bin"
 READY_SECONDS: Final = 60  # five where nothing else runs

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.needs import missing, need_program
+from tests.requirements import missing, need_program
 from tests.servers import HOST, directory, environment, free_port, start
 
 SESSION_COOKIE: Final = "mod_auth_openidc_session"

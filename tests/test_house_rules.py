@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 
-from tests.needs import missing
+from tests.requirements import missing
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
-from tests.wire import HOST
+from tests.http_client import HOST
 
 STREAMED = 5  # lines
 PATIENCE = 40  # seconds for a reader of one line to say so

@@ -16,9 +16,9 @@ from rbac import services as rbac
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
 from rbac.principals import Principal
-from tests.asking import CLIENT, judge, proxied
 from tests.factories import ServiceAccountFactory, UserFactory, make_token, password_hash, principal
 from tests.races import at_once
+from tests.verify_client import CLIENT, judge, proxied
 
 pytestmark = pytest.mark.usefixtures("separate_connections")
 MANY = 6

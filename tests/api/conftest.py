@@ -4,33 +4,33 @@ import pytest
 
 from accounts.models import User
 from rbac.models import Role
-from tests.api import calling
-from tests.api.calling import Api
+from tests.api import api_client
+from tests.api.api_client import Api
 from tests.factories import UserFactory
 
 
 @pytest.fixture
 def as_alice(alice: User) -> Api:
     """The admin, with a session."""
-    return calling.session(alice)
+    return api_client.session(alice)
 
 
 @pytest.fixture
 def as_bob(bob: User) -> Api:
     """The ordinary user, with a session."""
-    return calling.session(bob)
+    return api_client.session(bob)
 
 
 @pytest.fixture
 def as_vera(vera: User) -> Api:
     """The viewer, with a session."""
-    return calling.session(vera)
+    return api_client.session(vera)
 
 
 @pytest.fixture
 def as_pipeline(pipeline_token: str) -> Api:
     """Bob's service account, with its token."""
-    return calling.bearer(pipeline_token)
+    return api_client.bearer(pipeline_token)
 
 
 @pytest.fixture
@@ -43,4 +43,4 @@ def helpdesk(db: None) -> Role:
 @pytest.fixture
 def as_helpdesk(helpdesk: Role) -> Api:
     """Somebody with that role, with a session."""
-    return calling.session(UserFactory(username="helen@example.com", role=helpdesk))
+    return api_client.session(UserFactory(username="helen@example.com", role=helpdesk))

@@ -11,8 +11,8 @@ from rest_framework.request import Request
 from accounts.models import User
 from api.authentication import PrincipalAuthentication
 from rbac.principals import Method
-from tests.api import calling
-from tests.api.calling import BASE, Api
+from tests.api import api_client
+from tests.api.api_client import BASE, Api
 from tests.factories import principal
 
 ROLE = {"name": "new"}
@@ -27,7 +27,7 @@ def browser(alice: User) -> Client:
 
 
 def test_a_session_cannot_write_without_the_csrf_token(browser: Client) -> None:
-    found = calling.problem(Api(browser).post("/roles", ROLE), 403, "forbidden")
+    found = api_client.problem(Api(browser).post("/roles", ROLE), 403, "forbidden")
     assert "CSRF" in found["detail"]
 
 
@@ -44,7 +44,7 @@ def test_a_session_writes_with_the_token_that_the_docs_page_has_set(browser: Cli
 def test_a_session_with_the_token_cannot_write_from_another_origin(browser: Client) -> None:
     Api(browser).get("/docs", script="")
     token = browser.cookies["skyauth-csrf"].value
-    calling.problem(Api(browser).post("/roles", ROLE, x_csrftoken=token, origin="https://evil.example"), 403)
+    api_client.problem(Api(browser).post("/roles", ROLE, x_csrftoken=token, origin="https://evil.example"), 403)
 
 
 FOREIGN = [
@@ -68,21 +68,21 @@ OWN = [
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
 def test_basic_cannot_write_from_a_page_of_another_site(alice: User, headers: dict[str, str]) -> None:
-    api = calling.basic("alice@example.com")
-    calling.problem(api.post("/roles", ROLE, **headers), 403, "forbidden")
+    api = api_client.basic("alice@example.com")
+    api_client.problem(api.post("/roles", ROLE, **headers), 403, "forbidden")
     assert api.client.get(f"{BASE}/roles", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("headers", OWN, ids=str)
 def test_basic_can_write_from_our_own_pages_and_without_a_browser(alice: User, headers: dict[str, str]) -> None:
-    assert calling.basic("alice@example.com").post("/roles", ROLE, **headers).status_code == 201
+    assert api_client.basic("alice@example.com").post("/roles", ROLE, **headers).status_code == 201
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
 def test_a_token_is_sent_by_no_browser_on_its_own_and_may_come_from_anywhere(
     pipeline_token: str, pipeline: Any, headers: dict[str, str]
 ) -> None:
-    response = calling.bearer(pipeline_token).post("/service-accounts", {"name": "another"}, **headers)
+    response = api_client.bearer(pipeline_token).post("/service-accounts", {"name": "another"}, **headers)
     assert response.status_code == 201
 
 

@@ -9,10 +9,10 @@ import pytest
 from accounts.models import ServiceAccount, User
 from audit.models import Entry
 from rbac.models import Role, Route
-from tests.api import calling
-from tests.api.calling import Api
-from tests.asking import basic, bearer, denied, judge, proxied
+from tests.api import api_client
+from tests.api.api_client import Api
 from tests.factories import PASSWORD, UserFactory
+from tests.verify_client import basic, bearer, denied, judge, proxied
 
 
 def of(api: Api, decision: str) -> Any:
@@ -81,26 +81,26 @@ def test_everybody_reads_their_own_and_nobody_elses(
 
 def test_anothers_decision_looks_exactly_like_none(as_bob: Api, vera: User, read_write: None) -> None:
     decision = denied(vera, "POST")
-    other = calling.problem(of(as_bob, decision), 404, "not-found")
-    none = calling.problem(of(as_bob, "A" * 12), 404, "not-found")
+    other = api_client.problem(of(as_bob, decision), 404, "not-found")
+    none = api_client.problem(of(as_bob, "A" * 12), 404, "not-found")
     assert other["detail"].replace(decision, "A" * 12) == none["detail"]
 
 
 def test_an_id_that_is_unknown_says_how_to_ask_without_it(as_alice: Api) -> None:
-    detail = calling.problem(of(as_alice, "A" * 12), 404, "not-found")["detail"]
+    detail = api_client.problem(of(as_alice, "A" * 12), 404, "not-found")["detail"]
     for words in ("'AAAAAAAAAAAA'", "mistyped", "flood", "explain WHO METHOD PATH"):
         assert words in detail
 
 
 @pytest.mark.parametrize("decision", ["", "A" * 11, "A" * 13, "A" * 11 + "-", "A" * 11 + "%00", "A" * 6 + "/" + "A" * 5])
 def test_what_is_no_id_is_404(as_alice: Api, decision: str) -> None:
-    calling.problem(of(as_alice, decision), 404)
+    api_client.problem(of(as_alice, decision), 404)
 
 
 def test_an_id_is_taken_as_it_is_written(as_alice: Api, vera: User, read_write: None) -> None:
     decision = denied(vera, "POST")
     if decision.swapcase() != decision:
-        calling.problem(of(as_alice, decision.swapcase()), 404)
+        api_client.problem(of(as_alice, decision.swapcase()), 404)
 
 
 def test_a_request_that_could_not_be_read_is_told_as_it_came(as_alice: Api, vera: User) -> None:
@@ -153,7 +153,7 @@ def test_the_shared_credential_and_strangers_are_explained_too(as_alice: Api, se
 
 def test_a_strangers_decision_is_nobodys_own(as_vera: Api, db: None) -> None:
     stranger = dict(judge([], proxied(path="//")).headers)[b"x-skyauth-decision"].decode()
-    calling.problem(of(as_vera, stranger), 404)
+    api_client.problem(of(as_vera, stranger), 404)
 
 
 def test_a_broken_route_table_is_told_and_the_rest_still_read(as_alice: Api, vera: User, read_write: None) -> None:

@@ -8,7 +8,7 @@ from django.contrib.staticfiles import finders
 from django.core.management import call_command
 from drf_spectacular.generators import SchemaGenerator
 
-from tests.api.calling import Api
+from tests.api.api_client import Api
 
 
 @pytest.fixture(scope="module")

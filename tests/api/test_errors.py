@@ -17,26 +17,26 @@ from authn.credentials import Basic
 from authn.jwt_verify import KeysUnavailable
 from rbac.models import Role
 from rbac.principals import Kind
-from tests.api import calling
-from tests.api.calling import BASE, Api
+from tests.api import api_client
+from tests.api.api_client import BASE, Api
 
 
 @pytest.mark.parametrize(
     "path", ["/nothing", "/users/", "/users/%00", "/users/me", "/roles/a%00b", "/audit-events/x", "/audit-events/" + "9" * 30]
 )
 def test_a_path_that_does_not_exist_is_404_in_the_one_shape(as_alice: Api, path: str) -> None:
-    calling.problem(as_alice.get(path), 404, "not-found")
+    api_client.problem(as_alice.get(path), 404, "not-found")
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/v2/users", "/api/v1"])
 def test_so_is_one_outside_of_the_version(as_alice: Api, path: str) -> None:
-    calling.problem(as_alice.client.get(path), 404, "not-found")
+    api_client.problem(as_alice.client.get(path), 404, "not-found")
 
 
 def test_so_is_a_write_there_from_a_browser_without_a_csrf_token(alice: User) -> None:
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(alice)
-    calling.problem(Api(browser).post("/nothing", {}), 404, "not-found")
+    api_client.problem(Api(browser).post("/nothing", {}), 404, "not-found")
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_so_is_a_write_there_from_a_browser_without_a_csrf_token(alice: User) ->
     ["/users/00000000", "/service-accounts/sa-0", "/service-accounts/sa-0/tokens", "/roles/none", "/routes/7", "/group-roles/7"],
 )
 def test_a_thing_that_does_not_exist_is_404_in_the_one_shape(as_alice: Api, path: str) -> None:
-    calling.problem(as_alice.get(path), 404, "not-found")
+    api_client.problem(as_alice.get(path), 404, "not-found")
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
 def test_a_method_that_a_path_does_not_have_is_405_and_says_which_it_has(as_alice: Api, method: str) -> None:
     response = as_alice.request(method, "/users")
-    calling.problem(response, 405, "method-not-allowed")
+    api_client.problem(response, 405, "method-not-allowed")
     assert response.headers["Allow"] == "GET, HEAD, POST"
 
 
@@ -66,13 +66,13 @@ def test_a_method_that_a_path_does_not_have_is_405_and_says_which_it_has(as_alic
     ids=["truncated", "not a number", "deep", "not UTF-8", "long number"],
 )
 def test_what_is_not_json_is_400(as_alice: Api, body: bytes, says: str) -> None:
-    found = calling.problem(as_alice.post("/users", body), 400)
+    found = api_client.problem(as_alice.post("/users", body), 400)
     assert says in found["detail"]
 
 
 @pytest.mark.parametrize("body", [[], "text", 7, None, [{"username": "x"}]])
 def test_json_that_is_no_object_is_400(as_alice: Api, body: Any) -> None:
-    calling.problem(as_alice.post("/users", json.dumps(body).encode()), 400, "invalid")
+    api_client.problem(as_alice.post("/users", json.dumps(body).encode()), 400, "invalid")
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "\ud800"], ids=["NUL", "half a surrogate pair"])
@@ -92,67 +92,67 @@ def test_json_that_is_no_object_is_400(as_alice: Api, body: Any) -> None:
     ],
 )
 def test_text_that_no_database_takes_is_400(as_alice: Api, text: str, path: str, field: str, rest: dict[str, Any]) -> None:
-    found = calling.problem(as_alice.post(path, {field: text, **rest}), 400, "invalid")
+    found = api_client.problem(as_alice.post(path, {field: text, **rest}), 400, "invalid")
     assert field in found["errors"]
 
 
 @pytest.mark.parametrize("query", ["role", "search", "sign_in"])
 def test_a_nul_in_a_filter_is_400(as_alice: Api, query: str) -> None:
-    calling.problem(as_alice.get("/users", **{query: "a\x00b"}), 400, "invalid")
+    api_client.problem(as_alice.get("/users", **{query: "a\x00b"}), 400, "invalid")
 
 
 def test_a_nul_in_the_heir_is_400(as_alice: Api, bob: Any) -> None:
-    calling.problem(as_alice.delete(f"/users/{bob.uid}?transfer_to=%00"), 400, "invalid")
+    api_client.problem(as_alice.delete(f"/users/{bob.uid}?transfer_to=%00"), 400, "invalid")
 
 
 @pytest.mark.parametrize("media_type", ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"])
 def test_what_a_form_of_another_site_could_send_is_415(as_alice: Api, media_type: str) -> None:
     response = as_alice.client.post(f"{BASE}/users", "username=new", content_type=media_type)
-    calling.problem(response, 415, "unsupported-media-type")
+    api_client.problem(response, 415, "unsupported-media-type")
 
 
 def test_an_answer_that_nobody_can_give_is_406(as_alice: Api) -> None:
-    calling.problem(as_alice.client.get(f"{BASE}/users", headers={"accept": "image/png"}), 406, "not-acceptable")
+    api_client.problem(as_alice.client.get(f"{BASE}/users", headers={"accept": "image/png"}), 406, "not-acceptable")
 
 
 def test_a_refusal_is_a_problem_also_where_csv_or_yaml_was_asked_for(as_pipeline: Api, pipeline: Any) -> None:
     Role.objects.filter(name="user").update(permissions=[])
     csv = as_pipeline.client.get(f"{BASE}/users/export", headers={"accept": "text/csv"})
-    calling.problem(csv, 403, "forbidden")
-    calling.problem(calling.nobody().get("/openapi.yaml"), 401)
-    calling.problem(calling.nobody().get("/docs"), 401)
+    api_client.problem(csv, 403, "forbidden")
+    api_client.problem(api_client.nobody().get("/openapi.yaml"), 401)
+    api_client.problem(api_client.nobody().get("/docs"), 401)
 
 
 def test_a_body_that_is_too_large_is_413(as_alice: Api, settings: Any) -> None:
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000
-    calling.problem(as_alice.post("/users", {"username": "x" * 2_000}), 413, "too-large")
+    api_client.problem(as_alice.post("/users", {"username": "x" * 2_000}), 413, "too-large")
 
 
 def test_a_csv_file_that_is_too_large_is_413(as_alice: Api) -> None:
-    calling.problem(as_alice.csv("/users/import", b"x" * 5_000_010), 413, "too-large")
+    api_client.problem(as_alice.csv("/users/import", b"x" * 5_000_010), 413, "too-large")
 
 
 def test_several_faults_are_told_by_field(as_alice: Api) -> None:
-    found = calling.problem(as_alice.post("/users/bulk-role", {"uids": ["a", ["b"]]}), 400, "invalid")
+    found = api_client.problem(as_alice.post("/users/bulk-role", {"uids": ["a", ["b"]]}), 400, "invalid")
     assert set(found["errors"]) == {"uids.1", "role"}
 
 
 def test_a_denial_of_somebody_who_is_signed_in_is_recorded(as_bob: Api) -> None:
-    calling.problem(as_bob.post("/roles", {"name": "x"}), 403)
+    api_client.problem(as_bob.post("/roles", {"name": "x"}), 403)
     entry = Entry.objects.get(event="request.denied")
     assert (entry.actor, entry.target) == ("bob@example.com", "POST /api/v1/roles")
     assert "roles:write" in entry.reason
 
 
 def test_a_refusal_of_nobody_is_not(db: None) -> None:
-    calling.problem(calling.nobody().post("/roles", {"name": "x"}), 401)
+    api_client.problem(api_client.nobody().post("/roles", {"name": "x"}), 401)
     assert not Entry.objects.filter(event="request.denied").exists()
 
 
 def test_the_shared_credential_is_good_and_opens_nothing_here(db: None, settings: Any) -> None:
     settings.AUTH_STRING = f"team:{_bcrypt('sharedpassword')}"
     assert identify.identify(Basic("team", "sharedpassword"), client="").kind is Kind.SHARED
-    calling.problem(calling.basic("team", "sharedpassword").get("/whoami"), 401)
+    api_client.problem(api_client.basic("team", "sharedpassword").get("/whoami"), 401)
 
 
 def _bcrypt(password: str) -> str:
@@ -173,7 +173,7 @@ def _failing(table: str) -> Callable[..., Any]:
 @pytest.mark.parametrize("table", ["audit_entry", "accounts_session"], ids=["in the view", "before the view"])
 def test_a_database_that_does_not_answer_is_503(as_alice: Api, table: str) -> None:
     with connection.execute_wrapper(_failing(table)):
-        calling.problem(as_alice.get("/audit-events"), 503, "unavailable")
+        api_client.problem(as_alice.get("/audit-events"), 503, "unavailable")
     assert as_alice.get("/audit-events").status_code == 200
 
 
@@ -183,7 +183,7 @@ def test_so_is_other_trouble_of_ours(as_alice: Api, monkeypatch: pytest.MonkeyPa
         raise trouble
 
     monkeypatch.setattr("rbac.explain.role_table", raising)
-    calling.problem(as_alice.get("/policy/explain", method="GET", path="/"), 503, "unavailable")
+    api_client.problem(as_alice.get("/policy/explain", method="GET", path="/"), 503, "unavailable")
 
 
 @pytest.mark.parametrize(
@@ -205,10 +205,10 @@ def test_what_django_raises_has_the_one_shape_too(
 
     monkeypatch.setattr("rbac.explain.role_table", raising)
     response = as_alice.post("/policy/explain", {"method": "GET", "path": "/"})
-    calling.problem(response, status, code)
+    api_client.problem(response, status, code)
     assert b"secret7" not in response.content
 
 
 def test_half_a_surrogate_pair_in_a_list_is_told_with_its_place(as_alice: Api) -> None:
-    found = calling.problem(as_alice.post("/roles", {"name": "new", "permissions": ["upstream:read", "\ud800"]}), 400)
+    found = api_client.problem(as_alice.post("/roles", {"name": "new", "permissions": ["upstream:read", "\ud800"]}), 400)
     assert set(found["errors"]) == {"permissions.1"}

@@ -7,8 +7,8 @@ from django.db import connection
 
 from accounts.models import GroupRole, User
 from rbac.models import Role
-from tests.api import calling
-from tests.api.calling import Api
+from tests.api import api_client
+from tests.api.api_client import Api
 from tests.factories import PASSWORD, GroupRoleFactory, ServiceAccountFactory, UserFactory
 
 GOOD = "another good passphrase"
@@ -42,7 +42,7 @@ def test_who_manages_users_and_is_no_admin_makes_none_and_touches_none(
         path = path.replace(name, uid)
     if body and "uids" in body:
         body = {**body, "uids": [bob.uid]}
-    calling.problem(as_helpdesk.request(method, path, body), 403, "forbidden")
+    api_client.problem(as_helpdesk.request(method, path, body), 403, "forbidden")
     assert list(User.objects.order_by("pk").values("username", "role", "is_active", "password", "email", "sign_in")) == before
 
 
@@ -54,7 +54,7 @@ def test_a_bulk_change_leaves_admins_as_they_are(as_helpdesk: Api, alice: User, 
 
 
 def test_an_import_with_an_admin_in_it_is_refused_by_line(as_helpdesk: Api) -> None:
-    found = calling.problem(as_helpdesk.csv("/users/import", "username,role\na@example.com,user\nb@example.com,admin\n"), 400)
+    found = api_client.problem(as_helpdesk.csv("/users/import", "username,role\na@example.com,user\nb@example.com,admin\n"), 400)
     assert [failure["line"] for failure in found["failures"]] == [3]
     assert not User.objects.filter(username="a@example.com").exists()
 
@@ -77,7 +77,7 @@ def test_what_is_within_ones_own_rights_can_be_given(as_helpdesk: Api, vera: Use
 def as_roleskeeper(db: None) -> Api:
     """Somebody who may write roles and read, and no more."""
     role = Role.objects.create(name="roles-keeper", permissions=["roles:read", "roles:write", "upstream:read"])
-    return calling.session(UserFactory(username="mallory@example.com", role=role))
+    return api_client.session(UserFactory(username="mallory@example.com", role=role))
 
 
 @pytest.mark.parametrize(
@@ -102,31 +102,31 @@ def test_who_writes_roles_gives_no_permission_that_they_do_not_hold(
         "strong": GroupRoleFactory(role=strong).pk,
     }
     before = list(Role.objects.values()), list(GroupRole.objects.values())
-    calling.problem(as_roleskeeper.request(method, path.format(**groups), body, if_match="*"), 403, "forbidden")
+    api_client.problem(as_roleskeeper.request(method, path.format(**groups), body, if_match="*"), 403, "forbidden")
     assert before == (list(Role.objects.values()), list(GroupRole.objects.values()))
 
 
 def test_who_writes_routes_must_hold_what_routes_guard(db: None) -> None:
     role = Role.objects.create(name="routes-keeper", permissions=["routes:read", "routes:write", "upstream:read"])
-    api = calling.session(UserFactory(username="mallory@example.com", role=role))
+    api = api_client.session(UserFactory(username="mallory@example.com", role=role))
     route = {"path": "/**", "methods": ["*"], "permission": "upstream:public"}
-    calling.problem(api.post("/routes", route), 403, "forbidden")
-    calling.problem(api.post("/policy/packs/open/load"), 403, "forbidden")
-    calling.problem(api.post("/routes/reorder", {"order": []}, if_match="*"), 403, "forbidden")
+    api_client.problem(api.post("/routes", route), 403, "forbidden")
+    api_client.problem(api.post("/policy/packs/open/load"), 403, "forbidden")
+    api_client.problem(api.post("/routes/reorder", {"order": []}, if_match="*"), 403, "forbidden")
 
 
 def test_nobody_gets_at_more_through_an_account_of_somebody_stronger(as_bob: Api, bob: User, alice: User) -> None:
     strong = ServiceAccountFactory(name="strong", owner=bob, role=Role.objects.get(name="admin"))  # past the service layer
     path = f"/service-accounts/{strong.uid}"
-    calling.problem(as_bob.post(f"{path}/tokens"), 403, "forbidden")
-    calling.problem(as_bob.patch(path, {"active": True}), 403, "forbidden")
-    calling.problem(as_bob.patch(path, {"owner": alice.uid}), 403, "forbidden")
+    api_client.problem(as_bob.post(f"{path}/tokens"), 403, "forbidden")
+    api_client.problem(as_bob.patch(path, {"active": True}), 403, "forbidden")
+    api_client.problem(as_bob.patch(path, {"owner": alice.uid}), 403, "forbidden")
 
 
 def test_a_demoted_admin_is_one_no_longer_on_the_next_request(as_alice: Api, alice: User, bob: User) -> None:
-    second = calling.session(UserFactory(username="root@example.com", role=alice.role))
+    second = api_client.session(UserFactory(username="root@example.com", role=alice.role))
     assert second.patch(f"/users/{alice.uid}", {"role": "viewer"}).status_code == 200
-    calling.problem(as_alice.patch(f"/users/{alice.uid}", {"role": "admin"}), 403, "forbidden")
+    api_client.problem(as_alice.patch(f"/users/{alice.uid}", {"role": "admin"}), 403, "forbidden")
 
 
 def test_an_own_password_is_not_another_way_to_a_role(as_bob: Api, bob: User) -> None:

@@ -9,8 +9,8 @@ from django.test.utils import CaptureQueriesContext
 from accounts.models import ServiceAccount, User
 from audit.models import Entry
 from rbac.models import Role, Route
-from tests.api import calling
-from tests.api.calling import Api
+from tests.api import api_client
+from tests.api.api_client import Api
 from tests.factories import GroupRoleFactory, ServiceAccountFactory, UserFactory, make_token
 
 
@@ -103,7 +103,7 @@ def test_a_page_holds_a_thousand_at_most(as_alice: Api) -> None:
 
 @pytest.mark.parametrize("page", ["0", "99", "x", "-1"])
 def test_a_page_that_does_not_exist_is_404(as_alice: Api, page: str) -> None:
-    calling.problem(as_alice.get("/users", page=page), 404, "not-found")
+    api_client.problem(as_alice.get("/users", page=page), 404, "not-found")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_users_are_filtered_searched_and_ordered(
 
 @pytest.mark.parametrize("query", [{"active": "maybe"}, {"sign_in": "carrier pigeon"}], ids=str)
 def test_a_filter_that_means_nothing_is_refused_and_not_ignored(as_alice: Api, query: dict[str, str]) -> None:
-    found = calling.problem(as_alice.get("/users", **query), 400, "invalid")
+    found = api_client.problem(as_alice.get("/users", **query), 400, "invalid")
     assert set(found["errors"]) == set(query)
 
 
@@ -163,15 +163,15 @@ def test_audit_events_are_filtered(as_alice: Api, query: dict[str, str], expecte
 
 
 def test_a_time_that_is_none_is_refused(as_alice: Api) -> None:
-    calling.problem(as_alice.get("/audit-events", since="yesterday"), 400, "invalid")
+    api_client.problem(as_alice.get("/audit-events", since="yesterday"), 400, "invalid")
 
 
 def test_a_time_of_a_zone_that_a_database_does_not_know_is_the_same_time_in_utc(as_alice: Api) -> None:
     Entry.objects.create(event="user.created", actor="zoned", at="2026-03-01T12:00:00Z")
     for until, count in (("2026-02-28T18:00:00-18:09", 1), ("2026-02-28T17:00:00-18:09", 0)):
         assert as_alice.get("/audit-events", actor="zoned", until=until).json()["count"] == count
-    calling.problem(as_alice.get("/audit-events", until="0001-01-01T00:00:00+18:09"), 400, "invalid")
-    calling.problem(as_alice.get("/audit-events", since="9999-12-31T23:00:00-18:09"), 400, "invalid")
+    api_client.problem(as_alice.get("/audit-events", until="0001-01-01T00:00:00+18:09"), 400, "invalid")
+    api_client.problem(as_alice.get("/audit-events", since="9999-12-31T23:00:00-18:09"), 400, "invalid")
 
 
 def test_service_accounts_are_filtered_by_owner(as_alice: Api, pipeline: ServiceAccount, bob: User) -> None:

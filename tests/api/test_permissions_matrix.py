@@ -13,10 +13,10 @@ from api.base import Resource
 from api.urls import router
 from audit import record
 from rbac.models import Role, Route
-from tests.api import calling
-from tests.api.calling import BASE, Api
-from tests.asking import denied
+from tests.api import api_client
+from tests.api.api_client import BASE, Api
 from tests.factories import PASSWORD, GroupRoleFactory, UserFactory, make_token, principal
+from tests.verify_client import denied
 
 # `{x}` are the rows of the world below; BODIES has what is sent.
 MATRIX = """
@@ -146,12 +146,12 @@ def world(read_write: None, pipeline: ServiceAccount) -> dict[str, str]:
 def callers(settings: Any, alice: User, bob: User, vera: User, pipeline_token: str) -> dict[str, Api]:
     settings.AUTH_STRING = "team:$2b$04$Z8LaLNaSAcaDvVq/th5ptOfR2FI2olIenWlY8FDcLPSKvpkapBW4y"
     return {
-        "alice": calling.session(alice),
-        "bob": calling.session(bob),
-        "vera": calling.session(vera),
-        "anonymous": calling.nobody(),
-        "pipeline": calling.bearer(pipeline_token),
-        "shared": calling.basic("team", "sharedpassword"),
+        "alice": api_client.session(alice),
+        "bob": api_client.session(bob),
+        "vera": api_client.session(vera),
+        "anonymous": api_client.nobody(),
+        "pipeline": api_client.bearer(pipeline_token),
+        "shared": api_client.basic("team", "sharedpassword"),
     }
 
 
@@ -179,7 +179,7 @@ def test_each_caller_gets_exactly_what_the_table_says(row: Row, world: dict[str,
             transaction.set_rollback(True)
         got[name] = response.status_code
         if response.status_code >= 400:
-            calling.problem(response, response.status_code)
+            api_client.problem(response, response.status_code)
     assert got == row.expected
 
 
@@ -215,4 +215,4 @@ def test_an_action_that_no_table_names_is_denied_to_the_admin_too(alice: User) -
     request = APIRequestFactory().get("/")
     request.principal = principal(alice)
     response = Forgotten.as_view({"get": "list"})(request)
-    calling.problem(response, 403, "forbidden")
+    api_client.problem(response, 403, "forbidden")

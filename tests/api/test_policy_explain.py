@@ -9,8 +9,8 @@ from accounts.principal_lookup import find_principal
 from core.errors import Conflict, NotFound
 from rbac.explain import explain
 from rbac.models import Role, Route
-from tests.api import calling
-from tests.api.calling import Api
+from tests.api import api_client
+from tests.api.api_client import Api
 from tests.factories import UserFactory
 
 
@@ -127,22 +127,22 @@ def test_anybody_may_ask_about_themselves(as_vera: Api, vera: User, read_write: 
 def test_about_others_one_must_be_permitted_and_learns_not_even_whether_they_exist(
     as_vera: Api, alice: User, read_write: None, who: str
 ) -> None:
-    found = calling.problem(ask(as_vera, who), 403, "forbidden")
+    found = api_client.problem(ask(as_vera, who), 403, "forbidden")
     assert found["detail"] == "To ask about others you need the permission policy:explain, which your role does not hold."
 
 
 def test_a_name_that_is_somebodys_id_is_not_taken_for_oneself(as_vera: Api, vera: User, read_write: None) -> None:
     UserFactory(username=vera.uid, sign_in="password")
-    calling.problem(ask(as_vera, vera.uid), 403, "forbidden")
+    api_client.problem(ask(as_vera, vera.uid), 403, "forbidden")
 
 
 def test_nobody_of_that_name_is_404(as_alice: Api) -> None:
-    calling.problem(ask(as_alice, "nobody@example.com"), 404, "not-found")
+    api_client.problem(ask(as_alice, "nobody@example.com"), 404, "not-found")
 
 
 @pytest.mark.parametrize("body", [{}, {"method": "GET"}, {"path": "/"}, {"method": "GET", "path": "x" * 9_000}], ids=len)
 def test_half_a_question_is_refused(as_alice: Api, body: dict[str, str]) -> None:
-    calling.problem(as_alice.post("/policy/explain", body), 400, "invalid")
+    api_client.problem(as_alice.post("/policy/explain", body), 400, "invalid")
 
 
 def test_the_command_asks_the_same_without_an_actor(bob: User, read_write: None) -> None:

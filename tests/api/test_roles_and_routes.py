@@ -7,8 +7,8 @@ import pytest
 from accounts.models import GroupRole, User
 from rbac.models import Role, Route
 from rbac.permissions import EVERYTHING, MEANINGS
-from tests.api import calling
-from tests.api.calling import Api
+from tests.api import api_client
+from tests.api.api_client import Api
 from tests.factories import GroupRoleFactory
 
 
@@ -57,16 +57,16 @@ def test_every_permission_has_a_meaning(as_vera: Api) -> None:
     ids=str,
 )
 def test_a_role_that_cannot_be_is_refused(as_alice: Api, body: dict[str, Any], status: int) -> None:
-    found = calling.problem(as_alice.post("/roles", body), status)
+    found = api_client.problem(as_alice.post("/roles", body), status)
     assert found["errors"]
     assert not Role.objects.filter(name="new").exists()
 
 
 def test_a_role_that_is_held_and_one_that_came_with_skyauth_stay(as_alice: Api, ops: Role, bob: User) -> None:
     User.objects.filter(pk=bob.pk).update(role=ops)
-    calling.problem(as_alice.delete("/roles/ops", if_match="*"), 409, "conflict")
-    calling.problem(as_alice.delete("/roles/viewer", if_match="*"), 409, "conflict")
-    calling.problem(as_alice.patch("/roles/admin", {"permissions": []}, if_match="*"), 409, "conflict")
+    api_client.problem(as_alice.delete("/roles/ops", if_match="*"), 409, "conflict")
+    api_client.problem(as_alice.delete("/roles/viewer", if_match="*"), 409, "conflict")
+    api_client.problem(as_alice.patch("/roles/admin", {"permissions": []}, if_match="*"), 409, "conflict")
 
 
 def test_version_and_builtin_are_not_to_be_written(as_alice: Api, ops: Role) -> None:
@@ -89,9 +89,9 @@ def test_a_change_must_say_which_version_it_is_about(
 ) -> None:
     path = path.format(route=route.pk)
     before = list(Role.objects.values()), list(Route.objects.values())
-    calling.problem(as_alice.request(method, path, body), 428, "precondition-required")
+    api_client.problem(as_alice.request(method, path, body), 428, "precondition-required")
     for wrong in ('"2"', 'W/"1"', "1", '"x"', '"0", "2"', ""):
-        calling.problem(as_alice.request(method, path, body, if_match=wrong), 412, "stale")
+        api_client.problem(as_alice.request(method, path, body, if_match=wrong), 412, "stale")
     assert before == (list(Role.objects.values()), list(Route.objects.values()))
     assert as_alice.get(path).headers["ETag"] == '"1"'
     assert as_alice.request(method, path, body, if_match='"1"').status_code in {200, 204}
@@ -112,7 +112,7 @@ def test_a_star_and_a_list_of_tags_match_too(
 def test_of_two_who_read_the_same_role_the_second_learns_that_it_was_changed(as_alice: Api, ops: Role) -> None:
     first = second = as_alice.get("/roles/ops").headers["ETag"]
     assert as_alice.patch("/roles/ops", {"permissions": ["upstream:write"]}, if_match=first).status_code == 200
-    calling.problem(as_alice.patch("/roles/ops", {"permissions": []}, if_match=second), 412, "stale")
+    api_client.problem(as_alice.patch("/roles/ops", {"permissions": []}, if_match=second), 412, "stale")
     assert Role.objects.get(name="ops").permissions == ["upstream:write"]
 
 
@@ -126,7 +126,7 @@ def test_a_change_between_reading_and_locking_is_seen_too(as_alice: Api, ops: Ro
         return locked()
 
     monkeypatch.setattr(services, "lock", somebody_was_faster)
-    calling.problem(as_alice.patch("/roles/ops", {"description": "Mine."}, if_match='"1"'), 412, "stale")
+    api_client.problem(as_alice.patch("/roles/ops", {"description": "Mine."}, if_match='"1"'), 412, "stale")
     assert Role.objects.get(name="ops").description != "Mine."
 
 
@@ -161,7 +161,7 @@ def test_routes_are_inserted_changed_and_deleted(as_alice: Api, route: Route) ->
 )
 def test_a_route_that_cannot_be_is_refused_by_field(as_alice: Api, change: dict[str, Any], field: str) -> None:
     good = {"path": "/x", "methods": ["GET"], "permission": "upstream:read"}
-    found = calling.problem(as_alice.post("/routes", {**good, **change}), 400, "invalid")
+    found = api_client.problem(as_alice.post("/routes", {**good, **change}), 400, "invalid")
     assert field in found["errors"]
     assert not Route.objects.exists()
 
@@ -169,10 +169,12 @@ def test_a_route_that_cannot_be_is_refused_by_field(as_alice: Api, change: dict[
 def test_the_table_is_reordered_by_who_has_seen_it(as_alice: Api, read_write: None) -> None:
     listed = as_alice.get("/routes")
     first, second = (row["id"] for row in listed.json()["results"])
-    calling.problem(as_alice.post("/routes/reorder", {"order": [second, first]}), 428)
+    api_client.problem(as_alice.post("/routes/reorder", {"order": [second, first]}), 428)
     response = as_alice.post("/routes/reorder", {"order": [second, first]}, if_match=listed.headers["ETag"])
     assert [row["id"] for row in response.json()] == [second, first]
-    calling.problem(as_alice.post("/routes/reorder", {"order": [first, second]}, if_match=listed.headers["ETag"]), 412, "stale")
+    api_client.problem(
+        as_alice.post("/routes/reorder", {"order": [first, second]}, if_match=listed.headers["ETag"]), 412, "stale"
+    )
     assert response.headers["ETag"] == as_alice.get("/routes").headers["ETag"] != listed.headers["ETag"]
 
 
@@ -180,7 +182,7 @@ def test_the_table_is_reordered_by_who_has_seen_it(as_alice: Api, read_write: No
 def test_an_order_that_is_not_one_of_all_routes_is_refused(as_alice: Api, read_write: None, order: list[int]) -> None:
     ids = list(Route.objects.values_list("id", flat=True))
     named = [ids[n - 1] if n <= len(ids) else 999_999 for n in order]
-    found = calling.problem(as_alice.post("/routes/reorder", {"order": named}, if_match="*"), 400)
+    found = api_client.problem(as_alice.post("/routes/reorder", {"order": named}, if_match="*"), 400)
     assert "order" in found["errors"]
 
 
@@ -192,7 +194,7 @@ def test_packs_are_shown_and_loaded(as_alice: Api, route: Route) -> None:
     assert [row["path"] for row in response.json()] == [row["path"] for row in pack["routes"]]
     assert not Route.objects.filter(pk=route.pk).exists()
     assert response.headers["ETag"] == as_alice.get("/routes").headers["ETag"]
-    calling.problem(as_alice.post("/policy/packs/none/load"), 404, "not-found")
+    api_client.problem(as_alice.post("/policy/packs/none/load"), 404, "not-found")
 
 
 def test_groups_with_any_name_give_roles(as_alice: Api) -> None:
@@ -203,7 +205,7 @@ def test_groups_with_any_name_give_roles(as_alice: Api) -> None:
     assert {key: row[key] for key in body} == body
     assert as_alice.client.get(response.headers["Location"]).json() == row
     assert as_alice.get("/group-roles", group="/org/team ä?#").json()["count"] == 1
-    calling.problem(as_alice.post("/group-roles", body), 409, "conflict")
+    api_client.problem(as_alice.post("/group-roles", body), 409, "conflict")
     changed = as_alice.patch(f"/group-roles/{row['id']}", {"role": "user", "group": "other"}).json()
     assert (changed["role"], changed["group"]) == ("user", "/org/team ä?#")
     assert as_alice.delete(f"/group-roles/{row['id']}").status_code == 204
@@ -213,5 +215,5 @@ def test_groups_with_any_name_give_roles(as_alice: Api) -> None:
 @pytest.mark.parametrize("change", [{"role": "none"}, {"priority": -1}, {"priority": 2**31}, {"priority": "high"}], ids=str)
 def test_a_group_role_that_cannot_be_is_refused(as_alice: Api, change: dict[str, Any]) -> None:
     row = GroupRoleFactory()
-    calling.problem(as_alice.patch(f"/group-roles/{row.pk}", change), 400, "invalid")
-    calling.problem(as_alice.post("/group-roles", {"group": "g", "role": "user", **change}), 400, "invalid")
+    api_client.problem(as_alice.patch(f"/group-roles/{row.pk}", change), 400, "invalid")
+    api_client.problem(as_alice.post("/group-roles", {"group": "g", "role": "user", **change}), 400, "invalid")

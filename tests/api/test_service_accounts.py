@@ -10,8 +10,8 @@ from django.utils import timezone
 from accounts.models import ServiceAccount, Token, User
 from audit.models import Entry
 from rbac.models import Role
-from tests.api import calling
-from tests.api.calling import BASE, Api
+from tests.api import api_client
+from tests.api.api_client import BASE, Api
 from tests.factories import ServiceAccountFactory, make_token
 
 SHOWN = {
@@ -61,7 +61,7 @@ def test_an_admin_makes_one_for_somebody_else_or_for_nobody(as_alice: Api, bob: 
     body = {"name": "deploy", "role": "user", "owner": bob.uid}
     assert as_alice.post("/service-accounts", body).json()["owner_name"] == "bob@example.com"
     assert as_alice.post("/service-accounts", {"name": "backup", "owner": None}).json()["owner"] is None
-    found = calling.problem(as_alice.post("/service-accounts", {"name": "x1", "owner": "ffffffff"}), 400)
+    found = api_client.problem(as_alice.post("/service-accounts", {"name": "x1", "owner": "ffffffff"}), 400)
     assert "owner" in found["errors"]
 
 
@@ -79,7 +79,7 @@ def test_an_admin_makes_one_for_somebody_else_or_for_nobody(as_alice: Api, bob: 
     ids=str,
 )
 def test_an_account_that_cannot_be_is_refused(as_bob: Api, pipeline: ServiceAccount, body: dict[str, Any], status: int) -> None:
-    calling.problem(as_bob.post("/service-accounts", body), status)
+    api_client.problem(as_bob.post("/service-accounts", body), status)
     assert ServiceAccount.objects.count() == 1
 
 
@@ -93,7 +93,7 @@ def test_fields_that_are_not_to_be_written_change_nothing(as_bob: Api, pipeline:
 def test_a_disabled_account_stops_at_once(as_bob: Api, as_pipeline: Api, pipeline: ServiceAccount) -> None:
     assert as_pipeline.get("/whoami").status_code == 200
     assert as_bob.patch(f"/service-accounts/{pipeline.uid}", {"active": False}).json()["active"] is False
-    calling.problem(as_pipeline.get("/whoami"), 401)
+    api_client.problem(as_pipeline.get("/whoami"), 401)
 
 
 def test_what_one_may_not_see_looks_absent(as_bob: Api, as_pipeline: Api, alices: ServiceAccount, pipeline: Any) -> None:
@@ -112,13 +112,13 @@ def test_what_one_may_not_see_looks_absent(as_bob: Api, as_pipeline: Api, alices
             ("POST", f"{tokens(pipeline)}/{key_id}/rotate"),
             ("POST", f"{tokens(pipeline)}/{key_id}/revoke"),
         ]:
-            calling.problem(api.request(method, path, {} if method != "GET" else None), 404, "not-found")
+            api_client.problem(api.request(method, path, {} if method != "GET" else None), 404, "not-found")
     assert Token.objects.get(key_id=key_id).state() == "active"
 
 
 def test_nobody_raises_an_account_above_themselves(as_bob: Api, as_pipeline: Api, pipeline: ServiceAccount) -> None:
     for api in (as_bob, as_pipeline):
-        calling.problem(api.patch(f"/service-accounts/{pipeline.uid}", {"role": "admin"}), 403, "forbidden")
+        api_client.problem(api.patch(f"/service-accounts/{pipeline.uid}", {"role": "admin"}), 403, "forbidden")
     pipeline.refresh_from_db()
     assert pipeline.role.name == "user"
 
@@ -133,7 +133,7 @@ def test_a_new_token_works_and_is_shown_once(
     found = response.json()
     plaintext = found.pop("token")
     assert set(found) == SHOWN
-    assert calling.bearer(plaintext).get("/whoami").json()["token_key_id"] == found["key_id"]
+    assert api_client.bearer(plaintext).get("/whoami").json()["token_key_id"] == found["key_id"]
     here = f"{tokens(pipeline)}/{found['key_id']}"
     assert response.headers["Location"] == BASE + here
     rotated = as_bob.post(f"{here}/rotate").json()["token"]
@@ -163,13 +163,13 @@ def test_a_token_lives_as_long_as_was_asked_for(as_bob: Api, pipeline: ServiceAc
     assert datetime.fromisoformat(expires(days=None)) - timezone.now() < timedelta(days=30)
     settings.TOKEN_MAX_DAYS = 10
     for days in (0, 11):
-        found = calling.problem(as_bob.post(tokens(pipeline), {"days": days}), 400)
+        found = api_client.problem(as_bob.post(tokens(pipeline), {"days": days}), 400)
         assert "days" in found["errors"]
 
 
 @pytest.mark.parametrize("days", [-1, 36_501, "many", 1.5, 10**400])
 def test_days_that_are_none_are_refused(as_bob: Api, pipeline: ServiceAccount, days: Any) -> None:
-    found = calling.problem(as_bob.post(tokens(pipeline), {"days": days}), 400)
+    found = api_client.problem(as_bob.post(tokens(pipeline), {"days": days}), 400)
     assert "days" in found["errors"]
     assert not Token.objects.filter(account=pipeline).exists()
 
@@ -177,40 +177,40 @@ def test_days_that_are_none_are_refused(as_bob: Api, pipeline: ServiceAccount, d
 def test_a_rotated_token_dies_at_once_or_after_the_grace(as_bob: Api, pipeline: ServiceAccount) -> None:
     first, old = make_token(pipeline)
     new = as_bob.post(f"{tokens(pipeline)}/{first.key_id}/rotate", {"days": 3}).json()
-    calling.problem(calling.bearer(old).get("/whoami"), 401)
+    api_client.problem(api_client.bearer(old).get("/whoami"), 401)
     newer = as_bob.post(f"{tokens(pipeline)}/{new['key_id']}/rotate", {"grace": 60}).json()
     for token in (new["token"], newer["token"]):
-        assert calling.bearer(token).get("/whoami").status_code == 200
+        assert api_client.bearer(token).get("/whoami").status_code == 200
     shown = as_bob.get(f"{tokens(pipeline)}/{new['key_id']}").json()
     assert (shown["replaced_by"], shown["state"]) == (newer["key_id"], "active")
-    calling.problem(as_bob.post(f"{tokens(pipeline)}/{first.key_id}/rotate"), 409, "conflict")
+    api_client.problem(as_bob.post(f"{tokens(pipeline)}/{first.key_id}/rotate"), 409, "conflict")
 
 
 def test_a_revoked_token_stops_at_once_and_stays_revoked(as_bob: Api, pipeline: ServiceAccount) -> None:
     row, plaintext = make_token(pipeline)
     first = as_bob.post(f"{tokens(pipeline)}/{row.key_id}/revoke").json()
     assert first["state"] == "revoked"
-    calling.problem(calling.bearer(plaintext).get("/whoami"), 401)
+    api_client.problem(api_client.bearer(plaintext).get("/whoami"), 401)
     assert as_bob.post(f"{tokens(pipeline)}/{row.key_id}/revoke").json() == first
 
 
 def test_a_machine_rotates_its_own_token(as_pipeline: Api, pipeline: ServiceAccount) -> None:
     key_id = as_pipeline.get("/whoami").json()["token_key_id"]
     successor = as_pipeline.post(f"{tokens(pipeline)}/{key_id}/rotate").json()["token"]
-    calling.problem(as_pipeline.get("/whoami"), 401)
-    assert calling.bearer(successor).get("/whoami").json()["name"] == "pipeline"
+    api_client.problem(as_pipeline.get("/whoami"), 401)
+    assert api_client.bearer(successor).get("/whoami").json()["name"] == "pipeline"
 
 
 def test_nobody_gets_a_token_while_service_accounts_are_off(as_bob: Api, pipeline: ServiceAccount, settings: Any) -> None:
     settings.ENABLE_SERVICE_ACCOUNTS = False
-    calling.problem(as_bob.post(tokens(pipeline)), 409, "conflict")
+    api_client.problem(as_bob.post(tokens(pipeline)), 409, "conflict")
 
 
 def test_who_may_only_read_all_accounts_changes_none(db: None, pipeline: ServiceAccount) -> None:
     from tests.factories import UserFactory
 
     reader = Role.objects.create(name="auditor", permissions=["service-accounts:read", "service-accounts:own"])
-    api = calling.session(UserFactory(username="mallory@example.com", role=reader))
+    api = api_client.session(UserFactory(username="mallory@example.com", role=reader))
     assert api.get(f"/service-accounts/{pipeline.uid}").status_code == 200
-    calling.problem(api.patch(f"/service-accounts/{pipeline.uid}", {"active": False}), 403, "forbidden")
-    calling.problem(api.post(tokens(pipeline)), 403, "forbidden")
+    api_client.problem(api.patch(f"/service-accounts/{pipeline.uid}", {"active": False}), 403, "forbidden")
+    api_client.problem(api.post(tokens(pipeline)), 403, "forbidden")

@@ -7,8 +7,8 @@ from django.contrib.auth.hashers import check_password
 
 from accounts.models import ServiceAccount, User
 from audit.models import Entry
-from tests.api import calling
-from tests.api.calling import Api
+from tests.api import api_client
+from tests.api.api_client import Api
 from tests.factories import PASSWORD, UserFactory
 
 SHOWN = {
@@ -43,7 +43,7 @@ def test_a_new_user_gets_what_was_asked_for_and_a_location(as_alice: Api) -> Non
         "manual",
     )
     assert as_alice.client.get(response.headers["Location"]).json() == found
-    assert calling.basic("new@example.com", GOOD).get("/whoami").status_code == 200
+    assert api_client.basic("new@example.com", GOOD).get("/whoami").status_code == 200
     assert Entry.objects.get(event="user.created", target="new@example.com").actor == "alice@example.com"
 
 
@@ -69,7 +69,7 @@ def test_a_new_user_gets_what_was_asked_for_and_a_location(as_alice: Api) -> Non
 def test_a_user_who_cannot_be_is_refused_by_field(
     as_alice: Api, pipeline: ServiceAccount, body: dict[str, Any], status: int, field: str
 ) -> None:
-    found = calling.problem(as_alice.post("/users", body), status)
+    found = api_client.problem(as_alice.post("/users", body), status)
     assert field in found["errors"]
     assert not User.objects.filter(username="new@example.com").exists()
 
@@ -89,7 +89,7 @@ def test_a_change_changes_what_was_sent_and_nothing_else(as_alice: Api, bob: Use
 def test_a_change_of_which_one_part_is_refused_changes_nothing(as_alice: Api, bob: User, bad: dict[str, Any]) -> None:
     good: dict[str, Any] = {"display_name": "Robert", "role": "viewer", "active": False, "password": GOOD}
     before = User.objects.values().get(pk=bob.pk)
-    calling.problem(as_alice.patch(f"/users/{bob.uid}", {**good, **bad}), 400)
+    api_client.problem(as_alice.patch(f"/users/{bob.uid}", {**good, **bad}), 400)
     assert User.objects.values().get(pk=bob.pk) == before
     assert not Entry.objects.filter(event__startswith="user.", target=bob.username).exists()
 
@@ -121,8 +121,8 @@ def test_fields_that_are_not_to_be_written_change_nothing(as_alice: Api, bob: Us
 
 def test_the_last_admin_stays(as_alice: Api, alice: User) -> None:
     for change in ({"role": "user"}, {"active": False}):
-        calling.problem(as_alice.patch(f"/users/{alice.uid}", change), 409, "conflict")
-    calling.problem(as_alice.delete(f"/users/{alice.uid}"), 409, "conflict")
+        api_client.problem(as_alice.patch(f"/users/{alice.uid}", change), 409, "conflict")
+    api_client.problem(as_alice.delete(f"/users/{alice.uid}"), 409, "conflict")
     assert as_alice.get("/whoami").json()["role"] == "admin"
 
 
@@ -134,7 +134,7 @@ def test_a_deleted_users_accounts_go_to_the_heir(as_alice: Api, bob: User, vera:
 
 @pytest.mark.parametrize("heir", ["ffffffff", "", "{bob}"])
 def test_an_heir_who_is_none_is_refused_and_nobody_is_deleted(as_alice: Api, bob: User, heir: str) -> None:
-    found = calling.problem(as_alice.delete(f"/users/{bob.uid}?transfer_to={heir.format(bob=bob.uid)}"), 400)
+    found = api_client.problem(as_alice.delete(f"/users/{bob.uid}?transfer_to={heir.format(bob=bob.uid)}"), 400)
     assert "transfer_to" in found["errors"]
     assert User.objects.filter(pk=bob.pk).exists()
 
@@ -151,12 +151,12 @@ def test_a_bulk_change_tells_what_became_of_each(as_alice: Api, alice: User, bob
 
 def test_ones_own_password_needs_the_one_that_one_has(as_bob: Api, bob: User) -> None:
     wrong = {"current_password": "a wrong passphrase", "password": GOOD}
-    found = calling.problem(as_bob.post("/users/me/password", wrong), 400)
+    found = api_client.problem(as_bob.post("/users/me/password", wrong), 400)
     assert "current_password" in found["errors"]
     assert as_bob.post("/users/me/password", {"current_password": PASSWORD, "password": GOOD}).status_code == 204
     bob.refresh_from_db()
     assert check_password(GOOD, bob.password)
-    calling.problem(as_bob.get("/whoami"), 401)  # the session has ended with the old password
+    api_client.problem(as_bob.get("/whoami"), 401)  # the session has ended with the old password
 
 
 def test_whoami_tells_who_one_is(as_bob: Api, as_pipeline: Api, bob: User, pipeline: ServiceAccount) -> None:
@@ -184,7 +184,7 @@ def test_nothing_may_be_kept_by_a_cache(as_alice: Api) -> None:
 def test_a_disabled_user_is_nobody(as_bob: Api, bob: User) -> None:
     assert as_bob.get("/whoami").status_code == 200
     User.objects.filter(pk=bob.pk).update(is_active=False)
-    calling.problem(as_bob.get("/whoami"), 401)
+    api_client.problem(as_bob.get("/whoami"), 401)
 
 
 def test_no_answer_and_no_entry_has_a_password_or_a_hash(as_alice: Api) -> None:

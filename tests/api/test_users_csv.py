@@ -15,8 +15,8 @@ from audit.models import Entry
 from core.errors import Forbidden, Invalid
 from rbac.models import Role
 from rbac.principals import Principal
-from tests.api import calling
-from tests.api.calling import Api
+from tests.api import api_client
+from tests.api.api_client import Api
 from tests.factories import UserFactory, principal
 
 GOOD = "another good passphrase"
@@ -53,7 +53,7 @@ def test_a_dry_run_says_the_same_and_does_nothing(as_alice: Api) -> None:
 
 
 def test_a_misspelt_dry_run_is_not_a_real_one(as_alice: Api) -> None:
-    found = calling.problem(as_alice.csv("/users/import?dry_run=yes", "username,role\nann@example.com,user\n"), 400)
+    found = api_client.problem(as_alice.csv("/users/import?dry_run=yes", "username,role\nann@example.com,user\n"), 400)
     assert "dry_run" in found["errors"]
     assert not User.objects.filter(username="ann@example.com").exists()
 
@@ -73,7 +73,7 @@ def test_every_bad_line_is_named_and_nothing_is_applied(as_alice: Api, bob: User
         "fay@example.com,user,,pigeon\n"
         "gus@example.com,user,,password\n"
     )
-    found = calling.problem(as_alice.csv(f"/users/import{dry}", text), 400, "invalid")
+    found = api_client.problem(as_alice.csv(f"/users/import{dry}", text), 400, "invalid")
     said = {failure["line"]: failure["error"] for failure in found["failures"]}
     assert list(said) == [3, 4, 6, 7, 8, 9, 10, 11, 12]
     assert found["errors"]["line 8"] == ["good@example.com is on line 2 already."]
@@ -99,18 +99,18 @@ def test_every_bad_line_is_named_and_nothing_is_applied(as_alice: Api, bob: User
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_as_a_whole(as_alice: Api, text: str, says: str) -> None:
-    found = calling.problem(as_alice.csv("/users/import", text), 400)
+    found = api_client.problem(as_alice.csv("/users/import", text), 400)
     assert says in found["detail"] or says in str(found.get("errors"))
 
 
 def test_a_broken_quote_is_named_by_its_line(as_alice: Api) -> None:
-    found = calling.problem(as_alice.csv("/users/import", 'username,role\nann@example.com,user\n"x"y,user\nz,user\n'), 400)
+    found = api_client.problem(as_alice.csv("/users/import", 'username,role\nann@example.com,user\n"x"y,user\nz,user\n'), 400)
     assert [failure["line"] for failure in found["failures"]] == [3]
     assert not User.objects.filter(username="ann@example.com").exists()
 
 
 def test_what_is_not_utf_8_is_refused(as_alice: Api) -> None:
-    calling.problem(as_alice.csv("/users/import", b"username\nann\xff@example.com\n"), 400, "malformed")
+    api_client.problem(as_alice.csv("/users/import", b"username\nann\xff@example.com\n"), 400, "malformed")
 
 
 def test_there_is_a_largest_file_and_a_most_of_rows(system: Principal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_somebody_else_who_takes_a_name_meanwhile_makes_the_import_fail_as_a_who
 
 def test_who_exists_is_changed_on_request(as_alice: Api, bob: User) -> None:
     text = "username,role,display_name,sign_in\nBOB@example.com,viewer,Bobby,\nann@example.com,user,,\n"
-    calling.problem(as_alice.csv("/users/import", text), 400, "invalid")
+    api_client.problem(as_alice.csv("/users/import", text), 400, "invalid")
     found = as_alice.csv("/users/import?update=true&dry_run=true", text).json()
     assert found == {"applied": False, "created": ["ann@example.com"], "changed": ["bob@example.com"]}
     bob.refresh_from_db()
@@ -166,7 +166,7 @@ def test_an_export_changes_nobody(as_alice: Api, bob: User, vera: User) -> None:
 )
 def test_a_change_that_cannot_be_is_named_and_nothing_is_applied(as_alice: Api, bob: User, line: str, says: str) -> None:
     text = f"username,role,password,sign_in\nann@example.com,user,,\n{line}\n"
-    found = calling.problem(as_alice.csv("/users/import?update=true", text), 400, "invalid")
+    found = api_client.problem(as_alice.csv("/users/import?update=true", text), 400, "invalid")
     assert [(failure["line"], says in failure["error"]) for failure in found["failures"]] == [(3, True)], found
     assert not User.objects.filter(username="ann@example.com").exists()
 
@@ -241,7 +241,7 @@ def test_active_is_heeded_for_new_users_and_for_old_ones(as_alice: Api, bob: Use
         "ann@example.com": False,
         "ben@example.com": True,
     }
-    found = calling.problem(as_alice.csv("/users/import?update=true", "username,active\nbob@example.com,perhaps\n"), 400)
+    found = api_client.problem(as_alice.csv("/users/import?update=true", "username,active\nbob@example.com,perhaps\n"), 400)
     assert found["failures"][0]["error"] == "active is true or false."
 
 
@@ -251,7 +251,7 @@ def test_who_manages_users_alone_can_import_a_whole_export_again(as_helpdesk: Ap
     assert as_helpdesk.csv("/users/import?update=true", text).json() == {"applied": True, "created": [], "changed": []}
     changed = text.replace("bob@example.com,user", "bob@example.com,viewer")
     assert as_helpdesk.csv("/users/import?update=true", changed).json()["changed"] == ["bob@example.com"]
-    calling.problem(as_helpdesk.csv("/users/import?update=true", text.replace(",admin,", ",viewer,")), 400)
+    api_client.problem(as_helpdesk.csv("/users/import?update=true", text.replace(",admin,", ",viewer,")), 400)
 
 
 def test_who_may_not_read_users_is_not_shown_by_an_import_what_they_are(bob: User, alice: User, db: None) -> None:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from audit.events import Event
 from audit.models import AppendOnly, Entry
 from audit.record import record
-from tests.commands.running import run_alone
+from tests.commands.run_command import run_alone
 
 pytestmark = pytest.mark.django_db
 

@@ -19,8 +19,8 @@ from rbac import services as rbac
 from rbac.models import Role
 from rbac.permissions import EVERYTHING, PUBLIC, UPSTREAM
 from rbac.principals import Kind, Method
-from tests.asking import CLIENT, basic, bearer, identity, judge, proxied
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token, principal
+from tests.verify_client import CLIENT, basic, bearer, identity, judge, proxied
 
 FORGED_SECRET = "0" * 43
 NOT_ONE = "the proxy's header is not one e-mail address of a person"

@@ -18,7 +18,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from authn import jwt_verify
 from authn.credentials import InvalidCredential
 from authn.jwt_verify import KeysUnavailable, verify
-from tests.asking import identity, judge, proxied
+from tests.verify_client import identity, judge, proxied
 
 ISSUER, AUDIENCE = "https://idp.example.com", "skyauth"
 RSA = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)

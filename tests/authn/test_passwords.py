@@ -18,8 +18,8 @@ from authn import lockout, passwords
 from authn.credentials import Basic, InvalidCredential
 from authn.passwords import Busy, VerifiedPasswords, verify
 from rbac.models import Role
-from tests.asking import CLIENT, basic, identity, judge, proxied
 from tests.factories import PASSWORD, UserFactory
+from tests.verify_client import CLIENT, basic, identity, judge, proxied
 
 SHARED_PASSWORD = "the team's own"
 SHARED = f"team:{bcrypt.hashpw(SHARED_PASSWORD.encode(), bcrypt.gensalt(4)).decode()}"

@@ -20,8 +20,8 @@ from authn.identify import identify
 from authn.session_store import SIGNED_IN_AT, SessionStore, digest
 from core.errors import Forbidden, NotFound
 from rbac.principals import ANONYMOUS, Kind, Method
-from tests.asking import CLIENT, cookie, identity, judge, proxied
 from tests.factories import ServiceAccountFactory, principal
+from tests.verify_client import CLIENT, cookie, identity, judge, proxied
 
 HOUR = timedelta(hours=1)
 

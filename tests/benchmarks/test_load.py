@@ -11,7 +11,7 @@ import pytest
 from benchmarks.load import COMMON, CONNECTIONS, Load, Requests, ask_each, check, drive, parse, require, template
 from benchmarks.run import INSTALL
 from benchmarks.trouble import Trouble
-from tests.needs import need_program
+from tests.requirements import need_program
 
 COUNTED = {"requests": 9_000, "seconds": 2.0, "refused": 0, "failed": 0, "sent": 9_031, "ended": False, "p50": 700, "p99": 2_100}
 

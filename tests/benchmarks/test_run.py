@@ -18,7 +18,7 @@ from benchmarks.run import FULL, QUICK, choose, find_tools, main, publish, read_
 from benchmarks.sites import bare_asgi
 from benchmarks.trouble import Trouble
 from skyauth import server
-from tests.needs import need_program
+from tests.requirements import need_program
 from tests.servers import ROOT, wait_until
 
 EVERYBODY = catalogue.entries(10_000, 1_000_000)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, StorageState, sync_playwright
 
-from tests.needs import need_program
+from tests.requirements import need_program
 from tests.servers import SkyAuth, skyauth_server
 
 # What a browser makes of a page is the same whatever its rows come from: once, on SQLite. The pages themselves are asked for in

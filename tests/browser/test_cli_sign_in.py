@@ -14,8 +14,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PASSWORD, Watched
+from tests.http_client import ask
 from tests.servers import SkyAuth, free_port, skyauth_server
-from tests.wire import ask
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("cli-sign-in")]
 VERIFIER = "v" * 43

@@ -6,10 +6,10 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import PASSWORD, Visit, Watched
-from tests.browser.looking import audit_page
+from tests.browser.page_checks import audit_page
 from tests.browser.test_dashboard_users import forgiven
+from tests.http_client import basic
 from tests.servers import HOST, SkyAuth, wait_until
-from tests.wire import basic
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 

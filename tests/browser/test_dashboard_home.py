@@ -3,9 +3,9 @@
 import pytest
 
 from tests.browser.conftest import PASSWORD, Visit, sign_in
-from tests.browser.looking import audit_page
+from tests.browser.page_checks import audit_page
+from tests.http_client import ask
 from tests.servers import SkyAuth, skyauth_server
-from tests.wire import ask
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 

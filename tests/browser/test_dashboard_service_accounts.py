@@ -5,9 +5,9 @@ import re
 import pytest
 
 from tests.browser.conftest import PASSWORD, Visit, Watched, sign_in
-from tests.browser.looking import audit_page
+from tests.browser.page_checks import audit_page
+from tests.http_client import ask, basic, bearer
 from tests.servers import SkyAuth
-from tests.wire import ask, basic, bearer
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.browser.conftest import PASSWORD, Visit, Watched, sign_in
-from tests.browser.looking import audit_page
+from tests.browser.page_checks import audit_page
 from tests.servers import SkyAuth
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]

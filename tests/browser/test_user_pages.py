@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import pytest
 
 from tests.browser.conftest import PASSWORD, Watched
-from tests.needs import need_program
+from tests.http_client import HOST
+from tests.requirements import need_program
 from tests.servers import ROOT, SkyAuth, directory, environment, free_port, skyauth_server, start
 from tests.upstream import Upstream, upstream
-from tests.wire import HOST
 
 pytestmark = pytest.mark.browser
 

@@ -14,7 +14,7 @@ from audit.models import Entry
 from core.errors import Invalid
 from ops.apply import manifest
 from rbac.models import Role, Route
-from tests.commands.running import Ended, run
+from tests.commands.run_command import Ended, run
 from tests.factories import GroupRoleFactory, ServiceAccountFactory, make_token
 
 WHOLE = """\

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from authn import jwt_keys
-from tests.commands.running import run, run_alone
+from tests.commands.run_command import run, run_alone
 
 
 @pytest.mark.parametrize(("words", "algorithm"), [([], "EdDSA"), (["--rsa"], "RS256")])

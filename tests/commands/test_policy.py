@@ -7,8 +7,8 @@ import pytest
 from accounts.models import ServiceAccount, User
 from audit.models import Entry
 from rbac.models import Role, Route
-from tests.asking import denied
-from tests.commands.running import run
+from tests.commands.run_command import run
+from tests.verify_client import denied
 
 
 @pytest.mark.parametrize(

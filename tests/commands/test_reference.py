@@ -10,7 +10,7 @@ from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
 from skyauth import reference
 from skyauth.settings import env
-from tests.commands.running import ROOT, run
+from tests.commands.run_command import ROOT, run
 
 OUR_COMMANDS = [
     "apply", "changepassword", "create_assertion_key", "create_service_account", "create_token", "create_user", "createsuperuser",

@@ -8,7 +8,7 @@ import pytest
 from accounts.models import SyncedRole
 from doctor import skypilot
 from integrations.skypilot.client import Reply, UpstreamUnavailable
-from tests.commands.running import run
+from tests.commands.run_command import run
 
 URL = "http://127.0.0.1:46580"
 HEALTH = {"status": "healthy", "api_version": "62", "version": "0.14.1", "external_proxy_auth_enabled": True}

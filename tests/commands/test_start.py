@@ -13,7 +13,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from skyauth.environment import Environment
-from tests.commands.running import ROOT, Ended, run, run_alone
+from tests.commands.run_command import ROOT, Ended, run, run_alone
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from authn import identify
 from authn.credentials import Bearer, InvalidCredential
 from core.errors import Conflict
 from ops.secret_files import new_file
-from tests.commands.running import run
+from tests.commands.run_command import run
 from tests.factories import ServiceAccountFactory, make_token
 
 

@@ -13,7 +13,7 @@ from accounts.models import CliAuthorization, CliLoginRequest, RoleSource, Servi
 from audit.models import Entry
 from doctor import examine
 from rbac.models import Role
-from tests.commands.running import run
+from tests.commands.run_command import run
 from tests.factories import ServiceAccountFactory, make_token
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from accounts.models import User
-from tests.commands.running import run
+from tests.commands.run_command import run
 
 PEOPLE = "username,role,password\nbob@example.com,user,\nvera,viewer,correct horse battery staple\n"
 

@@ -10,7 +10,7 @@ from django.contrib.auth.hashers import check_password
 
 from accounts.models import ServiceAccount, SignIn, User
 from audit.models import Entry
-from tests.commands.running import run
+from tests.commands.run_command import run
 
 GOOD = "correct horse battery staple"
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.redirects import safe_next_path
-from tests.elsewhere import ELSEWHERE
+from tests.evil_redirects import ELSEWHERE
 
 HERE = "https://auth.example.com/sign-in"
 

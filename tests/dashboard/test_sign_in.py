@@ -10,7 +10,7 @@ from django.urls import reverse
 from accounts.models import SignIn, User
 from audit.models import Entry
 from tests.adminsite.browsing import form_of
-from tests.elsewhere import ELSEWHERE
+from tests.evil_redirects import ELSEWHERE
 from tests.factories import PASSWORD, UserFactory
 
 pytestmark = pytest.mark.django_db

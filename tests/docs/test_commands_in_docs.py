@@ -11,9 +11,9 @@ import yaml
 
 from accounts.models import User
 from skyauth.settings import env
-from tests.asking import denied
-from tests.commands.running import run as run_command
+from tests.commands.run_command import run as run_command
 from tests.servers import ROOT, Console, Launch, database, directory, environment, launched
+from tests.verify_client import denied
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("docs")]
 

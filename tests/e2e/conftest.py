@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import bcrypt
 import pytest
 
+from tests.http_client import Headers, Reply, ask, bearer
 from tests.servers import Console, Launch, database, directory, environment, launched
 from tests.upstream import Arrived, Upstream, upstream
-from tests.wire import Headers, Reply, ask, bearer
 
 SHARED_PASSWORD = "team spirit"
 

@@ -18,8 +18,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from authn import jwt_keys
+from tests.http_client import HOST, ask, basic, bearer
 from tests.servers import ROOT, SkyAuth, directory, skyauth_server
-from tests.wire import HOST, ask, basic, bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("assertions")]
 

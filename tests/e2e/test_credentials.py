@@ -7,8 +7,8 @@ import pytest
 from accounts import tokens
 from tests.e2e.conftest import SHARED_PASSWORD, Stage, identity
 from tests.factories import PASSWORD
+from tests.http_client import Reply, basic, bearer, session_key
 from tests.servers import wait_until
-from tests.wire import Reply, basic, bearer, session_key
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stage")]
 

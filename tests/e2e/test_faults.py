@@ -18,8 +18,8 @@ import pytest
 from accounts import tokens
 from tests.e2e.test_freshness import Conversation, loaded
 from tests.e2e.test_outage import held, machine, sqlite_only
+from tests.http_client import HOST, ask, basic, bearer
 from tests.servers import SkyAuth, postgres, skyauth_server, wait_until
-from tests.wire import HOST, ask, basic, bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("faults")]
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from tests.http_client import HOST, answers, bearer, question
 from tests.servers import SkyAuth, replica, skyauth_server
-from tests.wire import HOST, answers, bearer, question
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("freshness")]
 

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from accounts import tokens
+from tests.http_client import HOST, ask, basic, bearer, encode, send, session_key
 from tests.servers import SkyAuth, skyauth_server
-from tests.wire import HOST, ask, basic, bearer, encode, send, session_key
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("logs")]
 

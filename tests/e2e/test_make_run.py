@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.http_client import HOST, ask, basic, bearer
 from tests.servers import ROOT, Console, Launch, database, directory, environment, launch, launched, listens, wait_until
-from tests.wire import HOST, ask, basic, bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("make run")]
 

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 
 from accounts import tokens
+from tests.http_client import Reply, ask, bearer
 from tests.servers import SkyAuth, caddy, postgres, skyauth_server, wait_until
 from tests.upstream import upstream
-from tests.wire import Reply, ask, bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("outage")]
 

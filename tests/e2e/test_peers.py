@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.http_client import ask, bearer
 from tests.servers import SkyAuth, caddy, skyauth_server
 from tests.upstream import upstream
-from tests.wire import ask, bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("peers")]
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from tests.http_client import bearer
 from tests.servers import ROOT, directory, environment, redis, skyauth_server
-from tests.wire import bearer
 
 pytestmark = pytest.mark.e2e
 

@@ -13,8 +13,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.test_freshness import Conversation
+from tests.http_client import ask, bearer
 from tests.servers import SkyAuth, directory, listens, postgres, skyauth_server, wait_until
-from tests.wire import ask, bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("watching")]
 

@@ -8,7 +8,7 @@ from authn.proxy_headers import ProxyInfo
 from core.content_negotiation import prefers_html
 from gateway.browsers import person
 from gateway.forwarded import DIALECTS, AuthRequest, OriginalRequest, origin, x_forwarded, x_original
-from tests.asking import proxied
+from tests.verify_client import proxied
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
 NAVIGATES = [(b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"document"), (b"sec-fetch-site", b"none")]

@@ -17,8 +17,8 @@ from gateway.cache import CachedCaller, CacheSnapshot, DecisionCache, key_of
 from gateway.forwarded import AuthRequest, x_forwarded
 from rbac.principals import anonymous
 from revision import last_used
-from tests.asking import basic, bearer, cookie, proxied
 from tests.factories import PASSWORD, GroupRoleFactory, make_token
+from tests.verify_client import basic, bearer, cookie, proxied
 
 pytestmark = pytest.mark.django_db
 

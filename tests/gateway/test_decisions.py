@@ -14,8 +14,8 @@ from gateway.forwarded import DIALECTS, AuthRequest, x_forwarded
 from rbac import services as rbac
 from rbac.models import Route
 from rbac.packs import RouteSpec
-from tests.asking import CLIENT, PROXY, bearer, cookie, proxied
 from tests.factories import make_token
+from tests.verify_client import CLIENT, PROXY, bearer, cookie, proxied
 
 pytestmark = pytest.mark.django_db
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from authn.proxy_headers import ProxyInfo
 from gateway.forwarded import DIALECTS, AuthRequest, envoy, x_forwarded, x_original
 from rbac.targets import Target, UnreadableTarget, _cached, canonical_host, parse_target, valid_host
-from tests.asking import proxied
+from tests.verify_client import proxied
 
 GOOD = {"method": "GET", "host": "api.example.com", "uri": "/a/b?c=d"}
 FAMILIES = {"Forwarded": ("", x_forwarded), "Original": ("original-", x_original)}

@@ -13,8 +13,8 @@ from authn.proxy_headers import TrustPolicy, parse_networks
 from gateway import asgi, verify
 from gateway.asgi import ForwardAuthApp
 from revision.reader import RevisionReader
-from tests.asking import bearer
 from tests.races import separate_connections
+from tests.verify_client import bearer
 
 __all__ = ["separate_connections"]
 

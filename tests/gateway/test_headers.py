@@ -13,7 +13,7 @@ from rbac import principals
 from rbac.permissions import Permission
 from rbac.policy import Decision, Reason
 from rbac.principals import Kind, Method, Principal
-from tests.asking import identity
+from tests.verify_client import identity
 
 ALICE = Principal(
     Kind.USER, "96ed8a5c", "alice@example.com", role="admin", method=Method.PROXY, peer="192.0.2.7", pk=1, groups=("dev", "ops")

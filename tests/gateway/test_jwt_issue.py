@@ -20,8 +20,8 @@ from gateway.headers import ASSERTION, allowed
 from rbac import services as rbac
 from rbac.packs import RouteSpec
 from rbac.principals import Kind, Method, Principal
-from tests.asking import basic, bearer, identity, judge, proxied
 from tests.factories import PASSWORD
+from tests.verify_client import basic, bearer, identity, judge, proxied
 
 ISSUER, HOST = "https://auth.example.com", "api.example.com"
 PEM = {"EdDSA": jwt_keys.new_pem(), "RS256": jwt_keys.new_pem(rsa=True)}

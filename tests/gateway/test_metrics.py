@@ -33,8 +33,8 @@ from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
 from rbac.policy import Decision, Reason
 from revision.reader import RevisionReader, reads
-from tests.asking import CLIENT
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token
+from tests.verify_client import CLIENT
 
 Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
 ALICE = principals.Principal(principals.Kind.USER, "96ed8a5c", "alice@example.com", role="admin")

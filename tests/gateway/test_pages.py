@@ -17,14 +17,14 @@ from gateway.headers import IDENTITY
 from rbac import services as rbac
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
-from tests.asking import basic, bearer, cookie, identity, proxied
-from tests.elsewhere import ELSEWHERE
+from tests.evil_redirects import ELSEWHERE
 from tests.factories import PASSWORD, UserFactory
+from tests.verify_client import basic, bearer, cookie, identity, proxied
 
 pytestmark = pytest.mark.django_db
 
 CHROME = [(b"accept", b"text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8")]
-SITE = "https://api.example.com"  # what tests.asking says a proxy was asked
+SITE = "https://api.example.com"  # what tests.verify_client says a proxy was asked
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from authn import passwords
 from rbac import services as rbac
 from rbac.packs import RouteSpec
 from rbac.principals import system
-from tests.asking import basic, bearer, cookie, judge, proxied
 from tests.factories import PASSWORD, GroupRoleFactory
+from tests.verify_client import basic, bearer, cookie, judge, proxied
 
 pytestmark = pytest.mark.django_db
 

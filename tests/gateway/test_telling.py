@@ -12,7 +12,7 @@ from gateway.forwarded import AuthRequest, x_forwarded
 from integrations.skypilot import role_sync
 from integrations.skypilot.client import UpstreamUnavailable
 from rbac.principals import Principal
-from tests.asking import basic, bearer, identity, judge, proxied
+from tests.verify_client import basic, bearer, identity, judge, proxied
 
 pytestmark = pytest.mark.django_db
 SERVER = "http://127.0.0.1:46580"

@@ -18,8 +18,8 @@ from gateway.headers import IDENTITY, unauthenticated
 from rbac import services as rbac
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
-from tests.asking import CLIENT, basic, bearer, cookie, identity, judge, proxied
 from tests.factories import PASSWORD, make_token
+from tests.verify_client import CLIENT, basic, bearer, cookie, identity, judge, proxied
 
 pytestmark = pytest.mark.django_db
 

@@ -11,7 +11,7 @@ import pytest
 
 from integrations.skypilot import client
 from integrations.skypilot.client import UpstreamUnavailable, ask
-from tests.wire import HOST
+from tests.http_client import HOST
 
 Handler = Callable[[socket.socket], None]
 

@@ -23,8 +23,8 @@ from integrations.skypilot.client import UpstreamUnavailable
 from rbac.principals import Kind, Method, Principal, anonymous, shared
 from rbac.principals import system as system_principal
 from tests.factories import principal
+from tests.http_client import HOST
 from tests.races import at_once
-from tests.wire import HOST
 
 SYSTEM = system_principal("tests")
 

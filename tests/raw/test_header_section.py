@@ -4,8 +4,8 @@ from http.client import HTTPException
 
 import pytest
 
+from tests.http_client import HOST, Reply, bearer, encode, send
 from tests.servers import SkyAuth
-from tests.wire import HOST, Reply, bearer, encode, send
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw")]
 

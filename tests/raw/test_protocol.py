@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.http_client import HOST, OPEN, TARGET, Reply, answers, bearer, encode, question
 from tests.servers import SkyAuth, wait_until
-from tests.wire import HOST, OPEN, TARGET, Reply, answers, bearer, encode, question
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw")]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.http_client import HOST, OPEN, Reply, answers, ask, bearer, encode
 from tests.servers import SkyAuth, skyauth_server
-from tests.wire import HOST, OPEN, Reply, answers, ask, bearer, encode
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw")]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from core.request_limits import HEAD_SECONDS, MAX_BODY, MAX_HEAD
+from tests.http_client import HOST, ask, bearer, encode, send
 from tests.servers import SkyAuth
-from tests.wire import HOST, ask, bearer, encode, send
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw")]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.http_client import HOST, bearer, encode, send
 from tests.servers import SkyAuth
-from tests.wire import HOST, bearer, encode, send
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw")]
 

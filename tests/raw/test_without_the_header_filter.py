@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.http_client import HOST, ask, basic, bearer
 from tests.raw.conftest import SETTINGS
 from tests.servers import SkyAuth, environment, free_port, start
-from tests.wire import HOST, ask, basic, bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw")]
 

@@ -4,7 +4,7 @@ import os
 import sys
 from wsgiref.simple_server import make_server
 
-from tests.wire import HOST
+from tests.http_client import HOST
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
 

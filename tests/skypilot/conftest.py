@@ -4,8 +4,8 @@ import pytest
 
 from accounts.models import ServiceAccount, User
 from skypilot import server_info
-from tests import skydoor as calling
-from tests.skydoor import Sky
+from tests import skypilot_client as calling
+from tests.skypilot_client import Sky
 
 
 @pytest.fixture(autouse=True)

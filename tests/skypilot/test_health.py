@@ -14,10 +14,10 @@ from axes.models import AccessAttempt
 from accounts.models import ServiceAccount, SignIn, User
 from accounts.services import service_accounts
 from skypilot import server_info
-from tests import skydoor as calling
+from tests import skypilot_client as calling
 from tests.factories import PASSWORD, make_token
-from tests.skydoor import PREFIX, Sky
-from tests.wire import HOST
+from tests.http_client import HOST
+from tests.skypilot_client import PREFIX, Sky
 
 PATHS = ["/api/health", f"{PREFIX}/api/health"]
 FIELDS = {

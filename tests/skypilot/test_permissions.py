@@ -10,9 +10,9 @@ from audit.models import Entry
 from rbac.models import Role
 from rbac.permissions import Permission
 from skypilot.urls import OPERATIONS
-from tests import skydoor
+from tests import skypilot_client
 from tests.factories import PASSWORD, UserFactory, make_token
-from tests.skydoor import PREFIX, Sky
+from tests.skypilot_client import PREFIX, Sky
 
 MATRIX = """
     operation                                     alice  bob  vera  anonymous  pipeline  shared  reader  terminal
@@ -62,14 +62,14 @@ def callers(settings: Any, alice: User, bob: User, vera: User, pipeline_token: s
     reading = [Permission.USERS_READ, Permission.SERVICE_ACCOUNTS_READ, Permission.UPSTREAM_READ]
     reader = UserFactory(username="reader@example.com", role=Role.objects.create(name="reader", permissions=reading))
     return {
-        "alice": skydoor.session(alice),
-        "bob": skydoor.session(bob),
-        "vera": skydoor.session(vera),
-        "anonymous": skydoor.nobody(),
-        "pipeline": skydoor.bearer(pipeline_token),
-        "shared": skydoor.basic("team", "sharedpassword"),
-        "reader": skydoor.session(reader),
-        "terminal": skydoor.terminal(alice),
+        "alice": skypilot_client.session(alice),
+        "bob": skypilot_client.session(bob),
+        "vera": skypilot_client.session(vera),
+        "anonymous": skypilot_client.nobody(),
+        "pipeline": skypilot_client.bearer(pipeline_token),
+        "shared": skypilot_client.basic("team", "sharedpassword"),
+        "reader": skypilot_client.session(reader),
+        "terminal": skypilot_client.terminal(alice),
     }
 
 
@@ -130,14 +130,14 @@ def test_a_page_of_our_own_writes_without_a_csrf_token_as_the_dashboard_does(as_
 
 
 def test_a_token_may_write_from_anywhere_because_no_browser_sends_it_by_itself(pipeline_token: str) -> None:
-    response = skydoor.bearer(pipeline_token).post(
+    response = skypilot_client.bearer(pipeline_token).post(
         "/users/service-account-tokens", {"token_name": "x"}, origin="https://ci.example"
     )
     assert response.status_code == 200
 
 
 def test_a_refusal_of_somebody_who_is_signed_in_is_recorded_and_one_of_nobody_is_not(as_bob: Sky) -> None:
-    skydoor.nobody().post("/users/delete", {})
+    skypilot_client.nobody().post("/users/delete", {})
     as_bob.post("/users/delete", {})
     as_bob.post(f"{PREFIX}/users/update", {"user_id": "x", "role": "admin"})
     entries = list(Entry.objects.filter(event="request.denied").order_by("pk").values_list("actor", "target", "reason"))

@@ -22,10 +22,10 @@ from authn.sessions import end_sessions
 from core.errors import Forbidden, Invalid, NotFound
 from rbac.principals import Method
 from skypilot.sign_in import _cookies
-from tests import skydoor
+from tests import skypilot_client
 from tests.factories import PASSWORD, UserFactory, make_token, principal
 from tests.races import at_once
-from tests.skydoor import PREFIX, Sky
+from tests.skypilot_client import PREFIX, Sky
 
 VERIFIER = "v" * 43
 CHALLENGE = base64.urlsafe_b64encode(sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
@@ -411,8 +411,8 @@ def test_a_command_line_a_machine_and_a_shared_password_sign_nobody_in(bob, pipe
     settings.AUTH_STRING = f"team:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}"
     for caller in (
         cli({"cookies": dict(handed.cookies)}),
-        skydoor.bearer(make_token(pipeline)[1]),
-        skydoor.basic("team"),
+        skypilot_client.bearer(make_token(pipeline)[1]),
+        skypilot_client.basic("team"),
     ):
         page = caller.get(address)
         assert page.status_code == 403, address
@@ -422,7 +422,7 @@ def test_a_command_line_a_machine_and_a_shared_password_sign_nobody_in(bob, pipe
 
 
 def test_a_person_with_basic_signs_a_command_line_in(bob):
-    sky = skydoor.basic(bob.username)
+    sky = skypilot_client.basic(bob.username)
     assert sky.post("/api/v1/auth/authorize", {"code_challenge": CHALLENGE}).json() == {"status": "authorized"}
     value = read(poll().json()["token"])
     assert cli(value).get("/api/health").json()["user"]["name"] == bob.username
@@ -465,7 +465,7 @@ def test_promise_36_pages_of_other_origins_authorize_nothing_with_json(as_bob, h
 
 
 def test_who_has_not_signed_in_authorizes_nothing(db):
-    assert skydoor.nobody().post("/api/v1/auth/authorize", {"code_challenge": CHALLENGE}).status_code == 401
+    assert skypilot_client.nobody().post("/api/v1/auth/authorize", {"code_challenge": CHALLENGE}).status_code == 401
 
 
 @BOTH
@@ -482,7 +482,7 @@ def test_a_verifier_must_be_there(db):
 
 
 def test_whoever_asks_with_a_bad_credential_waits_like_anybody(bob):
-    for sky in (skydoor.basic("bob@example.com", "wrong"), skydoor.bearer("sky_nonsense")):
+    for sky in (skypilot_client.basic("bob@example.com", "wrong"), skypilot_client.bearer("sky_nonsense")):
         assert sky.probe(f"/api/v1/auth/token?code_verifier={VERIFIER}").status_code == 404
 
 
@@ -554,9 +554,11 @@ def test_a_note_that_cannot_be_written_fails_nothing(db, monkeypatch):
 def test_polling_looks_at_no_credential_and_counts_none_as_wrong(bob):
     consent(browser(bob), ADDRESS)
     for _ in range(8):
-        assert skydoor.basic(bob.username, "wrong").probe("/api/v1/auth/token?code_verifier=" + "w" * 43).status_code == 404
-    assert skydoor.basic(bob.username).get("/users/role").status_code == 200
-    assert skydoor.bearer("sky_nonsense").probe(f"/api/v1/auth/token?code_verifier={VERIFIER}").status_code == 200
+        assert (
+            skypilot_client.basic(bob.username, "wrong").probe("/api/v1/auth/token?code_verifier=" + "w" * 43).status_code == 404
+        )
+    assert skypilot_client.basic(bob.username).get("/users/role").status_code == 200
+    assert skypilot_client.bearer("sky_nonsense").probe(f"/api/v1/auth/token?code_verifier={VERIFIER}").status_code == 200
 
 
 def test_a_database_that_is_busy_puts_polling_off_and_does_not_end_it(bob, monkeypatch):

@@ -13,9 +13,9 @@ from audit.models import Entry
 from core.errors import Conflict
 from rbac import principals
 from rbac.models import Role
-from tests import skydoor
+from tests import skypilot_client
 from tests.factories import UserFactory, make_token
-from tests.skydoor import Sky
+from tests.skypilot_client import Sky
 
 BASE = "/users/service-account-tokens"
 
@@ -44,8 +44,8 @@ def test_each_token_of_an_account_is_a_row_and_ends_alone(as_bob: Sky, pipeline:
     ]
     done(as_bob.post(f"{BASE}/delete", {"token_id": first.key_id}))
     assert [row["token_id"] for row in done(as_bob.get(BASE))] == [second.key_id]
-    assert skydoor.bearer(one).get("/users/role").status_code == 401
-    assert skydoor.bearer(two).get("/users/role").status_code == 200
+    assert skypilot_client.bearer(one).get("/users/role").status_code == 401
+    assert skypilot_client.bearer(two).get("/users/role").status_code == 200
     done(as_bob.post(f"{BASE}/delete", {"token_id": second.key_id}))
     assert not ServiceAccount.objects.exists()
     assert not Token.objects.exists()
@@ -58,7 +58,7 @@ def test_the_id_of_a_rotated_token_means_its_successor(as_bob: Sky, pipeline: Se
     assert len({token.key_id, new["token_id"], newest["token_id"]}) == 3
     assert [row["token_id"] for row in done(as_bob.get(BASE))] == [newest["token_id"]]
     done(as_bob.post(f"{BASE}/delete", {"token_id": token.key_id}))
-    assert skydoor.bearer(newest["token"]).get("/users/role").status_code == 401
+    assert skypilot_client.bearer(newest["token"]).get("/users/role").status_code == 401
 
 
 def test_a_token_that_was_rotated_meanwhile_is_not_taken_for_its_successor(pipeline: ServiceAccount) -> None:
@@ -91,7 +91,7 @@ def test_one_that_has_expired_is_there_and_lives_again_when_it_is_rotated(as_bob
     assert row["expires_at"] < timezone.now().timestamp()
     body = done(as_bob.post(f"{BASE}/rotate", {"token_id": token.key_id}))
     assert days_left(body) == 30
-    assert skydoor.bearer(body["token"]).get("/users/role").status_code == 200
+    assert skypilot_client.bearer(body["token"]).get("/users/role").status_code == 200
 
 
 @pytest.mark.parametrize(("days", "left"), [(90.5, 90), (0.2, 1), (None, None)])
@@ -140,7 +140,7 @@ def test_promise_11_a_token_is_shown_once_and_written_down_nowhere(as_bob: Sky) 
 def test_without_a_role_a_token_is_no_admins_also_where_that_is_the_default(as_alice: Sky, settings: Any) -> None:
     settings.RBAC_DEFAULT_ROLE = "admin"
     body = done(as_alice.post(BASE, {"token_name": "ci"}))
-    assert done(skydoor.bearer(body["token"]).get("/users/role"))["role"] == "user"
+    assert done(skypilot_client.bearer(body["token"]).get("/users/role"))["role"] == "user"
 
 
 def test_the_role_that_is_shown_is_what_is_left_within_the_owners(as_alice: Sky, bob: User, pipeline: ServiceAccount) -> None:
@@ -150,13 +150,13 @@ def test_the_role_that_is_shown_is_what_is_left_within_the_owners(as_alice: Sky,
     (row,) = done(as_alice.get(BASE))
     assert row["service_account_roles"] == ["viewer"]
     assert done(as_alice.post(f"{BASE}/get-role", {"token_id": token.key_id}))["roles"] == ["viewer"]
-    assert done(skydoor.bearer(plaintext).get("/users/role"))["role"] == "viewer"
+    assert done(skypilot_client.bearer(plaintext).get("/users/role"))["role"] == "viewer"
 
 
 def test_whoever_may_read_all_tokens_sees_them_and_changes_none(pipeline: ServiceAccount) -> None:
     token, _ = make_token(pipeline)
     held = ["service-accounts:read", "service-accounts:own", "upstream:write"]
-    reader = skydoor.session(UserFactory(role=Role.objects.create(name="auditor", permissions=held)))
+    reader = skypilot_client.session(UserFactory(role=Role.objects.create(name="auditor", permissions=held)))
     assert [row["token_id"] for row in done(reader.get(BASE))] == [token.key_id]
     for path in ("delete", "rotate", "update-role"):
         response = reader.post(f"{BASE}/{path}", {"token_id": token.key_id, "role": "viewer"})
@@ -173,4 +173,4 @@ def test_one_whose_account_is_nobodys_makes_its_own_masters_none(db: None) -> No
     token = make_token(
         ServiceAccount.objects.create(name="lone", uid="sa-1", created_by="x", role=Role.objects.get(name="user"))
     )[1]
-    assert "of your own" in detail(skydoor.bearer(token).post(BASE, {"token_name": "x"}), 403)
+    assert "of your own" in detail(skypilot_client.bearer(token).post(BASE, {"token_name": "x"}), 403)

@@ -10,9 +10,9 @@ from accounts.models import ServiceAccount, SignIn, User
 from audit.models import Entry
 from authn import passwords
 from rbac.models import Role
-from tests import skydoor
+from tests import skypilot_client
 from tests.factories import PASSWORD, UserFactory, make_token
-from tests.skydoor import Sky
+from tests.skypilot_client import Sky
 
 NEW = "another good passphrase"
 
@@ -32,7 +32,7 @@ def as_helpdesk(db: None) -> Sky:
     """Somebody who manages users and is no admin."""
     held = [*Role.objects.get(name="user").permissions, "users:write"]
     helen = UserFactory(username="helen@example.com", role=Role.objects.create(name="helpdesk", permissions=sorted(held)))
-    return skydoor.session(helen)
+    return skypilot_client.session(helen)
 
 
 def test_a_session_alone_does_not_change_ones_own_password(as_bob: Sky, bob: User) -> None:
@@ -62,7 +62,7 @@ def test_a_password_that_is_set_opens_sign_in_by_password_and_ends_the_sessions(
     assert {row["name"]: row["user_type"] for row in done(as_alice.get("/users"))}["bob@example.com"] == "sso"
     done(as_alice.post("/users/update", {"user_id": bob.uid, "password": NEW}))
     assert as_bob.get("/users/role").status_code == 401
-    assert done(skydoor.basic("bob@example.com", NEW).get("/users/role"))["name"] == "bob@example.com"
+    assert done(skypilot_client.basic("bob@example.com", NEW).get("/users/role"))["name"] == "bob@example.com"
 
 
 def test_promise_33_a_change_of_password_and_role_is_made_whole_or_not_at_all(as_alice: Sky, alice: User) -> None:
@@ -123,9 +123,9 @@ def test_a_deleted_persons_service_accounts_stay_and_can_be_deleted(as_alice: Sk
     done(as_alice.post("/users/delete", {"user_id": bob.uid}))
     (row,) = done(as_alice.get("/users/service-account-tokens"))
     assert (row["creator_user_hash"], row["creator_name"]) == ("", "bob@example.com")
-    assert skydoor.bearer(pipeline_token).get("/users/role").status_code == 200
+    assert skypilot_client.bearer(pipeline_token).get("/users/role").status_code == 200
     done(as_alice.post("/users/service-account-tokens/delete", {"token_id": row["token_id"]}))
-    assert skydoor.bearer(pipeline_token).get("/users/role").status_code == 401
+    assert skypilot_client.bearer(pipeline_token).get("/users/role").status_code == 401
 
 
 def test_long_lists_are_refused(as_alice: Sky, bob: User) -> None:

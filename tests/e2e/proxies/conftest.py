@@ -11,10 +11,10 @@ import pytest
 from authn import jwt_keys
 from tests.e2e.conftest import SHARED_PASSWORD
 from tests.factories import PASSWORD
+from tests.http_client import Reply, ask
 from tests.proxies import BILLING, PROXIES, Differences, Proxy, Tapped, running
 from tests.servers import SkyAuth, directory, skyauth_server
 from tests.upstream import Arrived, Upstream, upstream
-from tests.wire import Reply, ask
 
 # What a proxy does to a request is the same whatever SkyAuth keeps its rows in: once, on SQLite.
 collect_ignore_glob = ["test_*.py"] if os.environ.get("DATABASE_URL", "").startswith("postgres") else []

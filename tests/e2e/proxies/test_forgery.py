@@ -8,9 +8,9 @@ from itertools import product
 import pytest
 
 from tests.e2e.proxies.conftest import Gateway
-from tests.needs import need_program
+from tests.http_client import HOST, bearer, encode, send
 from tests.proxies import BILLING
-from tests.wire import HOST, bearer, encode, send
+from tests.requirements import need_program
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies")]
 

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.e2e.proxies.conftest import Gateway
+from tests.http_client import bearer
 from tests.proxies import BILLING
-from tests.wire import bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies")]
 

@@ -9,7 +9,7 @@ from accounts import tokens
 from tests.e2e.conftest import SHARED_PASSWORD
 from tests.e2e.proxies.conftest import ADMIN, USER, Gateway
 from tests.factories import PASSWORD
-from tests.wire import ask, basic, bearer, session_key
+from tests.http_client import ask, basic, bearer, session_key
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies")]
 

@@ -8,9 +8,9 @@ import pytest
 
 from tests.e2e.proxies.conftest import Gateway, Ground
 from tests.e2e.proxies.test_identity import raw
+from tests.http_client import ask, bearer
 from tests.proxies import running
 from tests.servers import free_port
-from tests.wire import ask, bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies")]
 

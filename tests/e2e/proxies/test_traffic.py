@@ -10,10 +10,10 @@ from http.client import HTTPConnection
 import pytest
 
 from tests.e2e.proxies.conftest import Gateway, Ground
+from tests.http_client import HOST, Reply, bearer, encode, send
 from tests.proxies import PROXIES, running
 from tests.servers import wait_until
 from tests.upstream import PATIENCE, STREAMED
-from tests.wire import HOST, Reply, bearer, encode, send
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies")]
 

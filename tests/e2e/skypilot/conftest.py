@@ -12,10 +12,10 @@ import pytest
 
 from tests.e2e.conftest import SHARED_PASSWORD
 from tests.factories import PASSWORD
+from tests.http_client import HOST, Headers, Reply, ask, encode, send
 from tests.proxies import Tapped
 from tests.servers import SkyAuth, free_port, skyauth_server
 from tests.sky import AUTH_PROXY, GATEWAYS, Mode, Sky, SkyPilot, gateway_of, skypilot_server
-from tests.wire import HOST, Headers, Reply, ask, encode, send
 
 # What a gateway, the real server and the real CLI do is the same whatever SkyAuth keeps its rows in: once, on SQLite. What they
 # ask of SkyAuth is asked in tests/skypilot, tests/gateway and tests/accounts, on both.

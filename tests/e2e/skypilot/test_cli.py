@@ -14,9 +14,9 @@ import yaml
 from accounts.identifiers import user_uid
 from tests.e2e.skypilot.conftest import BOB, VERA, Gateway, Ground
 from tests.factories import PASSWORD
+from tests.http_client import HOST, ask
 from tests.servers import ROOT
 from tests.sky import AUTH_PROXY, Sky
-from tests.wire import HOST, ask
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
 

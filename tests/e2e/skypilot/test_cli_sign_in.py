@@ -16,9 +16,9 @@ from playwright.sync_api import Page, expect, sync_playwright
 from accounts.identifiers import user_uid
 from tests.e2e.skypilot.conftest import BOB, Gateway, Ground
 from tests.factories import PASSWORD
-from tests.needs import need_program
+from tests.http_client import Reply, ask
+from tests.requirements import need_program
 from tests.sky import AUTH_PROXY, Sky, Typing
-from tests.wire import Reply, ask
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
 

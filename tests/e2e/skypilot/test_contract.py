@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests import replay
-from tests.original import original
+from tests.skypilot_reference import original
 
 MODES = list(dict.fromkeys(scene.mode for scene in replay.scenes()))
 

@@ -9,8 +9,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.e2e.skypilot.conftest import ALICE, BOB, Gateway, Ground
 from tests.factories import PASSWORD
-from tests.needs import need_program
-from tests.wire import ask, bearer, session_key
+from tests.http_client import ask, bearer, session_key
+from tests.requirements import need_program
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.xdist_group("skypilot")]
 

@@ -14,9 +14,9 @@ from uuid import uuid4
 import pytest
 
 from tests.e2e.skypilot.conftest import ALICE, BOB, VERA, Arrived, Gateway, Ground
+from tests.http_client import HOST, Reply, ask, basic, bearer, encode
 from tests.servers import ROOT, wait_until
 from tests.sky import AUTH_PROXY
-from tests.wire import HOST, Reply, ask, basic, bearer, encode
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
 

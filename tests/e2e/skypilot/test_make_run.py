@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.skypilot.conftest import Ground
+from tests.http_client import ask, basic, bearer
 from tests.servers import database, directory, free_port, launched
 from tests.sky import Sky
 from tests.upstream import upstream
-from tests.wire import ask, basic, bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
 

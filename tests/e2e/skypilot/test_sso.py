@@ -6,11 +6,11 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from tests.e2e.skypilot.conftest import Ground
-from tests.needs import need_program
+from tests.http_client import ask, bearer
+from tests.requirements import need_program
 from tests.servers import free_port
 from tests.sky import AUTH_PROXY, Sky
 from tests.sso import SESSION_COOKIE, auth_proxy, identity_provider
-from tests.wire import ask, bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
 

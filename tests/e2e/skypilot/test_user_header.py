@@ -2,9 +2,9 @@
 
 import pytest
 
+from tests.http_client import ask
 from tests.servers import HOST, free_port, skyauth_server
 from tests.sky import AUTH_PROXY, GATEWAYS, gateway_of
-from tests.wire import ask
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
 

@@ -9,9 +9,9 @@ from threading import Thread
 import bcrypt
 
 from tests.factories import PASSWORD
+from tests.http_client import HOST, ask, basic
 from tests.replay import CAST, Answered, Asked, Scene, Step, play
 from tests.sky import Mode, SkyPilot, skypilot_server
-from tests.wire import HOST, ask, basic
 
 # It counts the operator whose machine it runs on among its users; here that is nobody in particular.
 MACHINE = {"SKYPILOT_USER": "operator", "SKYPILOT_USER_ID": "0123abcd"}
