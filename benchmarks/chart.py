@@ -1,10 +1,10 @@
-"""The benchmark as a picture: one bar for each contestant, legible on light and dark pages."""
+"""The benchmark as a picture: one bar for each subject, legible on light and dark pages."""
 
 from collections.abc import Sequence
 from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
-from benchmarks.figures import Result
+from benchmarks.stats import Result
 
 SHOWN: Final = ("asgi", "bearer", "basic", "proxy", "session", "pg-bearer", "miss", "view", "api-key", "drf", "knox", "skypilot")
 WIDTH: Final = 860
@@ -24,7 +24,7 @@ _STYLE: Final = """
 
 
 def draw(results: Sequence[Result]) -> str:
-    """Return an SVG with the contestants of SHOWN that were measured, in that order."""
+    """Return an SVG with the subjects of SHOWN that were measured, in that order."""
     found = {result.key: result for result in results}
     members = [found[key] for key in SHOWN if key in found]
     longest = max(result.rate for result in members)

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from benchmarks.trouble import Trouble
+from benchmarks.errors import BenchmarkError
 
 HOST: Final = "127.0.0.1"
 CONNECTIONS: Final = 32
@@ -94,7 +94,7 @@ class Load:
 
 
 def ask_each(port: int, requests: Iterable[bytes]) -> Counter[int]:
-    """Make each request once, one after the other, and return how often each status was the answer. Raises Trouble."""
+    """Make each request once, one after the other, and return how often each status was the answer. Raises BenchmarkError."""
     statuses: Counter[int] = Counter()
     connection = None
     try:
@@ -109,7 +109,7 @@ def ask_each(port: int, requests: Iterable[bytes]) -> Counter[int]:
                     connection.close()
                     connection = None
     except (OSError, HTTPException) as error:
-        raise Trouble(f"No answer from port {port}: {type(error).__name__}: {error}") from error
+        raise BenchmarkError(f"No answer from port {port}: {type(error).__name__}: {error}") from error
     finally:
         if connection is not None:
             connection.close()
@@ -117,43 +117,43 @@ def ask_each(port: int, requests: Iterable[bytes]) -> Counter[int]:
 
 
 def require(port: int, requests: Iterable[bytes], expected: Sequence[int], who: str) -> None:
-    """Make each request once. Raises Trouble unless each is answered with one of the statuses expected."""
+    """Make each request once. Raises BenchmarkError unless each is answered with one of the statuses expected."""
     statuses = ask_each(port, requests)
     if not statuses or set(statuses) - set(expected):
         seen = ", ".join(f"{count} times {status}" for status, count in sorted(statuses.items())) or "nothing"
-        raise Trouble(f"{who}: every answer should be {' or '.join(map(str, expected))}; there was {seen}.")
+        raise BenchmarkError(f"{who}: every answer should be {' or '.join(map(str, expected))}; there was {seen}.")
 
 
 def drive(wrk: str, port: int, requests: Requests, seconds: int) -> Load:
-    """Let wrk make as many requests as it can, and return what it counted; a walk goes on where it ended. Raises Trouble."""
+    """Let wrk make as many requests as it can, and return what it counted; a walk resumes where it ended. Raises BenchmarkError."""
     options = ["-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds}s", "--timeout", "10s", "-s", str(SCRIPT)]
     command = [wrk, *options, f"http://{HOST}:{port}/", "--", *requests.arguments()]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + SECONDS_TO_SPARE, check=False)
     except subprocess.TimeoutExpired:
-        raise Trouble(f"wrk did not end {SECONDS_TO_SPARE} seconds after its time.") from None
+        raise BenchmarkError(f"wrk did not end {SECONDS_TO_SPARE} seconds after its time.") from None
     if done.returncode:
-        raise Trouble(f"wrk ended with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
+        raise BenchmarkError(f"wrk ended with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
     load = parse(done.stdout)
     requests.position += load.sent if requests.walks else 0
     return load
 
 
 def parse(output: str) -> Load:
-    """Return what load.lua wrote as its last line. Raises Trouble."""
+    """Return what load.lua wrote as its last line. Raises BenchmarkError."""
     last = output.strip().rpartition("\n")[2]
     try:
         return Load(**json.loads(last))
     except (ValueError, TypeError):
-        raise Trouble(f"wrk did not say what it counted. Its last words: {last!r}") from None
+        raise BenchmarkError(f"wrk did not say what it counted. Its last words: {last!r}") from None
 
 
 def check(load: Load, expected: int, who: str) -> None:
-    """Raise Trouble unless every request was answered, as expected, and no credential was shown twice in a walk."""
+    """Raise BenchmarkError unless every request was answered, as expected, and no credential was shown twice in a walk."""
     wrong = load.refused if expected < 400 else load.requests - load.refused
     if not load.requests or load.failed or wrong:
-        raise Trouble(
+        raise BenchmarkError(
             f"{who}: of {load.requests} answers {wrong} were not {expected}, and {load.failed} requests failed altogether."
         )
     if load.ended:
-        raise Trouble(f"{who}: there were fewer new credentials than requests; the figure would be one of old ones.")
+        raise BenchmarkError(f"{who}: there were fewer new credentials than requests; the figure would be one of old ones.")

@@ -8,8 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.figures import Memory, Result, Verdict, ratio
-from benchmarks.trouble import Trouble
+from benchmarks.errors import BenchmarkError
+from benchmarks.stats import Memory, Result, Verdict, ratio
 
 BEGIN: Final = "<!-- measured: written by make bench -->"
 END: Final = "<!-- end of what was measured -->"
@@ -33,13 +33,13 @@ class Report:
     verdicts: Sequence[Verdict]
 
     def cells(self, result: Result) -> tuple[str, ...]:
-        """Return a contestant's row, without its title."""
+        """Return a subject's row, without its title."""
         times = ratio({one.key: one for one in self.results}, REFERENCE, result.key)
         shown = "" if times is None or result.key == REFERENCE else f"{times:.2f}x" if times < 10 else f"{times:.0f}x"
         return f"{result.rate:,.0f}", f"{result.slowest:,.0f}", f"{result.fastest:,.0f}", f"{result.cpu:,.0f}", shown
 
     def sections(self) -> Iterable[tuple[str, list[Result]]]:
-        """Yield the sections in order, with the contestants of each."""
+        """Yield the sections in order, with the subjects of each."""
         for section, members in groupby(self.results, key=lambda result: result.section):
             yield section, list(members)
 
@@ -91,10 +91,10 @@ def as_json(report: Report) -> str:
 
 
 def write_between(path: Path, text: str) -> None:
-    """Replace what stands between the markers in a page. Raises Trouble when they are not there, once each and in order."""
+    """Replace what stands between the markers in a page. Raises BenchmarkError unless both are there once and in order."""
     page = path.read_text(encoding="utf-8")
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end or BEGIN in rest or END in after:
-        raise Trouble(f"{path.name} must have the lines {BEGIN} and {END}, once each.")
+        raise BenchmarkError(f"{path.name} must have the lines {BEGIN} and {END}, once each.")
     path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")

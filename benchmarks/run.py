@@ -1,6 +1,6 @@
 """Measures SkyAuth beside others in one interleaved run. `make bench` runs it; docs/performance.md says how to read it.
 
-Every contestant has one worker. In each round all of them are measured in turn, so that what the machine does meanwhile
+Every subject has one worker. In each round all of them are measured in turn, so that what the machine does meanwhile
 meets all of them. Before its turn each is asked its working set once, and every answer must be the right one.
 """
 
@@ -19,14 +19,14 @@ from typing import Final
 
 import pytest
 
-from benchmarks import catalogue, chart, figures, report, usage
-from benchmarks.catalogue import Entry
-from benchmarks.contestants import skyauth
-from benchmarks.figures import Memory, Result, Round
+from benchmarks import chart, registry, report, stats, usage
+from benchmarks.errors import BenchmarkError
+from benchmarks.harness import Harness, Subject, Tools
 from benchmarks.load import CONNECTIONS, check, drive, require
+from benchmarks.registry import Entry
 from benchmarks.report import Report
-from benchmarks.stage import Contestant, Stage, Tools
-from benchmarks.trouble import Trouble
+from benchmarks.stats import Memory, Result, Round
+from benchmarks.subjects import skyauth
 from tests.requirements import need_program
 from tests.servers import ROOT
 
@@ -57,8 +57,8 @@ def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         prog="benchmarks.run", description="Measure SkyAuth beside others. BENCH_SECONDS and BENCH_ROUNDS set how long."
     )
     parser.add_argument("--quick", action="store_true", help="one round of a second, fewer tokens: to see that it runs")
-    parser.add_argument("--only", metavar="KEY,...", default="", help="measure these contestants alone; --list names them")
-    parser.add_argument("--list", action="store_true", help="name the contestants and end")
+    parser.add_argument("--only", metavar="KEY,...", default="", help="measure these subjects alone; --list names them")
+    parser.add_argument("--list", action="store_true", help="name the subjects and end")
     parser.add_argument("--peers", metavar="PYTHON", default="", help="the Python of an environment with requirements-bench.txt")
     parser.add_argument("--skypilot", metavar="PYTHON", default="", help="the Python of one with requirements-skypilot.txt")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every figure to this file")
@@ -67,7 +67,7 @@ def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def read_plan(quick: bool) -> Plan:
-    """Return the plan that the arguments and the environment ask for. Raises Trouble."""
+    """Return the plan that the arguments and the environment ask for. Raises BenchmarkError."""
     plan = QUICK if quick else FULL
     seconds, rounds = _number("BENCH_SECONDS", plan.seconds), _number("BENCH_ROUNDS", plan.rounds)
     return Plan(seconds, rounds, plan.few, plan.many, plan.memory)
@@ -76,24 +76,24 @@ def read_plan(quick: bool) -> Plan:
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name, "").strip() or str(default)
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= 600):
-        raise Trouble(f"{name}={text!r} is not a number from 1 to 600. Write, say, {name}={default}.")
+        raise BenchmarkError(f"{name}={text!r} is not a number from 1 to 600. Write, say, {name}={default}.")
     return int(text)
 
 
 def choose(everybody: Sequence[Entry], only: str) -> list[Entry]:
-    """Return the contestants of these comma-separated keys, or everybody. Raises Trouble for a key that nobody has."""
+    """Return the subjects of these comma-separated keys, or everybody. Raises BenchmarkError for a key that nobody has."""
     keys = [key.strip() for key in only.split(",") if key.strip()]
     if unknown := sorted(set(keys) - {entry.key for entry in everybody}):
-        raise Trouble(f"There is no contestant {', '.join(unknown)}. --list names those that there are.")
+        raise BenchmarkError(f"There is no subject {', '.join(unknown)}. --list names those that there are.")
     return [entry for entry in everybody if not keys or entry.key in keys]
 
 
 def find_tools(chosen: Sequence[Entry], asked: argparse.Namespace) -> Tools:
-    """Return the programs that those who were chosen need. Raises Trouble naming one that is missing."""
+    """Return the programs that those who were chosen need. Raises BenchmarkError naming one that is missing."""
     needs = {need for entry in chosen for need in entry.needs}
     found = {name: _program(name) for name in ("wrk", *sorted(needs & {"nginx", "postgres"}))}
     if "peers" in needs and not asked.peers:
-        raise Trouble("The peers need an environment of their own, which make bench makes: --peers .venv-bench/bin/python")
+        raise BenchmarkError("The peers need an environment of their own, which make bench makes: --peers .venv-bench/bin/python")
     return Tools(found["wrk"], found.get("nginx", ""), asked.peers, asked.skypilot)
 
 
@@ -101,75 +101,75 @@ def _program(name: str) -> str:
     try:
         return need_program(name, hint=INSTALL)
     except (pytest.skip.Exception, pytest.fail.Exception) as missing:
-        raise Trouble(f"the benchmark {missing}") from None
+        raise BenchmarkError(f"the benchmark {missing}") from None
 
 
-def prepare(stage: Stage, chosen: Sequence[Entry]) -> dict[Entry, Contestant]:
-    """Fill the databases, two at a time, and start everybody."""
+def prepare(harness: Harness, chosen: Sequence[Entry]) -> dict[Entry, Subject]:
+    """Seed the databases, two at a time, and start everybody."""
     shapes = list(dict.fromkeys(entry.shape for entry in chosen if entry.shape is not None))
     if any("postgres" in entry.needs for entry in chosen):
-        stage.cluster()
+        harness.cluster()
     largest_first = sorted(shapes, key=lambda shape: -shape.tokens)
     with ThreadPoolExecutor(2) as pool:
-        for shape in pool.map(lambda shape: _filled(stage, shape), largest_first):
-            say(f"  filled: {shape.database}, {shape.tokens:,} tokens, {shape.routes:,} routes")
+        for shape in pool.map(lambda shape: _seeded(harness, shape), largest_first):
+            say(f"  seeded: {shape.database}, {shape.tokens:,} tokens, {shape.routes:,} routes")
     started = {}
     for entry in chosen:
-        started[entry] = entry.start(stage)
+        started[entry] = entry.start(harness)
         say(f"  started: {entry.section}: {entry.title}")
     return started
 
 
-def _filled(stage: Stage, shape: skyauth.Shape) -> skyauth.Shape:
-    stage.once(("filled", shape), lambda: skyauth.fill(stage, shape))
+def _seeded(harness: Harness, shape: skyauth.Shape) -> skyauth.Shape:
+    harness.once(("seeded", shape), lambda: skyauth.seed(harness, shape))
     return shape
 
 
-def measure(wrk: str, who: str, contestant: Contestant, seconds: int) -> Round:
-    """Ask what must be answered rightly, then as much as wrk can. Raises Trouble at a wrong answer."""
-    require(contestant.port, contestant.requests.one_by_one(), (contestant.expected,), who)
-    for also in contestant.also:
-        require(contestant.port, [also.request], also.expected, f"{who}, the other way round")
+def measure(wrk: str, who: str, subject: Subject, seconds: int) -> Round:
+    """Ask what must be answered rightly, then as much as wrk can. Raises BenchmarkError at a wrong answer."""
+    require(subject.port, subject.requests.one_by_one(), (subject.expected,), who)
+    for also in subject.also:
+        require(subject.port, [also.request], also.expected, f"{who}, the other way round")
     usage.settle()
-    before = usage.cpu_seconds(contestant.sessions)
-    load = drive(wrk, contestant.port, contestant.requests, seconds)
-    cpu = usage.cpu_seconds(contestant.sessions) - before
-    check(load, contestant.expected, who)
-    if contestant.requests.walks:
-        show_tail(contestant, who)
+    before = usage.cpu_seconds(subject.sessions)
+    load = drive(wrk, subject.port, subject.requests, seconds)
+    cpu = usage.cpu_seconds(subject.sessions) - before
+    check(load, subject.expected, who)
+    if subject.requests.walks:
+        show_tail(subject, who)
     return Round(load.rate, cpu / load.requests * 1e6, load.p50, load.p99, load.requests)
 
 
-def show_tail(contestant: Contestant, who: str) -> None:
+def show_tail(subject: Subject, who: str) -> None:
     """Show the last credentials of a walk again: when wrk ends, some of its requests are not yet answered."""
-    count = min(2 * CONNECTIONS, contestant.requests.position)
-    last = contestant.requests.take(contestant.requests.position - count, count)
-    require(contestant.port, last, (contestant.expected,), who)
+    count = min(2 * CONNECTIONS, subject.requests.position)
+    last = subject.requests.take(subject.requests.position - count, count)
+    require(subject.port, last, (subject.expected,), who)
 
 
-def show_all(wrk: str, contestant: Contestant, many: int, before: int) -> Memory:
-    """Show a worker the tokens that are left of `many`, and return what memory it has then. Raises Trouble."""
-    while contestant.requests.position < many:
-        load = drive(wrk, contestant.port, contestant.requests, SHOWING_SECONDS)
+def show_all(wrk: str, subject: Subject, many: int, before: int) -> Memory:
+    """Show a worker the tokens that are left of `many`, and return what memory it has then. Raises BenchmarkError."""
+    while subject.requests.position < many:
+        load = drive(wrk, subject.port, subject.requests, SHOWING_SECONDS)
         if load.failed or load.refused or not load.requests:
-            raise Trouble(f"showing every token: {load.refused} were refused and {load.failed} requests failed.")
-        contestant.requests.position = min(contestant.requests.position, many)
-        show_tail(contestant, "showing every token")
-        say(f"  {contestant.requests.position:,} of {many:,} tokens shown, {load.rate:,.0f}/s")
-    return Memory(before, usage.resident_bytes(contestant.sessions), many)
+            raise BenchmarkError(f"showing every token: {load.refused} were refused and {load.failed} requests failed.")
+        subject.requests.position = min(subject.requests.position, many)
+        show_tail(subject, "showing every token")
+        say(f"  {subject.requests.position:,} of {many:,} tokens shown, {load.rate:,.0f}/s")
+    return Memory(before, usage.resident_bytes(subject.sessions), many)
 
 
-def run(stage: Stage, plan: Plan, chosen: Sequence[Entry]) -> tuple[list[Result], Memory | None]:
+def run(harness: Harness, plan: Plan, chosen: Sequence[Entry]) -> tuple[list[Result], Memory | None]:
     """Measure everybody, and the memory of a worker."""
     say("Preparing")
-    started = prepare(stage, chosen)
+    started = prepare(harness, chosen)
     rounds: dict[Entry, list[Round]] = {entry: [] for entry in chosen}
-    held = {entry: usage.resident_bytes(contestant.sessions) for entry, contestant in started.items()}
+    held = {entry: usage.resident_bytes(subject.sessions) for entry, subject in started.items()}
 
     def measure_all(entries: Sequence[Entry]) -> None:
         for n in range(1, plan.rounds + 1):
             for entry in entries:
-                one = measure(stage.tools.wrk, entry.title, started[entry], plan.seconds)
+                one = measure(harness.tools.wrk, entry.title, started[entry], plan.seconds)
                 rounds[entry].append(one)
                 say(f"  round {n} of {plan.rounds}  {entry.section}: {entry.title}  {one.rate:,.0f}/s")
 
@@ -179,7 +179,7 @@ def run(stage: Stage, plan: Plan, chosen: Sequence[Entry]) -> tuple[list[Result]
     shown = next((entry for entry in chosen if entry.key == "miss"), None)
     if plan.memory and shown is not None:
         say("Showing every token to one worker")
-        memory = show_all(stage.tools.wrk, started[shown], plan.many, held[shown])
+        memory = show_all(harness.tools.wrk, started[shown], plan.many, held[shown])
         measure_all([entry for entry in chosen if entry.last])
     return [Result(entry.key, entry.title, entry.section, tuple(found)) for entry, found in rounds.items() if found], memory
 
@@ -201,18 +201,18 @@ def main(words: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     try:
         plan = read_plan(asked.quick)
-        everybody = catalogue.entries(plan.few, plan.many)
+        everybody = registry.entries(plan.few, plan.many)
         if asked.list:
             say("\n".join(f"{entry.key:<20}{entry.section}: {entry.title}" for entry in everybody))
             return 0
         chosen = choose([entry for entry in everybody if "skypilot" not in entry.needs or asked.skypilot], asked.only)
         if asked.write and (asked.quick or asked.only):
-            raise Trouble("--write goes with a whole run: no --quick, no --only.")
+            raise BenchmarkError("--write goes with a whole run: no --quick, no --only.")
         tools = find_tools(chosen, asked)
         measured = commit()  # now: who starts the servers may go on working meanwhile
         with ExitStack() as stack:
-            results, memory = run(Stage(stack, tools, few=plan.few, many=plan.many), plan, chosen)
-        verdicts = figures.judge({result.key: result for result in results}, memory, few=plan.few, many=plan.many)
+            results, memory = run(Harness(stack, tools, few=plan.few, many=plan.many), plan, chosen)
+        verdicts = stats.judge({result.key: result for result in results}, memory, few=plan.few, many=plan.many)
         finished = Report(
             datetime.datetime.now(datetime.UTC).date().isoformat(),
             measured,
@@ -226,8 +226,8 @@ def main(words: Sequence[str] | None = None) -> int:
             verdicts,
         )
         publish(finished, asked)
-    except Trouble as trouble:
-        print(f"make bench: {trouble}", file=sys.stderr, flush=True)
+    except BenchmarkError as error:
+        print(f"make bench: {error}", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:
         return 130

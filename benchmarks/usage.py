@@ -41,7 +41,7 @@ def _machine() -> tuple[int, int]:
 
 
 def settle(at_most: float = 2.0) -> bool:
-    """Wait until the machine has nothing to do: what one contestant left is not charged to the next. Return whether it has."""
+    """Wait until the machine has nothing to do: what one subject left is not charged to the next. Return whether it has."""
     deadline = time.monotonic() + at_most
     while time.monotonic() < deadline:
         idle, every = _machine()

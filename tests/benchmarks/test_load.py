@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.errors import BenchmarkError
 from benchmarks.load import COMMON, CONNECTIONS, Load, Requests, ask_each, check, drive, parse, require, template
 from benchmarks.run import INSTALL
-from benchmarks.trouble import Trouble
 from tests.requirements import need_program
 
 COUNTED = {"requests": 9_000, "seconds": 2.0, "refused": 0, "failed": 0, "sent": 9_031, "ended": False, "p50": 700, "p99": 2_100}
@@ -103,8 +103,8 @@ def test_what_wrk_counted_is_its_last_line() -> None:
 
 
 @pytest.mark.parametrize("output", ["", "unable to connect to 127.0.0.1:1", '{"requests": 1}', "[1]"])
-def test_output_without_figures_is_trouble(output: str) -> None:
-    with pytest.raises(Trouble, match="wrk did not say what it counted"):
+def test_output_without_figures_is_an_error(output: str) -> None:
+    with pytest.raises(BenchmarkError, match="wrk did not say what it counted"):
         parse(output)
 
 
@@ -119,7 +119,7 @@ def test_output_without_figures_is_trouble(output: str) -> None:
     ],
 )
 def test_a_figure_with_a_wrong_answer_in_it_is_none(load: Load, expected: int) -> None:
-    with pytest.raises(Trouble, match="somebody"):
+    with pytest.raises(BenchmarkError, match="somebody"):
         check(load, expected, "somebody")
 
 
@@ -136,14 +136,14 @@ def test_each_request_is_made_once_and_its_status_counted(picky: tuple[int, list
     assert shown == [f"Bearer {word}" for word in wanted]
 
 
-def test_one_wrong_answer_among_right_ones_is_trouble(picky: tuple[int, list[str]]) -> None:
+def test_one_wrong_answer_among_right_ones_is_an_error(picky: tuple[int, list[str]]) -> None:
     port, _ = picky
     good, bad = (template("/", ("Authorization", f"Bearer {word}"), asked="/") for word in ("good", "bad"))
     require(port, [good, good], (200,), "the server")
     require(port, [bad], (401, 403), "the server")
-    with pytest.raises(Trouble, match=r"the server: .* 200; there was 1 times 200, 1 times 401\."):
+    with pytest.raises(BenchmarkError, match=r"the server: .* 200; there was 1 times 200, 1 times 401\."):
         require(port, [good, bad], (200,), "the server")
-    with pytest.raises(Trouble, match="there was nothing"):
+    with pytest.raises(BenchmarkError, match="there was nothing"):
         require(port, [], (200,), "the server")
 
 
@@ -191,10 +191,10 @@ def test_a_walk_that_comes_to_an_end_says_so(wrk: str, picky: tuple[int, list[st
     load = drive(wrk, port, many, 1)
     assert load.ended
     assert {f"Bearer {n:06}" for n in range(99_900, 100_000)} == set(shown)
-    with pytest.raises(Trouble, match="fewer new credentials than requests"):
+    with pytest.raises(BenchmarkError, match="fewer new credentials than requests"):
         check(load, 401, "somebody")
 
 
-def test_nobody_at_home_is_trouble() -> None:
-    with pytest.raises(Trouble, match="No answer from port 1"):
+def test_nobody_at_home_is_an_error() -> None:
+    with pytest.raises(BenchmarkError, match="No answer from port 1"):
         ask_each(1, [b"GET / HTTP/1.1\r\n\r\n"])

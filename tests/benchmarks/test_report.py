@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks import chart, report
-from benchmarks.figures import TARGETS, Memory, Result, Round, judge, ratio, ratio_by_cpu
+from benchmarks.errors import BenchmarkError
 from benchmarks.report import BEGIN, END, Report
-from benchmarks.trouble import Trouble
+from benchmarks.stats import TARGETS, Memory, Result, Round, judge, ratio, ratio_by_cpu
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def result(key: str, *rates: float, title: str = "", section: str = "SkyAuth on SQLite") -> Result:
-    """Return a contestant that answered so often in each round."""
+    """Return a subject that answered so often in each round."""
     return Result(key, title or key, section, tuple(Round(rate, 1e6 / rate, 500, 900, int(rate)) for rate in rates))
 
 
@@ -71,7 +71,7 @@ def test_there_are_the_twelve_figures_that_were_asked_for() -> None:
     assert "1,000,000 tokens / 10,000 tokens" in {one.text for one in judge({}, None, few=10_000, many=1_000_000)}
 
 
-def test_the_terminal_shows_every_contestant_and_every_target() -> None:
+def test_the_terminal_shows_every_subject_and_every_target() -> None:
     lines = report.terminal(finished(BEARER, DRF)).splitlines()
     row = next(line for line in lines if "DRF  " in line)
     assert row.split() == ["DRF", "2,000", "1,000", "4,000", "500", "20x"]
@@ -108,12 +108,12 @@ def test_what_stands_around_the_markers_stays(tmp_path: Path) -> None:
 def test_a_page_without_its_markers_is_left_as_it_is(tmp_path: Path, page: str) -> None:
     path = tmp_path / "performance.md"
     path.write_text(page, encoding="utf-8")
-    with pytest.raises(Trouble, match="once each"):
+    with pytest.raises(BenchmarkError, match="once each"):
         report.write_between(path, "text")
     assert path.read_text(encoding="utf-8") == page
 
 
-def test_the_picture_has_a_bar_for_each_contestant_as_long_as_its_rate() -> None:
+def test_the_picture_has_a_bar_for_each_subject_as_long_as_its_rate() -> None:
     odd = result("pg-bearer", 20_000, title='<&"', section="SkyAuth on PostgreSQL")
     root = ET.fromstring(chart.draw([BEARER, odd, DRF]))  # noqa: S314 - our own
     bars = [one for one in root.iter(f"{SVG}rect") if one.get("class") in {"ours", "other"}]

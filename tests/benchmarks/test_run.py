@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 import uvicorn
 
-from benchmarks import catalogue, run, usage
-from benchmarks.figures import TARGETS, Result, Round, judge
+from benchmarks import registry, run, usage
+from benchmarks.errors import BenchmarkError
 from benchmarks.report import BEGIN, END, Report
 from benchmarks.run import FULL, QUICK, choose, find_tools, main, publish, read_arguments, read_plan
 from benchmarks.sites import bare_asgi
-from benchmarks.trouble import Trouble
+from benchmarks.stats import TARGETS, Result, Round, judge
 from skyauth import server
 from tests.requirements import need_program
 from tests.servers import ROOT, wait_until
 
-EVERYBODY = catalogue.entries(10_000, 1_000_000)
+EVERYBODY = registry.entries(10_000, 1_000_000)
 
 
-def test_no_two_contestants_have_the_same_key() -> None:
+def test_no_two_subjects_have_the_same_key() -> None:
     keys = [entry.key for entry in EVERYBODY]
     assert len(keys) == len(set(keys))
 
@@ -58,14 +58,14 @@ def test_the_environment_says_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "601", "٣"])
 def test_a_time_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("BENCH_SECONDS", text)
-    with pytest.raises(Trouble, match="BENCH_SECONDS"):
+    with pytest.raises(BenchmarkError, match="BENCH_SECONDS"):
         read_plan(False)
 
 
 def test_some_can_be_chosen_and_nobody_who_is_not_there() -> None:
     assert choose(EVERYBODY, "") == list(EVERYBODY)
     assert [entry.key for entry in choose(EVERYBODY, "asgi, bearer")] == ["bearer", "asgi"]
-    with pytest.raises(Trouble, match="no contestant asgy"):
+    with pytest.raises(BenchmarkError, match="no subject asgy"):
         choose(EVERYBODY, "asgy,bearer")
 
 
@@ -81,7 +81,7 @@ def test_a_missing_program_is_named_with_how_to_get_it(
 
 def test_peers_without_their_environment_are_not_measured() -> None:
     need_program("wrk", hint=run.INSTALL)
-    with pytest.raises(Trouble, match="--peers"):
+    with pytest.raises(BenchmarkError, match="--peers"):
         find_tools(choose(EVERYBODY, "drf"), read_arguments([]))
 
 
@@ -97,7 +97,7 @@ def test_a_whole_run_is_written_into_the_page_and_its_picture(monkeypatch: pytes
     page.write_text(f"Before\n{BEGIN}\n{END}\nAfter\n", encoding="utf-8")
     (tmp_path / "images").mkdir()
     monkeypatch.setattr(run, "PAGE", page)
-    bearer = Result("bearer", "bearer token", catalogue.SQLITE, (Round(40_000, 20, 500, 900, 80_000),))
+    bearer = Result("bearer", "bearer token", registry.SQLITE, (Round(40_000, 20, 500, 900, 80_000),))
     verdicts = judge({"bearer": bearer}, None, few=10_000, many=1_000_000)
     finished = Report("2026-11-25", "abc1234", "2 cores", 2, 5, 10_000, 1_000_000, [bearer], None, verdicts)
     publish(finished, asked)
@@ -135,7 +135,7 @@ def test_make_bench_is_what_the_docs_say(words: list[str], told: list[str], not_
     assert not any(word in done.stdout for word in not_told)
 
 
-def test_the_contestants_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_subjects_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [entry.key for entry in EVERYBODY]
 
@@ -156,20 +156,20 @@ def test_a_short_run_measures_answers_that_were_looked_at(tmp_path: Path, capsys
 
 @pytest.mark.e2e
 @pytest.mark.xdist_group("bench")
-def test_a_contestant_that_lets_everybody_in_is_not_measured(
+def test_a_subject_that_lets_everybody_in_is_not_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The bare application in the place of one that should refuse."""
     need_program("wrk", hint=run.INSTALL)
     from dataclasses import replace
 
-    honest = catalogue.entries
+    honest = registry.entries
 
-    def swapped(few: int, many: int) -> tuple[catalogue.Entry, ...]:
+    def swapped(few: int, many: int) -> tuple[registry.Entry, ...]:
         found = {entry.key: entry for entry in honest(few, many)}
         asgi = found["asgi"].start
-        return (replace(found["nobody"], start=lambda stage: replace(asgi(stage), expected=401)),)
+        return (replace(found["nobody"], start=lambda harness: replace(asgi(harness), expected=401)),)
 
-    monkeypatch.setattr(catalogue, "entries", swapped)
+    monkeypatch.setattr(registry, "entries", swapped)
     assert main(["--quick", "--only", "nobody"]) == 1
     assert "every answer should be 401; there was 1000 times 200." in capsys.readouterr().err

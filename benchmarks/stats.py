@@ -10,7 +10,7 @@ MEMORY_LIMIT: Final = 300  # MB of one worker
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One contestant in one round. `cpu` are microseconds of processor time for an answer; `p50` and `p99` too, of waiting."""
+    """One subject in one round. `cpu` are microseconds of processor time for an answer; `p50` and `p99` too, of waiting."""
 
     rate: float
     cpu: float
@@ -21,7 +21,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A contestant and all its rounds."""
+    """A subject and all its rounds."""
 
     key: str
     title: str
@@ -60,7 +60,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A ratio to reach: the rate of one contestant divided by that of another. The text may name the numbers of tokens."""
+    """A ratio to reach: the rate of one subject divided by that of another. The text may name the numbers of tokens."""
 
     text: str
     above: str
@@ -103,14 +103,14 @@ class Verdict:
 
 
 def ratio(results: Mapping[str, Result], above: str, below: str) -> float | None:
-    """Return the rate of one contestant divided by that of another, None where one of them was not measured."""
+    """Return the rate of one subject divided by that of another, None where one of them was not measured."""
     if above not in results or below not in results:
         return None
     return results[above].rate / results[below].rate
 
 
 def ratio_by_cpu(results: Mapping[str, Result], above: str, below: str) -> float | None:
-    """Return how many answers one contestant gives in the processor time that another spends on one, None without both."""
+    """Return how many answers one subject gives in the processor time that another spends on one, None without both."""
     if above not in results or below not in results or not results[above].cpu:
         return None
     return results[below].cpu / results[above].cpu

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 
+from benchmarks.errors import BenchmarkError
 from benchmarks.load import Requests
-from benchmarks.trouble import Trouble
 from tests.servers import ROOT, Postgres, Program, directory, environment, free_port, postgres, start
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class Also:
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
+class Subject:
     """A running server and what is asked of it. `programs` are the processes whose processor time is the server's."""
 
     port: int
@@ -53,8 +53,8 @@ class Contestant:
         return tuple(program.process.pid for program in self.programs)
 
 
-class Stage:
-    """Starts what contestants ask for. What has the same name is made once."""
+class Harness:
+    """Starts what subjects ask for. What has the same name is made once."""
 
     def __init__(self, stack: ExitStack, tools: Tools, *, few: int, many: int) -> None:
         self.tools = tools
@@ -78,17 +78,17 @@ class Stage:
         return path
 
     def serve(self, name: str, command: list[str], port: int, **settings: str) -> Program:
-        """Start a server and wait until it listens. Raises Trouble with the end of its log."""
+        """Start a server and wait until it listens. Raises BenchmarkError with the end of its log."""
         program = start(command, self.home / f"{name}.log", environment(**settings))
         self._stack.callback(program.end)
         try:
             program.wait_for(port)
         except AssertionError as error:
-            raise Trouble(f"{name} did not start: {str(error)[-TAIL:]}") from None
+            raise BenchmarkError(f"{name} did not start: {str(error)[-TAIL:]}") from None
         return program
 
     def run(self, name: str, command: list[str], **settings: str) -> None:
-        """Run a program to its end. Raises Trouble when that is a bad one."""
+        """Run a program to its end. Raises BenchmarkError when that is a bad one."""
         done = subprocess.run(
             command,
             cwd=ROOT,
@@ -100,7 +100,7 @@ class Stage:
             check=False,
         )
         if done.returncode:
-            raise Trouble(f"{name} ended with {done.returncode}: {(done.stdout + done.stderr)[-TAIL:]}")
+            raise BenchmarkError(f"{name} ended with {done.returncode}: {(done.stdout + done.stderr)[-TAIL:]}")
 
     def port(self) -> int:
         """Return a free port that was not given to anybody else here."""
@@ -121,11 +121,11 @@ class Stage:
         return path
 
     def cluster(self) -> Postgres:
-        """Return the temporary PostgreSQL cluster that is everybody's. Raises Trouble when it does not start."""
+        """Return the temporary PostgreSQL cluster that is everybody's. Raises BenchmarkError when it does not start."""
         try:
             return self.once("postgresql", lambda: self._stack.enter_context(postgres()))
         except AssertionError as error:
-            raise Trouble(f"PostgreSQL did not start: {str(error)[-TAIL:]}") from None
+            raise BenchmarkError(f"PostgreSQL did not start: {str(error)[-TAIL:]}") from None
 
     def database(self, name: str) -> str:
         """Create a database in the cluster and return its URL."""

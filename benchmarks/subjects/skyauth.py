@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from accounts import tokens
-from benchmarks.fill import PASSWORDS, PEOPLE, path_of
+from benchmarks.harness import Also, Harness, Subject
 from benchmarks.load import HOST, Requests, template
-from benchmarks.stage import Also, Contestant, Stage
+from benchmarks.seed import PASSWORDS, PEOPLE, path_of
 from tests.servers import Program
 
 VERIFY: Final = "/authz/verify"
@@ -59,87 +59,87 @@ class Served:
             return next(lines).strip()
 
 
-def fill(stage: Stage, shape: Shape) -> dict[str, str]:
-    """Return the settings of a SkyAuth of this shape, after filling its database."""
-    data = stage.folder(shape.name)
+def seed(harness: Harness, shape: Shape) -> dict[str, str]:
+    """Return the settings of a SkyAuth of this shape, after seeding its database."""
+    data = harness.folder(shape.name)
     settings = {"DATA_DIR": str(data), "TRUSTED_PROXIES": HOST, "AUTH_USER_HEADER_FORMAT": "plaintext", "LOG_LEVEL": "WARNING"}
     if shape.database == "postgresql":
-        settings["DATABASE_URL"] = stage.database(shape.name)
+        settings["DATABASE_URL"] = harness.database(shape.name)
     counts = ["--tokens", str(shape.tokens), "--routes", str(shape.routes)]
-    stage.run(shape.name, [sys.executable, "-m", "benchmarks.fill", str(data), *counts], **settings)
+    harness.run(shape.name, [sys.executable, "-m", "benchmarks.seed", str(data), *counts], **settings)
     return settings
 
 
-def served(stage: Stage, shape: Shape) -> Served:
+def served(harness: Harness, shape: Shape) -> Served:
     """Return the running SkyAuth of this shape, with one worker."""
 
     def start() -> Served:
-        settings = stage.once(("filled", shape), lambda: fill(stage, shape))
-        port = stage.port()
+        settings = harness.once(("seeded", shape), lambda: seed(harness, shape))
+        port = harness.port()
         command = [sys.executable, "manage.py", "serve", "--host", HOST, "--port", str(port)]
-        return Served(shape, port, stage.serve(shape.name, command, port, **settings), Path(settings["DATA_DIR"]))
+        return Served(shape, port, harness.serve(shape.name, command, port, **settings), Path(settings["DATA_DIR"]))
 
-    return stage.once(shape, start)
+    return harness.once(shape, start)
 
 
-def _contestant(
-    stage: Stage, running: Served, header: tuple[str, str], file: str, *, bad: str, working_set: int = WORKING_SET
-) -> Contestant:
+def _subject(
+    harness: Harness, running: Served, header: tuple[str, str], file: str, *, bad: str, working_set: int = WORKING_SET
+) -> Subject:
     """Return who is asked with good credentials of one kind, and before each round with a bad one."""
-    path = stage.template(f"{running.shape.name}-{file}", running.request(header))
+    path = harness.template(f"{running.shape.name}-{file}", running.request(header))
     requests = Requests(path, running.data / file, working_set)
-    return Contestant(running.port, requests, (running.program,), also=(Also(running.shown(header, bad), REFUSED),))
+    return Subject(running.port, requests, (running.program,), also=(Also(running.shown(header, bad), REFUSED),))
 
 
-def bearer(stage: Stage, shape: Shape) -> Contestant:
+def bearer(harness: Harness, shape: Shape) -> Subject:
     """Return verify with tokens that were seen before."""
-    return _contestant(stage, served(stage, shape), BEARER, "tokens.txt", bad=tokens.mint().plaintext)
+    return _subject(harness, served(harness, shape), BEARER, "tokens.txt", bad=tokens.mint().plaintext)
 
 
-def basic(stage: Stage, shape: Shape) -> Contestant:
+def basic(harness: Harness, shape: Shape) -> Subject:
     """Return verify with passwords that are remembered."""
     wrong = base64.b64encode(b"person0@example.com:wrong").decode()
-    return _contestant(stage, served(stage, shape), BASIC, "passwords.txt", bad=wrong, working_set=PASSWORDS)
+    return _subject(harness, served(harness, shape), BASIC, "passwords.txt", bad=wrong, working_set=PASSWORDS)
 
 
-def proxy(stage: Stage, shape: Shape) -> Contestant:
+def proxy(harness: Harness, shape: Shape) -> Subject:
     """Return verify with users whom a trusted proxy names."""
-    return _contestant(stage, served(stage, shape), PROXY, "people.txt", bad="nobody", working_set=PEOPLE)
+    return _subject(harness, served(harness, shape), PROXY, "people.txt", bad="nobody", working_set=PEOPLE)
 
 
-def session(stage: Stage, shape: Shape) -> Contestant:
+def session(harness: Harness, shape: Shape) -> Subject:
     """Return verify with the cookies of people who are signed in."""
-    return _contestant(stage, served(stage, shape), SESSION, "sessions.txt", bad="0" * 32, working_set=PEOPLE)
+    return _subject(harness, served(harness, shape), SESSION, "sessions.txt", bad="0" * 32, working_set=PEOPLE)
 
 
-def miss(stage: Stage, shape: Shape) -> Contestant:
+def miss(harness: Harness, shape: Shape) -> Subject:
     """Return verify with tokens none of which was ever shown; those that `bearer` shows are left out."""
-    running = served(stage, shape)
-    path = stage.template(f"{shape.name}-miss", running.request(BEARER))
+    running = served(harness, shape)
+    path = harness.template(f"{shape.name}-miss", running.request(BEARER))
     requests = Requests(path, running.data / "tokens.txt", 1, walks=True, position=WORKING_SET)
     also = (Also(running.shown(BEARER, tokens.mint().plaintext), REFUSED),)
-    return Contestant(running.port, requests, (running.program,), also=also)
+    return Subject(running.port, requests, (running.program,), also=also)
 
 
-def cycle(stage: Stage, shape: Shape) -> Contestant:
+def cycle(harness: Harness, shape: Shape) -> Subject:
     """Return verify with every token of a large database in turn: each was seen before, and long since put out of memory."""
-    running = served(stage, shape)
-    path = stage.template(f"{shape.name}-cycle", running.request(BEARER))
-    return Contestant(running.port, Requests(path, running.data / "tokens.txt", 1, walks=True), (running.program,))
+    running = served(harness, shape)
+    path = harness.template(f"{shape.name}-cycle", running.request(BEARER))
+    return Subject(running.port, Requests(path, running.data / "tokens.txt", 1, walks=True), (running.program,))
 
 
-def nobody(stage: Stage, shape: Shape) -> Contestant:
+def nobody(harness: Harness, shape: Shape) -> Subject:
     """Return verify without a credential: 401."""
-    running = served(stage, shape)
-    path = stage.template(f"{shape.name}-nobody", running.request())
+    running = served(harness, shape)
+    path = harness.template(f"{shape.name}-nobody", running.request())
     good = Also(running.shown(BEARER, running.first("tokens.txt")), (200,))
-    return Contestant(running.port, Requests(path, stage.lines("nobody", ""), 1), (running.program,), 401, (good,))
+    return Subject(running.port, Requests(path, harness.lines("nobody", ""), 1), (running.program,), 401, (good,))
 
 
-def unknown(stage: Stage, shape: Shape) -> Contestant:
+def unknown(harness: Harness, shape: Shape) -> Subject:
     """Return verify with tokens that have the right shape and checksum and that nobody was given: 401."""
-    running = served(stage, shape)
-    path = stage.template(f"{shape.name}-unknown", running.request(BEARER))
-    invented = stage.lines("unknown", *(tokens.mint().plaintext for _ in range(WORKING_SET)))
+    running = served(harness, shape)
+    path = harness.template(f"{shape.name}-unknown", running.request(BEARER))
+    invented = harness.lines("unknown", *(tokens.mint().plaintext for _ in range(WORKING_SET)))
     good = Also(running.shown(BEARER, running.first("tokens.txt")), (200,))
-    return Contestant(running.port, Requests(path, invented, WORKING_SET), (running.program,), 401, (good,))
+    return Subject(running.port, Requests(path, invented, WORKING_SET), (running.program,), 401, (good,))

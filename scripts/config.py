@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from programs import HOST, ROOT, Trouble
+from processes import HOST, ROOT, LaunchError
 
 SKYPILOT_PORT: Final = 46580
 _LOOPBACK: Final = (HOST, "localhost", "::1")
@@ -28,7 +28,7 @@ class SkyPilot:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Config:
     """Where everything is kept, and listens. `echo_port` is None when the upstream is not ours, `skypilot` unless it is one."""
 
     data: Path
@@ -63,21 +63,23 @@ class Plan:
         return ROOT / "deploy" / ("proxies" if self.skypilot is None else "skypilot") / "caddy" / "Caddyfile"
 
 
-def read_plan() -> Plan:
-    """Return the plan that the environment asks for. Raises Trouble."""
+def read_config() -> Config:
+    """Return the config that the environment asks for. Raises LaunchError."""
     port, gateway_port, echo_port = _port("PORT", 8000), _port("GATEWAY_PORT", 8080), _port("ECHO_PORT", 8081)
     upstream = os.environ.get("UPSTREAM", "").strip().rstrip("/")
     data = (ROOT / os.environ.get("DATA_DIR", "var")).resolve()
-    plan = Plan(data, port, gateway_port, upstream or f"http://{HOST}:{echo_port}", None if upstream else echo_port)
-    if not _ORIGIN.match(plan.upstream) or not _has_port(plan.upstream):
-        raise Trouble(f"UPSTREAM={upstream!r} is not an address. Write scheme, host and port, as UPSTREAM=http://127.0.0.1:9000")
-    where = urlsplit(plan.upstream)
+    config = Config(data, port, gateway_port, upstream or f"http://{HOST}:{echo_port}", None if upstream else echo_port)
+    if not _ORIGIN.match(config.upstream) or not _has_port(config.upstream):
+        raise LaunchError(
+            f"UPSTREAM={upstream!r} is not an address. Write scheme, host and port, as UPSTREAM=http://127.0.0.1:9000"
+        )
+    where = urlsplit(config.upstream)
     if where.hostname in _LOOPBACK and where.port in {port, gateway_port}:
-        raise Trouble(f"UPSTREAM={upstream} is one of our own addresses: the gateway would ask itself.")
-    ours = [port, gateway_port, *([] if plan.echo_port is None else [plan.echo_port])]
+        raise LaunchError(f"UPSTREAM={upstream} is one of our own addresses: the gateway would ask itself.")
+    ours = [port, gateway_port, *([] if config.echo_port is None else [config.echo_port])]
     if len(set(ours)) < len(ours):
-        raise Trouble("PORT, GATEWAY_PORT and ECHO_PORT must be three different ports.")
-    return plan if plan.echo_port is not None else replace(plan, skypilot=recognise(plan.upstream))
+        raise LaunchError("PORT, GATEWAY_PORT and ECHO_PORT must be three different ports.")
+    return config if config.echo_port is not None else replace(config, skypilot=recognise(config.upstream))
 
 
 def _has_port(origin: str) -> bool:
@@ -122,5 +124,5 @@ def _health(upstream: str) -> dict[str, object] | None:
 def _port(name: str, default: int) -> int:
     text = os.environ.get(name, "").strip() or str(default)
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65_536):
-        raise Trouble(f"{name}={text!r} is not a port. Write a number from 1 to 65535, as {name}={default}")
+        raise LaunchError(f"{name}={text!r} is not a port. Write a number from 1 to 65535, as {name}={default}")
     return int(text)

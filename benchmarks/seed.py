@@ -1,6 +1,6 @@
-"""Fills SkyAuth's database for a benchmark, past the services wherever they would take an hour for a million rows.
+"""Seeds SkyAuth's database for a benchmark, past the services wherever they would take an hour for a million rows.
 
-`python -m benchmarks.fill DIRECTORY --tokens N --routes N`, with SkyAuth's settings in the environment, migrates, writes the
+`python -m benchmarks.seed DIRECTORY --tokens N --routes N`, with SkyAuth's settings in the environment, migrates, writes the
 rows, and leaves in DIRECTORY what clients show, a credential to a line: tokens.txt, passwords.txt (as Basic encodes them),
 people.txt (e-mail addresses) and sessions.txt (keys).
 """
@@ -31,7 +31,7 @@ def path_of(route: int) -> str:
     return f"/api/v1/resource{route}/items/42"
 
 
-def fill_routes(count: int) -> None:
+def seed_routes(count: int) -> None:
     """Make the route table `count` routes long, each for paths of its own."""
     from rbac import services
     from rbac.packs import RouteSpec
@@ -44,7 +44,7 @@ def fill_routes(count: int) -> None:
     services.replace_routes(actor=system("benchmark"), specs=specs, source="the benchmark")
 
 
-def fill_people() -> "list[User]":
+def seed_people() -> "list[User]":
     """Create the people, all with the same password, and return them."""
     from django.contrib.auth.hashers import make_password
 
@@ -60,7 +60,7 @@ def fill_people() -> "list[User]":
     return User.objects.bulk_create(rows)
 
 
-def fill_sessions(people: "Iterable[User]") -> list[str]:
+def seed_sessions(people: "Iterable[User]") -> list[str]:
     """Sign everybody in, as Django's login would, and return the keys of their sessions."""
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.utils import timezone
@@ -83,7 +83,7 @@ def fill_sessions(people: "Iterable[User]") -> list[str]:
     return keys
 
 
-def fill_accounts(people: "list[User]", count: int) -> "list[ServiceAccount]":
+def seed_accounts(people: "list[User]", count: int) -> "list[ServiceAccount]":
     """Create service accounts, each owned by one of the people, and return them."""
     from accounts.identifiers import account_uid
     from accounts.models import ServiceAccount
@@ -97,7 +97,7 @@ def fill_accounts(people: "list[User]", count: int) -> "list[ServiceAccount]":
     return ServiceAccount.objects.bulk_create(rows, batch_size=BATCH)
 
 
-def fill_tokens(accounts: "list[ServiceAccount]", count: int, path: Path) -> None:
+def seed_tokens(accounts: "list[ServiceAccount]", count: int, path: Path) -> None:
     """Create tokens, spread over the accounts, and write their plaintexts to the file."""
     from django.db import connection
     from django.utils import timezone
@@ -137,8 +137,8 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def main() -> None:
-    """Migrate and fill."""
-    parser = argparse.ArgumentParser(description="Fill SkyAuth's database for a benchmark.")
+    """Migrate and seed."""
+    parser = argparse.ArgumentParser(description="Seed SkyAuth's database for a benchmark.")
     parser.add_argument("directory", type=Path)
     parser.add_argument("--tokens", type=int, required=True)
     parser.add_argument("--routes", type=int, required=True)
@@ -151,11 +151,11 @@ def main() -> None:
     django.setup()
     call_command("migrate", verbosity=0, interactive=False)
     with transaction.atomic():
-        fill_routes(asked.routes)
-        people = fill_people()
-        sessions = fill_sessions(people)
-        accounts = fill_accounts(people, max(1, asked.tokens // TOKENS_PER_ACCOUNT))
-        fill_tokens(accounts, asked.tokens, asked.directory / "tokens.txt")
+        seed_routes(asked.routes)
+        people = seed_people()
+        sessions = seed_sessions(people)
+        accounts = seed_accounts(people, max(1, asked.tokens // TOKENS_PER_ACCOUNT))
+        seed_tokens(accounts, asked.tokens, asked.directory / "tokens.txt")
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     names = [person.username for person in people]

@@ -4,8 +4,8 @@ import json
 import urllib.request
 from typing import Final
 
+from benchmarks.harness import Also, Harness, Subject
 from benchmarks.load import HOST, Requests, template
-from benchmarks.stage import Also, Contestant, Stage
 
 # Of the GETs that need a credential this one costs it least; others ask a process of its own and are a tenth as fast.
 CHEAPEST: Final = "/api/plugins"
@@ -22,18 +22,18 @@ def _token(port: int) -> str:
         return str(json.load(answer)["token"])
 
 
-def bearer(stage: Stage) -> Contestant:
+def bearer(harness: Harness) -> Subject:
     """Return its cheapest authenticated GET with a service-account token."""
-    port, metrics = stage.port(), stage.port()
+    port, metrics = harness.port(), harness.port()
     settings = {
-        "HOME": str(stage.folder("skypilot")),
+        "HOME": str(harness.folder("skypilot")),
         "SKYPILOT_DISABLE_USAGE_COLLECTION": "1",
         "SKYPILOT_API_SERVER_LOCAL_PORT": str(port),
         "IS_SKYPILOT_SERVER": "true",
         "ENABLE_SERVICE_ACCOUNTS": "true",
     }
     command = [
-        stage.tools.skypilot,
+        harness.tools.skypilot,
         "-m",
         "sky.server.server",
         "--host",
@@ -43,8 +43,8 @@ def bearer(stage: Stage) -> Contestant:
         "--metrics-port",
         str(metrics),
     ]
-    program = stage.serve("skypilot", command, port, **settings)
+    program = harness.serve("skypilot", command, port, **settings)
     token = _token(port)
     request = template(CHEAPEST, ("Authorization", "Bearer @@"), asked=CHEAPEST)
-    requests = Requests(stage.template("skypilot", request), stage.lines("skypilot", token), 1)
-    return Contestant(port, requests, (program,), also=(Also(request.replace(b"@@", f"{token}x".encode()), (401, 403)),))
+    requests = Requests(harness.template("skypilot", request), harness.lines("skypilot", token), 1)
+    return Subject(port, requests, (program,), also=(Also(request.replace(b"@@", f"{token}x".encode()), (401, 403)),))

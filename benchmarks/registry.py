@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from benchmarks.contestants import limits, peers, skyauth, skypilot
-from benchmarks.contestants.skyauth import Shape
-from benchmarks.stage import Contestant, Stage
+from benchmarks.harness import Harness, Subject
+from benchmarks.subjects import limits, peers, skyauth, skypilot
+from benchmarks.subjects.skyauth import Shape
 
 SQLITE: Final = "SkyAuth on SQLite"
 POSTGRESQL: Final = "SkyAuth on PostgreSQL"
@@ -17,25 +17,25 @@ LIMITS: Final = "What bounds everybody"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A contestant before it is started. `needs` are the fields of `Tools` without which it cannot be; `shape` is its SkyAuth."""
+    """A subject before it is started. `needs` are the fields of `Tools` without which it cannot be; `shape` is its SkyAuth."""
 
     key: str
     title: str
     section: str
-    start: Callable[[Stage], Contestant]
+    start: Callable[[Harness], Subject]
     needs: tuple[str, ...] = ()
     shape: Shape | None = None
     last: bool = False  # measured after everybody else, and after every token was shown
 
 
-def _skyauth(kind: Callable[[Stage, Shape], Contestant], key: str, title: str, shape: Shape, *, last: bool = False) -> Entry:
+def _skyauth(kind: Callable[[Harness, Shape], Subject], key: str, title: str, shape: Shape, *, last: bool = False) -> Entry:
     section = POSTGRESQL if shape.database == "postgresql" else SQLITE
     needs = ("postgres",) if shape.database == "postgresql" else ()
-    return Entry(key, title, section, lambda stage: kind(stage, shape), needs, shape, last)
+    return Entry(key, title, section, lambda harness: kind(harness, shape), needs, shape, last)
 
 
-def _limit(kind: Callable[[Stage, Shape], Contestant], key: str, title: str, shape: Shape, *needs: str) -> Entry:
-    return Entry(key, title, LIMITS, lambda stage: kind(stage, shape), needs, shape)
+def _limit(kind: Callable[[Harness, Shape], Subject], key: str, title: str, shape: Shape, *needs: str) -> Entry:
+    return Entry(key, title, LIMITS, lambda harness: kind(harness, shape), needs, shape)
 
 
 def entries(few: int, many: int) -> tuple[Entry, ...]:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.contestants.skyauth import REFUSED, WORKING_SET
+from benchmarks.harness import Also, Harness, Subject
 from benchmarks.load import HOST, Requests, template
-from benchmarks.stage import Also, Contestant, Stage
+from benchmarks.subjects.skyauth import REFUSED, WORKING_SET
 from tests.servers import Program
 
 
@@ -26,26 +26,26 @@ KNOX: Final = Peer("knox", "Token", "0" * 64)
 API_KEY: Final = Peer("api-key", "Api-Key", "00000000." + "0" * 32)
 
 
-def granian(stage: Stage, name: str, application: str, port: int, *, threads: int = 1, **settings: str) -> Program:
+def granian(harness: Harness, name: str, application: str, port: int, *, threads: int = 1, **settings: str) -> Program:
     """Start granian with one worker and so many threads for Python."""
-    server = Path(stage.tools.peers).with_name("granian")
+    server = Path(harness.tools.peers).with_name("granian")
     options = ["--interface", "wsgi", "--host", HOST, "--port", str(port), "--workers", "1", "--blocking-threads", str(threads)]
-    return stage.serve(name, [str(server), *options, "--http", "1", "--no-ws", application], port, **settings)
+    return harness.serve(name, [str(server), *options, "--http", "1", "--no-ws", application], port, **settings)
 
 
-def peer(stage: Stage, which: Peer, database: str) -> Contestant:
+def peer(harness: Harness, which: Peer, database: str) -> Subject:
     """Return one authenticated GET with the tokens of a package, on SQLite or PostgreSQL."""
     name = f"{which.name}-{database}"
-    where = str(stage.home / f"{name}.sqlite3")
+    where = str(harness.home / f"{name}.sqlite3")
     if database == "postgresql":
-        stage.database(name)
-        where = f"{stage.cluster().port}/{name}"
+        harness.database(name)
+        where = f"{harness.cluster().port}/{name}"
     settings = {"PEER": which.name, "DATABASE": where}
-    shown = stage.home / f"{name}.txt"
-    filling = [stage.tools.peers, "-m", "benchmarks.sites.peers.fill", str(shown), "--tokens", str(stage.few)]
-    stage.run(name, filling, **settings)
-    port = stage.port()
-    program = granian(stage, name, "benchmarks.sites.peers.wsgi:application", port, threads=THREADS[database], **settings)
+    shown = harness.home / f"{name}.txt"
+    seeding = [harness.tools.peers, "-m", "benchmarks.sites.peers.seed", str(shown), "--tokens", str(harness.few)]
+    harness.run(name, seeding, **settings)
+    port = harness.port()
+    program = granian(harness, name, "benchmarks.sites.peers.wsgi:application", port, threads=THREADS[database], **settings)
     request = template("/", ("Authorization", f"{which.scheme} @@"), asked="/")
-    requests = Requests(stage.template(name, request), shown, WORKING_SET)
-    return Contestant(port, requests, (program,), also=(Also(request.replace(b"@@", which.invented.encode()), REFUSED),))
+    requests = Requests(harness.template(name, request), shown, WORKING_SET)
+    return Subject(port, requests, (program,), also=(Also(request.replace(b"@@", which.invented.encode()), REFUSED),))

@@ -20,7 +20,7 @@ STOP_SECONDS: Final = 15  # uvicorn gives open requests ten
 TAIL_LINES: Final = 15
 
 
-class Trouble(Exception):
+class LaunchError(Exception):
     """Something that the person who typed `make run` must know, as a sentence."""
 
 
@@ -56,14 +56,14 @@ class Signals:
 
 
 def require_free(name: str, port: int) -> None:
-    """Raise Trouble when something listens on the port already, or we may not."""
+    """Raise LaunchError when something listens on the port already, or we may not."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
             probe.listen()
         except OSError as error:
-            raise Trouble(f"Port {port} cannot be used: {error.strerror}. Choose another, as {name}={port + 10}") from None
+            raise LaunchError(f"Port {port} cannot be used: {error.strerror}. Choose another, as {name}={port + 10}") from None
 
 
 def start(name: str, command: list[str], environment: dict[str, str], logs: Path) -> Child:
@@ -84,23 +84,23 @@ def start(name: str, command: list[str], environment: dict[str, str], logs: Path
 
 
 def require_alive(children: list[Child]) -> None:
-    """Raise Trouble, with the last lines of its log, when a child has died."""
+    """Raise LaunchError, with the last lines of its log, when a child has died."""
     for child in children:
         if (code := child.process.poll()) is not None:
             lines = child.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise Trouble("\n  ".join([f"{child.name} {how}. The end of {shown(child.log)}:", *lines]))
+            raise LaunchError("\n  ".join([f"{child.name} {how}. The end of {shown(child.log)}:", *lines]))
 
 
 def wait_until(ready: Callable[[], bool], children: list[Child], signals: Signals) -> None:
-    """Return when the last of the children is `ready`. Raises Stopped, or Trouble when a child dies or it takes too long."""
+    """Return when the last of the children is `ready`. Raises Stopped, or LaunchError when a child dies or it takes too long."""
     deadline = time.monotonic() + READY_SECONDS
     while not ready():
         signals.check()
         require_alive(children)
         if time.monotonic() > deadline:
             last = children[-1]
-            raise Trouble(f"{last.name} did not get ready in {READY_SECONDS} seconds. See {shown(last.log)}")
+            raise LaunchError(f"{last.name} did not get ready in {READY_SECONDS} seconds. See {shown(last.log)}")
         time.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""Fills a peer's database: `python -m benchmarks.sites.peers.fill FILE --tokens N`, settings as in `settings`.
+"""Seeds a peer's database: `python -m benchmarks.sites.peers.seed FILE --tokens N`, settings as in `settings`.
 
 Leaves in FILE what clients show, a token to a line.
 """
@@ -43,7 +43,7 @@ def api_key(people: list[Any]) -> list[str]:
 
 
 def main() -> None:
-    """Migrate and fill."""
+    """Migrate and seed."""
     parser = argparse.ArgumentParser(description="Fill a peer's database for a benchmark.")
     parser.add_argument("file", type=Path)
     parser.add_argument("--tokens", type=int, required=True)
