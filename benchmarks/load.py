@@ -125,7 +125,7 @@ def require(port: int, requests: Iterable[bytes], expected: Sequence[int], who: 
 
 
 def drive(wrk: str, port: int, requests: Requests, seconds: int) -> Load:
-    """Let wrk make as many requests as it can, and return what it counted; a walk resumes where it ended. Raises BenchmarkError."""
+    """Let wrk make all the requests it can, and return its counts; a walk continues where it ended. Raises BenchmarkError."""
     options = ["-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds}s", "--timeout", "10s", "-s", str(SCRIPT)]
     command = [wrk, *options, f"http://{HOST}:{port}/", "--", *requests.arguments()]
     try:
