@@ -9,10 +9,12 @@ from authn import passwords
 from rbac import packs, principals, services
 from rbac.models import Role
 from rbac.principals import Principal
+from tests.databases import pytest_collection_modifyitems, pytest_fixture_setup, pytest_runtest_protocol
 from tests.factories import ServiceAccountFactory, UserFactory, make_token
 from tests.races import separate_connections
 
-__all__ = ["separate_connections"]  # a fixture that many tests share
+# Hooks, and a fixture that many tests share.
+__all__ = ["pytest_collection_modifyitems", "pytest_fixture_setup", "pytest_runtest_protocol", "separate_connections"]
 
 LONGEST_ID = 60
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import psycopg
 
+from tests.databases import on_postgres, require_database
 from tests.http_client import HOST, ask
 from tests.requirements import need_program
 
@@ -152,10 +153,11 @@ def directory() -> Iterator[Path]:
 @contextmanager
 def database() -> Iterator[dict[str, str]]:
     """Yield the settings of an empty database: on the server that DATABASE_URL names where it does, else SQLite in DATA_DIR."""
-    url = os.environ.get("DATABASE_URL", "")
-    if not url.startswith("postgres"):
+    require_database()
+    if not on_postgres():
         yield {}
         return
+    url = os.environ["DATABASE_URL"]
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]

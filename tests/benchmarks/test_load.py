@@ -161,6 +161,7 @@ def many(requests: Requests) -> Requests:
 
 
 @pytest.mark.e2e
+@pytest.mark.sqlite
 def test_wrk_takes_turns_with_the_working_set_and_nothing_else(wrk: str, picky: tuple[int, list[str]], many: Requests) -> None:
     port, shown = picky
     load = drive(wrk, port, many, 1)
@@ -170,6 +171,7 @@ def test_wrk_takes_turns_with_the_working_set_and_nothing_else(wrk: str, picky: 
 
 
 @pytest.mark.e2e
+@pytest.mark.sqlite
 def test_wrk_shows_no_token_twice_on_a_walk_not_even_in_the_next_round(
     wrk: str, picky: tuple[int, list[str]], many: Requests
 ) -> None:
@@ -185,6 +187,7 @@ def test_wrk_shows_no_token_twice_on_a_walk_not_even_in_the_next_round(
 
 
 @pytest.mark.e2e
+@pytest.mark.sqlite
 def test_a_walk_that_comes_to_an_end_says_so(wrk: str, picky: tuple[int, list[str]], many: Requests) -> None:
     port, shown = picky
     many.walks, many.position = True, 99_900

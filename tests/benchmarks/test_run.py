@@ -141,6 +141,7 @@ def test_the_subjects_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.sqlite
 @pytest.mark.xdist_group("bench")
 def test_a_short_run_measures_answers_that_were_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     need_program("wrk", hint=run.INSTALL)
@@ -155,6 +156,7 @@ def test_a_short_run_measures_answers_that_were_looked_at(tmp_path: Path, capsys
 
 
 @pytest.mark.e2e
+@pytest.mark.sqlite
 @pytest.mark.xdist_group("bench")
 def test_a_subject_that_lets_everybody_in_is_not_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.browser.conftest import PASSWORD, Watched
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.sqlite]
 
 PAGES = [
     "/admin/",

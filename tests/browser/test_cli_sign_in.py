@@ -17,7 +17,7 @@ from tests.browser.conftest import PASSWORD, Watched
 from tests.http_client import ask
 from tests.servers import SkyAuth, free_port, skyauth_server
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("cli-sign-in")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("cli-sign-in"), pytest.mark.sqlite]
 VERIFIER = "v" * 43
 CHALLENGE = base64.urlsafe_b64encode(sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
 ADDRESS = f"/auth/authorize?code_challenge={CHALLENGE}"

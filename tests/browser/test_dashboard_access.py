@@ -11,7 +11,7 @@ from tests.browser.test_dashboard_users import forgiven
 from tests.http_client import basic
 from tests.servers import HOST, SkyAuth, wait_until
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.sqlite]
 
 ACCESS = "/skyauth/access"
 ROUTES = [

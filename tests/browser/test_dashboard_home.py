@@ -7,7 +7,7 @@ from tests.browser.page_checks import audit_page
 from tests.http_client import ask
 from tests.servers import SkyAuth, skyauth_server
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.sqlite]
 
 
 @pytest.mark.parametrize("name", ["alice@example.com", "bob@example.com", "vera@example.com"])

@@ -9,7 +9,7 @@ from tests.browser.page_checks import audit_page
 from tests.http_client import ask, basic, bearer
 from tests.servers import SkyAuth
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.sqlite]
 
 LIST = "/skyauth/service-accounts"
 

@@ -6,7 +6,7 @@ from tests.browser.conftest import PASSWORD, Visit, Watched, sign_in
 from tests.browser.page_checks import audit_page
 from tests.servers import SkyAuth
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.sqlite]
 
 LIST = "/skyauth/users"
 

@@ -12,7 +12,7 @@ from tests.requirements import need_program
 from tests.servers import ROOT, SkyAuth, directory, environment, free_port, skyauth_server, start
 from tests.upstream import Upstream, upstream
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.sqlite]
 
 
 @contextmanager

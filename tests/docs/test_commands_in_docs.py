@@ -15,7 +15,7 @@ from tests.commands.run_command import run as run_command
 from tests.servers import ROOT, Console, Launch, database, directory, environment, launched
 from tests.verify_client import denied
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("docs")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("docs"), pytest.mark.sqlite]
 
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)

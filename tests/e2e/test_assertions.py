@@ -21,7 +21,7 @@ from authn import jwt_keys
 from tests.http_client import HOST, ask, basic, bearer
 from tests.servers import ROOT, SkyAuth, directory, skyauth_server
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("assertions")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("assertions"), pytest.mark.sqlite]
 
 BOB = "bob@example.com"
 KEY_SET = "/.well-known/jwks.json"

@@ -17,7 +17,7 @@ import pytest
 
 from accounts import tokens
 from tests.e2e.test_freshness import Conversation, loaded
-from tests.e2e.test_outage import held, machine, sqlite_only
+from tests.e2e.test_outage import held, machine
 from tests.http_client import HOST, ask, basic, bearer
 from tests.servers import SkyAuth, postgres, skyauth_server, wait_until
 
@@ -55,7 +55,7 @@ def locked_for_readers(path: Path) -> Iterator[None]:
             fcntl.lockf(index, fcntl.LOCK_UN, 8, 120)
 
 
-@sqlite_only
+@pytest.mark.sqlite
 def test_promise_43_while_readers_are_locked_out_nobody_is_let_through_and_then_all_is_well() -> None:
     with skyauth_server(DATABASE_TIMEOUT="1") as server:
         credential = bearer(machine(server))
@@ -68,7 +68,7 @@ def test_promise_43_while_readers_are_locked_out_nobody_is_let_through_and_then_
             recovered(kept)
 
 
-@sqlite_only
+@pytest.mark.sqlite
 def test_a_writer_that_takes_ten_seconds_stops_no_known_caller_and_lets_nobody_in() -> None:
     with skyauth_server(DATABASE_TIMEOUT="1") as server, conversation(server, bearer(machine(server))) as kept:
         with held(server.data / "skyauth.sqlite3", "BEGIN IMMEDIATE"):
@@ -80,7 +80,7 @@ def test_a_writer_that_takes_ten_seconds_stops_no_known_caller_and_lets_nobody_i
         assert server.ask(basic("bob@example.com", "wrong")).status == 401
 
 
-@sqlite_only
+@pytest.mark.sqlite
 def test_promise_43_a_database_file_that_is_gone_or_another_one_is_no_remembered_yes() -> None:
     with skyauth_server(DATABASE_TIMEOUT="1") as server, conversation(server, bearer(machine(server))) as kept:
         path = server.data / "skyauth.sqlite3"
@@ -139,7 +139,7 @@ def test_promise_43_a_lost_connection_is_503_or_made_anew_and_never_a_remembered
             recovered(kept)
 
 
-@sqlite_only
+@pytest.mark.sqlite
 def test_a_full_disk_lets_known_callers_through_and_others_not_and_ends_when_there_is_room() -> None:
     with skyauth_server(DATABASE_TIMEOUT="1") as server, conversation(server, bearer(machine(server))) as kept:
         fresh = bearer(str(server.console("issue", account="pipeline")))

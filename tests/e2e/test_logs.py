@@ -16,7 +16,7 @@ from accounts import tokens
 from tests.http_client import HOST, ask, basic, bearer, encode, send, session_key
 from tests.servers import SkyAuth, skyauth_server
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("logs")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("logs"), pytest.mark.sqlite]
 
 FORGED = "2026-11-25 10:00:00,000 INFO skyauth.audit forged"
 MISSING_TABLE = "ProgrammingError" if os.environ.get("DATABASE_URL", "").startswith("postgres") else "OperationalError"

@@ -16,7 +16,7 @@ import pytest
 from tests.http_client import HOST, ask, basic, bearer
 from tests.servers import ROOT, Console, Launch, database, directory, environment, launch, launched, listens, wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("make run")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("make run"), pytest.mark.sqlite]
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Trouble of ours is 503, or the gateway's 502: never the caller's 401, and never let through."""
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -17,9 +16,6 @@ from tests.servers import SkyAuth, caddy, postgres, skyauth_server, wait_until
 from tests.upstream import upstream
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("outage")]
-
-ON_SQLITE = not os.environ.get("DATABASE_URL", "").startswith("postgres")
-sqlite_only = pytest.mark.skipif(not ON_SQLITE, reason="about SQLite's file")
 
 
 def machine(server: SkyAuth) -> str:
@@ -65,7 +61,7 @@ def held(path: Path, *statements: str) -> Iterator[None]:
         yield
 
 
-@sqlite_only
+@pytest.mark.sqlite
 def test_a_writer_elsewhere_does_not_stop_a_known_token_from_being_judged() -> None:
     with skyauth_server(DATABASE_TIMEOUT="1") as server:
         token = machine(server)
@@ -76,7 +72,7 @@ def test_a_writer_elsewhere_does_not_stop_a_known_token_from_being_judged() -> N
             assert server.ask().status == 401
 
 
-@sqlite_only
+@pytest.mark.sqlite
 def test_a_database_that_is_locked_for_readers_is_503_until_it_is_free_again() -> None:
     with skyauth_server(DATABASE_TIMEOUT="1") as server:
         token = machine(server)
@@ -88,7 +84,7 @@ def test_a_database_that_is_locked_for_readers_is_503_until_it_is_free_again() -
         wait_until(lambda: all_is_well(server, token), "the database is free")
 
 
-@sqlite_only
+@pytest.mark.sqlite
 @pytest.mark.parametrize("broken", ["no database", "a directory", "an empty one"])
 def test_a_database_file_that_is_not_the_database_is_503(broken: str) -> None:
     with skyauth_server(DATABASE_TIMEOUT="1") as server:

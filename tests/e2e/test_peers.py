@@ -8,7 +8,7 @@ from tests.http_client import ask, bearer
 from tests.servers import SkyAuth, caddy, skyauth_server
 from tests.upstream import upstream
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("peers")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("peers"), pytest.mark.sqlite]
 
 TRUSTED, STRANGER = "127.0.0.1", "127.0.0.2"
 GROUPS = ("X-Auth-Request-Groups", "ops,dev")

@@ -8,7 +8,7 @@ import pytest
 from tests.http_client import bearer
 from tests.servers import ROOT, directory, environment, redis, skyauth_server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.sqlite]
 
 SCRIPT = """
 import django, sys

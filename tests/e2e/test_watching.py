@@ -18,8 +18,6 @@ from tests.servers import SkyAuth, directory, listens, postgres, skyauth_server,
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("watching")]
 
-ON_SQLITE = not os.environ.get("DATABASE_URL", "").startswith("postgres")
-sqlite_only = pytest.mark.skipif(not ON_SQLITE, reason="about SQLite's file")
 FLUSHED = 1.5  # seconds after which each worker has told what it counted
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -195,7 +193,7 @@ def test_a_stopped_server_answers_no_probe() -> None:
         assert not listens(server.port)
 
 
-@sqlite_only
+@pytest.mark.sqlite
 def test_a_locked_database_is_alive_and_not_ready_until_it_is_free_again() -> None:
     with skyauth_server(DATABASE_TIMEOUT="1") as server:
         with closing(sqlite3.connect(server.data / "skyauth.sqlite3", isolation_level=None)) as other:
@@ -207,7 +205,7 @@ def test_a_locked_database_is_alive_and_not_ready_until_it_is_free_again() -> No
         wait_until(lambda: probe(server, "/readyz") == 200, "ready again", 10)
 
 
-@sqlite_only
+@pytest.mark.sqlite
 def test_a_database_that_is_gone_is_not_ready() -> None:
     with skyauth_server() as server:
         assert probe(server, "/readyz") == 200

@@ -7,7 +7,7 @@ import pytest
 from tests.http_client import HOST, Reply, bearer, encode, send
 from tests.servers import SkyAuth
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw"), pytest.mark.sqlite]
 
 STRANGER = "127.0.0.2"
 ALICE = "alice@example.com"

@@ -13,7 +13,7 @@ import pytest
 from tests.http_client import HOST, OPEN, TARGET, Reply, answers, bearer, encode, question
 from tests.servers import SkyAuth, wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw"), pytest.mark.sqlite]
 
 
 def converse(server: SkyAuth, raw: bytes, methods: Iterable[str]) -> list[Reply]:

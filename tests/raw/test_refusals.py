@@ -10,7 +10,7 @@ import pytest
 from tests.http_client import HOST, OPEN, Reply, answers, ask, bearer, encode
 from tests.servers import SkyAuth, skyauth_server
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw"), pytest.mark.sqlite]
 
 CHROME = ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
 SITE = "https://api.example.com"

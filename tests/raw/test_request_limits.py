@@ -12,7 +12,7 @@ from core.request_limits import HEAD_SECONDS, MAX_BODY, MAX_HEAD
 from tests.http_client import HOST, ask, bearer, encode, send
 from tests.servers import SkyAuth
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw"), pytest.mark.sqlite]
 
 
 def memory(server: SkyAuth) -> int:

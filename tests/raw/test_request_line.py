@@ -5,7 +5,7 @@ import pytest
 from tests.http_client import HOST, bearer, encode, send
 from tests.servers import SkyAuth
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw"), pytest.mark.sqlite]
 
 TARGET = (("X-Forwarded-Method", "GET"), ("X-Forwarded-Host", HOST), ("X-Forwarded-Uri", "/"))
 

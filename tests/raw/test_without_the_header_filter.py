@@ -10,7 +10,7 @@ from tests.http_client import HOST, ask, basic, bearer
 from tests.raw.conftest import SETTINGS
 from tests.servers import SkyAuth, environment, free_port, start
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw"), pytest.mark.sqlite]
 
 ALICE = "alice@example.com"
 CAROL, PASSWORD = "carol@example.com", secrets.token_urlsafe(12)

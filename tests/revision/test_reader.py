@@ -127,10 +127,8 @@ def test_a_reader_that_cannot_tell_says_so():
     asyncio.run(scenario())
 
 
+@pytest.mark.sqlite
 def test_sqlite_tells_the_mark_as_it_is_now(separate_connections):
-    if connection.vendor != "sqlite":
-        pytest.skip("about SQLite")
-
     async def scenario():
         fresh = RevisionReader()
         told = [await fresh.mark()]
@@ -184,8 +182,6 @@ def _change(group):
 
 @pytest.mark.postgres
 def test_postgresql_tells_the_mark_and_comes_back_when_its_connection_is_lost(separate_connections, monkeypatch):
-    if connection.vendor == "sqlite":
-        pytest.skip("about PostgreSQL")
     monkeypatch.setattr(reader, "_AGAIN_SECONDS", 0.01)
 
     async def until_told(fresh):
@@ -223,8 +219,6 @@ def _end(pid):
 
 @pytest.mark.postgres
 def test_a_postgresql_that_does_not_answer_is_not_waited_for(separate_connections, monkeypatch):
-    if connection.vendor == "sqlite":
-        pytest.skip("about PostgreSQL")
     monkeypatch.setattr(reader, "_PATIENCE_SECONDS", 0.2)
     begun, done = threading.Event(), threading.Event()
 

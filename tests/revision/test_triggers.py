@@ -96,10 +96,9 @@ def test_a_writer_who_goes_round_the_services_cannot_forget_it(rows, statement):
     assert mark() != before
 
 
+@pytest.mark.sqlite  # INSERT OR REPLACE is SQLite's
 @pytest.mark.parametrize("table", watched_tables(), ids=lambda table: table.name)
 def test_a_row_that_is_replaced_in_one_step_renews_the_mark(rows, table):
-    if connection.vendor != "sqlite":
-        pytest.skip("INSERT OR REPLACE is SQLite's")
     before = mark()
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA foreign_keys = OFF")
@@ -190,10 +189,8 @@ def test_a_trigger_that_nobody_wants_any_more_is_removed(rows, monkeypatch):
     assert triggers.missing() == []
 
 
-@pytest.mark.postgres
+@pytest.mark.postgres  # SQLite has no TRUNCATE
 def test_emptying_a_table_renews_the_mark(rows):
-    if connection.vendor == "sqlite":
-        pytest.skip("SQLite has no TRUNCATE")
     before = mark()
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE rbac_route")

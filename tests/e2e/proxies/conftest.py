@@ -1,6 +1,5 @@
 """The stage of the proxies' table: one SkyAuth, two APIs, and each of the five proxies between them in turn."""
 
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,9 +14,6 @@ from tests.http_client import Reply, ask
 from tests.proxies import BILLING, PROXIES, Differences, Proxy, Tapped, running
 from tests.servers import SkyAuth, directory, skyauth_server
 from tests.upstream import Arrived, Upstream, upstream
-
-# What a proxy does to a request is the same whatever SkyAuth keeps its rows in: once, on SQLite.
-collect_ignore_glob = ["test_*.py"] if os.environ.get("DATABASE_URL", "").startswith("postgres") else []
 
 USER = "frank@example.com"
 ADMIN = "grace@example.com"

@@ -12,7 +12,7 @@ from tests.http_client import HOST, bearer, encode, send
 from tests.proxies import BILLING
 from tests.requirements import need_program
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies"), pytest.mark.sqlite]
 
 NAMES = ("Email", "User", "Groups", "Role", "Method")
 EVIL = "evil@example.com"

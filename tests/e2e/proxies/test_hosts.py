@@ -6,7 +6,7 @@ from tests.e2e.proxies.conftest import Gateway
 from tests.http_client import bearer
 from tests.proxies import BILLING
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies"), pytest.mark.sqlite]
 
 
 def reached(gateway: Gateway, before: tuple[int, int]) -> list[str]:

@@ -11,7 +11,7 @@ from tests.e2e.proxies.conftest import ADMIN, USER, Gateway
 from tests.factories import PASSWORD
 from tests.http_client import ask, basic, bearer, session_key
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies"), pytest.mark.sqlite]
 
 
 def test_a_token_goes_through_and_the_upstream_reads_who_it_is(gateway: Gateway, pipeline: str) -> None:

@@ -12,7 +12,7 @@ from tests.http_client import ask, bearer
 from tests.proxies import running
 from tests.servers import free_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies"), pytest.mark.sqlite]
 
 
 def test_nothing_is_let_through_while_skyauth_is_down_and_all_is_well_when_it_is_back(gateway: Gateway, pipeline: str) -> None:

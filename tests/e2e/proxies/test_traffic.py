@@ -15,7 +15,7 @@ from tests.proxies import PROXIES, running
 from tests.servers import wait_until
 from tests.upstream import PATIENCE, STREAMED
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies"), pytest.mark.sqlite]
 
 MEGABYTE = 1 << 20
 

@@ -1,6 +1,5 @@
 """The stage: a real SkyPilot server, SkyAuth, and both gateways of deploy/skypilot between them, with a tap at every joint."""
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,10 +15,6 @@ from tests.http_client import HOST, Headers, Reply, ask, encode, send
 from tests.proxies import Tapped
 from tests.servers import SkyAuth, free_port, skyauth_server
 from tests.sky import AUTH_PROXY, GATEWAYS, Mode, Sky, SkyPilot, gateway_of, skypilot_server
-
-# What a gateway, the real server and the real CLI do is the same whatever SkyAuth keeps its rows in: once, on SQLite. What they
-# ask of SkyAuth is asked in tests/skypilot, tests/gateway and tests/accounts, on both.
-collect_ignore_glob = ["test_*.py"] if os.environ.get("DATABASE_URL", "").startswith("postgres") else []
 
 ALICE, BOB, VERA = "alice@example.com", "bob@example.com", "vera@example.com"
 

@@ -18,7 +18,7 @@ from tests.http_client import HOST, ask
 from tests.servers import ROOT
 from tests.sky import AUTH_PROXY, Sky
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot"), pytest.mark.sqlite]
 
 SECRET = PASSWORD.replace(" ", "%20")
 TOKENS = "/users/service-account-tokens"

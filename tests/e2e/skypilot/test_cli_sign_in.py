@@ -20,7 +20,7 @@ from tests.http_client import Reply, ask
 from tests.requirements import need_program
 from tests.sky import AUTH_PROXY, Sky, Typing
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot"), pytest.mark.sqlite]
 
 IN = "Logged into SkyPilot API server"
 

@@ -12,7 +12,7 @@ from tests.factories import PASSWORD
 from tests.http_client import ask, bearer, session_key
 from tests.requirements import need_program
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.xdist_group("skypilot")]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.xdist_group("skypilot"), pytest.mark.sqlite]
 
 PATIENCE: Final = 30_000  # milliseconds; two thousand where nothing else runs
 

@@ -18,7 +18,7 @@ from tests.http_client import HOST, Reply, ask, basic, bearer, encode
 from tests.servers import ROOT, wait_until
 from tests.sky import AUTH_PROXY
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot"), pytest.mark.sqlite]
 
 EVIL = ALICE  # the administrator: nobody here may become her
 OWN_HEADERS = ("Email", "User", "Groups", "Role", "Method", "Jwt", "Shared")

@@ -11,7 +11,7 @@ from tests.servers import database, directory, free_port, launched
 from tests.sky import Sky
 from tests.upstream import upstream
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot"), pytest.mark.sqlite]
 
 
 def test_the_lines_that_a_first_run_prints_sign_the_real_cli_in(ground: Ground, tmp_path: Path) -> None:

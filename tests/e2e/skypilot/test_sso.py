@@ -12,7 +12,7 @@ from tests.servers import free_port
 from tests.sky import AUTH_PROXY, Sky
 from tests.sso import SESSION_COOKIE, auth_proxy, identity_provider
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot"), pytest.mark.sqlite]
 
 DAVE = "dave@example.com"
 

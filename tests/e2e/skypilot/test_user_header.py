@@ -6,7 +6,7 @@ from tests.http_client import ask
 from tests.servers import HOST, free_port, skyauth_server
 from tests.sky import AUTH_PROXY, GATEWAYS, gateway_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot"), pytest.mark.sqlite]
 
 NAMES = ("X-Forwarded-Email", "X-Webauth-User")  # one that a gateway strips anyway, and one that nobody has heard of
 
