@@ -1,8 +1,14 @@
 """The cast, and what every test starts from."""
 
+from collections.abc import Iterator
+from functools import cache as once
+from typing import Any
+
 import pytest
 from django.core.cache import cache
+from whitenoise.middleware import WhiteNoiseMiddleware
 
+from accounts.hashers import Argon2idHasher
 from accounts.models import ServiceAccount, User
 from audit import record
 from authn import passwords
@@ -17,11 +23,45 @@ from tests.races import separate_connections
 __all__ = ["pytest_collection_modifyitems", "pytest_fixture_setup", "pytest_runtest_protocol", "separate_connections"]
 
 LONGEST_ID = 60
+HASHING_COST = {name: getattr(Argon2idHasher, name) for name in ("time_cost", "memory_cost", "parallelism")}
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name a long value by its argument: some are random, and xdist's processes must agree on every test's name."""
     return argname if isinstance(val, str | bytes) and len(val) > LONGEST_ID else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_hashes() -> Iterator[None]:
+    """Hash passwords at argon2's lowest cost: what is under test is which passwords are hashed, and how often."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, cost in {"time_cost": 1, "memory_cost": 8}.items():
+            patch.setattr(Argon2idHasher, name, cost)
+        yield
+
+
+@pytest.fixture
+def hashing_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash passwords at the cost that SkyAuth has in production."""
+    for name, cost in HASHING_COST.items():
+        monkeypatch.setattr(Argon2idHasher, name, cost)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _static_files_are_listed_once() -> Iterator[None]:
+    """Give each test client the list of static files that the first one made: WhiteNoise reads every file's dates for each."""
+    found: dict[str, Any] = {}
+    make = WhiteNoiseMiddleware.add_files_from_finders
+
+    def add_files_from_finders(middleware: WhiteNoiseMiddleware) -> None:
+        if not found:
+            make(middleware)
+            found.update(middleware.files)
+        middleware.files.update(found)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WhiteNoiseMiddleware, "add_files_from_finders", add_files_from_finders)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -71,4 +111,9 @@ def system() -> Principal:
 @pytest.fixture
 def read_write(db: None, system: Principal) -> None:
     """The route pack `read-write`."""
-    services.replace_routes(actor=system, specs=packs.load("read-write").routes, source="pack read-write")
+    services.replace_routes(actor=system, specs=_read_write_pack().routes, source="pack read-write")
+
+
+@once
+def _read_write_pack() -> packs.Pack:
+    return packs.load("read-write")

@@ -418,7 +418,7 @@ def test_the_shared_credential_opens_no_identity(settings, read_write):
 # hashes and their rules
 
 
-def test_promise_20_passwords_are_hashed_by_argon2id_at_the_recommended_cost(bob):
+def test_promise_20_passwords_are_hashed_by_argon2id_at_the_recommended_cost(hashing_cost, bob):
     user = UserFactory(password=make_password("another good phrase"))
     assert user.password.startswith("argon2$argon2id$v=19$m=19456,t=2,p=1$")
 
