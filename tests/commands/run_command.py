@@ -2,15 +2,22 @@
 
 import io
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
-from django.core.management import call_command
+from django.core.management import ManagementUtility, call_command
 from django.core.management.base import CommandError
+from django.db import connections
 
 ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = ROOT / "skyauth" / "settings.py"
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,31 @@ def run(*words: str) -> Ended:
     except SystemExit as end:
         code = int(end.code or 0)
     return Ended(code, out.getvalue(), err.getvalue())
+
+
+def run_line(*words: str) -> Ended:
+    """Run a command line in this process, on the test's database: its arguments, its checks and its exit code."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with mock.patch("django.setup"), mock.patch.object(connections, "close_all"), redirect_stdout(out), redirect_stderr(err):
+        try:
+            ManagementUtility(["manage.py", *words]).execute()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def read_settings(data_dir: Path, **variables: str) -> dict[str, Any]:
+    """Return the settings as these variables, and no others, make them. Raises ImproperlyConfigured."""
+    with only(DATA_DIR=str(data_dir), **variables):
+        return {name: value for name, value in runpy.run_path(str(SETTINGS)).items() if name.isupper()}
+
+
+@contextmanager
+def only(**variables: str) -> Iterator[None]:
+    """Run the block with these variables in the environment, and no others."""
+    with mock.patch.dict(os.environ, variables, clear=True):
+        yield
 
 
 def run_alone(*words: str, data_dir: Path, **settings: str) -> Ended:
