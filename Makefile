@@ -17,7 +17,7 @@ PYTEST := -m pytest -n auto --dist loadgroup
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help run test test-sqlite test-postgres bench lint format lock clean
+.PHONY: help run test test-sqlite test-postgres test-long bench lint format lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -26,7 +26,7 @@ help: ## Show this list
 run: $(VENV)/run.installed ## Start SkyAuth, a gateway and an upstream (PORT=, GATEWAY_PORT=, UPSTREAM=http://host:port)
 	@$(PYTHON) scripts/run.py
 
-test: test-sqlite test-postgres ## Run every test on SQLite, with coverage, and again on a temporary PostgreSQL
+test: test-sqlite test-postgres ## Run every test on SQLite, with coverage, and those that use a database on a temporary PostgreSQL
 
 test-sqlite: $(VENV)/dev.installed ## Run every test on SQLite and check the branch coverage
 	$(PYTHON) $(PYTEST) --cov --cov-report= $(ARGS)
@@ -34,8 +34,12 @@ test-sqlite: $(VENV)/dev.installed ## Run every test on SQLite and check the bra
 		$(PYTHON) -m coverage report --include="$$package/*" --fail-under=$(COVERAGE_AT_LEAST) || exit 1; \
 	done
 
-test-postgres: $(VENV)/dev.installed ## Run every test on a temporary PostgreSQL
+test-postgres: $(VENV)/dev.installed ## Run the tests that use a database on a temporary PostgreSQL
 	$(PYTHON) scripts/test_postgres.py $(PYTEST) $(ARGS)
+
+test-long: $(VENV)/dev.installed ## Run the property tests on both databases with many examples (ARGS="-k schemathesis")
+	TEST_EXAMPLES=long $(PYTHON) $(PYTEST) -m hypothesis $(ARGS)
+	TEST_EXAMPLES=long $(PYTHON) scripts/test_postgres.py $(PYTEST) -m hypothesis $(ARGS)
 
 bench: $(VENV)/dev.installed $(BENCH)/installed $(SKYPILOT:%=%/installed) ## Measure speed into docs/performance.md (ARGS=--quick)
 	$(PYTHON) -m benchmarks.run --peers $(BENCH)/bin/python $(SKYPILOT:%=--skypilot %/bin/python) \

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
+from hypothesis import settings
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 from accounts.hashers import Argon2idHasher
@@ -16,6 +17,7 @@ from rbac import packs, principals, services
 from rbac.models import Role
 from rbac.principals import Principal
 from tests.databases import pytest_collection_modifyitems, pytest_fixture_setup, pytest_runtest_protocol
+from tests.examples import examples
 from tests.factories import ServiceAccountFactory, UserFactory, make_token
 from tests.races import separate_connections
 
@@ -24,6 +26,9 @@ __all__ = ["pytest_collection_modifyitems", "pytest_fixture_setup", "pytest_runt
 
 LONGEST_ID = 60
 HASHING_COST = {name: getattr(Argon2idHasher, name) for name in ("time_cost", "memory_cost", "parallelism")}
+
+settings.register_profile("skyauth", max_examples=examples())
+settings.load_profile("skyauth")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -2,7 +2,7 @@
 
 A case uses a database through pytest-django, which blocks it for every case without its fixtures and marker, or through a server
 that it starts (`tests.servers.database`). The PostgreSQL pass runs these cases, except those marked `sqlite`. Cases marked
-`postgres` run in that pass only. Cases marked `long` run in neither, but in `make test-long`.
+`postgres` run in that pass only.
 """
 
 import os

@@ -32,4 +32,4 @@ _SCHEMES = (
     '/a?"><script>',
 )
 
-ELSEWHERE = [*(prefix + _HOST for prefix in _PREFIXES), *_SCHEMES]
+EVIL_REDIRECTS = [*(prefix + _HOST for prefix in _PREFIXES), *_SCHEMES]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from accounts import tokens
 from accounts.tokens import Minted, base62, checksum, matches, mint, parse
+from tests.examples import examples
 
 GOOD = mint().plaintext.encode()
 
@@ -131,7 +132,7 @@ def test_what_is_minted_parses_to_its_key_id_and_digest():
         assert (found.key_id, found.digest) == (minted.key_id, minted.digest)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(
     st.lists(st.tuples(st.integers(0, 65), st.integers(0, 255)), min_size=1, max_size=6),
     st.integers(0, 66),

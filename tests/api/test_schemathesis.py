@@ -9,7 +9,7 @@ from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
 from drf_spectacular.generators import SchemaGenerator
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -21,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
 from accounts.models import ServiceAccount, User
 from audit.models import Entry
 from rbac.models import Role, Route
+from tests.examples import LONG, examples
 from tests.factories import GroupRoleFactory, ServiceAccountFactory, UserFactory, make_token
 
 schema = schemathesis.openapi.from_dict(SchemaGenerator().get_schema(request=None, public=True))
@@ -63,8 +64,13 @@ def there(_one_connection: None, read_write: None, alice: User) -> dict[str, lis
 
 
 @schema.parametrize()
-@settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@seed(2026)
+@settings(
+    max_examples=examples(3, long=300),
+    derandomize=not LONG,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 def test_no_operation_fails_or_answers_what_is_not_documented(case: Any, there: dict[str, list[str]]) -> None:
     for name, values in there.items():
         if name in case.path_parameters:

@@ -17,6 +17,7 @@ from rbac.models import Role
 from rbac.principals import Principal
 from tests.api import api_client
 from tests.api.api_client import Api
+from tests.examples import examples
 from tests.factories import UserFactory, principal
 
 GOOD = "another good passphrase"
@@ -337,7 +338,7 @@ _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_siz
 
 
 @pytest.mark.django_db
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     display_name=st.one_of(_TEXT, st.builds(lambda start, text: start + text, st.sampled_from("=+-@\t\r'"), _TEXT)),
     username=st.sampled_from(["=a@example.com", "+a@example.com", "-a@example.com", "a@example.com"]),
@@ -355,7 +356,7 @@ def test_what_was_exported_is_imported_as_it_was(system: Principal, **values: An
     assert [getattr(after, field) for field in fields] == [getattr(before, field) for field in fields]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.one_of(st.text(max_size=60), st.text("username,role\n\r\"'=;\ufeff ", max_size=60).map("username,role\n".__add__)))
 @pytest.mark.django_db
 def test_whatever_is_sent_is_imported_or_refused_and_never_half_of_it(system: Principal, text: str) -> None:

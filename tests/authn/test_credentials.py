@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from authn.credentials import MAX_BASIC, Basic, Bearer, InvalidCredential, ProxyHeader, Session, read
 from authn.proxy_headers import ProxyInfo
+from tests.examples import examples
 
 NAMED = ProxyInfo(trusted=True, subject="alice@example.com", groups="dev")
 NOBODY = ProxyInfo(trusted=True)
@@ -147,7 +148,7 @@ SCHEMES = st.sampled_from([b"", b"Bearer ", b"bearer sky_", b"Basic ", b"basic\t
 VALUES = st.builds(lambda a, b: a + b, SCHEMES, st.one_of(st.binary(max_size=60), st.binary(max_size=40).map(base64.b64encode)))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(
     authorization=st.lists(VALUES, max_size=3),
     mode=st.lists(st.one_of(st.just(b"token"), st.binary(max_size=8)), max_size=2),

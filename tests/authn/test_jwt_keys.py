@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from authn import jwt_keys
 from authn.jwt_keys import Unusable
+from tests.examples import examples
 
 ED = ed25519.Ed25519PrivateKey.generate()
 RSA = rsa.generate_private_key(65_537, 2_048)
@@ -109,7 +110,7 @@ def test_what_cannot_sign_is_refused_with_what_to_do(tmp_path, content, why):
     assert "manage.py create_assertion_key" in refused.value.todo
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(0, 200), junk=st.binary(max_size=30))
 def test_promise_42_whatever_is_in_a_file_is_not_repeated(tmp_path, cut, junk):
     content = pem(ED)

@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.redirects import safe_next_path
-from tests.evil_redirects import ELSEWHERE
+from tests.evil_redirects import EVIL_REDIRECTS
+from tests.examples import examples
 
 HERE = "https://auth.example.com/sign-in"
 
 
-@pytest.mark.parametrize("text", ELSEWHERE)
+@pytest.mark.parametrize("text", EVIL_REDIRECTS)
 def test_promise_41_no_trick_leads_away(text):
     assert safe_next_path(text) == ""
 
@@ -45,7 +46,7 @@ def test_a_very_long_way_is_none():
 PIECES = ["/", "\\", "evil.example", ":", "@", "?", "#", "%2f", "%5C", ".", "..", "\t", "\n", " ", "http", ";"]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(st.one_of(st.text(max_size=30), st.lists(st.sampled_from(PIECES), max_size=8).map("".join)))
 def test_promise_41_what_is_let_through_stays_however_it_is_resolved(text):
     found = safe_next_path(text)

@@ -10,7 +10,7 @@ from django.urls import reverse
 from accounts.models import SignIn, User
 from audit.models import Entry
 from tests.adminsite.browsing import form_of
-from tests.evil_redirects import ELSEWHERE
+from tests.evil_redirects import EVIL_REDIRECTS
 from tests.factories import PASSWORD, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -62,7 +62,7 @@ def test_who_has_signed_in_goes_straight_back(client, vera):
     assert (answer.status_code, answer["Location"]) == (302, "/things")
 
 
-@pytest.mark.parametrize("target", ELSEWHERE)
+@pytest.mark.parametrize("target", EVIL_REDIRECTS)
 def test_promise_41_nobody_is_led_away_before_or_after_signing_in(client, vera, target):
     assert fields_of(client.get(PAGE, {"next": target}))["next"] == [""]
     answer = sign_in(client, next=target)

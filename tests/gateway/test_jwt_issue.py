@@ -7,7 +7,7 @@ import bcrypt
 import jwt
 import pytest
 from hypothesis import HealthCheck, given
-from hypothesis import settings as examples
+from hypothesis import settings as examining
 from hypothesis import strategies as st
 
 from accounts.services import users
@@ -20,6 +20,7 @@ from gateway.headers import ASSERTION, allowed
 from rbac import services as rbac
 from rbac.packs import RouteSpec
 from rbac.principals import Kind, Method, Principal
+from tests.examples import examples
 from tests.factories import PASSWORD
 from tests.verify_client import basic, bearer, identity, judge, proxied
 
@@ -88,7 +89,7 @@ def test_promise_06_an_assertion_names_its_type_its_key_and_its_algorithm(on, al
     assert header == {"typ": "JWT", "alg": algorithm, "kid": jwt_issue.keys()[0].kid}
 
 
-@examples(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examining(deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.text(max_size=20),
     role=st.text(max_size=10),

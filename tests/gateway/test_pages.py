@@ -17,7 +17,7 @@ from gateway.headers import IDENTITY
 from rbac import services as rbac
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
-from tests.evil_redirects import ELSEWHERE
+from tests.evil_redirects import EVIL_REDIRECTS
 from tests.factories import PASSWORD, UserFactory
 from tests.verify_client import basic, bearer, cookie, identity, proxied
 
@@ -281,7 +281,7 @@ def test_the_same_origin_in_another_spelling_is_the_same(redirecting, settings, 
     assert header(opens(host=host), "location") == f"{public}/sign-in?next=%2Fthings"
 
 
-@pytest.mark.parametrize("uri", ELSEWHERE)
+@pytest.mark.parametrize("uri", EVIL_REDIRECTS)
 def test_promise_41_no_request_makes_a_redirect_that_leads_away(redirecting, uri):
     answer = opens(uri)
     assert answer.status in {401, 403}

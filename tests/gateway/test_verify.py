@@ -18,6 +18,7 @@ from gateway.headers import IDENTITY, unauthenticated
 from rbac import services as rbac
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
+from tests.examples import examples
 from tests.factories import PASSWORD, make_token
 from tests.verify_client import CLIENT, basic, bearer, cookie, identity, judge, proxied
 
@@ -308,7 +309,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(headers=st.lists(st.tuples(NAMES, VALUES), max_size=8), peer=st.sampled_from(["10.0.0.1", "192.0.2.7", "", None]))
 def test_promise_29_whatever_is_sent_the_answer_is_one_of_four(people, headers, peer):
     policy = TrustPolicy(parse_networks(["10.0.0.0/8"]), "X-Auth-Request-Email", "X-Groups")
@@ -320,7 +321,7 @@ def test_promise_29_whatever_is_sent_the_answer_is_one_of_four(people, headers, 
         assert answer.status != 200, "who is no trusted proxy opens nothing"
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lines=st.lists(st.tuples(st.binary(max_size=12), st.binary(max_size=30)), max_size=5),
     subject=st.one_of(st.none(), st.text(max_size=20)),

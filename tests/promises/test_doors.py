@@ -60,7 +60,7 @@ def test_promise_36_reading_changes_nothing(alice: User, pipeline: ServiceAccoun
     assert [list(model.objects.order_by("pk").values()) for model in (ServiceAccount, Token)] == before
 
 
-ELSEWHERE = [
+EVIL_REDIRECTS = [
     "https://evil.example",
     "//evil.example",
     "///evil.example",
@@ -77,7 +77,7 @@ ELSEWHERE = [
 ]
 
 
-@pytest.mark.parametrize("target", ELSEWHERE)
+@pytest.mark.parametrize("target", EVIL_REDIRECTS)
 def test_promise_41_signing_in_leads_nowhere_else(alice: User, target: str) -> None:
     form = {"username": alice.username, "password": PASSWORD, "next": target}
     answer = Client().post(reverse("admin:login"), form)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from core.paths import MAX_PATH, AmbiguousPath, split_path
 from rbac.patterns import MAX_PATTERN, BadPattern, compile_pattern
+from tests.examples import examples
 
 READ = [
     ("/", ("",)),
@@ -251,7 +252,7 @@ def reference(pattern, path):
 SEGMENT = st.sampled_from(["a", "b", "ab", "A", "*", "é"])
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=examples(500))
 @given(
     pattern=st.lists(SEGMENT, max_size=5),
     end=st.sampled_from([[], ["**"], [""]]),
@@ -274,7 +275,7 @@ RAW = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=examples(500))
 @given(RAW)
 def test_promise_23_a_path_is_refused_or_every_reading_of_it_agrees(raw):
     try:
