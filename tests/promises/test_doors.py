@@ -1,13 +1,16 @@
 """The promises that the doors keep, asked of every door at once."""
 
 import json
+from typing import Any
 
 import pytest
+from django.db.models import AutoField, BooleanField, DateTimeField, Model
 from django.test import Client
 from django.urls import reverse
 
+from accounts.identifiers import user_uid
 from accounts.models import ServiceAccount, Token, User
-from tests.factories import PASSWORD, make_token
+from tests.factories import PASSWORD, ServiceAccountFactory, make_token
 
 
 def signed_in(user: User, *, csrf: bool) -> Client:
@@ -89,37 +92,92 @@ def test_promise_41_signing_in_leads_back_to_a_page_of_ours(alice: User) -> None
     assert Client().post(reverse("admin:login"), form)["Location"] == "/admin/accounts/user/"
 
 
-PROTECTED = {
-    "uid": "00000000",
-    "username": "root@example.com",
-    "is_staff": True,
-    "is_superuser": True,
-    "is_active": True,
-    "password_hash": "x",
-    "role_source": "group",
-    "permissions": ["upstream:admin"],
-    "created_at": "2000-01-01T00:00:00Z",
-    "last_seen_at": "2000-01-01T00:00:00Z",
-    "id": 1,
-    "pk": 1,
-}
+def columns(model: type[Model], *, but: set[str]) -> list[str]:
+    """Return the columns of a model except these, and the names under which Django knows its key and its foreign keys."""
+    fields = [field for field in model._meta.concrete_fields if field.name not in but]
+    return sorted({"pk", *(field.name for field in fields), *(field.attname for field in fields)})
 
 
-@pytest.mark.parametrize("field", PROTECTED)
+def row(model: type[Model], key: int) -> dict[str, Any]:
+    """Return every column of a row."""
+    return model._default_manager.filter(pk=key).values().get()
+
+
+def other(model: type[Model], name: str, row: dict[str, Any]) -> Any:
+    """Return a value that is not the row's and that the column can hold, as JSON has it."""
+    field = model._meta.pk if name == "pk" else model._meta.get_field(name)
+    value = row[field.attname]
+    if isinstance(field, BooleanField):
+        return not value
+    if isinstance(field, DateTimeField):
+        return "2000-01-01T00:00:00Z"
+    if field.is_relation:
+        return field.related_model._default_manager.exclude(pk=value).values_list("pk", flat=True).first()
+    if isinstance(field, AutoField):
+        return value + 1_000_000
+    return next(choice for choice, _ in field.choices if choice != value) if field.choices else f"sa-{value[3:-1]}#"
+
+
+def powers(user: User) -> tuple[frozenset[str], bool, bool, bool]:
+    """Return what a user may do, and whether they are staff, a superuser, and sign in with PASSWORD."""
+    user = User.objects.get(pk=user.pk)
+    return user.permissions, user.is_staff, user.is_superuser, user.check_password(PASSWORD)
+
+
+DERIVED = {"is_staff": True, "is_superuser": True, "permissions": ["upstream:admin"], "groups": ["admins"], "password_hash": "x"}
+USER_COLUMNS = columns(User, but={"role", "email", "display_name", "sign_in", "password"})
+
+
+@pytest.mark.parametrize("field", [*USER_COLUMNS, "role_id", *DERIVED])
 def test_promise_31_a_field_that_is_not_for_writing_is_not_written(alice: User, bob: User, field: str) -> None:
-    before = User.objects.filter(pk=bob.pk).values().get()
-    body = {field: PROTECTED[field]}
-    assert send(signed_in(alice, csrf=False), "PATCH", f"/api/v1/users/{bob.uid}", body) in {200, 400}
-    assert User.objects.filter(pk=bob.pk).values().get() == before
+    before, able = row(User, bob.pk), powers(bob)
+    value = DERIVED[field] if field in DERIVED else other(User, field, before)
+    body = {"display_name": "Robert", field: value}
+    assert send(signed_in(alice, csrf=False), "PATCH", f"/api/v1/users/{bob.uid}", body) == 200
+    assert row(User, bob.pk) == before | {"display_name": "Robert"}, "what may be written was, and nothing else"
+    assert powers(bob) == able
 
 
-@pytest.mark.parametrize("field", ["uid", "digest", "key_id", "created_by", "last_used_at"])
-def test_promise_31_a_machine_and_its_token_take_no_fields_but_those_named(
-    bob: User, pipeline: ServiceAccount, field: str
+@pytest.mark.parametrize("field", [*sorted({*USER_COLUMNS} - {"username"}), "role_id", *DERIVED])
+def test_promise_31_nor_when_a_user_is_made(alice: User, field: str) -> None:
+    browser = signed_in(alice, csrf=False)
+    assert send(browser, "POST", "/api/v1/users", {"username": "carol", "password": PASSWORD}) == 201
+    carol = User.objects.get(username="carol")
+    value = DERIVED[field] if field in DERIVED else other(User, field, row(User, carol.pk))
+    assert send(browser, "POST", "/api/v1/users", {"username": "dora", "password": PASSWORD, field: value}) == 201
+    dora = User.objects.get(username="dora")
+    own = {"id", "username", "uid", "password", "created_at"}
+    assert {k: v for k, v in row(User, dora.pk).items() if k not in own} == {
+        k: v for k, v in row(User, carol.pk).items() if k not in own
+    }
+    assert (dora.uid, dora.pk == value, dora.created_at.year == 2000) == (user_uid("dora"), False, False)
+    assert powers(dora) == powers(carol)
+
+
+ACCOUNT_COLUMNS = columns(ServiceAccount, but={"role", "owner", "description"})
+
+
+@pytest.mark.parametrize("field", [*ACCOUNT_COLUMNS, "role_id", "owner_id"])
+def test_promise_31_a_service_account_takes_no_fields_but_those_named(
+    alice: User, bob: User, pipeline: ServiceAccount, field: str
 ) -> None:
-    browser = signed_in(bob, csrf=False)
-    before = ServiceAccount.objects.values().get()
-    assert send(browser, "PATCH", f"/api/v1/service-accounts/{pipeline.uid}", {field: "forged"}) in {200, 400}
-    assert ServiceAccount.objects.values().get() == before
-    assert send(browser, "POST", f"/api/v1/service-accounts/{pipeline.uid}/tokens", {field: "forged"}) in {201, 400}
-    assert "forged" not in str(list(Token.objects.values()))
+    before = row(ServiceAccount, pipeline.pk)
+    body = {"description": "Builds", field: other(ServiceAccount, field, before)}
+    assert send(signed_in(alice, csrf=False), "PATCH", f"/api/v1/service-accounts/{pipeline.uid}", body) == 200
+    assert row(ServiceAccount, pipeline.pk) == before | {"description": "Builds"}
+
+
+@pytest.mark.parametrize("field", columns(Token, but={"name"}))
+def test_promise_31_nor_does_a_token(alice: User, pipeline: ServiceAccount, field: str) -> None:
+    ServiceAccountFactory(name="another")
+    path = f"/api/v1/service-accounts/{pipeline.uid}/tokens"
+    browser = signed_in(alice, csrf=False)
+    assert send(browser, "POST", path, {"name": "nightly"}) == 201
+    plain = row(Token, Token.objects.get().pk)
+    forged = other(Token, field, plain)
+    assert send(browser, "POST", path, {"name": "nightly", field: forged}) == 201
+    made = row(Token, Token.objects.exclude(pk=plain["id"]).get().pk)
+    own = {"id", "key_id", "digest", "created_at", "expires_at"}
+    assert {k: v for k, v in made.items() if k not in own} == {k: v for k, v in plain.items() if k not in own}
+    attname = "id" if field == "pk" else Token._meta.get_field(field).attname
+    assert str(made[attname])[:10] != str(forged)[:10], "a date is compared as a date"
