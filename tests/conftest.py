@@ -1,5 +1,6 @@
 """The cast, and what every test starts from."""
 
+import signal
 from collections.abc import Iterator
 from functools import cache as once
 from typing import Any
@@ -26,6 +27,10 @@ __all__ = ["pytest_collection_modifyitems", "pytest_fixture_setup", "pytest_runt
 
 LONGEST_ID = 60
 HASHING_COST = {name: getattr(Argon2idHasher, name) for name in ("time_cost", "memory_cost", "parallelism")}
+
+# `make test &` starts without SIGINT, and so would start every child; some are sent it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("skyauth", max_examples=examples())
 settings.load_profile("skyauth")

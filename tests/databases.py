@@ -60,6 +60,5 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> None:
 
 def require_database(reason: str = "Mark the test as e2e or browser: it starts a server.") -> None:
     """Fail a case that reaches a database and that the PostgreSQL pass would not run; do nothing outside of a test run."""
-    for item in _running:
-        if not uses_database(item):
-            pytest.fail(f"{item.nodeid} uses a database, and would run on SQLite alone. {reason}", pytrace=False)
+    if _running and not uses_database(item := _running[-1]):
+        pytest.fail(f"{item.nodeid} uses a database, and would run on SQLite alone. {reason}", pytrace=False)
