@@ -12,9 +12,9 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from accounts.models import ServiceAccount
-from accounts.services import service_accounts
-from accounts.services.service_accounts import Issued
-from adminsite import tokens
+from accounts.services import service_accounts, tokens
+from accounts.services.tokens import IssuedToken
+from adminsite import tokens as token_pages
 from adminsite.base import ServiceForm
 from adminsite.steps import Step, SteppedAdmin
 from rbac.models import Role
@@ -75,7 +75,7 @@ class SetRole(Step):
         role = forms.ModelChoiceField(Role.objects.all(), empty_label="choose one")
 
     @staticmethod
-    def perform(actor: Principal, rows: Sequence[ServiceAccount], given: dict[str, Any]) -> Sequence[Issued]:
+    def perform(actor: Principal, rows: Sequence[ServiceAccount], given: dict[str, Any]) -> Sequence[IssuedToken]:
         """Set it."""
         for account in rows:
             service_accounts.update_service_account(actor=actor, account=account, role=given["role"].name)
@@ -105,9 +105,9 @@ class Issue(Step):
         days = forms.IntegerField(min_value=0, initial=_days, help_text="How long it lives. 0: it never expires.")
 
     @staticmethod
-    def perform(actor: Principal, rows: Sequence[ServiceAccount], given: dict[str, Any]) -> Sequence[Issued]:
+    def perform(actor: Principal, rows: Sequence[ServiceAccount], given: dict[str, Any]) -> Sequence[IssuedToken]:
         """Issue them."""
-        return [service_accounts.issue_token(actor=actor, account=row, days=given["days"], name=given["name"]) for row in rows]
+        return [tokens.issue_token(actor=actor, account=row, days=given["days"], name=given["name"]) for row in rows]
 
 
 @admin.register(ServiceAccount)
@@ -180,7 +180,7 @@ class ServiceAccountAdmin(SteppedAdmin):
     def tokens_shown(self, account: ServiceAccount) -> str:
         """Return a table of the account's tokens, with links to rotate and revoke them."""
         rows = [(token, token.state()) for token in account.tokens.all()]
-        steps = {"rotate_url": tokens.url(tokens.Rotate), "revoke_url": tokens.url(tokens.Revoke)}
+        steps = {"rotate_url": token_pages.url(token_pages.Rotate), "revoke_url": token_pages.url(token_pages.Revoke)}
         return render_to_string("admin/skyauth/tokens.html", {"rows": rows, **steps})
 
     @admin.action(description="Issue a token…", permissions=["manage"])

@@ -16,7 +16,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
-from accounts.services.service_accounts import Issued
+from accounts.services.tokens import IssuedToken
 from adminsite.base import ServiceAdmin
 from authn import nonces
 from core.errors import ServiceError
@@ -35,7 +35,7 @@ class Step:
     form: ClassVar[type[forms.Form]] = forms.Form
 
     @staticmethod
-    def perform(actor: Principal, rows: Sequence[Any], given: dict[str, Any]) -> Sequence[Issued]:
+    def perform(actor: Principal, rows: Sequence[Any], given: dict[str, Any]) -> Sequence[IssuedToken]:
         """Do it, with the form's values, and return the tokens that it minted."""
         raise NotImplementedError
 
@@ -121,7 +121,7 @@ class SteppedAdmin(ServiceAdmin):
         }
         return self._page(request, "admin/skyauth/step.html", step.title, context)
 
-    def _show(self, request: HttpRequest, step: type[Step], minted: Sequence[Issued]) -> TemplateResponse:
+    def _show(self, request: HttpRequest, step: type[Step], minted: Sequence[IssuedToken]) -> TemplateResponse:
         response = self._page(request, "admin/skyauth/minted.html", step.did, {"minted": minted, "list_url": self._list_url()})
         response["Cache-Control"] = "no-store"
         return response

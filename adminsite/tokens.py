@@ -11,8 +11,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Token
-from accounts.services import service_accounts
-from accounts.services.service_accounts import Issued
+from accounts.services import tokens
+from accounts.services.tokens import IssuedToken
 from adminsite.steps import Step, SteppedAdmin
 from rbac.principals import Principal
 
@@ -35,9 +35,9 @@ class Rotate(Step):
         )
 
     @staticmethod
-    def perform(actor: Principal, rows: Sequence[Token], given: dict[str, Any]) -> Sequence[Issued]:
+    def perform(actor: Principal, rows: Sequence[Token], given: dict[str, Any]) -> Sequence[IssuedToken]:
         """Rotate them."""
-        return [service_accounts.rotate_token(actor=actor, token=row, days=given["days"], grace=given["grace"]) for row in rows]
+        return [tokens.rotate_token(actor=actor, token=row, days=given["days"], grace=given["grace"]) for row in rows]
 
 
 class Revoke(Step):
@@ -49,10 +49,10 @@ class Revoke(Step):
     did = "Token revoked"
 
     @staticmethod
-    def perform(actor: Principal, rows: Sequence[Token], given: dict[str, Any]) -> Sequence[Issued]:  # noqa: ARG004 - asks nothing
+    def perform(actor: Principal, rows: Sequence[Token], given: dict[str, Any]) -> Sequence[IssuedToken]:  # noqa: ARG004 - asks nothing
         """Revoke them."""
         for row in rows:
-            service_accounts.revoke_token(actor=actor, token=row)
+            tokens.revoke_token(actor=actor, token=row)
         return ()
 
 
@@ -105,7 +105,7 @@ class TokenAdmin(SteppedAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Token]:
         """Return the tokens, each with its account and its successor's."""
-        return service_accounts.visible_tokens(request.principal).select_related("account", "replaced_by__account")  # type: ignore[attr-defined]
+        return tokens.visible_tokens(request.principal).select_related("account", "replaced_by__account")  # type: ignore[attr-defined]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return False: a token is issued for an account, from its page."""

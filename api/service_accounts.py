@@ -12,8 +12,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import ServiceAccount, Token, User
-from accounts.services import service_accounts
-from accounts.services.service_accounts import MAX_DAYS, MAX_GRACE_SECONDS, Issued
+from accounts.services import service_accounts, tokens
+from accounts.services.tokens import MAX_DAYS, MAX_GRACE_SECONDS, IssuedToken
 from accounts.services.users import get_user
 from api.base import Flag, Resource, Text, location
 from api.permissions import Need
@@ -209,7 +209,7 @@ class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
         """Return the account's tokens. Raises NotFound when there is no such account, or it may not be known of."""
         if getattr(self, "swagger_fake_view", False):
             return self.queryset
-        return service_accounts.visible_tokens(self.principal).filter(account=self._account())
+        return tokens.visible_tokens(self.principal).filter(account=self._account())
 
     def _account(self) -> ServiceAccount:
         return service_accounts.get_account(self.principal, self.kwargs["account"])
@@ -218,23 +218,23 @@ class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
     def create(self, request: Request, account: str) -> Response:  # noqa: ARG002
         """Issue a token. It is in this answer and in no other."""
         owner = self._account()
-        return _shown_once(service_accounts.issue_token(actor=self.principal, account=owner, **self.given(TokenNew)), account)
+        return _shown_once(tokens.issue_token(actor=self.principal, account=owner, **self.given(TokenNew)), account)
 
     @extend_schema(request=TokenRotation, responses={201: TokenIssued}, parameters=[LOCATION], filters=False)
     @action(detail=True, methods=["post"])
     def rotate(self, request: Request, account: str, key_id: str) -> Response:  # noqa: ARG002
         """Replace a token by a new one; the old one ends at once, or after `grace` seconds."""
         token = self.get_object()
-        return _shown_once(service_accounts.rotate_token(actor=self.principal, token=token, **self.given(TokenRotation)), account)
+        return _shown_once(tokens.rotate_token(actor=self.principal, token=token, **self.given(TokenRotation)), account)
 
     @extend_schema(request=None, responses=TokenOut, filters=False)
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, account: str, key_id: str) -> Response:  # noqa: ARG002
         """Revoke a token at once."""
-        return Response(TokenOut(service_accounts.revoke_token(actor=self.principal, token=self.get_object())).data)
+        return Response(TokenOut(tokens.revoke_token(actor=self.principal, token=self.get_object())).data)
 
 
-def _shown_once(issued: Issued, account: str) -> Response:
+def _shown_once(issued: IssuedToken, account: str) -> Response:
     """Return the 201 that shows a new token."""
     body = {**TokenOut(issued.token).data, "token": issued.plaintext}
     headers = location("token-detail", account=account, key_id=issued.token.key_id)

@@ -31,7 +31,7 @@ from authn.sessions import begin_cli_session
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.lock_timeout import short_lock_timeout
 from rbac.principals import Kind, Method, Principal
-from rbac.services import lock
+from rbac.services import lock_policy
 
 LIFETIME: Final = timedelta(minutes=5)  # as long as the sky CLI asks
 MOST_WAITING: Final = 20  # of one person: more than anybody needs at the same time
@@ -74,7 +74,7 @@ def authorize(*, actor: Principal, challenge: str, cookies: Mapping[str, str]) -
     require_person(actor)
     if not is_challenge(challenge):
         raise Invalid.field("code_challenge", "Invalid code_challenge format")
-    lock()
+    lock_policy()
     user = _user(actor)
     now = timezone.now()
     CliAuthorization.objects.filter(expires_at__lte=now).delete()
@@ -108,7 +108,7 @@ def redeem(*, verifier: str, client: str, agent: str) -> CliCredentials | None:
         askers.note(challenge, client, agent)
         return None
     with transaction.atomic():
-        lock()  # so that no password is changed between here and the end
+        lock_policy()  # so that no password is changed between here and the end
         # Of parallel requests one deletes it. Should the rest fail, it is there again.
         if CliAuthorization.objects.filter(pk=found.pk).delete()[0] != 1:
             return None
@@ -173,7 +173,7 @@ def grant_now(*, actor: Principal, cookies: Mapping[str, str], port: int | None,
     nonce was not offered for this, or is used up.
     """
     require_person(actor)
-    lock()
+    lock_policy()
     if not nonces.consume(nonce, actor, _purpose(port)):
         raise Conflict("This page has been used. What it shows is shown once; open it anew for another one.")
     user = _user(actor)

@@ -8,7 +8,7 @@ from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
-from accounts import selectors, tokens
+from accounts import selectors, token_format
 from accounts.identifiers import BadName, canonical_email, canonical_username
 from accounts.models import SessionKind, SignIn, User
 from accounts.selectors import SessionRecord, TokenRecord, UserRecord
@@ -89,11 +89,11 @@ def is_suppressed(refusal: InvalidCredential, *, client: str) -> bool:
 def _bearer(credential: Bearer, client: str) -> Identification:
     if not settings.ENABLE_SERVICE_ACCOUNTS:
         raise InvalidCredential("service accounts are switched off", method=Method.BEARER)
-    presented = tokens.parse(credential.token)
+    presented = token_format.parse(credential.token)
     if presented is None:
         raise InvalidCredential("malformed token", method=Method.BEARER)
     token = selectors.token_by_key(presented.key_id)
-    if token is None or not tokens.matches(presented.digest, token.digest):
+    if token is None or not token_format.matches(presented.digest, token.digest):
         raise InvalidCredential("unknown token", method=Method.BEARER)
     if reason := unusable(token):
         raise InvalidCredential(reason, method=Method.BEARER, claimed=token.account_name)

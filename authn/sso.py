@@ -15,7 +15,7 @@ from audit.events import Event
 from audit.record import record
 from core.errors import ServiceError
 from rbac import principals
-from rbac.services import get_role, lock
+from rbac.services import get_role, lock_policy
 
 logger = logging.getLogger("skyauth.sso")
 ACTOR = principals.system("single sign-on")
@@ -46,7 +46,7 @@ def sign_in(username: str, groups: tuple[str, ...] | None) -> UserRecord | None:
 @transaction.atomic
 def _create(username: str, role: str | None) -> None:
     """Create the user unless a parallel first request has just done so."""
-    lock()
+    lock_policy()
     if User.objects.filter(username=username).exists():
         return
     given = default_role() if role is None else get_role(role)
@@ -66,7 +66,7 @@ def _give(user: UserRecord, role: str | None, source: RoleSource) -> UserRecord 
     """Give the role that the groups say (None: the default one). The last admin keeps theirs, whatever the groups say."""
     try:
         with transaction.atomic():
-            lock()
+            lock_policy()
             name = default_role().name if role is None else role
             set_role(actor=ACTOR, user=find_user(user.username), role=name, source=source)
     except ServiceError as error:

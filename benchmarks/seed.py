@@ -102,7 +102,7 @@ def seed_tokens(accounts: "list[ServiceAccount]", count: int, path: Path) -> Non
     from django.db import connection
     from django.utils import timezone
 
-    from accounts import tokens
+    from accounts import token_format
     from accounts.models import Token
 
     # bulk_create would prepare each of thirteen values a million times, of which three differ.
@@ -119,7 +119,7 @@ def seed_tokens(accounts: "list[ServiceAccount]", count: int, path: Path) -> Non
         for start in range(0, count, BATCH):
             rows = []
             for n in range(start, min(start + BATCH, count)):
-                minted = tokens.mint()
+                minted = token_format.mint()
                 values[account], values[key_id], values[digest] = accounts[n % len(accounts)].pk, minted.key_id, minted.digest
                 rows.append(tuple(values))
                 shown.write(minted.plaintext + "\n")

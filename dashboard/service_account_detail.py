@@ -11,8 +11,8 @@ from django.utils import timezone
 from accounts import ageing
 from accounts.models import ServiceAccount, Token
 from accounts.principal_lookup import service_account_principal
-from accounts.services import service_accounts
-from accounts.services.service_accounts import Issued
+from accounts.services import service_accounts, tokens
+from accounts.services.tokens import IssuedToken
 from core.errors import Invalid
 from core.forms import add_service_error
 from dashboard.base import Page, Writes
@@ -36,9 +36,9 @@ class Account(Page):
     def show_account(self, account: ServiceAccount, form: Form | None = None, status: int = 200) -> HttpResponse:
         """Return the page, with this form in place of the one that nobody has filled in."""
         manages = may_manage(self.principal, account)
-        tokens = list(service_accounts.visible_tokens(self.principal).filter(account=account)[: TOKENS + 1])
+        rows = list(tokens.visible_tokens(self.principal).filter(account=account)[: TOKENS + 1])
         now = timezone.now()
-        for token in tokens:
+        for token in rows:
             token.now = token.state(now)  # type: ignore[attr-defined]
             token.leaving = token.replaced_by_id is not None and token.now == "active"  # type: ignore[attr-defined]
             used = token.last_used_at
@@ -53,8 +53,8 @@ class Account(Page):
             holds=account.role.holds <= self.principal.permissions,
             mints=manages and makes(self.principal) and account.role.holds <= self.principal.permissions,
             form=form or (ChangeAccount(principal=self.principal, account=account) if manages else None),
-            tokens=tokens[:TOKENS],
-            more=len(tokens) > TOKENS,
+            tokens=rows[:TOKENS],
+            more=len(rows) > TOKENS,
         )
 
 
@@ -192,10 +192,10 @@ class AddToken(Minting):
         account = service_accounts.get_account(self.principal, self.kwargs["account"])
         return {"title": f"New token for {account.name}", "account": account}
 
-    def mint(self, given: dict[str, Any]) -> Issued:
+    def mint(self, given: dict[str, Any]) -> IssuedToken:
         """Make it."""
         account = service_accounts.get_account(self.principal, self.kwargs["account"])
-        return service_accounts.issue_token(actor=self.principal, account=account, days=given["days"], name=given["name"])
+        return tokens.issue_token(actor=self.principal, account=account, days=given["days"], name=given["name"])
 
     def here(self) -> str:
         """Return the account's page."""
@@ -212,7 +212,7 @@ class Rotate(Minting):
     @property
     def token(self) -> Token:
         """The one that is replaced."""
-        return service_accounts.get_token(self.principal, self.kwargs["key"])
+        return tokens.get_token(self.principal, self.kwargs["key"])
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form; the successor lives as long as the old one was made for, unless another number is filled in."""
@@ -227,9 +227,9 @@ class Rotate(Minting):
         token = self.token
         return {"title": f"Rotate {token.name or token.key_id}", "token": token, "account": token.account}
 
-    def mint(self, given: dict[str, Any]) -> Issued:
+    def mint(self, given: dict[str, Any]) -> IssuedToken:
         """Replace it."""
-        return service_accounts.rotate_token(actor=self.principal, token=self.token, days=given["days"], grace=given["grace"])
+        return tokens.rotate_token(actor=self.principal, token=self.token, days=given["days"], grace=given["grace"])
 
     def here(self) -> str:
         """Return the account's page."""
@@ -250,7 +250,7 @@ class Revoke(Confirmed):
     @property
     def token(self) -> Token:
         """The token."""
-        return service_accounts.get_token(self.principal, self.kwargs["key"])
+        return tokens.get_token(self.principal, self.kwargs["key"])
 
     @property
     def row(self) -> ServiceAccount:
@@ -263,5 +263,5 @@ class Revoke(Confirmed):
 
     def perform(self, given: dict[str, Any]) -> HttpResponse:  # noqa: ARG002 - there is nothing to be given
         """Revoke it."""
-        service_accounts.revoke_token(actor=self.principal, token=self.token)
+        tokens.revoke_token(actor=self.principal, token=self.token)
         return self.go(self.here(), f"The token {self.subject()} was revoked.")

@@ -8,7 +8,7 @@ from django.http import QueryDict
 
 from accounts.models import ServiceAccount, User
 from accounts.services import users
-from accounts.services.service_accounts import MAX_DAYS
+from accounts.services.tokens import MAX_DAYS
 from core.errors import NotFound
 from dashboard.forms import STATES, role_choices
 from rbac.models import Role

@@ -14,8 +14,8 @@ from django.utils import timezone
 from accounts import ageing
 from accounts.ageing import SOON_DAYS, UNUSED_DAYS
 from accounts.models import ServiceAccount, Token
-from accounts.services import service_accounts
-from accounts.services.service_accounts import Issued
+from accounts.services import service_accounts, tokens
+from accounts.services.tokens import IssuedToken
 from authn import nonces
 from core.errors import Conflict
 from dashboard.base import Page, Writes
@@ -195,7 +195,7 @@ class Minting(Writes):
             skypilot=bool(settings.SKYPILOT_URL),
         )
 
-    def mint(self, given: dict[str, Any]) -> Issued:
+    def mint(self, given: dict[str, Any]) -> IssuedToken:
         """Return the new token. Raises ServiceError."""
         raise NotImplementedError
 
@@ -228,7 +228,7 @@ class New(Minting):
         """Return the form, with the roles and owners that may be given."""
         return NewAccount(data, principal=self.principal)
 
-    def mint(self, given: dict[str, Any]) -> Issued:
+    def mint(self, given: dict[str, Any]) -> IssuedToken:
         """Make both, or neither."""
         account = service_accounts.create_service_account(
             actor=self.principal,
@@ -238,7 +238,7 @@ class New(Minting):
             owner=given.get("owner"),
             unowned=given.get("unowned", False),
         )
-        return service_accounts.issue_token(actor=self.principal, account=account, days=given["days"])
+        return tokens.issue_token(actor=self.principal, account=account, days=given["days"])
 
     def here(self) -> str:
         """Return the list."""

@@ -35,7 +35,7 @@ class AccountId(StringConverter):
 
 
 class KeyId(StringConverter):
-    """A token's key id, as `accounts.tokens.mint` makes them; the id of a decision looks the same."""
+    """A token's key id, as `accounts.token_format.mint` makes them; the id of a decision looks the same."""
 
     regex = "[0-9A-Za-z]{1,12}"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from accounts.services.service_accounts import Issued
+from accounts.services.tokens import IssuedToken
 from ops import rows
 from ops.base import Command
 from ops.secret_files import new_file
@@ -20,7 +20,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="Write the token into a new file of mode 0600 instead.")
 
 
-def deliver(command: Command, output: Path | None, mint: Callable[[], Issued], said: str) -> None:
+def deliver(command: Command, output: Path | None, mint: Callable[[], IssuedToken], said: str) -> None:
     """Mint a token and hand it out; where that fails there is no token. Raises what `mint` raises, Conflict and Invalid."""
     with new_file(output) as write, transaction.atomic():
         issued = mint()

@@ -43,7 +43,7 @@ def require_routes(actor: Actor) -> None:
     require_all(actor, UPSTREAM, "change routes")
 
 
-def lock() -> Role:
+def lock_policy() -> Role:
     """Take the one lock that orders all changes of who may do what, and return its row, the admin role.
 
     Held to the end of the transaction. On SQLite every transaction is IMMEDIATE and so already alone.
@@ -90,7 +90,7 @@ def route_table() -> Table:
 def create_role(*, actor: Actor, name: str, permissions: Sequence[str] = (), description: str = "") -> Role:
     """Create and return a role. Raises Forbidden, Invalid."""
     require(actor, Permission.ROLES_WRITE)
-    lock()
+    lock_policy()
     role = Role(name=name, description=description, permissions=sorted(set(permissions)))
     validate(role)
     require_all(actor, role.holds, f"create the role {name}")
@@ -110,7 +110,7 @@ def update_role(
 ) -> Role:
     """Change and return a role; None leaves a value as it is. Raises Forbidden, Invalid, Conflict, Stale."""
     require(actor, Permission.ROLES_WRITE)
-    lock()
+    lock_policy()
     role = get_role(name)
     check_version(role, version)
     if name == ADMIN:
@@ -133,7 +133,7 @@ def update_role(
 def delete_role(*, actor: Actor, name: str, version: int | None = None) -> None:
     """Delete a role that nobody holds. Raises Forbidden, Invalid, Conflict, Stale."""
     require(actor, Permission.ROLES_WRITE)
-    lock()
+    lock_policy()
     role = get_role(name)
     check_version(role, version)
     require_all(actor, role.holds, f"delete the role {name}")
@@ -185,7 +185,7 @@ def check_table_tag(rows: Iterable[Route], seen: str | None) -> None:
 def create_route(*, actor: Actor, spec: RouteSpec, position: int | None = None, seen: str | None = None) -> Route:
     """Insert a route before the one at `position`, or at the end, and return it. Raises Forbidden, Invalid, Stale."""
     require_routes(actor)
-    lock()
+    lock_policy()
     rows = list(Route.objects.all())
     check_table_tag(rows, seen)
     index = len(rows) if position is None else min(max(position, 1), len(rows) + 1) - 1
@@ -211,7 +211,7 @@ def update_route(
     Raises Forbidden, Invalid, NotFound, Stale.
     """
     require_routes(actor)
-    lock()
+    lock_policy()
     row = _get_route(pk)
     check_version(row, version)
     rows = list(Route.objects.all()) if seen is not None or position is not None else []
@@ -235,7 +235,7 @@ def update_route(
 def delete_route(*, actor: Actor, pk: int, version: int | None = None, seen: str | None = None) -> None:
     """Delete one route and close the gap. Raises Forbidden, NotFound, Stale."""
     require_routes(actor)
-    lock()
+    lock_policy()
     row = _get_route(pk)
     check_version(row, version)
     check_table_tag(Route.objects.all(), seen)
@@ -252,7 +252,7 @@ def reorder_routes(*, actor: Actor, order: Sequence[int], seen: str | None = Non
     Raises Forbidden, Stale, and Invalid unless every route is named exactly once.
     """
     require_routes(actor)
-    lock()
+    lock_policy()
     rows = {row.pk: row for row in Route.objects.all()}
     check_table_tag(rows.values(), seen)
     if sorted(order) != sorted(rows):
@@ -269,7 +269,7 @@ def replace_routes(*, actor: Actor, specs: Sequence[RouteSpec], source: str, see
     Raises Forbidden, Invalid, Stale.
     """
     require_routes(actor)
-    lock()
+    lock_policy()
     stored = list(Route.objects.all())
     check_table_tag(stored, seen)
     before = [_shown(row) for row in stored]

@@ -55,7 +55,7 @@ def fill(password: str) -> None:
     from django.utils import timezone
 
     from accounts.models import ServiceAccount, Token, User
-    from accounts.services import groups, service_accounts, users
+    from accounts.services import groups, service_accounts, tokens, users
     from audit.events import Event
     from audit.record import record_refusal
     from rbac import denials, packs, policy, services
@@ -78,7 +78,7 @@ def fill(password: str) -> None:
     for name, owner, role, description, days in ACCOUNTS:
         who = {"owner": person[owner]} if owner else {"unowned": True}
         account = service_accounts.create_service_account(actor=actor, name=name, role=role, description=description, **who)
-        service_accounts.issue_token(actor=actor, account=account, days=days, name="ci")
+        tokens.issue_token(actor=actor, account=account, days=days, name="ci")
     User.objects.update(created_at=now - timedelta(days=210))
     for name, shown in (("carol", timedelta(hours=3)), ("dan", timedelta(days=40)), ("grace", timedelta(days=120))):
         User.objects.filter(pk=person[name].pk).update(created_at=now - timedelta(days=400), last_seen_at=now - shown)
@@ -87,7 +87,7 @@ def fill(password: str) -> None:
         tokens = Token.objects.filter(account__name=name)
         tokens.update(created_at=now - age, last_used_at=now - used if used else None, last_used_from=address)
     old = Token.objects.get(account__name="nightly-build")
-    new = service_accounts.rotate_token(actor=actor, token=old, grace=7 * 86_400).token
+    new = tokens.rotate_token(actor=actor, token=old, grace=7 * 86_400).token
     made = now - timedelta(hours=20)
     Token.objects.filter(pk=new.pk).update(
         created_at=made,

@@ -22,7 +22,7 @@ def prepare(pack: str) -> dict[str, str]:
     """Return `password` and `token` where they were just made. Raises a ServiceError."""
     from django.db import transaction
 
-    from accounts.services import service_accounts, users
+    from accounts.services import service_accounts, tokens, users
     from rbac import packs, services
     from rbac.models import Route
     from rbac.principals import system
@@ -30,7 +30,7 @@ def prepare(pack: str) -> dict[str, str]:
     actor = system("make run")
     made: dict[str, str] = {}
     with transaction.atomic():
-        services.lock()  # two first runs at the same time make one admin
+        services.lock_policy()  # two first runs at the same time make one admin
         if users.active_admins():
             return made  # not the first run: no routes may be what the operator wants
         if not Route.objects.exists():
@@ -40,7 +40,7 @@ def prepare(pack: str) -> dict[str, str]:
         account = service_accounts.create_service_account(
             actor=actor, name=DEMO, role="viewer", description="Made by make run, to try the gateway.", unowned=True
         )
-        made["token"] = service_accounts.issue_token(actor=actor, account=account, name="make run").plaintext
+        made["token"] = tokens.issue_token(actor=actor, account=account, name="make run").plaintext
     return made
 
 

@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from accounts.identifiers import BadName, canonical_account_name
 from accounts.models import ServiceAccount, Token, User
-from accounts.services import service_accounts
-from accounts.services.service_accounts import Issued
+from accounts.services import service_accounts, tokens
+from accounts.services.tokens import IssuedToken
 from integrations.skypilot.roles import ROLES, skypilot_role
 from rbac.permissions import Permission, cap_to_owner
 from rbac.principals import Principal
@@ -45,7 +45,7 @@ def listed(call: Call) -> list[dict[str, Any]]:
             "service_account_name": token.account.name,
             "service_account_roles": [_role(token.account)],
         }
-        for token in _live(service_accounts.visible_tokens(call.actor)).order_by("-created_at", "-pk")
+        for token in _live(tokens.visible_tokens(call.actor)).order_by("-created_at", "-pk")
         if token.replaced_by_id is None or token.state(now) == "active"  # a rotated one is there while it still works
     ]
 
@@ -63,14 +63,14 @@ def create(call: Call) -> dict[str, Any]:
     account = service_accounts.create_service_account(actor=call.actor, name=name, role=role)
     if "expires_in_days" in call.given and days is None:
         days = 0  # null is never, as 0; what is not said at all is TOKEN_DEFAULT_DAYS
-    issued = service_accounts.issue_token(actor=call.actor, account=account, days=days, name=account.name)
+    issued = tokens.issue_token(actor=call.actor, account=account, days=days, name=account.name)
     return {**_shown(issued), "creator_user_id": account.owner.uid if account.owner else call.actor.uid, "message": _SAVE_IT}
 
 
 def delete(call: Call) -> dict[str, str]:
     """End a token at once, and its account with it when it was the last one."""
     token = _managed(call, "You can only delete your own tokens. Only admins can delete tokens owned by other users.")
-    service_accounts.retire_token(actor=call.actor, token=token)
+    tokens.retire_token(actor=call.actor, token=token)
     return {"message": "Token deleted successfully"}
 
 
@@ -110,7 +110,7 @@ def rotate(call: Call) -> dict[str, Any]:
     """Replace a token by a new one and return that, this once; the old one dies at once."""
     token = _managed(call, "You can only rotate your own tokens. Only admins can rotate tokens owned by other users.")
     days = _days(call)
-    issued = service_accounts.rotate_token(actor=call.actor, token=token, days=_remaining(token) if days is None else days)
+    issued = tokens.rotate_token(actor=call.actor, token=token, days=_remaining(token) if days is None else days)
     return {**_shown(issued), "message": _SAVE_NEW}
 
 
@@ -168,11 +168,11 @@ def _remaining(token: Token) -> int:
     if token.expires_at is None:
         return 0
     left = token.expires_at - timezone.now()
-    longest = settings.TOKEN_MAX_DAYS or service_accounts.MAX_DAYS
+    longest = settings.TOKEN_MAX_DAYS or tokens.MAX_DAYS
     return min(max(1, left.days) if left > timedelta() else settings.TOKEN_DEFAULT_DAYS, longest)
 
 
-def _shown(issued: Issued) -> dict[str, Any]:
+def _shown(issued: IssuedToken) -> dict[str, Any]:
     token = issued.token
     return {
         "token_id": token.key_id,

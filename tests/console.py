@@ -84,16 +84,16 @@ def update_account(name: str, **changes: Any) -> None:
 
 def issue(account: str) -> str:
     """Return a new token of an account."""
-    from accounts.services import service_accounts
+    from accounts.services import service_accounts, tokens
 
-    return service_accounts.issue_token(actor=_actor(), account=service_accounts.get_account(_actor(), account)).plaintext
+    return tokens.issue_token(actor=_actor(), account=service_accounts.get_account(_actor(), account)).plaintext
 
 
 def revoke(token: str) -> None:
     """Revoke a token."""
-    from accounts.services import service_accounts
+    from accounts.services import tokens
 
-    service_accounts.revoke_token(actor=_actor(), token=service_accounts.get_token(_actor(), token.split("_")[1]))
+    tokens.revoke_token(actor=_actor(), token=tokens.get_token(_actor(), token.split("_")[1]))
 
 
 def last_used(token: str) -> str | None:

@@ -6,7 +6,7 @@ import factory
 from django.contrib.auth.hashers import make_password
 from django.utils import timezone
 
-from accounts import tokens
+from accounts import token_format
 from accounts.identifiers import account_uid, user_uid
 from accounts.models import GroupRole, ServiceAccount, SignIn, Token, User
 from rbac.models import Role
@@ -62,7 +62,7 @@ class GroupRoleFactory(factory.django.DjangoModelFactory[GroupRole]):
 
 def make_token(account: ServiceAccount, *, days: float | None = 30, **fields: object) -> tuple[Token, str]:
     """Return a token's row and its plaintext, past the service layer; `days` may be negative for an expired one."""
-    minted = tokens.mint()
+    minted = token_format.mint()
     now = timezone.now()
     values: dict[str, object] = {"name": "ci", "created_by": "tests", "expires_at": None}
     if days is not None:

@@ -8,7 +8,7 @@ from audit.record import record
 from core.errors import Conflict, NotFound, Stale
 from rbac.permissions import Permission
 from rbac.principals import Principal
-from rbac.services import get_role, lock, require, require_all, validate
+from rbac.services import get_role, lock_policy, require, require_all, validate
 
 
 def get_group_role(group: str) -> GroupRole:
@@ -28,7 +28,7 @@ def require_change(actor: Principal, row: GroupRole) -> None:
 def _locked(actor: Principal, group: str, seen: tuple[str, int] | None) -> GroupRole:
     """Take the lock and return the group's row as it is now. Raises Forbidden, NotFound, Stale."""
     require(actor, Permission.ROLES_WRITE)
-    lock()
+    lock_policy()
     row = get_group_role(group)
     if seen is not None and seen != (row.role.name, row.priority):
         raise Stale("It was changed by somebody else since you read it. Read it again and repeat your change.")
@@ -40,7 +40,7 @@ def _locked(actor: Principal, group: str, seen: tuple[str, int] | None) -> Group
 def create_group_role(*, actor: Principal, group: str, role: str, priority: int = 100) -> GroupRole:
     """Let a group give a role. Raises Forbidden, Invalid, Conflict."""
     require(actor, Permission.ROLES_WRITE)
-    lock()
+    lock_policy()
     if GroupRole.objects.filter(group=group).exists():
         raise Conflict(f"The group {group!r} gives a role already.", fields={"group": ["This group gives a role already."]})
     row = GroupRole(group=group, role=get_role(role), priority=priority)

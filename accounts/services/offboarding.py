@@ -9,11 +9,11 @@ from django.utils import timezone
 
 from accounts import ageing
 from accounts.models import ServiceAccount, Session, Token, User
-from accounts.services import service_accounts, users
+from accounts.services import service_accounts, tokens, users
 from core.errors import Invalid
 from rbac.permissions import cap_to_owner
 from rbac.principals import Principal
-from rbac.services import lock
+from rbac.services import lock_policy
 
 SHOWN: Final = 50
 
@@ -57,7 +57,7 @@ def disable(*, actor: Principal, user: User, fate: Fate, transfer_to: User | Non
 
     Raises Forbidden, Invalid, Conflict, NotFound; then nothing has been done.
     """
-    lock()  # so that no account becomes theirs between here and the end
+    lock_policy()  # so that no account becomes theirs between here and the end
     heir = _heir(user, fate, transfer_to)
     for account in list(ServiceAccount.objects.filter(owner=user).select_related("role")):
         if heir is not None:
@@ -71,7 +71,7 @@ def disable(*, actor: Principal, user: User, fate: Fate, transfer_to: User | Non
 @transaction.atomic
 def delete(*, actor: Principal, user: User, fate: Fate, transfer_to: User | None = None) -> None:
     """Delete a person; first what is to become of their service accounts. Raises as `disable` does."""
-    lock()
+    lock_policy()
     heir = _heir(user, fate, transfer_to)
     if fate is Fate.REVOKE:
         for account in list(ServiceAccount.objects.filter(owner=user)):
@@ -112,5 +112,5 @@ def _kept(account: ServiceAccount, *owners: User) -> str:
 def _revoke(actor: Principal, account: ServiceAccount) -> None:
     """Revoke all tokens of an account and disable it. What it was called and did stays to be read."""
     for token in account.tokens.filter(revoked_at=None):
-        service_accounts.revoke_token(actor=actor, token=token)
+        tokens.revoke_token(actor=actor, token=token)
     service_accounts.update_service_account(actor=actor, account=account, active=False)

@@ -1,17 +1,10 @@
 """Service accounts and their tokens: an admin manages all, a user with `service-accounts:own` their own."""
 
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Final
-
-from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
-from accounts import tokens
 from accounts.identifiers import BadName, account_uid, canonical_account_name
-from accounts.models import ServiceAccount, Token, User
+from accounts.models import ServiceAccount, User
 from accounts.services.users import default_role
 from accounts.shared_credential import shared_hash
 from audit.events import Event
@@ -20,18 +13,7 @@ from core.errors import Conflict, Forbidden, Invalid, NotFound
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
 from rbac.principals import Principal
-from rbac.services import get_role, lock, require_all, validate
-
-MAX_DAYS: Final = 36_500
-MAX_GRACE_SECONDS: Final = 30 * 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """A new token's row, and the token itself: shown to whoever asked for it, once."""
-
-    token: Token
-    plaintext: str = field(repr=False)
+from rbac.services import get_role, lock_policy, require_all, validate
 
 
 def sees_all(actor: Principal) -> bool:
@@ -49,24 +31,11 @@ def visible(actor: Principal) -> QuerySet[ServiceAccount]:
     return accounts.none()
 
 
-def visible_tokens(actor: Principal) -> QuerySet[Token]:
-    """Return the tokens of the accounts that the actor may know of."""
-    return Token.objects.filter(account__in=visible(actor)).select_related("account", "replaced_by")
-
-
 def get_account(actor: Principal, uid_or_name: str) -> ServiceAccount:
     """Return the account of that id or name, if the actor may know of it. Raises NotFound."""
     found = visible(actor).filter(uid=uid_or_name).first() or visible(actor).filter(name=uid_or_name.lower()).first()
     if found is None:
         raise NotFound(f"There is no service account {uid_or_name!r}.")
-    return found
-
-
-def get_token(actor: Principal, key_id: str) -> Token:
-    """Return the token of that key id, if the actor may know of it. Raises NotFound."""
-    found = visible_tokens(actor).filter(key_id=key_id).first()
-    if found is None:
-        raise NotFound(f"There is no token {key_id!r}.")
     return found
 
 
@@ -81,9 +50,9 @@ def _require_manager(actor: Principal, account: ServiceAccount) -> None:
     raise Forbidden("You can only manage your own service accounts.")
 
 
-def _locked(actor: Principal, account: ServiceAccount) -> ServiceAccount:
+def locked(actor: Principal, account: ServiceAccount) -> ServiceAccount:
     """Take the lock and return the row as it is now, if the actor may manage it. Raises NotFound, Forbidden."""
-    lock()
+    lock_policy()
     account = get_account(actor, account.uid)
     _require_manager(actor, account)
     return account
@@ -116,7 +85,7 @@ def create_service_account(
     manages_all = actor.holds(Permission.SERVICE_ACCOUNTS_WRITE)
     if not manages_all and not actor.holds(Permission.SERVICE_ACCOUNTS_OWN):
         raise Forbidden("This needs the permission service-accounts:own, which your role does not hold.")
-    lock()
+    lock_policy()
     if owner is None and not unowned and actor.owner is not None:
         owner = User.objects.select_related("role").filter(pk=actor.owner).first()
         if owner is None:
@@ -180,7 +149,7 @@ def update_service_account(
 
     Raises Forbidden, Invalid, NotFound.
     """
-    account = _locked(actor, account)
+    account = locked(actor, account)
     before = _shown(account)
     if role is not None:
         account.role = get_role(role)
@@ -222,129 +191,7 @@ def _shown(account: ServiceAccount) -> dict[str, str | bool | None]:
 @transaction.atomic
 def delete_service_account(*, actor: Principal, account: ServiceAccount) -> None:
     """Delete an account with all its tokens. Raises Forbidden, NotFound."""
-    account = _locked(actor, account)
+    account = locked(actor, account)
     data = {"uid": account.uid, "tokens": list(account.tokens.values_list("key_id", flat=True))}
     account.delete()
     record(Event.SERVICE_ACCOUNT_DELETED, actor=actor, target=account.name, data=data)
-
-
-def expiry(days: int | None, now: datetime) -> datetime | None:
-    """Return when a token made now expires. None means TOKEN_DEFAULT_DAYS, 0 means never. Raises Invalid."""
-    longest = settings.TOKEN_MAX_DAYS
-    if days is None:
-        days = min(settings.TOKEN_DEFAULT_DAYS, longest or settings.TOKEN_DEFAULT_DAYS)
-    if days < 0 or days > MAX_DAYS:
-        raise Invalid.field("days", f"Days are a whole number from 1 to {MAX_DAYS}, or 0 for a token that never expires.")
-    if longest and (days == 0 or days > longest):
-        raise Invalid.field("days", f"Tokens live at most {longest} days here (TOKEN_MAX_DAYS).")
-    return now + timedelta(days=days) if days else None
-
-
-def _make(actor: Principal, account: ServiceAccount, name: str, expires_at: datetime | None, now: datetime) -> Issued:
-    minted = tokens.mint()
-    token = Token(
-        account=account,
-        key_id=minted.key_id,
-        digest=minted.digest,
-        name=name,
-        created_by=actor.name,
-        created_at=now,
-        expires_at=expires_at,
-    )
-    validate(token)
-    token.save()
-    return Issued(token, minted.plaintext)
-
-
-@transaction.atomic
-def issue_token(*, actor: Principal, account: ServiceAccount, days: int | None = None, name: str = "") -> Issued:
-    """Issue a token for an account: 30 days unless said otherwise. Raises Forbidden, Invalid, Conflict, NotFound."""
-    account = _locked(actor, account)
-    _require_mintable(actor, account)
-    now = timezone.now()
-    issued = _make(actor, account, name, expiry(days, now), now)
-    data = {"key_id": issued.token.key_id, "expires_at": _iso(issued.token.expires_at), "name": name}
-    record(Event.TOKEN_ISSUED, actor=actor, target=account.name, data=data)
-    return issued
-
-
-def _require_mintable(actor: Principal, account: ServiceAccount) -> None:
-    """Raise Forbidden or Conflict unless the actor may hold a token that does what this account does."""
-    if not settings.ENABLE_SERVICE_ACCOUNTS:
-        raise Conflict("Service accounts are switched off (ENABLE_SERVICE_ACCOUNTS=false).")
-    require_all(actor, account.role.holds, f"issue a token for {account.name}")
-
-
-@transaction.atomic
-def rotate_token(*, actor: Principal, token: Token, days: int | None = None, grace: int = 0) -> Issued:
-    """Issue a successor with the same name and return it. The old token dies at once, or after `grace` seconds.
-
-    `days` None keeps the old one's length of life. A token that was revoked or rotated has no further one.
-    Raises Forbidden, Invalid, Conflict, NotFound.
-    """
-    account = _locked(actor, token.account)
-    _require_mintable(actor, account)
-    if not 0 <= grace <= MAX_GRACE_SECONDS:
-        raise Invalid.field("grace", f"The overlap is a whole number of seconds from 0 to {MAX_GRACE_SECONDS} (30 days).")
-    token = get_token(actor, token.key_id)
-    now = timezone.now()
-    if token.revoked_at is not None or token.replaced_by_id is not None:
-        raise Conflict("This token was revoked or rotated already. Rotate its successor, or issue a new token.")
-    issued = _make(actor, account, token.name, _renewed(token, days, now), now)
-    token.replaced_by = issued.token
-    if grace:
-        end = now + timedelta(seconds=grace)
-        token.expires_at = end if token.expires_at is None else min(token.expires_at, end)
-    else:
-        token.revoked_at = now
-    token.save(update_fields=["replaced_by", "expires_at", "revoked_at"])
-    data = {
-        "old": token.key_id,
-        "new": issued.token.key_id,
-        "grace": grace,
-        "expires_at": _iso(issued.token.expires_at),
-        **({"old_expires_at": _iso(token.expires_at)} if grace else {}),
-    }
-    record(Event.TOKEN_ROTATED, actor=actor, target=account.name, data=data)
-    return issued
-
-
-def _renewed(token: Token, days: int | None, now: datetime) -> datetime | None:
-    """Return when the successor expires: after `days`, or after as long as the old one was made for, within today's limit."""
-    if days is not None:
-        return expiry(days, now)
-    if token.expires_at is None:
-        return expiry(0, now)
-    life = token.expires_at - token.created_at
-    return now + min(life, timedelta(days=settings.TOKEN_MAX_DAYS) if settings.TOKEN_MAX_DAYS else life)
-
-
-@transaction.atomic
-def revoke_token(*, actor: Principal, token: Token) -> Token:
-    """Revoke a token at once and return it; a revoked one stays as it is. Raises Forbidden, NotFound."""
-    account = _locked(actor, token.account)
-    token = get_token(actor, token.key_id)
-    if token.revoked_at is None:
-        token.revoked_at = timezone.now()
-        token.save(update_fields=["revoked_at"])
-        record(Event.TOKEN_REVOKED, actor=actor, target=account.name, data={"key_id": token.key_id})
-    return token
-
-
-@transaction.atomic
-def retire_token(*, actor: Principal, token: Token) -> None:
-    """Revoke a token at once, and delete its account with it unless that has another one left.
-
-    Raises Forbidden, NotFound, and Conflict for a token that has ended or was replaced already.
-    """
-    account = _locked(actor, token.account)
-    if get_token(actor, token.key_id).revoked_at is not None:
-        raise Conflict("This token was revoked or rotated meanwhile.")
-    if account.tokens.filter(revoked_at=None).exclude(pk=token.pk).exists():
-        revoke_token(actor=actor, token=token)
-    else:
-        delete_service_account(actor=actor, account=account)
-
-
-def _iso(when: datetime | None) -> str | None:
-    return when.isoformat() if when else None

@@ -18,7 +18,7 @@ from core.errors import Forbidden, Invalid, ServiceError
 from rbac.explain import Standing
 from rbac.permissions import ADMIN, Permission
 from rbac.principals import Kind, Principal
-from rbac.services import lock, require
+from rbac.services import lock_policy, require
 
 _MAY_BE_EMPTY: Final = ("email", "display_name")  # elsewhere an empty cell says nothing
 
@@ -207,7 +207,7 @@ def _write(
     lines = []
     try:
         with transaction.atomic():
-            lock()
+            lock_policy()
             _require_still(actor)
             for number, row in enumerate(rows):
                 if number:
@@ -224,7 +224,7 @@ def _write(
 
 
 def _require_still(actor: Principal) -> None:
-    """Raise Forbidden when the actor may less than at the beginning: hashing takes minutes. Call it under `lock`."""
+    """Raise Forbidden when the actor may less than at the beginning: hashing takes minutes. Call it under `lock_policy`."""
     if actor.kind is Kind.SYSTEM:
         return
     found = current_principal(actor.kind, actor.uid, actor.name)

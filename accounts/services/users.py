@@ -19,7 +19,7 @@ from core.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission, cap_to_owner
 from rbac.principals import Kind, Principal
-from rbac.services import get_role, lock, require, require_all, validate
+from rbac.services import get_role, lock_policy, require, require_all, validate
 
 FIRST_ADMIN: Final = "first-admin"
 
@@ -47,7 +47,7 @@ def active_admins() -> int:
 
 
 def default_role(actor: Principal | None = None) -> Role:
-    """Return the role of a user whom nobody gave one; for an `actor`, no more than they hold. Call it under `lock`."""
+    """Return the role of a user whom nobody gave one; for an `actor`, no more than they hold. Call it under `lock_policy`."""
     name = settings.RBAC_DEFAULT_ROLE
     if name == FIRST_ADMIN:
         name = "user" if active_admins() else ADMIN
@@ -58,7 +58,7 @@ def default_role(actor: Principal | None = None) -> Role:
 
 
 def free_uid(username: str) -> str:
-    """Return the id derived from the name, or the next free derivation on a collision. Call it under `lock`."""
+    """Return the id derived from the name, or the next free derivation on a collision. Call it under `lock_policy`."""
     attempt = 0
     while User.objects.filter(uid=(uid := user_uid(username, attempt))).exists():
         attempt += 1
@@ -121,7 +121,7 @@ def create_user(
     Raises Forbidden, Invalid, Conflict.
     """
     require(actor, Permission.USERS_WRITE)
-    lock()
+    lock_policy()
     name = _canonical(username)
     given = default_role(actor) if role is None else get_role(role)
     require_all(actor, given.holds, f"give the role {given.name}")
@@ -162,12 +162,12 @@ def _email(text: str) -> str:
 
 def _locked(user: User) -> User:
     """Take the lock and return the row as it is now. Raises NotFound when it went meanwhile."""
-    lock()
+    lock_policy()
     return get_user(user.uid)
 
 
 def _ensure_admin_remains(user: User) -> None:
-    """Raise Conflict when this is the last active admin. Call it under `lock`, before the change (promise 33)."""
+    """Raise Conflict when this is the last active admin. Call it under `lock_policy`, before the change (promise 33)."""
     if (
         user.is_active
         and user.role.name == ADMIN

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from accounts import tokens
+from accounts import token_format
 from benchmarks.harness import Also, Harness, Subject
 from benchmarks.load import Requests
 from benchmarks.seed import path_of
@@ -63,5 +63,5 @@ def nginx_skyauth(harness: Harness, shape: Shape) -> Subject:
     """Return `auth_request` to SkyAuth."""
     running, requests = _same(harness, shape, "nginx-skyauth", path_of(shape.routes))
     _, port, program = _nginx(harness, running.port)
-    bad = running.request(("Authorization", f"Bearer {tokens.mint().plaintext}"), target=path_of(shape.routes))
+    bad = running.request(("Authorization", f"Bearer {token_format.mint().plaintext}"), target=path_of(shape.routes))
     return Subject(port, requests, (program, running.program), also=(Also(bad, REFUSED),))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from accounts import tokens
+from accounts import token_format
 from benchmarks.harness import Also, Harness, Subject
 from benchmarks.load import HOST, Requests, template
 from benchmarks.seed import PASSWORDS, PEOPLE, path_of
@@ -27,7 +27,7 @@ class Shape:
     """Which SkyAuth: its database ("sqlite" or "postgresql"), and how much is in it."""
 
     database: str
-    tokens: int
+    token_format: int
     routes: int = ROUTES
 
     @property
@@ -93,7 +93,7 @@ def _subject(
 
 def bearer(harness: Harness, shape: Shape) -> Subject:
     """Return verify with tokens that were seen before."""
-    return _subject(harness, served(harness, shape), BEARER, "tokens.txt", bad=tokens.mint().plaintext)
+    return _subject(harness, served(harness, shape), BEARER, "tokens.txt", bad=token_format.mint().plaintext)
 
 
 def basic(harness: Harness, shape: Shape) -> Subject:
@@ -117,7 +117,7 @@ def miss(harness: Harness, shape: Shape) -> Subject:
     running = served(harness, shape)
     path = harness.template(f"{shape.name}-miss", running.request(BEARER))
     requests = Requests(path, running.data / "tokens.txt", 1, walks=True, position=WORKING_SET)
-    also = (Also(running.shown(BEARER, tokens.mint().plaintext), REFUSED),)
+    also = (Also(running.shown(BEARER, token_format.mint().plaintext), REFUSED),)
     return Subject(running.port, requests, (running.program,), also=also)
 
 
@@ -140,6 +140,6 @@ def unknown(harness: Harness, shape: Shape) -> Subject:
     """Return verify with tokens that have the right shape and checksum and that nobody was given: 401."""
     running = served(harness, shape)
     path = harness.template(f"{shape.name}-unknown", running.request(BEARER))
-    invented = harness.lines("unknown", *(tokens.mint().plaintext for _ in range(WORKING_SET)))
+    invented = harness.lines("unknown", *(token_format.mint().plaintext for _ in range(WORKING_SET)))
     good = Also(running.shown(BEARER, running.first("tokens.txt")), (200,))
     return Subject(running.port, Requests(path, invented, WORKING_SET), (running.program,), 401, (good,))

@@ -178,7 +178,7 @@ def apply(*, actor: Principal, declaration: Declaration, prune: bool = False, dr
     ordered list: where they are declared, that list takes the place of the table. A `dry_run` does the same and takes all of
     it back, so it refuses what the real run would refuse. Raises Invalid with a line for each refusal.
     """
-    services.lock()
+    services.lock_policy()
     run = _Applying(actor)
     run.roles(declaration.roles or ())
     if declaration.routes is not None:
@@ -221,7 +221,7 @@ def load_pack(*, actor: Principal, name: str, if_empty: bool = False) -> list[Ch
     Raises NotFound, Forbidden.
     """
     pack = packs.load(name)
-    services.lock()
+    services.lock_policy()
     if if_empty and Route.objects.exists():
         return None
     return apply(actor=actor, declaration=Declaration(routes=pack.routes, routes_source=f"pack {name}"))

@@ -6,7 +6,7 @@ from django.db import connection, transaction
 
 from accounts import selectors
 from accounts.models import RoleSource, ServiceAccount, SignIn, Token, User
-from accounts.services import service_accounts, users
+from accounts.services import service_accounts, tokens, users
 from audit.models import Entry
 from authn import lockout, sso
 from authn.credentials import Bearer, InvalidCredential
@@ -88,7 +88,7 @@ def test_promise_33_different_ends_at_once_leave_one_too():
 def test_promise_44_of_many_rotations_of_one_token_one_wins():
     bob = UserFactory()
     token, plaintext = make_token(ServiceAccountFactory(owner=bob))
-    results = at_once(*[lambda: service_accounts.rotate_token(actor=principal(bob), token=token)] * MANY)
+    results = at_once(*[lambda: tokens.rotate_token(actor=principal(bob), token=token)] * MANY)
     assert [type(error) for error in errors(results)] == [Conflict] * (MANY - 1)
     assert Token.objects.count() == 2
     won = next(result for result in results if not isinstance(result, Exception))
@@ -102,8 +102,8 @@ def test_promise_44_rotating_and_revoking_at_once_leave_the_old_token_dead():
     bob = UserFactory()
     token, plaintext = make_token(ServiceAccountFactory(owner=bob))
     results = at_once(
-        lambda: service_accounts.rotate_token(actor=principal(bob), token=token, grace=600),
-        lambda: service_accounts.revoke_token(actor=principal(bob), token=token),
+        lambda: tokens.rotate_token(actor=principal(bob), token=token, grace=600),
+        lambda: tokens.revoke_token(actor=principal(bob), token=token),
     )
     assert all(isinstance(error, Conflict) for error in errors(results))
     with pytest.raises(InvalidCredential):
@@ -114,7 +114,7 @@ def test_promise_14_a_token_that_is_used_while_it_is_revoked_stays_revoked():
     bob = UserFactory()
     token, plaintext = make_token(ServiceAccountFactory(owner=bob))
     uses = [lambda: identify(Bearer(plaintext.encode()), client=CLIENT)] * (MANY - 1)
-    results = at_once(lambda: service_accounts.revoke_token(actor=principal(bob), token=token), *uses)
+    results = at_once(lambda: tokens.revoke_token(actor=principal(bob), token=token), *uses)
     assert not isinstance(results[0], Exception)
     assert all(isinstance(result, Principal | InvalidCredential) for result in results[1:])
     assert Token.objects.get().revoked_at is not None, "noting the use takes nothing back"
@@ -180,7 +180,7 @@ def test_promise_14_a_reader_never_waits_for_a_writer():
     # SQLite's WAL gives readers the same; its writers hold the whole file, which this test would time.
     plaintext = make_token(ServiceAccountFactory(), last_used_at=None)[1]
     with transaction.atomic():
-        rbac.lock()
+        rbac.lock_policy()
         (record,) = at_once(lambda: selectors.token_by_key(plaintext[4:16]))
     assert record.state == "active"
 

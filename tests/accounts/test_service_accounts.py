@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from accounts import tokens
+from accounts import token_format
 from accounts.models import ServiceAccount, Token, User
-from accounts.services import service_accounts
+from accounts.services import service_accounts, tokens
 from audit.models import Entry
 from authn.credentials import Bearer, InvalidCredential
 from authn.identify import identify
@@ -158,9 +158,9 @@ CALLS = {
         actor=who, account=at["pipeline"], description="x"
     ),
     "delete_service_account": lambda who, at: service_accounts.delete_service_account(actor=who, account=at["pipeline"]),
-    "issue_token": lambda who, at: service_accounts.issue_token(actor=who, account=at["pipeline"]),
-    "rotate_token": lambda who, at: service_accounts.rotate_token(actor=who, token=at["token"]),
-    "revoke_token": lambda who, at: service_accounts.revoke_token(actor=who, token=at["token"]),
+    "issue_token": lambda who, at: tokens.issue_token(actor=who, account=at["pipeline"]),
+    "rotate_token": lambda who, at: tokens.rotate_token(actor=who, token=at["token"]),
+    "revoke_token": lambda who, at: tokens.revoke_token(actor=who, token=at["token"]),
 }
 
 
@@ -234,8 +234,8 @@ ESCALATIONS = {
     "giving a machine to a stronger user": lambda at: service_accounts.update_service_account(
         actor=CLERK, account=at["pipeline"], owner=at["alice"]
     ),
-    "a token of a stronger machine": lambda at: service_accounts.issue_token(actor=CLERK, account=at["admins"]),
-    "a successor of a stronger machine's token": lambda at: service_accounts.rotate_token(actor=CLERK, token=at["admins_token"]),
+    "a token of a stronger machine": lambda at: tokens.issue_token(actor=CLERK, account=at["admins"]),
+    "a successor of a stronger machine's token": lambda at: tokens.rotate_token(actor=CLERK, token=at["admins_token"]),
 }
 
 
@@ -252,13 +252,13 @@ def test_promise_30_a_machine_capped_by_its_demoted_owner_cannot_be_freed_by_it(
     User.objects.filter(pk=alice.pk).update(role=role("user"))
     alice.refresh_from_db()
     for attempt in (
-        lambda: service_accounts.issue_token(actor=principal(alice), account=scene["admins"]),
-        lambda: service_accounts.rotate_token(actor=principal(alice), token=scene["admins_token"]),
+        lambda: tokens.issue_token(actor=principal(alice), account=scene["admins"]),
+        lambda: tokens.rotate_token(actor=principal(alice), token=scene["admins_token"]),
         lambda: service_accounts.update_service_account(actor=principal(alice), account=scene["admins"], active=True),
     ):
         with pytest.raises(Forbidden):
             attempt()
-    service_accounts.revoke_token(actor=principal(alice), token=scene["admins_token"])
+    tokens.revoke_token(actor=principal(alice), token=scene["admins_token"])
     service_accounts.update_service_account(actor=principal(alice), account=scene["admins"], active=False)
 
 
@@ -272,15 +272,15 @@ def test_promise_32_what_one_may_not_see_looks_absent(scene):
     assert list(service_accounts.visible(principal(scene["vera"]))) == []
     assert list(service_accounts.visible(holding("service-accounts:own"))) == []
     assert set(service_accounts.visible(reader)) == set(service_accounts.visible(principal(scene["alice"]))) == {mine, theirs}
-    assert list(service_accounts.visible_tokens(bob)) == [scene["token"]]
+    assert list(tokens.visible_tokens(bob)) == [scene["token"]]
     assert service_accounts.get_account(bob, mine.uid) == service_accounts.get_account(bob, "PIPELINE") == mine
-    assert service_accounts.get_token(bob, scene["token"].key_id) == scene["token"]
+    assert tokens.get_token(bob, scene["token"].key_id) == scene["token"]
     for look in (
         lambda: service_accounts.get_account(bob, theirs.uid),
         lambda: service_accounts.get_account(bob, theirs.name),
         lambda: service_accounts.get_account(bob, "nosuch"),
-        lambda: service_accounts.get_token(bob, scene["admins_token"].key_id),
-        lambda: service_accounts.get_token(bob, "nosuch"),
+        lambda: tokens.get_token(bob, scene["admins_token"].key_id),
+        lambda: tokens.get_token(bob, "nosuch"),
     ):
         with pytest.raises(NotFound, match="There is no"):
             look()
@@ -335,10 +335,10 @@ def test_promise_13_deleting_an_account_ends_its_tokens(bob, pipeline, pipeline_
 
 
 def test_promise_11_a_token_is_shown_by_what_issued_it_and_never_again(bob, pipeline):
-    issued = service_accounts.issue_token(actor=principal(bob), account=pipeline, name="ci")
+    issued = tokens.issue_token(actor=principal(bob), account=pipeline, name="ci")
     assert works(issued.plaintext)
     assert issued.plaintext not in repr(issued)
-    assert issued.token.digest == tokens.digest(issued.plaintext.encode())
+    assert issued.token.digest == token_format.digest(issued.plaintext.encode())
     kept = f"{list(Token.objects.values())}{list(Entry.objects.values())}"
     assert issued.plaintext not in kept
     assert issued.plaintext[17:] not in kept
@@ -362,21 +362,21 @@ def test_promise_11_a_token_is_shown_by_what_issued_it_and_never_again(bob, pipe
 def test_promise_12_a_token_expires_in_30_days_unless_asked_otherwise(settings, days, default, longest, expected):
     settings.TOKEN_DEFAULT_DAYS, settings.TOKEN_MAX_DAYS = default, longest
     now = timezone.now()
-    assert service_accounts.expiry(days, now) == (None if expected is None else now + timedelta(days=expected))
+    assert tokens.expiry(days, now) == (None if expected is None else now + timedelta(days=expected))
 
 
 @pytest.mark.parametrize(("days", "longest"), [(-1, 0), (36_501, 0), (10**9, 0), (0, 90), (91, 90), (-1, 90)])
 def test_promise_12_a_maximum_is_enforced(settings, bob, pipeline, days, longest):
     settings.TOKEN_MAX_DAYS = longest
     with pytest.raises(Invalid) as raised:
-        service_accounts.issue_token(actor=principal(bob), account=pipeline, days=days)
+        tokens.issue_token(actor=principal(bob), account=pipeline, days=days)
     assert "days" in raised.value.fields
     assert not Token.objects.exists()
 
 
 def test_promise_12_a_token_that_expired_is_refused(bob, pipeline, time_machine):
     time_machine.move_to("2026-11-24T12:00:00Z", tick=False)
-    issued = service_accounts.issue_token(actor=principal(bob), account=pipeline, days=1)
+    issued = tokens.issue_token(actor=principal(bob), account=pipeline, days=1)
     time_machine.move_to("2026-11-25T11:59:59Z", tick=False)
     assert works(issued.plaintext)
     time_machine.move_to("2026-11-25T12:00:00Z", tick=False)
@@ -385,7 +385,7 @@ def test_promise_12_a_token_that_expired_is_refused(bob, pipeline, time_machine)
 
 def test_a_token_with_a_long_name_is_refused(bob, pipeline):
     with pytest.raises(Invalid) as raised:
-        service_accounts.issue_token(actor=principal(bob), account=pipeline, name="x" * 65)
+        tokens.issue_token(actor=principal(bob), account=pipeline, name="x" * 65)
     assert "name" in raised.value.fields
 
 
@@ -393,34 +393,34 @@ def test_tokens_can_be_switched_off_and_still_be_revoked(settings, bob, pipeline
     settings.ENABLE_SERVICE_ACCOUNTS = False
     token = Token.objects.get()
     for attempt in (
-        lambda: service_accounts.issue_token(actor=principal(bob), account=pipeline),
-        lambda: service_accounts.rotate_token(actor=principal(bob), token=token),
+        lambda: tokens.issue_token(actor=principal(bob), account=pipeline),
+        lambda: tokens.rotate_token(actor=principal(bob), token=token),
     ):
         with pytest.raises(Conflict, match="ENABLE_SERVICE_ACCOUNTS"):
             attempt()
     assert not works(pipeline_token)
-    assert service_accounts.revoke_token(actor=principal(bob), token=token).revoked_at
+    assert tokens.revoke_token(actor=principal(bob), token=token).revoked_at
 
 
 def test_an_account_may_hold_several_tokens(bob, pipeline):
-    issued = [service_accounts.issue_token(actor=principal(bob), account=pipeline) for _ in range(3)]
-    service_accounts.revoke_token(actor=principal(bob), token=issued[1].token)
+    issued = [tokens.issue_token(actor=principal(bob), account=pipeline) for _ in range(3)]
+    tokens.revoke_token(actor=principal(bob), token=issued[1].token)
     assert [works(one.plaintext) for one in issued] == [True, False, True]
 
 
 def test_a_revoked_token_dies_at_once_and_stays_as_it_is(bob, pipeline, pipeline_token):
-    token = service_accounts.revoke_token(actor=principal(bob), token=Token.objects.get())
+    token = tokens.revoke_token(actor=principal(bob), token=Token.objects.get())
     assert not works(pipeline_token)
     assert last() == ("token.revoked", "pipeline", {"key_id": token.key_id})
     written = Entry.objects.count()
-    again = service_accounts.revoke_token(actor=principal(bob), token=token)
+    again = tokens.revoke_token(actor=principal(bob), token=token)
     assert again.revoked_at == token.revoked_at
     assert Entry.objects.count() == written
 
 
 def test_a_rotated_token_dies_at_once(bob, pipeline):
-    old = service_accounts.issue_token(actor=principal(bob), account=pipeline, name="ci", days=7)
-    new = service_accounts.rotate_token(actor=principal(bob), token=old.token)
+    old = tokens.issue_token(actor=principal(bob), account=pipeline, name="ci", days=7)
+    new = tokens.rotate_token(actor=principal(bob), token=old.token)
     assert (works(old.plaintext), works(new.plaintext)) == (False, True)
     assert (new.token.name, new.token.account) == ("ci", pipeline)
     old.token.refresh_from_db()
@@ -432,8 +432,8 @@ def test_a_rotated_token_dies_at_once(bob, pipeline):
 
 def test_a_rotated_token_may_overlap_with_its_successor(bob, pipeline, time_machine):
     time_machine.move_to("2026-11-24T12:00:00Z", tick=False)
-    old = service_accounts.issue_token(actor=principal(bob), account=pipeline, days=0)
-    new = service_accounts.rotate_token(actor=principal(bob), token=old.token, grace=60)
+    old = tokens.issue_token(actor=principal(bob), account=pipeline, days=0)
+    new = tokens.rotate_token(actor=principal(bob), token=old.token, grace=60)
     time_machine.move_to("2026-11-24T12:00:59Z", tick=False)
     assert (works(old.plaintext), works(new.plaintext)) == (True, True)
     time_machine.move_to("2026-11-24T12:01:00Z", tick=False)
@@ -443,11 +443,11 @@ def test_a_rotated_token_may_overlap_with_its_successor(bob, pipeline, time_mach
 
 def test_an_overlap_never_lengthens_a_life(bob, pipeline, time_machine):
     time_machine.move_to("2026-11-24T12:00:00Z", tick=False)
-    old = service_accounts.issue_token(actor=principal(bob), account=pipeline, days=1)
-    service_accounts.rotate_token(actor=principal(bob), token=old.token, grace=30 * 86_400)
+    old = tokens.issue_token(actor=principal(bob), account=pipeline, days=1)
+    tokens.rotate_token(actor=principal(bob), token=old.token, grace=30 * 86_400)
     old.token.refresh_from_db()
     assert old.token.expires_at == timezone.now() + timedelta(days=1)
-    service_accounts.revoke_token(actor=principal(bob), token=old.token)
+    tokens.revoke_token(actor=principal(bob), token=old.token)
     assert not works(old.plaintext), "an overlap can be cut short"
 
 
@@ -472,7 +472,7 @@ def test_promise_12_a_successor_lives_as_long_as_the_old_one_was_made_for_within
     token = make_token(pipeline, days=None, created_at=now, expires_at=expires)[0]
     time_machine.move_to("2026-11-03T12:00:00Z", tick=False)
     settings.TOKEN_MAX_DAYS = longest
-    new = service_accounts.rotate_token(actor=principal(bob), token=token, days=days).token
+    new = tokens.rotate_token(actor=principal(bob), token=token, days=days).token
     assert new.expires_at == (None if expected is None else timezone.now() + timedelta(days=expected))
 
 
@@ -480,7 +480,7 @@ def test_promise_12_a_token_that_never_expires_has_no_such_successor_where_a_max
     token = make_token(pipeline, days=None)[0]
     settings.TOKEN_MAX_DAYS = 90
     with pytest.raises(Invalid, match="at most 90 days"):
-        service_accounts.rotate_token(actor=principal(bob), token=token)
+        tokens.rotate_token(actor=principal(bob), token=token)
     assert Token.objects.count() == 1
 
 
@@ -488,26 +488,26 @@ def test_promise_12_a_token_that_never_expires_has_no_such_successor_where_a_max
 def test_an_odd_overlap_is_refused(bob, pipeline, grace):
     token = make_token(pipeline)[0]
     with pytest.raises(Invalid) as raised:
-        service_accounts.rotate_token(actor=principal(bob), token=token, grace=grace)
+        tokens.rotate_token(actor=principal(bob), token=token, grace=grace)
     assert "grace" in raised.value.fields
 
 
 @pytest.mark.parametrize("grace", [0, 60])
 def test_promise_45_a_token_that_was_revoked_or_rotated_has_no_further_successor(bob, pipeline, grace):
     revoked, rotated = make_token(pipeline)[0], make_token(pipeline)[0]
-    service_accounts.revoke_token(actor=principal(bob), token=revoked)
-    service_accounts.rotate_token(actor=principal(bob), token=rotated, grace=grace)
+    tokens.revoke_token(actor=principal(bob), token=revoked)
+    tokens.rotate_token(actor=principal(bob), token=rotated, grace=grace)
     count = Token.objects.count()
     for token in (revoked, rotated):
         with pytest.raises(Conflict, match="revoked or rotated already"):
-            service_accounts.rotate_token(actor=principal(bob), token=token)
+            tokens.rotate_token(actor=principal(bob), token=token)
     assert Token.objects.count() == count
 
 
 def test_an_expired_token_has_a_successor_as_the_sky_cli_expects(bob, pipeline):
     token, plaintext = make_token(pipeline, days=-1)
     assert not works(plaintext)
-    new = service_accounts.rotate_token(actor=principal(bob), token=token, days=30)
+    new = tokens.rotate_token(actor=principal(bob), token=token, days=30)
     assert works(new.plaintext)
     assert not works(plaintext)
 
@@ -515,7 +515,7 @@ def test_an_expired_token_has_a_successor_as_the_sky_cli_expects(bob, pipeline):
 def test_a_token_that_went_meanwhile_is_not_found(bob, pipeline):
     token = make_token(pipeline)[0]
     Token.objects.all().delete()
-    for call in (service_accounts.rotate_token, service_accounts.revoke_token):
+    for call in (tokens.rotate_token, tokens.revoke_token):
         with pytest.raises(NotFound):
             call(actor=principal(bob, Method.BEARER), token=token)
 
@@ -527,11 +527,11 @@ def test_promise_30_a_machine_does_not_manage_a_stronger_one_of_its_owner(alice)
     for act in (
         lambda: service_accounts.delete_service_account(actor=actor, account=high),
         lambda: service_accounts.update_service_account(actor=actor, account=high, active=False),
-        lambda: service_accounts.revoke_token(actor=actor, token=make_token(high)[0]),
+        lambda: tokens.revoke_token(actor=actor, token=make_token(high)[0]),
     ):
         with pytest.raises(Forbidden):
             act()
-    assert service_accounts.revoke_token(actor=actor, token=make_token(low)[0]).revoked_at
+    assert tokens.revoke_token(actor=actor, token=make_token(low)[0]).revoked_at
 
 
 def test_promise_30_a_new_owner_does_not_restore_what_the_old_one_cut(alice, bob, system):

@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import tokens
+from accounts import token_format
 from accounts.models import ServiceAccount, Session, Token, User
 from audit.models import Entry
 from authn import nonces
@@ -131,7 +131,7 @@ def test_promise_11_a_new_token_is_shown_by_one_answer_and_by_no_other(office: C
     response = office.post(f"{LIST}issue-token/", sent)
     (secret,) = shown(response)
     row = Token.objects.get()
-    assert tokens.matches(tokens.parse(secret.encode()).digest, row.digest)
+    assert token_format.matches(token_format.parse(secret.encode()).digest, row.digest)
     assert row.name == "nightly"
     assert timedelta(days=29) < row.expires_at - timezone.now() <= timedelta(days=30)
     assert "no-store" in response["Cache-Control"]
@@ -213,7 +213,7 @@ def test_promise_11_rotating_shows_the_new_token_once_and_ends_the_old_one(offic
     assert "no-store" in response["Cache-Control"]
     old.refresh_from_db()
     assert old.state() == "revoked"
-    assert old.replaced_by.digest == tokens.digest(secret.encode())
+    assert old.replaced_by.digest == token_format.digest(secret.encode())
     assert not kept_anywhere(secret)
     assert "used before" in told(office.post(f"{TOKENS}rotate/", sent))
     assert Token.objects.count() == 2

@@ -119,7 +119,7 @@ def test_of_two_who_read_the_same_role_the_second_learns_that_it_was_changed(as_
 def test_a_change_between_reading_and_locking_is_seen_too(as_alice: Api, ops: Role, monkeypatch: pytest.MonkeyPatch) -> None:
     from rbac import services
 
-    locked = services.lock
+    locked = services.lock_policy
 
     def somebody_was_faster() -> Role:
         Role.objects.filter(name="ops").update(version=2, description="Theirs.")

@@ -7,7 +7,7 @@ from django.contrib.auth.hashers import make_password
 from django.db import InterfaceError, connection
 from django.utils import timezone
 
-from accounts import selectors, tokens
+from accounts import selectors, token_format
 from accounts.models import ServiceAccount, SignIn, Token, User
 from accounts.models import Session as Row
 from accounts.services import users
@@ -99,7 +99,7 @@ def past():
 
 def forge(token):
     body = f"{token[:17]}{FORGED_SECRET}"
-    return body + tokens.checksum(body)
+    return body + token_format.checksum(body)
 
 
 def show(make):
@@ -123,7 +123,7 @@ REFUSALS = {
         "unknown",
         "bearer",
     ),
-    "never issued": (None, show(lambda token: tokens.mint().plaintext), "unknown token", "unknown", "bearer"),
+    "never issued": (None, show(lambda token: token_format.mint().plaintext), "unknown token", "unknown", "bearer"),
     "a forged secret": (None, show(forge), "unknown token", "unknown", "bearer"),
     "expired": (
         lambda: token_row(created_at=past(), expires_at=timezone.now()),
@@ -208,7 +208,7 @@ def test_promise_16_every_refusal_of_the_gateway_has_one_answer(bob, pipeline_to
         "basic": (basic("bob@example.com", "x"), proxied()),
         "proxy": ([], proxied(subject="no address")),
     }[kind]
-    assert judge(*lines) == judge(bearer(tokens.mint().plaintext), proxied())
+    assert judge(*lines) == judge(bearer(token_format.mint().plaintext), proxied())
     assert judge(*lines).status == 401
 
 

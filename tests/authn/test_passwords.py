@@ -24,7 +24,7 @@ from tests.verify_client import CLIENT, basic, identity, judge, proxied
 SHARED_PASSWORD = "the team's own"
 SHARED = f"team:{bcrypt.hashpw(SHARED_PASSWORD.encode(), bcrypt.gensalt(4)).decode()}"
 BOB, TEAM = Basic("bob@example.com", PASSWORD), Basic("team", SHARED_PASSWORD)
-EVIL_REDIRECTS = "203.0.113.50"
+ELSEWHERE = "203.0.113.50"
 
 
 class Counter:
@@ -310,8 +310,8 @@ def test_promise_21_five_wrong_passwords_from_one_address_must_wait(settings, ha
 
 
 def test_promise_21_a_stranger_elsewhere_cannot_lock_the_owner_out(settings, bob):
-    again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT + 3, client=EVIL_REDIRECTS)
-    assert refused(*BOB_PAIR, client=EVIL_REDIRECTS) == "too many failures; must wait"
+    again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT + 3, client=ELSEWHERE)
+    assert refused(*BOB_PAIR, client=ELSEWHERE) == "too many failures; must wait"
     assert verify(BOB, CLIENT).pk == bob.pk
 
 
@@ -326,16 +326,16 @@ def test_promise_21_spraying_many_names_from_one_address_must_wait(settings, bob
     for n in range(6):
         refused(f"name{n}@example.com", "Spring2026!")
     assert refused(*BOB_PAIR) == "too many failures; must wait"
-    assert verify(BOB, EVIL_REDIRECTS).pk == bob.pk
+    assert verify(BOB, ELSEWHERE).pk == bob.pk
 
 
 def test_promise_22_a_success_forgives_its_own_pair_and_no_other(settings, bob, vera):
     again_wrong("bob@example.com", 4)
-    again_wrong("bob@example.com", 4, client=EVIL_REDIRECTS)
+    again_wrong("bob@example.com", 4, client=ELSEWHERE)
     again_wrong("vera@example.com", 4)
     verify(BOB, CLIENT)
     left = {(row.username, row.ip_address): row.failures_since_start for row in AccessAttempt.objects.all()}
-    assert left == {("bob@example.com", EVIL_REDIRECTS): 4, ("vera@example.com", CLIENT): 4}
+    assert left == {("bob@example.com", ELSEWHERE): 4, ("vera@example.com", CLIENT): 4}
     again_wrong("bob@example.com", 4)
     assert verify(BOB, CLIENT), "four again are four, not eight"
 

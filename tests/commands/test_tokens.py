@@ -10,7 +10,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 from pytest_django import Settings
 
-from accounts import tokens
+from accounts import token_format
 from accounts.models import ServiceAccount, Token, User
 from audit.models import Entry
 from authn import identify
@@ -88,7 +88,7 @@ def test_json_holds_the_token_and_its_metadata(pipeline: ServiceAccount) -> None
     row = Token.objects.get()
     assert (answer["key_id"], answer["account"], answer["name"], answer["state"]) == (row.key_id, "pipeline", "ci", "active")
     assert answer["expires_at"] == row.expires_at.isoformat()
-    assert tokens.parse(answer["token"].encode()).key_id == row.key_id
+    assert token_format.parse(answer["token"].encode()).key_id == row.key_id
 
 
 @pytest.mark.parametrize(("days", "life"), [("0", None), ("7", timedelta(days=7))])

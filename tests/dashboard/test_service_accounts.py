@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts import tokens
+from accounts import token_format
 from accounts.models import ServiceAccount, Session, Token
 from audit.models import Entry
 from authn.session_store import SessionStore
@@ -180,7 +180,7 @@ def test_promise_11_a_token_is_shown_once_and_a_form_makes_one(office, caplog):
     kept += [str(row) for row in Token.objects.values_list()]
     secret = token.split("_")[2]
     assert not [text for text in (*kept, caplog.text, page(office)) if secret in text]
-    assert tokens.parse(token.encode()).digest == Token.objects.get().digest
+    assert token_format.parse(token.encode()).digest == Token.objects.get().digest
 
 
 def test_a_form_that_was_used_up_can_be_sent_as_a_new_one_with_what_was_typed(office, pipeline):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from accounts import tokens
+from accounts import token_format
 from tests.e2e.conftest import SHARED_PASSWORD, Stage, identity
 from tests.factories import PASSWORD
 from tests.http_client import Reply, basic, bearer, session_key
@@ -79,7 +79,7 @@ def test_every_bad_credential_gets_the_same_401(stage: Stage, pipeline: str) -> 
         "of a disabled account": [bearer(orphan)],
         "truncated": [bearer(pipeline[:-1])],
         "one character changed": [bearer(pipeline[:20] + ("A" if pipeline[20] != "A" else "B") + pipeline[21:])],
-        "well formed and unknown": [bearer(tokens.mint().plaintext)],
+        "well formed and unknown": [bearer(token_format.mint().plaintext)],
         "empty": [("Authorization", "Bearer ")],
         "the prefix alone": [bearer("sky_")],
         "non-ASCII": [bearer(b"sky_" + b"\xc3\xa9" * 20)],
@@ -107,7 +107,7 @@ def test_every_bad_credential_gets_the_same_401(stage: Stage, pipeline: str) -> 
 def test_a_bad_token_is_refused_whatever_good_session_or_header_comes_with_it(stage: Stage) -> None:
     cookie = signed_in(stage, "admin", stage.run.password)
     assert stage.ask(cookie).status == 200
-    assert stage.refused(cookie, bearer(tokens.mint().plaintext)).status == 401
+    assert stage.refused(cookie, bearer(token_format.mint().plaintext)).status == 401
 
 
 def test_a_token_that_is_revoked_between_two_requests_is_refused_on_the_second(stage: Stage) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from accounts import tokens
+from accounts import token_format
 from tests.e2e.test_freshness import Conversation, loaded
 from tests.e2e.test_outage import held, machine
 from tests.http_client import HOST, ask, basic, bearer
@@ -75,7 +75,7 @@ def test_a_writer_that_takes_ten_seconds_stops_no_known_caller_and_lets_nobody_i
             until = time.monotonic() + 10
             while time.monotonic() < until:
                 assert kept.ask() == 200
-                assert server.ask(bearer(tokens.mint().plaintext)).status == 401
+                assert server.ask(bearer(token_format.mint().plaintext)).status == 401
                 assert server.ask(basic("bob@example.com", "wrong")).status == 503, "a failure that cannot be counted"
         assert server.ask(basic("bob@example.com", "wrong")).status == 401
 
@@ -149,7 +149,7 @@ def test_a_full_disk_lets_known_callers_through_and_others_not_and_ends_when_the
         try:
             assert [kept.ask() for _ in range(3)] == [200] * 3
             assert server.ask(fresh).status == 200, "its use cannot be noted, which fails no request"
-            assert server.ask(bearer(tokens.mint().plaintext)).status == 401, "nor can a refusal be written down"
+            assert server.ask(bearer(token_format.mint().plaintext)).status == 401, "nor can a refusal be written down"
             assert server.ask().status == 401
             assert ask(server.port, "/admin/login/").status == 200
         finally:

@@ -12,7 +12,7 @@ import bcrypt
 import psycopg
 import pytest
 
-from accounts import tokens
+from accounts import token_format
 from tests.http_client import HOST, ask, basic, bearer, encode, send, session_key
 from tests.servers import SkyAuth, skyauth_server
 
@@ -51,7 +51,7 @@ def use_every_credential(server: SkyAuth, shared: str) -> dict[str, str]:
         "shared password": shared,
         "new password": new,
         "token": str(server.console("issue", account="pipeline")),
-        "unknown token": tokens.mint().plaintext,
+        "unknown token": token_format.mint().plaintext,
         "malformed token": f"sky_{secret()}",
         "foreign token": secret(),
         "session key": session_key(server.port, "alice@example.com", password),

@@ -10,7 +10,7 @@ from signal import SIGKILL
 import psycopg
 import pytest
 
-from accounts import tokens
+from accounts import token_format
 from tests.http_client import Reply, ask, bearer
 from tests.servers import SkyAuth, caddy, postgres, skyauth_server, wait_until
 from tests.upstream import upstream
@@ -34,7 +34,7 @@ def all_is_well(server: SkyAuth, token: str) -> bool:
     """Return whether good and bad are told apart again; until then it must go on saying that the trouble is ours."""
     reply = server.ask(bearer(token))
     assert reply.status == 200 or unavailable(reply), reply
-    return reply.status == 200 and server.ask(bearer(tokens.mint().plaintext)).status == 401
+    return reply.status == 200 and server.ask(bearer(token_format.mint().plaintext)).status == 401
 
 
 def test_nothing_is_let_through_while_skyauth_is_down_and_all_is_well_when_it_is_back() -> None:
@@ -68,7 +68,7 @@ def test_a_writer_elsewhere_does_not_stop_a_known_token_from_being_judged() -> N
         path = server.data / "skyauth.sqlite3"
         with held(path, "BEGIN IMMEDIATE"):
             assert server.ask(bearer(token)).status == 200
-            assert server.ask(bearer(tokens.mint().plaintext)).status == 401
+            assert server.ask(bearer(token_format.mint().plaintext)).status == 401
             assert server.ask().status == 401
 
 
@@ -78,7 +78,7 @@ def test_a_database_that_is_locked_for_readers_is_503_until_it_is_free_again() -
         token = machine(server)
         with held(server.data / "skyauth.sqlite3", "PRAGMA locking_mode=EXCLUSIVE", "BEGIN EXCLUSIVE"):
             started = time.monotonic()
-            for credential in (bearer(token), bearer(tokens.mint().plaintext)):
+            for credential in (bearer(token), bearer(token_format.mint().plaintext)):
                 assert unavailable(server.ask(credential))
             assert time.monotonic() - started < 10
         wait_until(lambda: all_is_well(server, token), "the database is free")
@@ -96,7 +96,7 @@ def test_a_database_file_that_is_not_the_database_is_503(broken: str) -> None:
             path.mkdir()
         else:
             path.write_bytes(b"this is no database\n" * 500 if broken == "no database" else b"")
-        for credential in (bearer(token), bearer(tokens.mint().plaintext)):
+        for credential in (bearer(token), bearer(token_format.mint().plaintext)):
             assert unavailable(server.ask(credential))
 
 
@@ -106,7 +106,7 @@ def test_postgresql_that_goes_away_is_503_until_it_is_back() -> None:
         token = machine(server)
         assert server.ask(bearer(token)).status == 200
         cluster.stop()
-        for credential in (bearer(token), bearer(tokens.mint().plaintext)):
+        for credential in (bearer(token), bearer(token_format.mint().plaintext)):
             assert unavailable(server.ask(credential))
         cluster.start()
         wait_until(lambda: all_is_well(server, token), "PostgreSQL is back")
@@ -118,6 +118,6 @@ def test_a_table_of_postgresql_that_is_locked_is_503_until_it_is_free_again() ->
         token = machine(server)
         with psycopg.connect(cluster.url) as connection:
             connection.execute("LOCK TABLE accounts_token IN ACCESS EXCLUSIVE MODE")
-            for credential in (bearer(token), bearer(tokens.mint().plaintext)):
+            for credential in (bearer(token), bearer(token_format.mint().plaintext)):
                 assert unavailable(server.ask(credential))
         assert server.ask(bearer(token)).status == 200

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import connections
 
-from accounts import tokens
+from accounts import token_format
 from audit.models import Entry
 from authn.proxy_header_middleware import ProxyHeaderMiddleware
 from authn.proxy_headers import TrustPolicy, parse_networks
@@ -53,7 +53,7 @@ def gathered(line, *questions, mark="m"):
 
 
 def test_questions_that_come_together_are_each_answered_for_itself(line, pipeline_token):
-    good, bad = bearer(pipeline_token)[0], bearer(tokens.mint().plaintext)[0]
+    good, bad = bearer(pipeline_token)[0], bearer(token_format.mint().plaintext)[0]
     questions = [recalled(line, good), recalled(line, bad), recalled(line, good)]
     assert [one.answer for one in questions] == [None] * 3
     assert all(one.quick for one in questions)

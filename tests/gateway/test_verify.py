@@ -8,7 +8,7 @@ from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accounts import tokens
+from accounts import token_format
 from accounts.models import User
 from audit.models import Entry
 from authn.proxy_headers import ProxyInfo, TrustPolicy, filter_headers, parse_networks
@@ -34,7 +34,7 @@ def people(alice, bob, vera, pipeline, read_write, settings):
     """The cast, behind the pack read-write, with header sign-in on."""
     settings.AUTH_USER_HEADER_FORMAT = "plaintext"
     settings.RBAC_DEFAULT_ROLE = "viewer"
-    return {"pipeline": bearer(make_token(pipeline)[1]), "nobody": [], "forged": bearer(tokens.mint().plaintext)}
+    return {"pipeline": bearer(make_token(pipeline)[1]), "nobody": [], "forged": bearer(token_format.mint().plaintext)}
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ VALUES = st.one_of(
             b"text/html",
         ]
     ),
-    st.builds(lambda _: b"Bearer " + tokens.mint().plaintext.encode(), st.none()),
+    st.builds(lambda _: b"Bearer " + token_format.mint().plaintext.encode(), st.none()),
 )
 
 

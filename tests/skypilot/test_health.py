@@ -12,7 +12,7 @@ import pytest
 from axes.models import AccessAttempt
 
 from accounts.models import ServiceAccount, SignIn, User
-from accounts.services import service_accounts
+from accounts.services import tokens
 from skypilot import server_info
 from tests import skypilot_client as calling
 from tests.factories import PASSWORD, make_token
@@ -124,7 +124,7 @@ def test_the_shared_password_lets_the_client_go_on_under_its_own_name(db: None, 
 
 def _revoked(account: ServiceAccount) -> str:
     token, plaintext = make_token(account)
-    service_accounts.revoke_token(actor=_system(), token=token)
+    tokens.revoke_token(actor=_system(), token=token)
     return plaintext
 
 

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import ServiceAccount, Token, User
-from accounts.services import service_accounts
+from accounts.services import tokens
 from audit.models import Entry
 from core.errors import Conflict
 from rbac import principals
@@ -64,22 +64,22 @@ def test_the_id_of_a_rotated_token_means_its_successor(as_bob: Sky, pipeline: Se
 def test_a_token_that_was_rotated_meanwhile_is_not_taken_for_its_successor(pipeline: ServiceAccount) -> None:
     system = principals.system("tests")
     seen, _ = make_token(pipeline)
-    service_accounts.rotate_token(actor=system, token=seen)
+    tokens.rotate_token(actor=system, token=seen)
     with pytest.raises(Conflict, match="meanwhile"):
-        service_accounts.retire_token(actor=system, token=seen)
+        tokens.retire_token(actor=system, token=seen)
     assert ServiceAccount.objects.exists()
 
 
 def test_a_revoked_token_is_not_there(as_bob: Sky, pipeline: ServiceAccount) -> None:
     token, _ = make_token(pipeline)
-    service_accounts.revoke_token(actor=principals.system("tests"), token=token)
+    tokens.revoke_token(actor=principals.system("tests"), token=token)
     assert done(as_bob.get(BASE)) == []
     assert detail(as_bob.post(f"{BASE}/get-role", {"token_id": token.key_id}), 404) == "Token not found"
 
 
 def test_one_that_was_rotated_with_an_overlap_is_there_until_that_ends(as_bob: Sky, pipeline: ServiceAccount) -> None:
     token, _ = make_token(pipeline)
-    service_accounts.rotate_token(actor=principals.system("tests"), token=token, grace=60)
+    tokens.rotate_token(actor=principals.system("tests"), token=token, grace=60)
     assert len(done(as_bob.get(BASE))) == 2
     Token.objects.filter(pk=token.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
     assert len(done(as_bob.get(BASE))) == 1

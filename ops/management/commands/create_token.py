@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts.models import ServiceAccount
-from accounts.services import service_accounts
+from accounts.services import service_accounts, tokens
 from core.errors import Conflict, NotFound
 from ops import base, token_output
 
@@ -34,9 +34,9 @@ class Command(base.Command):
         if role and not create:
             self.misused("--role goes with --create. To change the role of an account that exists, use set_role.")
 
-        def mint() -> service_accounts.Issued:
+        def mint() -> tokens.IssuedToken:
             found = self._account(account, role) if create else service_accounts.get_account(self.actor, account)
-            return service_accounts.issue_token(actor=self.actor, account=found, days=days, name=name)
+            return tokens.issue_token(actor=self.actor, account=found, days=days, name=name)
 
         token_output.deliver(self, output, mint, f"Issued a token for {account}")
 

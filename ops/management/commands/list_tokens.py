@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from accounts import ageing
-from accounts.services import service_accounts
+from accounts.services import service_accounts, tokens
 from ops import base, rows
 
 _COLUMNS = {
@@ -36,16 +36,16 @@ class Command(base.Command):
         parser.add_argument("--unused", type=int, metavar="DAYS", help="Active ones that nobody used for so many days.")
 
     def act(self, *, account: str | None, state: str | None, expiring: int | None, unused: int | None, **_: Any) -> None:
-        if any(days is not None and not 0 <= days <= service_accounts.MAX_DAYS for days in (expiring, unused)):
-            self.misused(f"Days are a whole number from 0 to {service_accounts.MAX_DAYS}.")
+        if any(days is not None and not 0 <= days <= tokens.MAX_DAYS for days in (expiring, unused)):
+            self.misused(f"Days are a whole number from 0 to {tokens.MAX_DAYS}.")
         now = timezone.now()
-        tokens = service_accounts.visible_tokens(self.actor).select_related("account__owner")
+        listed = tokens.visible_tokens(self.actor).select_related("account__owner")
         if account is not None:
-            tokens = tokens.filter(account=service_accounts.get_account(self.actor, account))
+            listed = listed.filter(account=service_accounts.get_account(self.actor, account))
         if state is not None:
-            tokens = tokens.filter(ageing.in_state(state, now))
+            listed = listed.filter(ageing.in_state(state, now))
         if expiring is not None:
-            tokens = ageing.expiring_within(tokens, expiring, now)
+            listed = ageing.expiring_within(listed, expiring, now)
         if unused is not None:
-            tokens = ageing.unused_for(tokens, unused, now)
-        self.print_rows([rows.token(token) for token in tokens], _COLUMNS, nothing="There is no such token.")
+            listed = ageing.unused_for(listed, unused, now)
+        self.print_rows([rows.token(token) for token in listed], _COLUMNS, nothing="There is no such token.")

@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 from django.db import transaction
 
 from accounts.models import Token
-from accounts.services import service_accounts
+from accounts.services import service_accounts, tokens
 from ops import base, rows, secret_files
 
 
@@ -23,13 +23,13 @@ class Command(base.Command):
         if bool(key_id) == bool(account) or bool(account) != everything:
             self.misused("Give either key ids, or --account NAME together with --all.")
         with transaction.atomic():
-            revoked = [service_accounts.revoke_token(actor=self.actor, token=token) for token in self._tokens(key_id, account)]
+            revoked = [tokens.revoke_token(actor=self.actor, token=token) for token in self._tokens(key_id, account)]
         revoked_rows = [rows.token(token) for token in revoked]
         columns = {"key_id": "KEY ID", "account": "ACCOUNT", "name": "NAME", "revoked_at": "REVOKED"}
         self.print_rows(revoked_rows, columns, nothing="There is no token that could be revoked.")
 
     def _tokens(self, key_ids: list[str], account: str | None) -> list[Token]:
         if account is None:
-            return [service_accounts.get_token(self.actor, key_id) for key_id in key_ids]
+            return [tokens.get_token(self.actor, key_id) for key_id in key_ids]
         found = service_accounts.get_account(self.actor, account)
-        return list(service_accounts.visible_tokens(self.actor).filter(account=found, revoked_at=None))
+        return list(tokens.visible_tokens(self.actor).filter(account=found, revoked_at=None))

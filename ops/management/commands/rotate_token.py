@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from accounts.services import service_accounts
+from accounts.services import tokens
 from ops import base, secret_files, token_output
 
 
@@ -21,10 +21,10 @@ class Command(base.Command):
         token_output.add_arguments(parser)
 
     def act(self, *, key_id: str, grace: int, days: int | None, output: Path | None, **_: Any) -> None:
-        token = service_accounts.get_token(self.actor, key_id)
+        token = tokens.get_token(self.actor, key_id)
         token_output.deliver(
             self,
             output,
-            lambda: service_accounts.rotate_token(actor=self.actor, token=token, days=days, grace=grace),
+            lambda: tokens.rotate_token(actor=self.actor, token=token, days=days, grace=grace),
             f"Rotated {key_id} of {token.account.name}",
         )

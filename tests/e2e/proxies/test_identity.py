@@ -5,7 +5,7 @@ import re
 import jwt
 import pytest
 
-from accounts import tokens
+from accounts import token_format
 from tests.e2e.conftest import SHARED_PASSWORD
 from tests.e2e.proxies.conftest import ADMIN, USER, Gateway
 from tests.factories import PASSWORD
@@ -87,8 +87,8 @@ def test_without_a_credential_the_answer_is_401_with_both_challenges(gateway: Ga
 @pytest.mark.parametrize(
     "credential",
     [
-        bearer(tokens.mint().plaintext), bearer("sky_"), bearer("sky_" + "A" * 8_000), bearer(b"sky_\xff"), ("Authorization", ""),
-        ("Authorization", "Negotiate abc"), basic(USER, "wrong"), basic("nobody@example.com", PASSWORD),
+        bearer(token_format.mint().plaintext), bearer("sky_"), bearer("sky_" + "A" * 8_000), bearer(b"sky_\xff"),
+        ("Authorization", ""), ("Authorization", "Negotiate abc"), basic(USER, "wrong"), basic("nobody@example.com", PASSWORD),
         ("Cookie", "skyauth=0123456789abcdef0123456789abcdef"),
     ],
     ids=["unknown", "short", "long", "not ASCII", "empty", "of another scheme", "wrong", "nobody's", "no session"],

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accounts import tokens
-from accounts.tokens import Minted, base62, checksum, matches, mint, parse
+from accounts import token_format
+from accounts.token_format import Minted, base62, checksum, matches, mint, parse
 from tests.examples import examples
 
 GOOD = mint().plaintext.encode()
@@ -23,7 +23,7 @@ def with_checksum(body):
 def test_promise_09_a_token_has_prefix_key_id_secret_and_checksum():
     minted = mint()
     assert re.fullmatch(r"sky_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}", minted.plaintext)
-    assert len(minted.plaintext) == tokens.LENGTH == 66
+    assert len(minted.plaintext) == token_format.LENGTH == 66
     assert minted.plaintext[4:16] == minted.key_id
     assert minted.plaintext.endswith(base62(zlib.crc32(minted.plaintext[:-6].encode()), 6))
 
@@ -39,15 +39,15 @@ def test_promise_09_the_checksum_is_never_proof():
 def test_promise_10_the_secret_is_256_random_bits_and_only_its_hash_is_kept():
     minted = [mint() for _ in range(200)]
     assert len({m.key_id for m in minted}) == len({m.plaintext[17:60] for m in minted}) == 200
-    assert tokens.SECRET_BYTES * 8 == 256
-    assert 62**tokens.SECRET_LENGTH > 2**256
+    assert token_format.SECRET_BYTES * 8 == 256
+    assert 62**token_format.SECRET_LENGTH > 2**256
     assert all(m.digest == hashlib.sha256(m.plaintext.encode()).hexdigest() for m in minted)
     assert all(m.plaintext not in repr(m) for m in minted)
 
 
 def test_no_key_id_looks_like_a_json_web_token(monkeypatch):
     picks = iter("eyABCDEFGHIJ" + "EyABCDEFGHIJ" + "abcdefghijkl")
-    monkeypatch.setattr(tokens.secrets, "choice", lambda _: next(picks))
+    monkeypatch.setattr(token_format.secrets, "choice", lambda _: next(picks))
     assert mint().key_id == "abcdefghijkl"
 
 
@@ -87,7 +87,7 @@ def test_every_single_bit_that_flips_is_noticed():
 
 
 def test_every_single_character_that_changes_is_noticed():
-    alphabet = tokens._BASE62.encode()
+    alphabet = token_format._BASE62.encode()
     for position in range(len(GOOD)):
         for byte in alphabet:
             if byte != GOOD[position]:
