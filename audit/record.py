@@ -5,7 +5,6 @@ import secrets
 import string
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -14,6 +13,7 @@ from django.db import Error
 
 from audit.events import Event
 from audit.models import Entry
+from core.bounded_cache import BoundedCache
 from core.lock_timeout import short_lock_timeout
 from core.text import clean
 
@@ -93,7 +93,7 @@ class RefusalSampler:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen: OrderedDict[tuple[str, Key], tuple[float, str]] = OrderedDict()
+        self._seen: BoundedCache[tuple[str, Key], tuple[float, str]] = BoundedCache(self.MAX_KEYS)
         self._minutes: dict[str, _Minute] = {}
 
     def take(self, event: str, key: Key, limit: int) -> Slot:
@@ -126,9 +126,6 @@ class RefusalSampler:
     def _taken(self, event: str, key: Key) -> Slot:
         reference = new_reference()
         self._seen[event, key] = time.monotonic(), reference
-        self._seen.move_to_end((event, key))
-        if len(self._seen) > self.MAX_KEYS:
-            self._seen.popitem(last=False)
         minute = self._minutes[event]
         minute.written += 1
         left_out, minute.left_out = minute.left_out, 0

@@ -4,24 +4,21 @@ One row for each caller, method, host and path, the newest RECENT_REQUESTS of th
 gets its row, and none waits for it. A server notes them beside the requests; elsewhere none is noted.
 """
 
-import logging
-import threading
 import time
-from collections import OrderedDict
 from datetime import datetime
 from hashlib import sha256
 from typing import Final
 
 from django.conf import settings
-from django.db import Error, close_old_connections
+from django.db import Error
 from django.utils import timezone
 
+from core.bounded_cache import BoundedCache
+from core.flusher import Flusher
 from core.lock_timeout import short_lock_timeout
 from rbac.models import RecentRequest
 from rbac.principals import Principal
 from rbac.targets import Target
-
-logger = logging.getLogger("skyauth.recent")
 
 LONGEST: Final = 500  # characters of a path; a longer one is left out
 _FLUSH_SECONDS: Final = 2.0
@@ -37,18 +34,19 @@ class RequestSampler:
 
     def __init__(self) -> None:
         self._waiting: dict[Key, tuple[str, bool, datetime]] = {}
-        self._written: OrderedDict[Key, float] = OrderedDict()
-        self._thread: threading.Thread | None = None
+        self._written: BoundedCache[Key, float] = BoundedCache(_WRITTEN)
+        self._flusher = Flusher("recent", self.flush, _FLUSH_SECONDS)
+        self._enabled = False
 
     def start(self) -> None:
         """Begin to note requests, and write every two seconds until the process ends."""
-        if self._thread is None and settings.RECENT_REQUESTS:
-            self._thread = threading.Thread(target=self._run, name="recent", daemon=True)
-            self._thread.start()
+        if settings.RECENT_REQUESTS:
+            self._enabled = True
+            self._flusher.start()
 
     def note(self, principal: Principal, target: Target, *, allowed: bool) -> None:
         """Have a request written soon. Touches memory alone: the fast line calls it."""
-        if self._thread is None or len(self._waiting) >= _AT_ONCE or len(target.text) > LONGEST:
+        if not self._enabled or len(self._waiting) >= _AT_ONCE or len(target.text) > LONGEST:
             return
         if not allowed and not principal.is_authenticated:
             return  # strangers would fill it
@@ -69,19 +67,6 @@ class RequestSampler:
         again = time.monotonic() + _AGAIN_SECONDS
         for key in waiting:
             self._written[key] = again
-            self._written.move_to_end(key)
-        while len(self._written) > _WRITTEN:
-            self._written.popitem(last=False)
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(_FLUSH_SECONDS)
-            try:
-                close_old_connections()
-                self.flush()
-                close_old_connections()
-            except Exception:  # the next time is another try
-                logger.exception("Requests could not be noted.")
 
 
 sample = RequestSampler()

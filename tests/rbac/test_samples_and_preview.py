@@ -28,7 +28,7 @@ def sample(settings):
     """A sample whose thread is the test itself."""
     settings.RECENT_REQUESTS = 50
     made = RequestSampler()
-    made._thread = object()
+    made._enabled = True
     return made
 
 
@@ -102,7 +102,8 @@ def test_nothing_is_noted_where_nothing_is_kept_or_no_server_runs(settings, bob)
     off = RequestSampler()
     off.start()
     off.note(principal(bob), target(), allowed=True)
-    assert off._thread is None
+    assert not off._enabled
+    assert not off._flusher.running
     assert off._waiting == {}
 
 
