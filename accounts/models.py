@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from accounts.querysets import TokenQuerySet
 from core.watched import Watched
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
@@ -164,6 +165,8 @@ class Token(models.Model):
     )
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_used_from = models.CharField(max_length=64, blank=True, default="", editable=False)
+
+    objects = TokenQuerySet.as_manager()
 
     class Meta:
         ordering = ("-created_at", "-id")

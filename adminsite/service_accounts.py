@@ -6,12 +6,12 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.db.models import Count, Max, Min, Q, QuerySet
+from django.db.models import Count, Max, Min, QuerySet
 from django.http import HttpRequest, HttpResponseBase
 from django.template.loader import render_to_string
-from django.utils import timezone
 
 from accounts.models import ServiceAccount
+from accounts.querysets import active_token
 from accounts.services import service_accounts, tokens
 from accounts.services.tokens import IssuedToken
 from adminsite import tokens as token_pages
@@ -127,8 +127,7 @@ class ServiceAccountAdmin(SteppedAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ServiceAccount]:
         """Return the accounts with what the list tells of their tokens, in one query."""
-        now = timezone.now()
-        alive = Q(tokens__revoked_at=None) & (Q(tokens__expires_at=None) | Q(tokens__expires_at__gt=now))
+        alive = active_token("tokens__")
         return service_accounts.visible(request.principal).annotate(  # type: ignore[attr-defined]
             alive=Count("tokens", filter=alive),
             expiry=Min("tokens__expires_at", filter=alive),

@@ -9,9 +9,8 @@ from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import ageing
-from accounts.ageing import SOON_DAYS, UNUSED_DAYS
 from accounts.models import RoleSource, Token, User
+from accounts.querysets import SOON_DAYS, UNUSED_DAYS
 from audit.events import Event
 from audit.models import Entry
 from doctor import settings_checks
@@ -71,10 +70,9 @@ def _people() -> Iterator[Finding]:
 
 
 def _tokens() -> Iterator[Finding]:
-    now = timezone.now()
     tokens = Token.objects.order_by("account__name", "pk")
-    endless = ageing.active(tokens, now).filter(expires_at=None)
-    soon, unused = ageing.expiring_within(tokens, SOON_DAYS, now), ageing.unused_for(tokens, UNUSED_DAYS, now)
+    endless = tokens.active().filter(expires_at=None)
+    soon, unused = tokens.expiring_within(SOON_DAYS), tokens.unused_for(UNUSED_DAYS)
     where = f"{reverse('dashboard:service-accounts')}?tokens="
     for rows, what, todo, which in (
         (soon, f"Tokens that expire within {SOON_DAYS} days", "Rotate them in time.", "soon"),

@@ -9,7 +9,6 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import ageing
 from accounts.models import ServiceAccount, Token
 from accounts.services import users
 from authn import own_password
@@ -42,7 +41,7 @@ class Home(Page):
         """Show it."""
         me, now = self.principal, timezone.now()
         mine = ServiceAccount.objects.filter(owner_id=me.pk).select_related("role")
-        tokens = ageing.active(Token.objects.filter(account__owner_id=me.pk, account__is_active=True), now)
+        tokens = Token.objects.filter(account__owner_id=me.pk).active()
         administers = me.permissions >= _ADMINISTERS
         return self.show(
             recognised=_RECOGNISED[me.method],

@@ -2,15 +2,14 @@
 
 from typing import Any, ClassVar
 
-from django.db.models import QuerySet
 from django.forms import BaseForm, Form
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import ageing
 from accounts.models import ServiceAccount, Token
 from accounts.principal_lookup import service_account_principal
+from accounts.querysets import TokenQuerySet
 from accounts.services import service_accounts, tokens
 from accounts.services.tokens import IssuedToken
 from core.errors import Invalid
@@ -109,11 +108,11 @@ class Confirmed(Writes):
         name = self.subject()
         crumbs = [("Service accounts", reverse("dashboard:service-accounts")), (self.row.name, self.here())]
         words = {"title": self.title.format(name), "text": self.text, "button": self.button, "back": self.here()}
-        working = ageing.active(self.stopped(), timezone.now()).order_by("pk")
+        working = self.stopped().active().order_by("pk")
         goes: dict[str, Any] = {"tokens": working[:TOKENS], "more": max(0, working.count() - TOKENS)}
         return self.show(status=status, form=form, crumbs=crumbs, **words, **goes)
 
-    def stopped(self) -> QuerySet[Token]:
+    def stopped(self) -> TokenQuerySet:
         """Return the tokens that are no longer accepted afterwards."""
         return Token.objects.filter(account=self.row)
 
@@ -243,7 +242,7 @@ class Revoke(Confirmed):
     text = "It is refused from the next request on, and cannot be brought back. Whoever needs one gets a new one."
     button = "Revoke"
 
-    def stopped(self) -> QuerySet[Token]:
+    def stopped(self) -> TokenQuerySet:
         """Return the token."""
         return Token.objects.filter(pk=self.token.pk)
 

@@ -11,9 +11,8 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import ageing
-from accounts.ageing import SOON_DAYS, UNUSED_DAYS
 from accounts.models import ServiceAccount, Token
+from accounts.querysets import SOON_DAYS, UNUSED_DAYS, active_token
 from accounts.services import service_accounts, tokens
 from accounts.services.tokens import IssuedToken
 from authn import nonces
@@ -60,7 +59,7 @@ def filtered(principal: Principal, asked: QueryDict) -> tuple[QuerySet[ServiceAc
     form = AccountFilter(asked, everybodys=service_accounts.sees_all(principal))
     if not form.is_valid():
         return ServiceAccount.objects.none(), form
-    rows, given, now = service_accounts.visible(principal), form.cleaned_data, timezone.now()
+    rows, given = service_accounts.visible(principal), form.cleaned_data
     if text := given["q"].strip():
         rows = rows.filter(Q(name__contains=text.lower()) | Q(description__icontains=text) | Q(owner__username=text.lower()))
     if given.get("owner") == "me":
@@ -72,28 +71,28 @@ def filtered(principal: Principal, asked: QueryDict) -> tuple[QuerySet[ServiceAc
     if given["state"]:
         rows = rows.filter(is_active=given["state"] == "active")
     if given["tokens"]:
-        rows = rows.filter(_tokens(given["tokens"], now))
+        rows = rows.filter(_tokens(given["tokens"]))
     return rows, form
 
 
-def _tokens(asked: str, now: datetime) -> Any:
+def _tokens(asked: str) -> Any:
     """Return the condition of an account some of whose tokens are like that."""
     tokens = Token.objects.filter(account=OuterRef("pk"))
     match asked:
         case "soon":
-            return Exists(ageing.expiring_within(tokens, SOON_DAYS, now))
+            return Exists(tokens.expiring_within(SOON_DAYS))
         case "never":
-            return Exists(ageing.active(tokens, now).filter(expires_at=None))
+            return Exists(tokens.active().filter(expires_at=None))
         case "unused":
-            return Exists(ageing.unused_for(tokens, UNUSED_DAYS, now))
+            return Exists(tokens.unused_for(UNUSED_DAYS))
         case _:
-            return ~Exists(ageing.active(tokens, now))
+            return ~Exists(tokens.active())
 
 
-def _sortable(rows: QuerySet[ServiceAccount], now: datetime) -> QuerySet[ServiceAccount]:
+def _sortable(rows: QuerySet[ServiceAccount]) -> QuerySet[ServiceAccount]:
     """Return the rows with what they can be sorted by besides their fields, which costs nothing where they are not."""
     tokens = Token.objects.filter(account=OuterRef("pk")).order_by()
-    first_end = ageing.active(tokens, now).order_by("expires_at").exclude(expires_at=None).values("expires_at")[:1]
+    first_end = tokens.active().order_by("expires_at").exclude(expires_at=None).values("expires_at")[:1]
     last_use = tokens.exclude(last_used_at=None).order_by("-last_used_at").values("last_used_at")[:1]
     return rows.annotate(owner_name=F("owner__username"), ends=Subquery(first_end), used=Subquery(last_use))
 
@@ -108,7 +107,7 @@ class Accounts(Page):
     def get(self, request: HttpRequest) -> HttpResponse:
         """Show a page of it."""
         rows, form = filtered(self.principal, request.GET)
-        working = ageing.in_state("active", timezone.now(), "tokens__")
+        working = active_token("tokens__")
         shown = ServiceAccount.objects.select_related("role", "owner", "owner__role").annotate(
             tokens_count=Count("tokens", filter=working),
             ends=Min("tokens__expires_at", filter=working),
@@ -118,7 +117,7 @@ class Accounts(Page):
         return self.show(
             filter=form,
             filtered=any(form.cleaned_data.values()) if form.is_valid() else True,
-            listed=listed(_sortable(rows, timezone.now()), request.GET, sorts=SORTS, default="name", shown=shown),
+            listed=listed(_sortable(rows), request.GET, sorts=SORTS, default="name", shown=shown),
             makes=makes(self.principal),
             off=not settings.ENABLE_SERVICE_ACCOUNTS,
             soon=timezone.now() + SOON,

@@ -10,11 +10,9 @@ from django.core import checks
 from django.core.checks import CheckMessage
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
-from django.utils import timezone
 
-from accounts import ageing
-from accounts.ageing import SOON_DAYS, UNUSED_DAYS
 from accounts.models import RoleSource, ServiceAccount, Token, User
+from accounts.querysets import SOON_DAYS, UNUSED_DAYS
 from accounts.services.users import active_admins
 from doctor import skypilot
 from doctor.finding import Finding, Severity
@@ -104,8 +102,7 @@ def _machines() -> Iterator[Finding]:
 
 
 def _tokens() -> Iterator[Finding]:
-    now = timezone.now()
-    tokens = ageing.active(Token.objects.select_related("account"), now)
+    tokens = Token.objects.select_related("account").active()
     groups = (
         (
             "tokens.endless",
@@ -116,13 +113,13 @@ def _tokens() -> Iterator[Finding]:
         (
             "tokens.expiring",
             f"Expire within {SOON_DAYS} days",
-            ageing.expiring_within(tokens, SOON_DAYS, now),
+            tokens.expiring_within(SOON_DAYS),
             "Rotate them in time: manage.py rotate_token KEY_ID --grace 3600",
         ),
         (
             "tokens.unused",
             f"Unused for {UNUSED_DAYS} days",
-            ageing.unused_for(tokens, UNUSED_DAYS, now),
+            tokens.unused_for(UNUSED_DAYS),
             "Revoke what nobody needs: manage.py revoke_token KEY_ID",
         ),
     )

@@ -34,11 +34,8 @@ class Inventory(Collector):
 def _tokens() -> Iterator[Metric]:
     """Yield how many tokens open anything, as `authn.identify.unusable` has it, and how many of them are about to end."""
     now = timezone.now()
-    usable = Token.objects.filter(Q(account__owner=None) | Q(account__owner__is_active=True), account__is_active=True).filter(
-        Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None
-    )
     ends: Any = {f"d{days}": Count("pk", filter=Q(expires_at__lte=now + timedelta(days=days))) for days in WITHIN_DAYS}
-    found = usable.aggregate(every=Count("pk"), **ends)
+    found = Token.objects.active().aggregate(every=Count("pk"), **ends)
     yield GaugeMetricFamily("skyauth_tokens", "Tokens that are accepted.", value=found["every"])
     expiring = GaugeMetricFamily(
         "skyauth_tokens_expiring",

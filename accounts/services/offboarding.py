@@ -7,7 +7,6 @@ from typing import Final
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import ageing
 from accounts.models import ServiceAccount, Session, Token, User
 from accounts.services import service_accounts, tokens, users
 from core.errors import Invalid
@@ -41,7 +40,7 @@ def belongings(user: User) -> Belongings:
     """Return what would be concerned if this person left."""
     now = timezone.now()
     accounts = ServiceAccount.objects.filter(owner=user).select_related("role")
-    tokens = ageing.active(Token.objects.filter(account__owner=user).select_related("account"), now)
+    tokens = Token.objects.filter(account__owner=user).select_related("account").active()
     return Belongings(
         tuple(accounts[:SHOWN]),
         accounts.count(),

@@ -6,11 +6,11 @@ from typing import Final
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts import token_format
 from accounts.models import ServiceAccount, Token
+from accounts.querysets import TokenQuerySet
 from accounts.services.service_accounts import delete_service_account, locked, visible
 from audit.events import Event
 from audit.record import record
@@ -30,7 +30,7 @@ class IssuedToken:
     plaintext: str = field(repr=False)
 
 
-def visible_tokens(actor: Principal) -> QuerySet[Token]:
+def visible_tokens(actor: Principal) -> TokenQuerySet:
     """Return the tokens of the accounts that the actor may know of."""
     return Token.objects.filter(account__in=visible(actor)).select_related("account", "replaced_by")
 

@@ -1,9 +1,7 @@
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.utils import timezone
 
-from accounts import ageing
 from accounts.services import service_accounts, tokens
 from ops import base, rows
 
@@ -38,14 +36,13 @@ class Command(base.Command):
     def act(self, *, account: str | None, state: str | None, expiring: int | None, unused: int | None, **_: Any) -> None:
         if any(days is not None and not 0 <= days <= tokens.MAX_DAYS for days in (expiring, unused)):
             self.misused(f"Days are a whole number from 0 to {tokens.MAX_DAYS}.")
-        now = timezone.now()
         listed = tokens.visible_tokens(self.actor).select_related("account__owner")
         if account is not None:
             listed = listed.filter(account=service_accounts.get_account(self.actor, account))
         if state is not None:
-            listed = listed.filter(ageing.in_state(state, now))
+            listed = listed.in_state(state)
         if expiring is not None:
-            listed = ageing.expiring_within(listed, expiring, now)
+            listed = listed.expiring_within(expiring)
         if unused is not None:
-            listed = ageing.unused_for(listed, unused, now)
+            listed = listed.unused_for(unused)
         self.print_rows([rows.token(token) for token in listed], _COLUMNS, nothing="There is no such token.")

@@ -1,0 +1,58 @@
+"""Queries that state a rule about rows of accounts once, for commands, pages and services."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from django.conf import settings
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+if TYPE_CHECKING:
+    from accounts.models import Token  # noqa: F401 - the parameter of the query set
+
+SOON_DAYS: Final = 7
+UNUSED_DAYS: Final = 90
+
+
+class TokenQuerySet(QuerySet["Token"]):
+    """Tokens by their own state, and by whether the verify endpoint accepts them."""
+
+    def in_state(self, state: str) -> TokenQuerySet:
+        """Return the tokens whose own `Token.state` is "active", "expired" or "revoked", whatever becomes of their account."""
+        now = timezone.now()
+        match state:
+            case "revoked":
+                return self.filter(revoked_at__isnull=False)
+            case "expired":
+                return self.filter(revoked_at=None, expires_at__lte=now)
+            case _:
+                return self.filter(_in_active_state(now))
+
+    def active(self) -> TokenQuerySet:
+        """Return the tokens that `authn.identify` accepts now: by their state, their account, its owner and the settings."""
+        return self.filter(active_token())
+
+    def expiring_within(self, days: int) -> TokenQuerySet:
+        """Return the active tokens that expire within so many days."""
+        return self.active().filter(expires_at__lte=timezone.now() + timedelta(days=days))
+
+    def unused_for(self, days: int) -> TokenQuerySet:
+        """Return the active tokens that were last used, or never used and created, at least so many days ago."""
+        since = timezone.now() - timedelta(days=days)
+        return self.active().filter(Q(last_used_at__lte=since) | Q(last_used_at=None, created_at__lte=since))
+
+
+def active_token(prefix: str = "") -> Q:
+    """Return the condition of `TokenQuerySet.active`, for a query in which `prefix` leads to the tokens, such as "tokens__"."""
+    if not settings.ENABLE_SERVICE_ACCOUNTS:
+        return Q(**{f"{prefix}pk__in": ()})
+    account = f"{prefix}account__"
+    owner_active = Q(**{f"{account}owner": None}) | Q(**{f"{account}owner__is_active": True})
+    return _in_active_state(timezone.now(), prefix) & Q(**{f"{account}is_active": True}) & owner_active
+
+
+def _in_active_state(now: datetime, prefix: str = "") -> Q:
+    unexpired = Q(**{f"{prefix}expires_at": None}) | Q(**{f"{prefix}expires_at__gt": now})
+    return Q(**{f"{prefix}revoked_at": None}) & unexpired
