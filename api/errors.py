@@ -11,8 +11,6 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.request import Request
 
-from audit.events import Event
-from audit.record import record_refusal
 from authn.jwt_verify import KeysUnavailable
 from authn.middleware import principal_of
 from authn.passwords import Busy
@@ -20,6 +18,7 @@ from core import errors
 from core.problems import problem
 from core.responses import respond as response_of
 from core.responses import unauthenticated, unavailable
+from rbac.denials import record_denial
 
 _SERVICE_STATUS: dict[type[errors.ServiceError], int] = {
     errors.Forbidden: 403,
@@ -141,4 +140,4 @@ def _flat(detail: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:
 def _record(request: Request, exc: Exception) -> None:
     principal = principal_of(request._request)
     reason = exc.message if isinstance(exc, errors.ServiceError) else str(getattr(exc, "detail", "forbidden"))
-    record_refusal(Event.REQUEST_DENIED, actor=principal, target=f"{request.method} {request.path}", reason=reason)
+    record_denial(principal, f"{request.method} {request.path}", reason)

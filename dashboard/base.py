@@ -12,13 +12,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import View
 
-from audit.events import Event
-from audit.record import record_refusal
 from authn.middleware import principal_of
 from core.errors import Forbidden, NotFound, ServiceError
 from core.forms import add_service_error
 from core.redirects import safe_next_path
 from dashboard.navigation import links
+from rbac.denials import record_denial
 from rbac.permissions import Permission
 from rbac.principals import Kind, Method, Principal
 
@@ -57,7 +56,7 @@ class Page(View):
                 raise Forbidden(f"This needs the permission {needed}, which your role {principal.role} does not hold.")
             return super().dispatch(request, *args, **kwargs)
         except Forbidden as error:
-            record_refusal(Event.REQUEST_DENIED, actor=principal, target=f"{request.method} {request.path}", reason=error.message)
+            record_denial(principal, f"{request.method} {request.path}", error.message)
             return self._refusal(403, "Not allowed", error)
         except NotFound as error:
             return self._refusal(404, "Not found", error)

@@ -13,7 +13,7 @@ from typing import Protocol
 from django.conf import settings
 
 from audit.events import Event
-from audit.record import record_refusal, suppress
+from audit.record import suppress
 from authn import credentials, identify
 from authn.credentials import Credential, InvalidCredential
 from authn.identify import Identification
@@ -24,7 +24,7 @@ from gateway.headers import Answer
 from integrations.skypilot import role_sync
 from integrations.skypilot.client import UpstreamUnavailable
 from rbac import policy, principals, samples, services, targets
-from rbac.denials import Denial
+from rbac.denials import Denial, record_denial
 from rbac.routes import Table
 
 logger = logging.getLogger("skyauth.gateway")
@@ -159,14 +159,7 @@ class DatabaseLookups:
         return browsers.person(question, reader)
 
     def denied(self, denial: Denial) -> str:
-        return record_refusal(
-            Event.REQUEST_DENIED,
-            actor=denial.principal,
-            target=denial.asked,
-            reason=denial.reason,
-            key=denial.key(),
-            facts=denial.facts(),
-        )
+        return record_denial(denial.principal, denial.asked, denial.reason, key=denial.key(), facts=denial.facts())
 
 
 class DatabaseReads(DatabaseLookups):

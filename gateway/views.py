@@ -6,13 +6,12 @@ from django.views.decorators.csrf import csrf_exempt
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from audit.events import Event
-from audit.record import record_refusal
 from core.problems import problem
 from core.responses import respond, unauthenticated
 from gateway import metrics as counted
 from gateway.inventory import Inventory
 from rbac import policy
+from rbac.denials import record_denial
 from rbac.permissions import Permission
 from rbac.principals import Principal
 
@@ -25,7 +24,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         return unauthenticated(basic=settings.AUTH_BASIC)
     decision = policy.decide(principal.permissions, Permission.METRICS_READ)
     if not decision:
-        record_refusal(Event.REQUEST_DENIED, actor=principal, target=f"{request.method} {request.path}", reason=decision.message)
+        record_denial(principal, f"{request.method} {request.path}", decision.message)
         return respond(problem(403, decision.reason, decision.message))
     if request.method not in {"GET", "HEAD"}:
         response = respond(problem(405, "method-not-allowed", "Metrics are read, with GET."))

@@ -1,13 +1,13 @@
 """Denied requests: what is recorded of one, and what is known of it later by its decision id."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from audit.events import Event
 from audit.models import Entry
-from audit.record import Key
+from audit.record import Key, record_refusal
 from core.errors import Conflict, NotFound
 from core.text import clean
 from rbac.explain import Explanation, Standing, explain
@@ -73,6 +73,15 @@ class Denial:
         if not self.principal.is_authenticated:
             return ("anonymous", self.principal.peer, self.reason if self.decision.is_request_fault else "")
         return (self.principal.uid, self.principal.peer, self.reason, *self.facts().values())
+
+
+def record_denial(principal: Principal, asked: str, reason: str, *, key: Key = (), facts: Mapping[str, str] | None = None) -> str:
+    """Record that `principal` was denied what they `asked`, such as "GET /skyauth/users", and return the decision id.
+
+    `reason` is a message or, of a decision, its stable word and its message. `key` and `facts` are those of
+    `audit.record.record_refusal`: only with `facts` can `past_denial` find the denial by its id. Never raises.
+    """
+    return record_refusal(Event.REQUEST_DENIED, actor=principal, target=asked, reason=reason, key=key, facts=facts)
 
 
 PrincipalLookup = Callable[[Kind, str, str], tuple[Principal, Standing] | None]

@@ -56,8 +56,6 @@ def fill(password: str) -> None:
 
     from accounts.models import ServiceAccount, Token, User
     from accounts.services import groups, service_accounts, tokens, users
-    from audit.events import Event
-    from audit.record import record_refusal
     from rbac import denials, packs, policy, services
     from rbac.models import RecentRequest
     from rbac.permissions import Permission
@@ -121,11 +119,10 @@ def fill(password: str) -> None:
         caller = Principal(Kind.USER, user.uid, user.username, role="viewer", method=Method.PROXY, peer="192.0.2.44", pk=user.pk)
         decision = policy.decide(user.role.holds, Permission.UPSTREAM_WRITE, "#147 * /** -> upstream:write")
         host = "api.example.com"
-        record_refusal(
-            Event.REQUEST_DENIED,
-            actor=caller,
-            target=f"POST {host}{path}",
-            reason=f"{decision.reason}: {decision.message}",
+        denials.record_denial(
+            caller,
+            f"POST {host}{path}",
+            f"{decision.reason}: {decision.message}",
             facts=denials.facts(caller, decision, method="POST", host=host, path=path),
         )
 

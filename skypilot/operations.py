@@ -11,13 +11,12 @@ from typing import Any, Final
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 
-from audit.events import Event
-from audit.record import record_refusal
 from authn.middleware import principal_of
 from core.errors import Forbidden
 from core.same_origin import require_same_origin
 from integrations.skypilot.roles import skypilot_role
 from rbac import policy
+from rbac.denials import record_denial
 from rbac.permissions import Permission
 from rbac.principals import Kind, Method, Principal
 from skypilot import validation, versions
@@ -102,7 +101,7 @@ def recorded(request: HttpRequest, answer: Callable[[Principal], HttpResponse]) 
         return answer(actor)
     except (Forbidden, PermissionDenied, Refused) as refusal:
         if not isinstance(refusal, Refused) or refusal.status == 403:
-            record_refusal(Event.REQUEST_DENIED, actor=actor, target=f"{request.method} {request.path}", reason=str(refusal))
+            record_denial(actor, f"{request.method} {request.path}", str(refusal))
         raise
 
 

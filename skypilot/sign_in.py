@@ -17,8 +17,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views import View
 
-from audit.events import Event
-from audit.record import record_refusal
 from authn import cli_login
 from authn.cli_login import CliCredentials
 from authn.middleware import ignores_credentials, principal_of, proxied_of
@@ -26,6 +24,7 @@ from core.errors import Conflict, ServiceError
 from core.responses import sign_in_first
 from core.same_origin import require_same_origin
 from core.text import clean
+from rbac.denials import record_denial
 from rbac.principals import Method, Principal
 from skypilot.decorators import speaks_skypilot
 from skypilot.errors import Refused, as_json
@@ -68,8 +67,7 @@ class _Consent(View):
             response = _refused(request, error.status, error.message)
         except (ServiceError, PermissionDenied) as error:
             status = 409 if isinstance(error, Conflict) else 403
-            target = f"{request.method} {request.path}"
-            record_refusal(Event.REQUEST_DENIED, actor=actor, target=target, reason=str(error))
+            record_denial(actor, f"{request.method} {request.path}", str(error))
             response = _refused(request, status, str(error))
         response["Cache-Control"] = "no-store"
         return response
