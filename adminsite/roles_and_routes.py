@@ -198,5 +198,5 @@ class RouteAdmin(ServiceAdmin):
                 order[place], order[beyond] = order[beyond], order[place]
         if order == [row.pk for row in rows]:
             raise Conflict("There is no further place in that direction.")
-        services.reorder_routes(actor=request.principal, order=order, seen=services.table_tag(rows))  # type: ignore[attr-defined]
+        services.reorder_routes(actor=request.principal, order=order, if_match=services.table_tag(rows))  # type: ignore[attr-defined]
         self.done(request, "Moved up" if step < 0 else "Moved down", Route.objects.filter(pk__in=selected))

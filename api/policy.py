@@ -10,14 +10,15 @@ from rest_framework.response import Response
 
 from accounts.principal_lookup import current_principal, find_principal_for
 from api.base import Resource, Text
-from api.etags import etag
+from api.etags import etag, matched
 from api.permissions import ANYBODY, Need
 from api.routes import RouteOut
-from api.schema import ETAG
+from api.schema import ETAG, IF_MATCH
 from core.paths import MAX_PATH
 from rbac import packs, services
 from rbac.denials import PastDenial, past_denial_for
 from rbac.explain import Explanation, Standing, explain
+from rbac.models import Route
 from rbac.permissions import Permission
 from rbac.principals import Kind
 
@@ -168,10 +169,11 @@ class PackViewSet(mixins.ListModelMixin, Resource):
         """Return a pack with its routes."""
         return Response(PackOut(packs.load(name)).data)
 
-    @extend_schema(request=None, responses=RouteOut(many=True), parameters=[ETAG])
+    @extend_schema(request=None, responses=RouteOut(many=True), parameters=[ETAG, IF_MATCH])
     @action(detail=True, methods=["post"], pagination_class=None)
-    def load(self, request: Request, name: str) -> Response:  # noqa: ARG002
-        """Replace the whole route table by a pack, and return it."""
-        pack = packs.load(name)
-        rows = services.replace_routes(actor=self.principal, specs=pack.routes, source=f"pack {name}")
+    def load(self, request: Request, name: str) -> Response:
+        """Replace the whole route table by a pack, and return it. If-Match is the ETag of the list of routes."""
+        tag = services.table_tag(Route.objects.only("id", "version", "position"))
+        if_match = tag if matched(request, tag) else None
+        rows = services.load_pack(actor=self.principal, name=name, if_match=if_match)
         return Response(RouteOut(rows, many=True).data, headers={"ETag": etag(services.table_tag(rows))})

@@ -136,8 +136,8 @@ class RouteViewSet(mixins.ListModelMixin, Resource):
     def reorder(self, request: Request) -> Response:
         """Put the routes into another order. If-Match is the ETag of the list."""
         tag = services.table_tag(Route.objects.only("id", "version", "position"))
-        seen = tag if matched(request, tag) else None
-        rows = services.reorder_routes(actor=self.principal, order=self.given(Order)["order"], seen=seen)
+        if_match = tag if matched(request, tag) else None
+        rows = services.reorder_routes(actor=self.principal, order=self.given(Order)["order"], if_match=if_match)
         return Response(RouteOut(rows, many=True).data, headers={"ETag": etag(services.table_tag(rows))})
 
 

@@ -85,7 +85,7 @@ class OneGroup(AccessForm):
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Change it."""
         seen = given.pop("seen_role"), given.pop("seen_priority")
-        row = groups.update_group_role(actor=self.principal, group=self.row.group, seen=seen, **given)
+        row = groups.update_group_role(actor=self.principal, group=self.row.group, if_match=seen, **given)
         return self.go(
             reverse("dashboard:groups"), f"The group {row.group} gives the role {row.role.name}, with rank {row.priority}."
         )
@@ -125,7 +125,7 @@ class GroupDelete(AccessForm):
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Stop it."""
         row = self.row
-        groups.delete_group_role(actor=self.principal, group=row.group, seen=(given["seen_role"], given["seen_priority"]))
+        groups.delete_group_role(actor=self.principal, group=row.group, if_match=(given["seen_role"], given["seen_priority"]))
         return self.go(reverse("dashboard:groups"), f"The group {row.group} gives no role any more.")
 
     def here(self) -> str:

@@ -19,14 +19,9 @@ from rbac.packs import RouteSpec
 from rbac.patterns import BadPattern
 from rbac.permissions import Permission
 from rbac.preview import Preview
-from rbac.routes import ANY_METHOD
+from rbac.routes import ANY_METHOD, insert_at
 
 _FIELDS = ("host", "path", "methods", "permission", "note")
-
-
-def spec_of(row: Route) -> RouteSpec:
-    """Return a route as people write it."""
-    return RouteSpec(path=row.path, methods=tuple(row.methods), permission=row.permission, host=row.host, note=row.note)
 
 
 class Routes(AccessPage):
@@ -114,10 +109,10 @@ class RouteMove(Routes):
         row, other = rows[place], rows[place + step]
         rows[place], rows[place + step] = other, row
         if request.POST.get("step") != "save":
-            tried = _tried(self, [spec_of(each) for each in rows])
+            tried = _tried(self, [each.spec for each in rows])
             if tried is not None and (tried.lost_count or tried.gained_count):
                 return self._asked(row, other, way, seen, tried)
-        moved = services.reorder_routes(actor=self.principal, order=[each.pk for each in rows], seen=seen)
+        moved = services.reorder_routes(actor=self.principal, order=[each.pk for each in rows], if_match=seen)
         done = f"Moved {way}: {moved[place + step]}."
         if self.is_part:
             return self.show_routes(QueryDict(), template="dashboard/access/parts/routes_list.html", done=done)
@@ -171,11 +166,11 @@ class RouteNew(RouteForms):
 
     def planned(self, rows: Sequence[Route], given: dict[str, Any]) -> list[RouteSpec]:
         """Return the routes with the new one in its place."""
-        return _placed([spec_of(row) for row in rows], _spec(given), given["position"])
+        return insert_at([row.spec for row in rows], _spec(given), given["position"])
 
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Add it."""
-        row = services.create_route(actor=self.principal, spec=_spec(given), position=given["position"], seen=given["seen"])
+        row = services.create_route(actor=self.principal, spec=_spec(given), position=given["position"], if_match=given["seen"])
         return self.go(f"{reverse('dashboard:routes')}#route-{row.pk}", f"Added: {row}.")
 
 
@@ -202,8 +197,8 @@ class RouteEdit(RouteForms):
 
     def planned(self, rows: Sequence[Route], given: dict[str, Any]) -> list[RouteSpec]:
         """Return the routes with this one changed."""
-        others = [spec_of(row) for row in rows if row.pk != self.kwargs["pk"]]
-        return _placed(others, _spec(given), given["position"] or self.row.position)
+        others = [row.spec for row in rows if row.pk != self.kwargs["pk"]]
+        return insert_at(others, _spec(given), given["position"] or self.row.position)
 
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Change it."""
@@ -212,7 +207,7 @@ class RouteEdit(RouteForms):
             pk=self.kwargs["pk"],
             changes={name: given[name] for name in _FIELDS},
             position=given["position"],
-            seen=given["seen"],
+            if_match=given["seen"],
         )
         return self.go(f"{reverse('dashboard:routes')}#route-{row.pk}", f"Changed: {row}.")
 
@@ -228,13 +223,13 @@ class RouteDelete(AccessPage):
         """Ask, and say what would be otherwise."""
         services.require_routes(self.principal)
         row, rows = find_route(pk), list(Route.objects.all())
-        tried = _tried(self, [spec_of(other) for other in rows if other.pk != pk])
+        tried = _tried(self, [other.spec for other in rows if other.pk != pk])
         return self.show(row=row, tag=services.table_tag(rows), preview=tried)
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Delete it."""
         row = find_route(pk)
-        services.delete_route(actor=self.principal, pk=pk, seen=request.POST.get("seen", ""))
+        services.delete_route(actor=self.principal, pk=pk, if_match=request.POST.get("seen", ""))
         return self.go(reverse("dashboard:routes"), f"Deleted: {row}.")
 
 
@@ -247,7 +242,7 @@ class Packs(AccessPage):
 
     def get(self, request: HttpRequest) -> HttpResponse:  # noqa: ARG002 - Django's signature
         """Show them."""
-        now = [spec_of(row) for row in Route.objects.all()]
+        now = [row.spec for row in Route.objects.all()]
         found = [packs.load(name) for name in packs.names()]
         return self.show(packs=[(pack, _same(pack.routes, now)) for pack in found], writes=may_route(self.principal))
 
@@ -262,7 +257,7 @@ class OnePack(AccessPage):
     def get(self, request: HttpRequest, name: str) -> HttpResponse:  # noqa: ARG002 - Django's signature
         """Show it."""
         pack, rows = packs.load(name), list(Route.objects.all())
-        now, then = [spec_of(row) for row in rows], list(pack.routes)
+        now, then = [row.spec for row in rows], list(pack.routes)
         writes = may_route(self.principal)
         return self.show(
             pack=pack,
@@ -276,10 +271,7 @@ class OnePack(AccessPage):
 
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
         """Replace the routes by it."""
-        pack = packs.load(name)
-        rows = services.replace_routes(
-            actor=self.principal, specs=pack.routes, source=f"pack {name}", seen=request.POST.get("seen", "")
-        )
+        rows = services.load_pack(actor=self.principal, name=name, if_match=request.POST.get("seen", ""))
         return self.go(reverse("dashboard:routes"), f"The pack {name} is loaded: {len(rows)} routes.")
 
 
@@ -293,12 +285,6 @@ def find_route(pk: int) -> Route:
 
 def _spec(given: dict[str, Any]) -> RouteSpec:
     return RouteSpec(**{name: given[name] for name in _FIELDS})
-
-
-def _placed(others: list[RouteSpec], spec: RouteSpec, position: int | None) -> list[RouteSpec]:
-    """Return the routes with one put at its place, as the services put it: at the end where there is none."""
-    index = len(others) if position is None else min(max(position, 1), len(others) + 1) - 1
-    return [*others[:index], spec, *others[index:]]
 
 
 def _same(then: Sequence[RouteSpec], now: Sequence[RouteSpec]) -> bool:

@@ -7,6 +7,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 
 from core.watched import Watched
+from rbac.packs import RouteSpec
 from rbac.patterns import MAX_PATTERN, BadPattern, compile_pattern
 from rbac.permissions import ADMIN, EVERYTHING, effective_permissions
 from rbac.routes import ANY_METHOD, Rule, compile_rule, in_words
@@ -103,6 +104,11 @@ class Route(models.Model):
     def __str__(self) -> str:
         # Not by way of the rule: a row that cannot be compiled must be named, to be deleted.
         return in_words(position=self.position, host=self.host, path=self.path, methods=self.methods, permission=self.permission)
+
+    @property
+    def spec(self) -> RouteSpec:
+        """The route without its position and version."""
+        return RouteSpec(self.path, tuple(self.methods), self.permission, self.host, self.note)
 
     def compiled(self) -> Rule:
         """Return the rule of this row. Raises BadPattern if the row was written round the service layer."""

@@ -1,12 +1,14 @@
 """Which permission a request needs: ordered routes, the first match decides, no match means denied."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from rbac.patterns import Pattern, compile_pattern
 from rbac.permissions import EVERYTHING, Permission
 from rbac.targets import Target
+
+T = TypeVar("T")
 
 ANY_METHOD: Final = "*"
 # What was found for a target is remembered by its table. Strangers choose the targets: so many, and none that is longer.
@@ -47,6 +49,12 @@ def compile_rule(*, position: int, host: str, path: str, methods: Iterable[str],
     known = Permission(permission) if permission in EVERYTHING else None
     text = in_words(position=position, host=host, path=path, methods=methods, permission=permission)
     return Rule(position, host, compile_pattern(path), methods, known, text)
+
+
+def insert_at(items: Sequence[T], item: T, position: int | None) -> list[T]:
+    """Return the items with one more at `position`, counted from 1: the last for None, the first or last beyond the ends."""
+    index = len(items) if position is None else min(max(position, 1), len(items) + 1) - 1
+    return [*items[:index], item, *items[index:]]
 
 
 class _Node:

@@ -12,10 +12,11 @@ from audit.events import Event
 from audit.record import Actor as RecordedActor
 from audit.record import record
 from core.errors import Conflict, Forbidden, Invalid, NotFound, Stale
+from rbac import packs
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
 from rbac.permissions import ADMIN, UPSTREAM, Permission
-from rbac.routes import Table, compile_rule
+from rbac.routes import Table, compile_rule, insert_at
 
 
 class Actor(RecordedActor, Protocol):
@@ -168,29 +169,28 @@ def validate_route(spec: RouteSpec, position: int) -> None:
 
 
 def _renumber(rows: Sequence[Route]) -> None:
-    """Give the rows the positions 1, 2, 3…, writing only those that move."""
+    """Give the rows the positions 1, 2, 3…, and save the stored ones that move."""
     moved = [(row, n) for n, row in enumerate(rows, 1) if row.position != n]
     for row, n in moved:
         row.position = n
-    Route.objects.bulk_update([row for row, _ in moved], ["position"])
+    Route.objects.bulk_update([row for row, _ in moved if not row._state.adding], ["position"])
 
 
-def check_table_tag(rows: Iterable[Route], seen: str | None) -> None:
-    """Raise Stale when the caller read another table than this; `seen` is its `table_tag`, None "whatever it is"."""
-    if seen is not None and seen != table_tag(rows):
+def check_table_tag(rows: Iterable[Route], if_match: str | None) -> None:
+    """Raise Stale when the caller read another table than this; `if_match` is its `table_tag`, None "whatever it is"."""
+    if if_match is not None and if_match != table_tag(rows):
         raise Stale("The routes were changed by somebody else since you read them. Read them again and repeat your change.")
 
 
 @transaction.atomic
-def create_route(*, actor: Actor, spec: RouteSpec, position: int | None = None, seen: str | None = None) -> Route:
+def create_route(*, actor: Actor, spec: RouteSpec, position: int | None = None, if_match: str | None = None) -> Route:
     """Insert a route before the one at `position`, or at the end, and return it. Raises Forbidden, Invalid, Stale."""
     require_routes(actor)
     lock_policy()
     rows = list(Route.objects.all())
-    check_table_tag(rows, seen)
-    index = len(rows) if position is None else min(max(position, 1), len(rows) + 1) - 1
-    row = _route(spec, index + 1)
-    _renumber([*rows[:index], row, *rows[index:]])
+    check_table_tag(rows, if_match)
+    row = _route(spec, 1)
+    _renumber(insert_at(rows, row, position))
     row.save()
     record(Event.ROUTE_CREATED, actor=actor, target=str(row), data=_shown(row))
     return row
@@ -204,7 +204,7 @@ def update_route(
     changes: dict[str, Any],
     position: int | None = None,
     version: int | None = None,
-    seen: str | None = None,
+    if_match: str | None = None,
 ) -> Route:
     """Change fields of RouteSpec on one route, put it at `position`, and return it.
 
@@ -214,17 +214,15 @@ def update_route(
     lock_policy()
     row = _get_route(pk)
     check_version(row, version)
-    rows = list(Route.objects.all()) if seen is not None or position is not None else []
-    check_table_tag(rows, seen)
+    rows = list(Route.objects.all()) if if_match is not None or position is not None else []
+    check_table_tag(rows, if_match)
     before = _shown(row)
     for name in ("host", "path", "permission", "note"):
         setattr(row, name, changes.get(name, getattr(row, name)))
     row.methods = list(changes.get("methods", row.methods))
     row.version += 1
     if position is not None:
-        others = [other for other in rows if other.pk != pk]
-        index = min(max(position, 1), len(rows)) - 1
-        _renumber([*others[:index], row, *others[index:]])
+        _renumber(insert_at([other for other in rows if other.pk != pk], row, position))
     validate(row)
     row.save()
     record(Event.ROUTE_UPDATED, actor=actor, target=str(row), data={"old": before, "new": _shown(row)})
@@ -232,13 +230,13 @@ def update_route(
 
 
 @transaction.atomic
-def delete_route(*, actor: Actor, pk: int, version: int | None = None, seen: str | None = None) -> None:
+def delete_route(*, actor: Actor, pk: int, version: int | None = None, if_match: str | None = None) -> None:
     """Delete one route and close the gap. Raises Forbidden, NotFound, Stale."""
     require_routes(actor)
     lock_policy()
     row = _get_route(pk)
     check_version(row, version)
-    check_table_tag(Route.objects.all(), seen)
+    check_table_tag(Route.objects.all(), if_match)
     shown, text = _shown(row), str(row)
     row.delete()
     _renumber(list(Route.objects.all()))
@@ -246,15 +244,15 @@ def delete_route(*, actor: Actor, pk: int, version: int | None = None, seen: str
 
 
 @transaction.atomic
-def reorder_routes(*, actor: Actor, order: Sequence[int], seen: str | None = None) -> list[Route]:
-    """Put the routes into the order of these ids and return them. `seen` is the `table_tag` the caller read.
+def reorder_routes(*, actor: Actor, order: Sequence[int], if_match: str | None = None) -> list[Route]:
+    """Put the routes into the order of these ids and return them. `if_match` is the `table_tag` that the caller read.
 
     Raises Forbidden, Stale, and Invalid unless every route is named exactly once.
     """
     require_routes(actor)
     lock_policy()
     rows = {row.pk: row for row in Route.objects.all()}
-    check_table_tag(rows.values(), seen)
+    check_table_tag(rows.values(), if_match)
     if sorted(order) != sorted(rows):
         raise Invalid.field("order", "Name every route exactly once.")
     _renumber([rows[pk] for pk in order])
@@ -263,21 +261,31 @@ def reorder_routes(*, actor: Actor, order: Sequence[int], seen: str | None = Non
 
 
 @transaction.atomic
-def replace_routes(*, actor: Actor, specs: Sequence[RouteSpec], source: str, seen: str | None = None) -> list[Route]:
+def replace_routes(*, actor: Actor, specs: Sequence[RouteSpec], source: str, if_match: str | None = None) -> list[Route]:
     """Replace the whole route table and return it; all of it or, on the first invalid route, none.
 
-    Raises Forbidden, Invalid, Stale.
+    A table that has these routes already is neither written nor recorded. Raises Forbidden, Invalid, Stale.
     """
     require_routes(actor)
     lock_policy()
     stored = list(Route.objects.all())
-    check_table_tag(stored, seen)
-    before = [_shown(row) for row in stored]
+    check_table_tag(stored, if_match)
     rows = [_route(spec, n) for n, spec in enumerate(specs, 1)]
+    if [row.spec for row in stored] == list(specs):
+        return stored
+    before = [_shown(row) for row in stored]
     Route.objects.all().delete()
     Route.objects.bulk_create(rows)
     record(Event.ROUTES_REPLACED, actor=actor, target="routes", reason=f"from {source}", data={"old": before})
     return list(Route.objects.all())
+
+
+def load_pack(*, actor: Actor, name: str, if_match: str | None = None) -> list[Route]:
+    """Replace the whole route table by a policy pack, as `replace_routes` does, and return it.
+
+    Raises Forbidden, NotFound, Stale.
+    """
+    return replace_routes(actor=actor, specs=packs.load(name).routes, source=f"pack {name}", if_match=if_match)
 
 
 def table_tag(rows: Iterable[Route]) -> str:

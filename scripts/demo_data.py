@@ -56,7 +56,7 @@ def fill(password: str) -> None:
 
     from accounts.models import ServiceAccount, Token, User
     from accounts.services import groups, service_accounts, tokens, users
-    from rbac import denials, packs, policy, services
+    from rbac import denials, policy, services
     from rbac.models import RecentRequest
     from rbac.permissions import Permission
     from rbac.principals import Kind, Method, Principal, system
@@ -93,7 +93,7 @@ def fill(password: str) -> None:
         last_used_at=now - timedelta(minutes=3),
         last_used_from="192.0.2.81",
     )
-    services.replace_routes(actor=actor, specs=packs.load("skypilot").routes, source="pack skypilot")
+    services.load_pack(actor=actor, name="skypilot")
     services.create_role(
         actor=actor,
         name="auditor",

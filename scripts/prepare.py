@@ -23,7 +23,7 @@ def prepare(pack: str) -> dict[str, str]:
     from django.db import transaction
 
     from accounts.services import service_accounts, tokens, users
-    from rbac import packs, services
+    from rbac import services
     from rbac.models import Route
     from rbac.principals import system
 
@@ -34,7 +34,7 @@ def prepare(pack: str) -> dict[str, str]:
         if users.active_admins():
             return made  # not the first run: no routes may be what the operator wants
         if not Route.objects.exists():
-            services.replace_routes(actor=actor, specs=packs.load(pack).routes, source=f"pack {pack}")
+            services.load_pack(actor=actor, name=pack)
         made["password"] = secrets.token_urlsafe(18)
         users.create_user(actor=actor, username=ADMIN_NAME, password=made["password"], role="admin")
         account = service_accounts.create_service_account(

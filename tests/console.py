@@ -117,9 +117,9 @@ def expire(token: str) -> None:
 
 def load_pack(name: str) -> None:
     """Make a pack the route table."""
-    from rbac import packs, services
+    from rbac import services
 
-    services.replace_routes(actor=_actor(), specs=packs.load(name).routes, source=f"pack {name}")
+    services.load_pack(actor=_actor(), name=name)
 
 
 def replace_routes(routes: list[dict[str, Any]]) -> None:

@@ -25,12 +25,12 @@ def require_change(actor: Principal, row: GroupRole) -> None:
     require_all(actor, row.role.holds, f"change the group {row.group}")
 
 
-def _locked(actor: Principal, group: str, seen: tuple[str, int] | None) -> GroupRole:
+def _locked(actor: Principal, group: str, if_match: tuple[str, int] | None) -> GroupRole:
     """Take the lock and return the group's row as it is now. Raises Forbidden, NotFound, Stale."""
     require(actor, Permission.ROLES_WRITE)
     lock_policy()
     row = get_group_role(group)
-    if seen is not None and seen != (row.role.name, row.priority):
+    if if_match is not None and if_match != (row.role.name, row.priority):
         raise Stale("It was changed by somebody else since you read it. Read it again and repeat your change.")
     require_change(actor, row)
     return row
@@ -58,13 +58,13 @@ def update_group_role(
     group: str,
     role: str | None = None,
     priority: int | None = None,
-    seen: tuple[str, int] | None = None,
+    if_match: tuple[str, int] | None = None,
 ) -> GroupRole:
-    """Change which role a group gives, or its rank; `seen` is the role and the rank that the caller read.
+    """Change which role a group gives, or its priority; `if_match` is the role and the priority that the caller read.
 
     Raises Forbidden, Invalid, NotFound, Stale.
     """
-    row = _locked(actor, group, seen)
+    row = _locked(actor, group, if_match)
     before = {"role": row.role.name, "priority": row.priority}
     row.role = row.role if role is None else get_role(role)
     row.priority = row.priority if priority is None else priority
@@ -78,11 +78,11 @@ def update_group_role(
 
 
 @transaction.atomic
-def delete_group_role(*, actor: Principal, group: str, seen: tuple[str, int] | None = None) -> None:
-    """Stop a group from giving a role. Those who have it keep it until they sign in again; `seen` is as for a change.
+def delete_group_role(*, actor: Principal, group: str, if_match: tuple[str, int] | None = None) -> None:
+    """Stop a group from giving a role. Those who have it keep it until they sign in again; `if_match` is as for a change.
 
     Raises Forbidden, NotFound, Stale.
     """
-    row = _locked(actor, group, seen)
+    row = _locked(actor, group, if_match)
     row.delete()
     record(Event.GROUP_ROLE_DELETED, actor=actor, target=group, data={"role": row.role.name})

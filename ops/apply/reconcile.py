@@ -69,7 +69,7 @@ class _Applying:
                 )
 
     def routes(self, specs: Sequence[RouteSpec], source: str, line: int) -> None:
-        before = [spec_of(row) for row in Route.objects.all()]
+        before = [row.spec for row in Route.objects.all()]
         if before == list(specs):
             return
         refused = len(self.refusals)
@@ -209,22 +209,19 @@ def _owner(name: str | None) -> User | None:
     return found
 
 
-def spec_of(row: Route) -> RouteSpec:
-    """Return a stored route as people write it."""
-    return RouteSpec(row.path, tuple(row.methods), row.permission, row.host, row.note)
-
-
 @transaction.atomic
 def load_pack(*, actor: Principal, name: str, if_empty: bool = False) -> list[Change] | None:
     """Make the route table be a pack's, and return what differed; None where it stays because of `if_empty`.
 
     Raises NotFound, Forbidden.
     """
-    pack = packs.load(name)
+    specs = packs.load(name).routes
     services.lock_policy()
-    if if_empty and Route.objects.exists():
+    rows = list(Route.objects.all())
+    if if_empty and rows:
         return None
-    return apply(actor=actor, declaration=Declaration(routes=pack.routes, routes_source=f"pack {name}"))
+    services.load_pack(actor=actor, name=name, if_match=services.table_tag(rows))
+    return route_changes([row.spec for row in rows], specs)
 
 
 def route_changes(before: Sequence[RouteSpec], after: Sequence[RouteSpec]) -> list[Change]:

@@ -51,6 +51,7 @@ def test_every_operation_tells_its_refusals(document: dict[str, Any]) -> None:
         ("patch", "/api/v1/routes/{id}"),
         ("delete", "/api/v1/routes/{id}"),
         ("post", "/api/v1/routes/reorder"),
+        ("post", "/api/v1/policy/packs/{name}/load"),
     ],
 )
 def test_what_needs_if_match_says_so(document: dict[str, Any], method: str, path: str) -> None:

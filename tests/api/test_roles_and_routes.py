@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from accounts.models import GroupRole, User
+from audit.models import Entry
 from rbac.models import Role, Route
 from rbac.permissions import EVERYTHING, MEANINGS
 from tests.api import api_client
@@ -125,7 +126,7 @@ def test_a_change_between_reading_and_locking_is_seen_too(as_alice: Api, ops: Ro
         Role.objects.filter(name="ops").update(version=2, description="Theirs.")
         return locked()
 
-    monkeypatch.setattr(services, "lock", somebody_was_faster)
+    monkeypatch.setattr(services, "lock_policy", somebody_was_faster)
     api_client.problem(as_alice.patch("/roles/ops", {"description": "Mine."}, if_match='"1"'), 412, "stale")
     assert Role.objects.get(name="ops").description != "Mine."
 
@@ -190,11 +191,29 @@ def test_packs_are_shown_and_loaded(as_alice: Api, route: Route) -> None:
     assert [row["name"] for row in as_alice.get("/policy/packs").json()["results"]] == ["open", "read-write", "skypilot"]
     pack = as_alice.get("/policy/packs/read-write").json()
     assert pack["routes"][0]["methods"] == ["GET", "HEAD", "OPTIONS"]
-    response = as_alice.post("/policy/packs/read-write/load")
+    response = as_alice.post("/policy/packs/read-write/load", if_match=as_alice.get("/routes").headers["ETag"])
     assert [row["path"] for row in response.json()] == [row["path"] for row in pack["routes"]]
     assert not Route.objects.filter(pk=route.pk).exists()
     assert response.headers["ETag"] == as_alice.get("/routes").headers["ETag"]
-    api_client.problem(as_alice.post("/policy/packs/none/load"), 404, "not-found")
+    api_client.problem(as_alice.post("/policy/packs/none/load", if_match="*"), 404, "not-found")
+
+
+def test_a_pack_is_loaded_over_the_routes_that_were_read_only(as_alice: Api, route: Route) -> None:
+    path = "/policy/packs/read-write/load"
+    tag = as_alice.get("/routes").headers["ETag"]
+    Route.objects.filter(pk=route.pk).update(version=2)
+    api_client.problem(as_alice.post(path), 428, "precondition-required")
+    api_client.problem(as_alice.post(path, if_match=tag), 412, "stale")
+    assert Route.objects.get() == route
+    assert as_alice.post(path, if_match=as_alice.get("/routes").headers["ETag"]).status_code == 200
+
+
+def test_loading_the_same_pack_again_changes_and_records_nothing(as_alice: Api) -> None:
+    first = as_alice.post("/policy/packs/read-write/load", if_match="*")
+    entries = Entry.objects.count()
+    again = as_alice.post("/policy/packs/read-write/load", if_match=first.headers["ETag"])
+    assert (again.json(), again.headers["ETag"]) == (first.json(), first.headers["ETag"])
+    assert Entry.objects.count() == entries
 
 
 def test_groups_with_any_name_give_roles(as_alice: Api) -> None:

@@ -179,8 +179,8 @@ def test_a_group_is_given_a_role_changed_and_forgotten(alice):
     groups.update_group_role(actor=actor, group="Platform Team", priority=9)
     assert Entry.objects.count() == written
     with pytest.raises(Stale):
-        groups.update_group_role(actor=actor, group="Platform Team", role="viewer", seen=("user", 5))
-    groups.update_group_role(actor=actor, group="Platform Team", role="user", seen=("user", 9))
+        groups.update_group_role(actor=actor, group="Platform Team", role="viewer", if_match=("user", 5))
+    groups.update_group_role(actor=actor, group="Platform Team", role="user", if_match=("user", 9))
     assert Entry.objects.count() == written
     groups.delete_group_role(actor=actor, group="Platform Team")
     assert last() == ("group-role.deleted", "alice@example.com", "Platform Team", {"role": "user"})

@@ -278,17 +278,17 @@ def test_a_route_is_changed_and_put_elsewhere_in_one():
 def test_no_change_of_a_table_that_somebody_else_changed_is_made_unseen():
     row = services.create_route(actor=ROUTER, spec=spec("/a"))
     seen = services.table_tag([row])
-    services.create_route(actor=ROUTER, spec=spec("/b"), seen=seen)
+    services.create_route(actor=ROUTER, spec=spec("/b"), if_match=seen)
     for change in (
-        lambda: services.create_route(actor=ROUTER, spec=spec("/c"), seen=seen),
-        lambda: services.update_route(actor=ROUTER, pk=row.pk, changes={"path": "/c"}, seen=seen),
-        lambda: services.delete_route(actor=ROUTER, pk=row.pk, seen=seen),
-        lambda: services.replace_routes(actor=ROUTER, specs=[], source="tests", seen=seen),
+        lambda: services.create_route(actor=ROUTER, spec=spec("/c"), if_match=seen),
+        lambda: services.update_route(actor=ROUTER, pk=row.pk, changes={"path": "/c"}, if_match=seen),
+        lambda: services.delete_route(actor=ROUTER, pk=row.pk, if_match=seen),
+        lambda: services.replace_routes(actor=ROUTER, specs=[], source="tests", if_match=seen),
     ):
         with pytest.raises(Stale):
             change()
     assert paths() == [(1, "/a"), (2, "/b")]
-    services.replace_routes(actor=ROUTER, specs=[], source="tests", seen=services.table_tag(Route.objects.all()))
+    services.replace_routes(actor=ROUTER, specs=[], source="tests", if_match=services.table_tag(Route.objects.all()))
     assert paths() == []
 
 
@@ -302,12 +302,12 @@ def test_a_route_that_cannot_be_read_can_be_deleted():
 def test_routes_are_reordered_as_a_whole():
     a, b, c = (services.create_route(actor=ROUTER, spec=spec(path)).pk for path in ("/a", "/b", "/c"))
     seen = services.table_tag(Route.objects.all())
-    assert [row.pk for row in services.reorder_routes(actor=ROUTER, order=[c, a, b], seen=seen)] == [c, a, b]
+    assert [row.pk for row in services.reorder_routes(actor=ROUTER, order=[c, a, b], if_match=seen)] == [c, a, b]
     assert paths() == [(1, "/c"), (2, "/a"), (3, "/b")]
     assert last() == ("routes.reordered", "routes", {"order": [c, a, b]})
     assert services.table_tag(Route.objects.all()) != seen
     with pytest.raises(Stale):
-        services.reorder_routes(actor=ROUTER, order=[a, b, c], seen=seen)
+        services.reorder_routes(actor=ROUTER, order=[a, b, c], if_match=seen)
     for order in ([a, b], [a, b, c, c], [a, b, c + 1], []):
         with pytest.raises(Invalid) as raised:
             services.reorder_routes(actor=ROUTER, order=order)
@@ -335,6 +335,22 @@ def test_a_pack_replaces_the_whole_table_or_nothing_of_it(system):
     with pytest.raises(Invalid):
         services.replace_routes(actor=system, specs=[spec("/a"), spec("b")], source="x")
     assert Route.objects.count() == len(rows)
+
+
+def test_loading_a_pack_again_changes_and_records_nothing(system):
+    rows = services.load_pack(actor=system, name="read-write")
+    assert Entry.objects.first().reason == "from pack read-write"
+    entries = Entry.objects.count()
+    assert services.load_pack(actor=system, name="read-write", if_match=services.table_tag(rows)) == rows
+    assert Entry.objects.count() == entries
+
+
+def test_a_pack_is_not_loaded_over_another_table_than_the_one_that_was_read(system):
+    tag = services.table_tag(Route.objects.all())
+    services.create_route(actor=system, spec=spec("/a"))
+    with pytest.raises(Stale):
+        services.load_pack(actor=system, name="read-write", if_match=tag)
+    assert paths() == [(1, "/a")]
 
 
 def test_the_compiled_table_is_in_order(system):
