@@ -1,6 +1,5 @@
 """A real browser at a real SkyAuth. What the browser complains of is collected, and so is every address it asks."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +9,6 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, StorageS
 
 from tests.requirements import need_program
 from tests.servers import SkyAuth, skyauth_server
-
-# What a browser makes of a page is the same whatever its rows come from: once, on SQLite. The pages themselves are asked for in
-# tests/dashboard and tests/adminsite, on both.
-collect_ignore_glob = ["test_*.py"] if os.environ.get("DATABASE_URL", "").startswith("postgres") else []
 
 PASSWORD = "correct horse battery staple"
 CAST = {"alice@example.com": "admin", "bob@example.com": "user", "vera@example.com": "viewer"}
