@@ -8,12 +8,13 @@ import secrets
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,22 @@ def replica(of: SkyAuth) -> Iterator[SkyAuth]:
             program.end()
 
 
+_migrated: list[bytes] = []
+
+
+def _write_migrated(path: Path) -> None:
+    """Write the SQLite database that a first migration made, so that this one has nothing to do."""
+    if _migrated:
+        path.write_bytes(_migrated[0])
+
+
+def _keep_migrated(path: Path) -> None:
+    """Keep a database that was only migrated, for the servers that this process starts later."""
+    if not _migrated and path.exists():
+        with closing(sqlite3.connect(path)) as connection:
+            _migrated.append(connection.serialize())
+
+
 @contextmanager
 def skyauth_server(**settings: str) -> Iterator[SkyAuth]:
     """Serve SkyAuth on an empty database with the route pack `read-write`, trusting 127.0.0.1 unless told otherwise."""
@@ -222,8 +239,12 @@ def skyauth_server(**settings: str) -> Iterator[SkyAuth]:
         where = stack.enter_context(database())
         port = free_port()
         values = {"DATA_DIR": str(data), "TRUSTED_PROXIES": HOST, "PUBLIC_URL": f"http://{HOST}:{port}", **where, **settings}
+        if not where:
+            _write_migrated(data / "skyauth.sqlite3")
         console = Console(environment(**values))
         stack.callback(console.close)
+        if not where:
+            _keep_migrated(data / "skyauth.sqlite3")
         console("load_pack", name="read-write")
         server = SkyAuth(port, data, environment(**values), console)
         stack.callback(lambda: [program.end() for program in server.programs])
