@@ -188,13 +188,16 @@ def test_a_disabled_user_is_nobody(as_bob: Api, bob: User) -> None:
 
 
 def test_no_answer_and_no_entry_has_a_password_or_a_hash(as_alice: Api) -> None:
-    texts = [
-        as_alice.post("/users", {"username": "new@example.com", "role": "user", "password": GOOD}).content,
-        as_alice.get("/users").content,
-        as_alice.get("/users/export").content,
-        as_alice.get("/audit-events").content,
-        as_alice.post("/users", {"username": "new@example.com", "password": GOOD}).content,
+    answers = [
+        as_alice.post("/users", {"username": "new@example.com", "role": "user", "password": GOOD}),
+        as_alice.get("/users"),
+        as_alice.get("/users/export"),
+        as_alice.get("/audit-events"),
+        as_alice.post("/users", {"username": "new@example.com", "password": GOOD}),
     ]
+    texts = [answer.content for answer in answers]
+    assert [answer.status_code for answer in answers] == [201, 200, 200, 200, 409]
+    assert all("new@example.com" in text.decode() for text in texts)
     stored = User.objects.get(username="new@example.com").password
     for text in texts:
         assert GOOD not in text.decode()
