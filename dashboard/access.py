@@ -15,7 +15,7 @@ from accounts.principal_lookup import find_principal_for, permissions_of
 from core.errors import Forbidden, Invalid, NotFound, ServiceError, Stale
 from core.forms import add_service_error
 from dashboard.access_forms import METHODS, NewRole, Question, RoleForm
-from dashboard.base import Page, Writes
+from dashboard.base import FormPage, Page
 from dashboard.navigation import Link
 from rbac import preview, services
 from rbac.explain import explain
@@ -93,13 +93,13 @@ class AccessPage(Page):
     section = "access"
     tab: ClassVar[str] = ""
 
-    def show(self, template: str = "", status: int = 200, **context: Any) -> HttpResponse:
+    def render(self, template: str = "", status: int = 200, **context: Any) -> HttpResponse:
         """Return the page with the tabs, and whether previews are for this person."""
         shared = {"tabs": tabs(self.principal), "tab": self.tab, "previews": self.principal.holds(Permission.POLICY_EXPLAIN)}
-        return super().show(template, status, **{**shared, **context})
+        return super().render(template, status, **{**shared, **context})
 
 
-class AccessForm(AccessPage, Writes):
+class AccessForm(AccessPage, FormPage):
     """A form of this section. With `step` "preview" it is not done: it says what would be otherwise, and asks again."""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # noqa: ARG002 - Django's signature
@@ -109,22 +109,18 @@ class AccessForm(AccessPage, Writes):
         if form.is_valid():
             try:
                 if request.POST.get("step") == "preview":
-                    return self.show_form(form, preview=Tried.of(self.preview(form.cleaned_data)))
+                    return self.render_form(form, preview=Tried.of(self.preview(form.cleaned_data)))
                 return self.perform(form.cleaned_data)
             except (Forbidden, NotFound):
                 raise
             except ServiceError as error:
                 add_service_error(form, error)
                 stale = isinstance(error, Stale)
-        return self.show_form(form, status=422, stale=stale)
+        return self.render_form(form, status=422, stale=stale)
 
-    def ask(self, form: BaseForm, status: int = 200) -> HttpResponse:
-        """Return the page with the form."""
-        return self.show_form(form, status)
-
-    def show_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
+    def render_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
         """Return the page with the form and what else there is to say."""
-        return self.show(status=status, form=form, **context)
+        return self.render(status=status, form=form, **context)
 
     def preview(self, given: dict[str, Any]) -> Preview:  # noqa: ARG002 - for those that have one
         """Return what it would do. Raises ServiceError."""
@@ -141,10 +137,10 @@ class Access(AccessPage):
         """Show it."""
         me = self.principal
         if not me.holds(Permission.ROLES_READ):
-            return self.go(reverse("dashboard:try"))
+            return self.redirect_to(reverse("dashboard:try"))
         roles = list(Role.objects.order_by("name"))
         roles.sort(key=lambda role: (not role.builtin, -len(role.holds) if role.builtin else 0, role.name))
-        return self.show(
+        return self.render(
             roles=roles,
             matrix=[
                 (title, [(name, meaning, [name in role.holds for role in roles]) for name, meaning in rows])
@@ -178,7 +174,7 @@ class RoleNew(AccessForm):
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Make the role."""
         role = services.create_role(actor=self.principal, **given)
-        return self.go(reverse("dashboard:access"), f"The role {role.name} was created. Give it to users or accounts.")
+        return self.redirect_to(reverse("dashboard:access"), f"The role {role.name} was created. Give it to users or accounts.")
 
 
 class OneRole(AccessForm):
@@ -199,10 +195,10 @@ class OneRole(AccessForm):
         initial = {"description": role.description, "permissions": sorted(role.holds), "version": role.version}
         return RoleForm(data, initial=initial, choices=grouped(self.principal.permissions))
 
-    def show_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
+    def render_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
         """Return the page."""
         role, me = self.role, self.principal
-        return super().show_form(
+        return super().render_form(
             form,
             status,
             role=role,
@@ -223,7 +219,7 @@ class OneRole(AccessForm):
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Change the role."""
         role = services.update_role(actor=self.principal, name=self.role.name, **given)
-        return self.go(reverse("dashboard:role", args=[role.name]), f"The role {role.name} was changed.")
+        return self.redirect_to(reverse("dashboard:role", args=[role.name]), f"The role {role.name} was changed.")
 
 
 class RoleDelete(AccessPage):
@@ -241,13 +237,13 @@ class RoleDelete(AccessPage):
             for model, what in ((User, "user"), (ServiceAccount, "service account"), (GroupRole, "group"))
             if (number := model.objects.filter(role=role).count())
         ]
-        return self.show(role=role, held=grouped(role.holds), holders=holders)
+        return self.render(role=role, held=grouped(role.holds), holders=holders)
 
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
         """Delete it."""
         role = find_role(name)
         services.delete_role(actor=self.principal, name=role.name, version=number(request.POST.get("version", "")))
-        return self.go(reverse("dashboard:access"), f"The role {role.name} was deleted.")
+        return self.redirect_to(reverse("dashboard:access"), f"The role {role.name} was deleted.")
 
 
 def find_role(name: str) -> Role:
@@ -275,7 +271,7 @@ class Try(AccessPage):
         """Show the question, and the answer once there is one."""
         others = self.principal.holds(Permission.POLICY_EXPLAIN)
         if "path" not in request.GET:
-            return self.show(form=Question(others=others), others=others, methods=METHODS)
+            return self.render(form=Question(others=others), others=others, methods=METHODS)
         form = Question(request.GET, others=others)
         answer = None
         if form.is_valid():
@@ -286,7 +282,7 @@ class Try(AccessPage):
                 answer = explain(*find_principal_for(actor=self.principal, who=who), **given)
             except NotFound as error:
                 form.add_error("who", error.message)
-        return self.show(
+        return self.render(
             form=form,
             others=others,
             methods=METHODS,

@@ -17,7 +17,7 @@ from audit.events import Event
 from audit.models import Entry
 from dashboard.audit_text import REFUSALS, told
 from dashboard.base import Page
-from dashboard.lists import listed
+from dashboard.lists import paginate
 from dashboard.streams import streamed
 from rbac import denials
 from rbac.permissions import Permission
@@ -84,9 +84,9 @@ class Audit(Page):
     def get(self, request: HttpRequest) -> HttpResponse:
         """Show a page of it."""
         rows, form = filtered(request.GET)
-        found = listed(rows, request.GET, sorts=SORTS, default="-at")
+        found = paginate(rows, request.GET, sorts=SORTS, default="-at")
         is_filtered = any(form.cleaned_data.values()) if form.is_valid() else True
-        return self.show(filter=form, filtered=is_filtered, listed=found, entries=told(found.rows, self.principal))
+        return self.render(filter=form, filtered=is_filtered, page=found, entries=told(found.rows, self.principal))
 
 
 class Export(Page):
@@ -145,4 +145,4 @@ class Decision(Page):
     def get(self, request: HttpRequest, reference: str) -> HttpResponse:  # noqa: ARG002 - Django's signature
         """Show it: to everybody what was refused to them, and to those who may ask about others everything."""
         found = denials.past_denial_for(actor=self.principal, reference=reference, current=current_principal)
-        return self.show(decision=found, reads=self.principal.holds(Permission.AUDIT_READ))
+        return self.render(decision=found, reads=self.principal.holds(Permission.AUDIT_READ))

@@ -57,55 +57,60 @@ class Page(View):
             return super().dispatch(request, *args, **kwargs)
         except Forbidden as error:
             record_denial(principal, f"{request.method} {request.path}", error.message)
-            return self._refusal(403, "Not allowed", error)
+            return self._error_page(403, "Not allowed", error)
         except NotFound as error:
-            return self._refusal(404, "Not found", error)
+            return self._error_page(404, "Not found", error)
         except ServiceError as error:
-            return self.not_done(error)
+            return self.render_error(error)
 
-    def show(self, template: str = "", status: int = 200, **context: Any) -> HttpResponse:
+    def render(self, template: str = "", status: int = 200, **context: Any) -> HttpResponse:
         """Return the page with what every page needs to know."""
-        shared = {"principal": self.principal, "links": links(self.principal), "section": self.section, "is_part": self.is_part}
+        shared = {
+            "principal": self.principal,
+            "links": links(self.principal),
+            "section": self.section,
+            "is_partial": self.is_partial,
+        }
         return render(self.request, template or self.template, {**shared, **context}, status=status)
 
     @property
-    def is_part(self) -> bool:
+    def is_partial(self) -> bool:
         """Whether htmx asks, which puts a part of the answer into the page that is shown."""
         return self.request.headers.get("HX-Request") == "true" and self.request.headers.get("HX-Boosted") != "true"
 
-    def go(self, where: str, done: str = "") -> HttpResponse:
+    def redirect_to(self, where: str, done: str = "") -> HttpResponse:
         """Return the way to another page, after something was done; `done` is told there. Nothing secret may be in it."""
         if done:
             messages.success(self.request, done)
-        if self.is_part:
+        if self.is_partial:
             return HttpResponse(headers={"HX-Redirect": where})
         return HttpResponseRedirect(where)
 
-    def back(self, otherwise: str) -> str:
+    def return_path(self, otherwise: str) -> str:
         """Return the page of ours that the form was sent from, as its field `back` says, or another one."""
         path = safe_next_path(self.request.POST.get("back", "") or self.request.GET.get("back", ""))
         return path if path.startswith(HOME) else otherwise
 
-    def not_done(self, error: ServiceError) -> HttpResponse:
+    def render_error(self, error: ServiceError) -> HttpResponse:
         """Return the answer to something that a service refused and that no form on the page can show."""
-        if self.is_part:  # htmx puts what is no success among the messages of the page (its meta tag says so)
-            return self.show("dashboard/parts/refused.html", 409, error=error)
+        if self.is_partial:  # htmx puts what is no success among the messages of the page (its meta tag says so)
+            return self.render("dashboard/parts/refused.html", 409, error=error)
         if self.request.method == "GET":  # the way back would lead here again
-            return self._refusal(409, "This cannot be shown", error)
+            return self._error_page(409, "This cannot be shown", error)
         messages.error(self.request, error.message)
-        return self.go(self.back(self.here()))
+        return self.redirect_to(self.return_path(self.page_path()))
 
-    def here(self) -> str:
+    def page_path(self) -> str:
         """Return where a refusal is shown that came from nowhere in particular."""
         return self.request.path if hasattr(self, "get") else HOME
 
-    def _refusal(self, status: int, title: str, error: ServiceError) -> HttpResponse:
-        if self.is_part:
-            return self.show("dashboard/parts/refused.html", status, error=error)
-        return self.show("dashboard/refused.html", status, title=title, error=error, forbidden=status == 403)
+    def _error_page(self, status: int, title: str, error: ServiceError) -> HttpResponse:
+        if self.is_partial:
+            return self.render("dashboard/parts/refused.html", status, error=error)
+        return self.render("dashboard/refused.html", status, title=title, error=error, forbidden=status == 403)
 
 
-class Writes(Page):
+class FormPage(Page):
     """A page with a form that is done by a service: shown by GET, done by POST, shown again with what was refused.
 
     Needs `form`, `perform` and where it goes on from there.
@@ -115,7 +120,7 @@ class Writes(Page):
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # noqa: ARG002 - Django's signature
         """Show the form."""
-        return self.ask(self.make_form())
+        return self.render_form(self.make_form())
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # noqa: ARG002 - Django's signature
         """Do what the form asks for."""
@@ -127,15 +132,15 @@ class Writes(Page):
                 raise
             except ServiceError as error:
                 add_service_error(form, error)
-        return self.ask(form, status=422)
+        return self.render_form(form, status=422)
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form, empty or with what was sent."""
         return cast(BaseForm, self.form(data))
 
-    def ask(self, form: BaseForm, status: int = 200) -> HttpResponse:
+    def render_form(self, form: BaseForm, status: int = 200) -> HttpResponse:
         """Return the page with the form."""
-        return self.show(status=status, form=form)
+        return self.render(status=status, form=form)
 
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Do it through a service, and return where it goes on. Raises ServiceError."""

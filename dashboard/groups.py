@@ -12,7 +12,7 @@ from core.errors import NotFound
 from dashboard.access import AccessForm, AccessPage
 from dashboard.access_forms import GroupFilter, KnownGroup, NewGroup, SeenGroup
 from dashboard.forms import role_choices
-from dashboard.lists import listed
+from dashboard.lists import paginate
 from rbac.permissions import Permission
 
 SORTS = {"rank": ("priority", "group"), "group": ("group",)}
@@ -30,13 +30,13 @@ class Groups(AccessPage):
         form = GroupFilter(request.GET, auto_id="filter_%s")
         text = form.cleaned_data["q"].strip() if form.is_valid() else ""
         rows = GroupRole.objects.select_related("role")
-        found = listed(rows.filter(group__icontains=text) if text else rows, request.GET, sorts=SORTS, default="rank")
+        found = paginate(rows.filter(group__icontains=text) if text else rows, request.GET, sorts=SORTS, default="rank")
         me = self.principal
         for row in found.rows:
             row.changeable = (  # type: ignore[attr-defined]
                 me.holds(Permission.ROLES_WRITE) and row.role.holds <= me.permissions
             )
-        return self.show(filter=form, filtered=bool(text), listed=found, writes=me.holds(Permission.ROLES_WRITE))
+        return self.render(filter=form, filtered=bool(text), page=found, writes=me.holds(Permission.ROLES_WRITE))
 
 
 class GroupNew(AccessForm):
@@ -53,7 +53,7 @@ class GroupNew(AccessForm):
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Let it."""
         row = groups.create_group_role(actor=self.principal, **given)
-        return self.go(reverse("dashboard:groups"), f"The group {row.group} gives the role {row.role.name} now.")
+        return self.redirect_to(reverse("dashboard:groups"), f"The group {row.group} gives the role {row.role.name} now.")
 
 
 class OneGroup(AccessForm):
@@ -77,16 +77,16 @@ class OneGroup(AccessForm):
             roles=role_choices(self.principal, held=row.role.name),
         )
 
-    def show_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
+    def render_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
         """Return the page."""
         row = self.row
-        return super().show_form(form, status, row=row, changes=row.role.holds <= self.principal.permissions, **context)
+        return super().render_form(form, status, row=row, changes=row.role.holds <= self.principal.permissions, **context)
 
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Change it."""
         seen = given.pop("seen_role"), given.pop("seen_priority")
         row = groups.update_group_role(actor=self.principal, group=self.row.group, if_match=seen, **given)
-        return self.go(
+        return self.redirect_to(
             reverse("dashboard:groups"), f"The group {row.group} gives the role {row.role.name}, with rank {row.priority}."
         )
 
@@ -107,18 +107,22 @@ class GroupDelete(AccessForm):
         """Return the form, which knows what the page said."""
         return SeenGroup(data, initial=seen_of(self.row))
 
-    def show_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
+    def render_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
         """Ask."""
         row = self.row
         groups.require_change(self.principal, row)
-        return super().show_form(
+        return super().render_form(
             form,
             status,
-            crumbs=[("Access", reverse("dashboard:access")), ("Groups", reverse("dashboard:groups")), (row.group, self.here())],
+            crumbs=[
+                ("Access", reverse("dashboard:access")),
+                ("Groups", reverse("dashboard:groups")),
+                (row.group, self.page_path()),
+            ],
             title=f"Let {row.group} give no role any more?",
             text=f"Members who have the role {row.role.name} by this group keep it until they sign in again.",
             button="Delete group",
-            back=self.here(),
+            back=self.page_path(),
             **context,
         )
 
@@ -126,9 +130,9 @@ class GroupDelete(AccessForm):
         """Stop it."""
         row = self.row
         groups.delete_group_role(actor=self.principal, group=row.group, if_match=(given["seen_role"], given["seen_priority"]))
-        return self.go(reverse("dashboard:groups"), f"The group {row.group} gives no role any more.")
+        return self.redirect_to(reverse("dashboard:groups"), f"The group {row.group} gives no role any more.")
 
-    def here(self) -> str:
+    def page_path(self) -> str:
         """Return the group's page."""
         return reverse("dashboard:group", args=[self.kwargs["pk"]])
 

@@ -14,7 +14,7 @@ from accounts.services import users
 from authn import own_password
 from dashboard import health, service_accounts
 from dashboard.audit_text import told
-from dashboard.base import Page, Writes
+from dashboard.base import FormPage, Page
 from dashboard.forms import OwnPassword
 from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
@@ -43,7 +43,7 @@ class Home(Page):
         mine = ServiceAccount.objects.filter(owner_id=me.pk).select_related("role")
         tokens = Token.objects.filter(account__owner_id=me.pk).active()
         administers = me.permissions >= _ADMINISTERS
-        return self.show(
+        return self.render(
             recognised=_RECOGNISED[me.method],
             role=Role.objects.filter(name=me.role).first(),
             permits=[(name, MEANINGS[name]) for name in Permission if me.holds(name)],
@@ -61,7 +61,7 @@ class Home(Page):
         )
 
 
-class SetOwnPassword(Writes):
+class SetOwnPassword(FormPage):
     """Changes one's own password."""
 
     needs = (Permission.PASSWORD_OWN,)
@@ -76,4 +76,4 @@ class SetOwnPassword(Writes):
         )
         if self.principal.method is Method.SESSION:
             update_session_auth_hash(self.request, user)
-        return self.go(reverse("dashboard:home"), "Your password is changed.")
+        return self.redirect_to(reverse("dashboard:home"), "Your password is changed.")

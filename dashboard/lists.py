@@ -15,7 +15,7 @@ MOST: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Listed(Generic[Row]):
+class RowPage(Generic[Row]):
     """One page of a list. `total` is how many rows there are, at most MOST; `more` whether there are still others."""
 
     rows: Sequence[Row]
@@ -46,14 +46,14 @@ class Listed(Generic[Row]):
         return self.number + 1 if self.number < self.pages else None
 
 
-def listed(
+def paginate(
     rows: QuerySet[Row],
     asked: QueryDict,
     *,
     sorts: Mapping[str, Sequence[str]],
     default: str,
     shown: QuerySet[Row] | None = None,
-) -> Listed[Row]:
+) -> RowPage[Row]:
     """Return the page that the address asks for by `page` and `sort`, in three queries.
 
     `sorts` has for each name that `sort` may have (with "-" before it: downwards) the fields to order by; whatever else is
@@ -73,7 +73,7 @@ def listed(
     wanted = list(keys.values_list("pk", flat=True)[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]) if total else []
     by_key: dict[Any, Row] = (rows if shown is None else shown).order_by().in_bulk(wanted) if wanted else {}
     found = [by_key[key] for key in wanted if key in by_key]  # one that was deleted meanwhile is not there
-    return Listed(found, number, pages, total, count > MOST, sort)
+    return RowPage(found, number, pages, total, count > MOST, sort)
 
 
 def _ordered(model: type[Model], name: str, *, down: bool) -> OrderBy:

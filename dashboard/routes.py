@@ -43,7 +43,7 @@ class Routes(AccessPage):
         given = form.cleaned_data if form.is_valid() else {}
         found = _filtered(rows, given) if form.is_valid() else []
         writes = may_route(self.principal)
-        return self.show(
+        return self.render(
             template,
             filter=form,
             filtered=any(given.values()) or not form.is_valid(),
@@ -114,18 +114,18 @@ class RouteMove(Routes):
                 return self._asked(row, other, way, seen, tried)
         moved = services.reorder_routes(actor=self.principal, order=[each.pk for each in rows], if_match=seen)
         done = f"Moved {way}: {moved[place + step]}."
-        if self.is_part:
+        if self.is_partial:
             return self.show_routes(QueryDict(), template="dashboard/access/parts/routes_list.html", done=done)
-        return self.go(f"{self.here()}#route-{wanted}", done)
+        return self.redirect_to(f"{self.page_path()}#route-{wanted}", done)
 
     def _asked(self, row: Route, other: Route, way: str, seen: str, tried: Tried) -> HttpResponse:
         """Return the page that says what it would do; htmx puts its content in the place of the list's."""
-        answer = self.show("dashboard/access/route_move.html", row=row, other=other, way=way, tag=seen, preview=tried)
+        answer = self.render("dashboard/access/route_move.html", row=row, other=other, way=way, tag=seen, preview=tried)
         for name, value in (("Retarget", "#content"), ("Reselect", "#content"), ("Reswap", "outerHTML show:window:top")):
             answer[f"HX-{name}"] = value
         return answer
 
-    def here(self) -> str:
+    def page_path(self) -> str:
         """Return the list."""
         return reverse("dashboard:routes")
 
@@ -171,7 +171,7 @@ class RouteNew(RouteForms):
     def perform(self, given: dict[str, Any]) -> HttpResponse:
         """Add it."""
         row = services.create_route(actor=self.principal, spec=_spec(given), position=given["position"], if_match=given["seen"])
-        return self.go(f"{reverse('dashboard:routes')}#route-{row.pk}", f"Added: {row}.")
+        return self.redirect_to(f"{reverse('dashboard:routes')}#route-{row.pk}", f"Added: {row}.")
 
 
 class RouteEdit(RouteForms):
@@ -191,9 +191,9 @@ class RouteEdit(RouteForms):
         initial |= {"methods": ", ".join(row.methods), "seen": services.table_tag(Route.objects.all())}
         return RouteForm(data, initial=initial)
 
-    def show_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
+    def render_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
         """Return the page."""
-        return super().show_form(form, status, row=self.row, **context)
+        return super().render_form(form, status, row=self.row, **context)
 
     def planned(self, rows: Sequence[Route], given: dict[str, Any]) -> list[RouteSpec]:
         """Return the routes with this one changed."""
@@ -209,7 +209,7 @@ class RouteEdit(RouteForms):
             position=given["position"],
             if_match=given["seen"],
         )
-        return self.go(f"{reverse('dashboard:routes')}#route-{row.pk}", f"Changed: {row}.")
+        return self.redirect_to(f"{reverse('dashboard:routes')}#route-{row.pk}", f"Changed: {row}.")
 
 
 class RouteDelete(AccessPage):
@@ -224,13 +224,13 @@ class RouteDelete(AccessPage):
         services.require_routes(self.principal)
         row, rows = find_route(pk), list(Route.objects.all())
         tried = _tried(self, [other.spec for other in rows if other.pk != pk])
-        return self.show(row=row, tag=services.table_tag(rows), preview=tried)
+        return self.render(row=row, tag=services.table_tag(rows), preview=tried)
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Delete it."""
         row = find_route(pk)
         services.delete_route(actor=self.principal, pk=pk, if_match=request.POST.get("seen", ""))
-        return self.go(reverse("dashboard:routes"), f"Deleted: {row}.")
+        return self.redirect_to(reverse("dashboard:routes"), f"Deleted: {row}.")
 
 
 class Packs(AccessPage):
@@ -244,7 +244,7 @@ class Packs(AccessPage):
         """Show them."""
         now = [row.spec for row in Route.objects.all()]
         found = [packs.load(name) for name in packs.names()]
-        return self.show(packs=[(pack, _same(pack.routes, now)) for pack in found], writes=may_route(self.principal))
+        return self.render(packs=[(pack, _same(pack.routes, now)) for pack in found], writes=may_route(self.principal))
 
 
 class OnePack(AccessPage):
@@ -259,7 +259,7 @@ class OnePack(AccessPage):
         pack, rows = packs.load(name), list(Route.objects.all())
         now, then = [row.spec for row in rows], list(pack.routes)
         writes = may_route(self.principal)
-        return self.show(
+        return self.render(
             pack=pack,
             same=_same(then, now),
             total=len(now),
@@ -272,7 +272,7 @@ class OnePack(AccessPage):
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
         """Replace the routes by it."""
         rows = services.load_pack(actor=self.principal, name=name, if_match=request.POST.get("seen", ""))
-        return self.go(reverse("dashboard:routes"), f"The pack {name} is loaded: {len(rows)} routes.")
+        return self.redirect_to(reverse("dashboard:routes"), f"The pack {name} is loaded: {len(rows)} routes.")
 
 
 def find_route(pk: int) -> Route:

@@ -14,7 +14,7 @@ from accounts.services import service_accounts, tokens
 from accounts.services.tokens import IssuedToken
 from core.errors import Invalid
 from core.forms import add_service_error
-from dashboard.base import Page, Writes
+from dashboard.base import FormPage, Page
 from dashboard.service_account_forms import ChangeAccount, NewToken, Rotation
 from dashboard.service_accounts import MAKES, NEEDS, Minting, makes, may_manage
 
@@ -44,7 +44,7 @@ class Account(Page):
             token.still_used = (  # type: ignore[attr-defined]
                 token.leaving and used is not None and token.replaced_by is not None and used > token.replaced_by.created_at  # type: ignore[attr-defined]
             )
-        return self.show(
+        return self.render(
             status=status,
             account=account,
             effective=service_account_principal(account)[0].role,
@@ -74,7 +74,7 @@ class Change(Account):
             except Invalid as error:
                 add_service_error(form, error)
             else:
-                return self.go(reverse("dashboard:service-account", args=[account]), "Saved.")
+                return self.redirect_to(reverse("dashboard:service-account", args=[account]), "Saved.")
         return self.show_account(row, form, 422)
 
     def _changes(self, row: ServiceAccount, given: dict[str, Any]) -> dict[str, Any]:
@@ -87,12 +87,12 @@ class Change(Account):
             changes["role"] = given["role"]
         return changes
 
-    def here(self) -> str:
+    def page_path(self) -> str:
         """Return the account's page."""
         return reverse("dashboard:service-account", args=[self.kwargs["account"]])
 
 
-class Confirmed(Writes):
+class Confirmed(FormPage):
     """Something that is asked about on a page of its own, which lists the tokens that it stops, before it is done."""
 
     needs = MAKES
@@ -103,14 +103,14 @@ class Confirmed(Writes):
     text: ClassVar[str]
     button: ClassVar[str]
 
-    def ask(self, form: BaseForm, status: int = 200) -> HttpResponse:
+    def render_form(self, form: BaseForm, status: int = 200) -> HttpResponse:
         """Ask."""
         name = self.subject()
-        crumbs = [("Service accounts", reverse("dashboard:service-accounts")), (self.row.name, self.here())]
-        words = {"title": self.title.format(name), "text": self.text, "button": self.button, "back": self.here()}
+        crumbs = [("Service accounts", reverse("dashboard:service-accounts")), (self.row.name, self.page_path())]
+        words = {"title": self.title.format(name), "text": self.text, "button": self.button, "back": self.page_path()}
         working = self.stopped().active().order_by("pk")
         goes: dict[str, Any] = {"tokens": working[:TOKENS], "more": max(0, working.count() - TOKENS)}
-        return self.show(status=status, form=form, crumbs=crumbs, **words, **goes)
+        return self.render(status=status, form=form, crumbs=crumbs, **words, **goes)
 
     def stopped(self) -> TokenQuerySet:
         """Return the tokens that are no longer accepted afterwards."""
@@ -125,7 +125,7 @@ class Confirmed(Writes):
         """Return what it is about, in a word."""
         return self.row.name
 
-    def here(self) -> str:
+    def page_path(self) -> str:
         """Return the account's page."""
         return reverse("dashboard:service-account", args=[self.row.uid])
 
@@ -140,7 +140,7 @@ class Disable(Confirmed):
     def perform(self, given: dict[str, Any]) -> HttpResponse:  # noqa: ARG002 - there is nothing to be given
         """Stop it."""
         row = service_accounts.update_service_account(actor=self.principal, account=self.row, active=False)
-        return self.go(self.here(), f"{row.name} is disabled.")
+        return self.redirect_to(self.page_path(), f"{row.name} is disabled.")
 
 
 class Enable(Page):
@@ -154,9 +154,9 @@ class Enable(Page):
         """Enable it."""
         row = service_accounts.get_account(self.principal, account)
         service_accounts.update_service_account(actor=self.principal, account=row, active=True)
-        return self.go(self.here(), f"{row.name} is enabled.")
+        return self.redirect_to(self.page_path(), f"{row.name} is enabled.")
 
-    def here(self) -> str:
+    def page_path(self) -> str:
         """Return the account's page."""
         return reverse("dashboard:service-account", args=[self.kwargs["account"]])
 
@@ -172,7 +172,7 @@ class Delete(Confirmed):
         """Delete it."""
         row = self.row
         service_accounts.delete_service_account(actor=self.principal, account=row)
-        return self.go(reverse("dashboard:service-accounts"), f"{row.name} was deleted.")
+        return self.redirect_to(reverse("dashboard:service-accounts"), f"{row.name} was deleted.")
 
 
 class AddToken(Minting):
@@ -196,7 +196,7 @@ class AddToken(Minting):
         account = service_accounts.get_account(self.principal, self.kwargs["account"])
         return tokens.issue_token(actor=self.principal, account=account, days=given["days"], name=given["name"])
 
-    def here(self) -> str:
+    def page_path(self) -> str:
         """Return the account's page."""
         return reverse("dashboard:service-account", args=[self.kwargs["account"]])
 
@@ -230,7 +230,7 @@ class Rotate(Minting):
         """Replace it."""
         return tokens.rotate_token(actor=self.principal, token=self.token, days=given["days"], grace=given["grace"])
 
-    def here(self) -> str:
+    def page_path(self) -> str:
         """Return the account's page."""
         return reverse("dashboard:service-account", args=[self.token.account.uid])
 
@@ -263,4 +263,4 @@ class Revoke(Confirmed):
     def perform(self, given: dict[str, Any]) -> HttpResponse:  # noqa: ARG002 - there is nothing to be given
         """Revoke it."""
         tokens.revoke_token(actor=self.principal, token=self.token)
-        return self.go(self.here(), f"The token {self.subject()} was revoked.")
+        return self.redirect_to(self.page_path(), f"The token {self.subject()} was revoked.")

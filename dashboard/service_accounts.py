@@ -17,8 +17,8 @@ from accounts.services import service_accounts, tokens
 from accounts.services.tokens import IssuedToken
 from authn import nonces
 from core.errors import Conflict
-from dashboard.base import Page, Writes
-from dashboard.lists import listed
+from dashboard.base import FormPage, Page
+from dashboard.lists import paginate
 from dashboard.service_account_forms import AccountFilter, NewAccount
 from rbac.permissions import Permission
 from rbac.principals import Principal
@@ -114,10 +114,10 @@ class Accounts(Page):
             never_ends=Count("tokens", filter=working & Q(tokens__expires_at=None)),
             used=Max("tokens__last_used_at"),
         )
-        return self.show(
+        return self.render(
             filter=form,
             filtered=any(form.cleaned_data.values()) if form.is_valid() else True,
-            listed=listed(_sortable(rows), request.GET, sorts=SORTS, default="name", shown=shown),
+            page=paginate(_sortable(rows), request.GET, sorts=SORTS, default="name", shown=shown),
             makes=makes(self.principal),
             off=not settings.ENABLE_SERVICE_ACCOUNTS,
             soon=timezone.now() + SOON,
@@ -150,7 +150,7 @@ class Timeline(Page):
         for _, _, rows in found:
             for token in rows:
                 token.spent = _spent(token, now)  # type: ignore[attr-defined]
-        return self.show(parts=[(title, look, rows[:SHOWN], len(rows) > SHOWN) for title, look, rows in found if rows])
+        return self.render(parts=[(title, look, rows[:SHOWN], len(rows) > SHOWN) for title, look, rows in found if rows])
 
 
 def _spent(token: Token, now: datetime) -> int | None:
@@ -161,7 +161,7 @@ def _spent(token: Token, now: datetime) -> int | None:
     return min(100, max(0, round(100 * (now - token.created_at).total_seconds() / life))) if life > 0 else 100
 
 
-class Minting(Writes):
+class Minting(FormPage):
     """A form that ends in a token, which is shown in the answer to the form itself, once.
 
     The form works once: sent again, by a reload say, it neither shows the token again nor makes another (promise 11).
@@ -185,7 +185,7 @@ class Minting(Writes):
                     "A token is shown once: if it is lost, rotate it or revoke it. To make another one, send the form again."
                 )
             issued = self.mint(given)
-        return self.show(
+        return self.render(
             "dashboard/token_shown.html",
             token=issued.token,
             account=issued.token.account,
@@ -198,11 +198,11 @@ class Minting(Writes):
         """Return the new token. Raises ServiceError."""
         raise NotImplementedError
 
-    def ask(self, form: BaseForm, status: int = 200) -> HttpResponse:
+    def render_form(self, form: BaseForm, status: int = 200) -> HttpResponse:
         """Return the page with the form; one that was refused can be sent again, and one that was used up as a new one."""
         nonce = self.request.POST.get("nonce", "") if status == 422 and not self.sent_before else ""
         nonce = nonce or nonces.issue(self.principal, self._purpose())
-        return self.show(status=status, form=form, nonce=nonce, lead=self.lead, button=self.button, **self.about())
+        return self.render(status=status, form=form, nonce=nonce, lead=self.lead, button=self.button, **self.about())
 
     def about(self) -> dict[str, Any]:
         """Return the page's title, and the account and the token that it is about, if any."""
@@ -239,6 +239,6 @@ class New(Minting):
         )
         return tokens.issue_token(actor=self.principal, account=account, days=given["days"])
 
-    def here(self) -> str:
+    def page_path(self) -> str:
         """Return the list."""
         return reverse("dashboard:service-accounts")

@@ -77,7 +77,7 @@ class Sessions(Page):
         rows = list(sessions.list_sessions(actor=self.principal, user=owner)[: MOST + 1])
         for row in rows:
             row.is_this, row.what, row.ends = row.pk == this, in_words(row.agent), ends(row)  # type: ignore[attr-defined]
-        return self.show(
+        return self.render(
             owner=owner,
             itself=owner.pk == self.principal.pk,
             rows=sorted(rows[:MOST], key=lambda row: row.pk != this),
@@ -85,7 +85,7 @@ class Sessions(Page):
             others=any(row.pk != this for row in rows),
         )
 
-    def here(self) -> str:
+    def page_path(self) -> str:
         """Return this page, of the same person."""
         uid = self.request.POST.get("user", "")
         return reverse("dashboard:sessions") + (f"?user={uid}" if re.fullmatch("[0-9a-f]{1,16}", uid) else "")
@@ -101,8 +101,8 @@ class EndSession(Sessions):
         key = request.POST.get("session", "")
         sessions.end_session(actor=self.principal, key=key)
         if key == self.this:
-            return self.go(reverse("dashboard:sign-in"))
-        return self.go(self.here(), "The session has ended.")
+            return self.redirect_to(reverse("dashboard:sign-in"))
+        return self.redirect_to(self.page_path(), "The session has ended.")
 
 
 class EndSessions(Sessions):
@@ -113,4 +113,4 @@ class EndSessions(Sessions):
     def post(self, request: HttpRequest) -> HttpResponse:  # noqa: ARG002 - Django's signature
         """End them."""
         number = sessions.end_sessions(actor=self.principal, user=self.owner, but=self.this)
-        return self.go(self.here(), f"{number} session{'' if number == 1 else 's'} ended.")
+        return self.redirect_to(self.page_path(), f"{number} session{'' if number == 1 else 's'} ended.")

@@ -14,7 +14,7 @@ from audit.models import Entry
 from core.errors import Invalid
 from core.forms import add_service_error
 from dashboard.audit_text import told
-from dashboard.base import Page, Writes
+from dashboard.base import FormPage, Page
 from dashboard.forms import Leaving, Password, Profile, role_choices
 from dashboard.users import may_change
 from rbac.permissions import Permission
@@ -39,7 +39,7 @@ class Person(Page):
         changes = may_change(me, user)
         seen = itself or me.holds(Permission.SERVICE_ACCOUNTS_READ)
         profile = {"display_name": user.display_name, "email": user.email, "sign_in": user.sign_in}
-        return self.show(
+        return self.render(
             status=status,
             person=user,
             itself=itself,
@@ -68,7 +68,7 @@ class _Part(Person):
         form = self.form(request.POST, auto_id=f"{self.name}_%s")
         if form.is_valid():
             try:
-                return self.go(reverse("dashboard:user", args=[uid]), self.perform(user, form.cleaned_data))
+                return self.redirect_to(reverse("dashboard:user", args=[uid]), self.perform(user, form.cleaned_data))
             except Invalid as error:
                 add_service_error(form, error)
         return self.show_user(user, 422, **{self.name: form})
@@ -77,7 +77,7 @@ class _Part(Person):
         """Do it, and return what was done. Raises ServiceError."""
         raise NotImplementedError
 
-    def here(self) -> str:
+    def page_path(self) -> str:
         """Return the user's page."""
         return reverse("dashboard:user", args=[self.kwargs["uid"]])
 
@@ -118,7 +118,7 @@ class Enable(_Part):
         return f"{user.username} is enabled."
 
 
-class Leave(Writes):
+class Leave(FormPage):
     """The sheet for somebody who leaves: what is theirs, and what becomes of it. `deletes` says which of the two it is."""
 
     needs = (Permission.USERS_WRITE,)
@@ -137,10 +137,10 @@ class Leave(Writes):
         first = None if self.deletes else {"fate": Fate.STAY}
         return Leaving(data, initial=first, stays=self.stays, has_accounts=self.user.service_accounts.exists())
 
-    def ask(self, form: BaseForm, status: int = 200) -> HttpResponse:
+    def render_form(self, form: BaseForm, status: int = 200) -> HttpResponse:
         """Show what is theirs."""
         user = self.user
-        return self.show(
+        return self.render(
             status=status,
             form=form,
             person=user,
@@ -155,9 +155,11 @@ class Leave(Writes):
         fate, heir = Fate(given.get("fate") or Fate.STAY), given.get("transfer_to")
         if self.deletes:
             offboarding.delete(actor=self.principal, user=user, fate=fate, transfer_to=heir)
-            return self.go(reverse("dashboard:users"), f"{user.username} was deleted.")
+            return self.redirect_to(reverse("dashboard:users"), f"{user.username} was deleted.")
         offboarding.disable(actor=self.principal, user=user, fate=fate, transfer_to=heir)
-        return self.go(reverse("dashboard:user", args=[user.uid]), f"{user.username} is disabled, and signed out everywhere.")
+        return self.redirect_to(
+            reverse("dashboard:user", args=[user.uid]), f"{user.username} is disabled, and signed out everywhere."
+        )
 
 
 class Disable(Leave):

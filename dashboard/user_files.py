@@ -15,7 +15,7 @@ from accounts.services import user_csv, user_import
 from accounts.services.user_csv import IMPORTED, MAX_BYTES
 from accounts.services.user_import import Line, Outcome
 from core.errors import Invalid, ServiceError
-from dashboard.base import Page, Writes
+from dashboard.base import FormPage, Page
 from dashboard.navigation import links
 from dashboard.streams import streamed
 from rbac.permissions import Permission
@@ -78,7 +78,7 @@ def _cells(line: Line) -> list[tuple[str, str, str | None]]:
     return [(title, line.values.get(name, ""), line.before.get(name)) for name, title in _COLUMNS.items()]
 
 
-class Import(Writes):
+class Import(FormPage):
     """Shows what each line of a file would do, and then, when nothing is wrong with any, does it."""
 
     needs = (Permission.USERS_WRITE,)
@@ -100,7 +100,7 @@ class Import(Writes):
         seen, faulty = mark(text, report.lines), bool(report.failures)
         if given["seen"] == seen and report.lines and not faulty:
             return self._running(text, update, report.lines)  # type: ignore[return-value] # a response like any other
-        return self.show(
+        return self.render(
             form=Csv(initial={"text": text, "update": update, "seen": "" if faulty else seen}),
             lines=[(line, _cells(line)) for line in sorted(report.lines, key=lambda line: not line.fault)],
             number={outcome.value: sum(line.outcome is outcome for line in report.lines) for outcome in Outcome},
@@ -137,7 +137,7 @@ class Import(Writes):
         template = "dashboard/parts/users_imported.html"
         return render_to_string(template, {"report": report, "created": len(report.created), "changed": len(report.changed)})
 
-    def here(self) -> str:
+    def page_path(self) -> str:
         """Return the list."""
         return reverse("dashboard:users")
 

@@ -10,9 +10,9 @@ from django.urls import reverse
 from accounts.models import User
 from accounts.services import users
 from core.errors import Invalid
-from dashboard.base import Page, Writes
+from dashboard.base import FormPage, Page
 from dashboard.forms import NewUser, UserFilter, role_choices
-from dashboard.lists import PAGE_SIZE, listed
+from dashboard.lists import PAGE_SIZE, paginate
 from rbac.permissions import Permission
 from rbac.principals import Principal
 
@@ -57,14 +57,14 @@ class Users(Page):
     def get(self, request: HttpRequest) -> HttpResponse:
         """Show a page of it."""
         rows, form = filtered(request.GET)
-        found = listed(rows, request.GET, sorts=SORTS, default="name", shown=_shown())
+        found = paginate(rows, request.GET, sorts=SORTS, default="name", shown=_shown())
         for user in found.rows:
             user.changeable = may_change(self.principal, user)  # type: ignore[attr-defined]
         writes = self.principal.holds(Permission.USERS_WRITE)
-        return self.show(
+        return self.render(
             filter=form,
             filtered=any(form.cleaned_data.values()) if form.is_valid() else True,
-            listed=found,
+            page=found,
             writes=writes,
             roles=role_choices(self.principal) if writes else (),
         )
@@ -82,15 +82,15 @@ class SetRole(Page):
         before = user.role.name
         user = users.set_role(actor=self.principal, user=user, role=request.POST.get("role", ""))
         done = f"{user.username} is {user.role.name} now, and was {before}."
-        if not self.is_part:
-            return self.go(self.back(reverse("dashboard:user", args=[uid])), done)
+        if not self.is_partial:
+            return self.redirect_to(self.return_path(reverse("dashboard:user", args=[uid])), done)
         row = _shown().get(pk=user.pk)
         row.changeable = may_change(self.principal, row)  # type: ignore[attr-defined]
-        return self.show(
+        return self.render(
             "dashboard/parts/user_row.html", user_row=row, writes=True, roles=role_choices(self.principal), done=done
         )
 
-    def here(self) -> str:
+    def page_path(self) -> str:
         """Return the list."""
         return reverse("dashboard:users")
 
@@ -113,17 +113,17 @@ class BulkRole(Page):
         outcomes = users.bulk_set_role(actor=self.principal, uids=uids, role=role)
         done = [names[outcome.target] for outcome in outcomes if outcome.error is None]
         failed = [(names.get(outcome.target, outcome.target), outcome.error) for outcome in outcomes if outcome.error]
-        back = self.back(self.here())
+        back = self.return_path(self.page_path())
         if failed:
-            return self.show(done=done, failed=failed, role=role, back=back)
-        return self.go(back, f"{len(done)} user{'s have' if len(done) > 1 else ' has'} the role {role} now.")
+            return self.render(done=done, failed=failed, role=role, back=back)
+        return self.redirect_to(back, f"{len(done)} user{'s have' if len(done) > 1 else ' has'} the role {role} now.")
 
-    def here(self) -> str:
+    def page_path(self) -> str:
         """Return the list."""
         return reverse("dashboard:users")
 
 
-class New(Writes):
+class New(FormPage):
     """Makes a user."""
 
     needs = (Permission.USERS_WRITE,)
@@ -143,6 +143,6 @@ class New(Writes):
             role=given["role"],
             password=given["password"] or None,
         )
-        return self.go(
+        return self.redirect_to(
             reverse("dashboard:user", args=[user.uid]), f"{user.username} was created, with the role {user.role.name}."
         )

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from dashboard.lists import Listed
+from dashboard.lists import RowPage
 
 register = template.Library()
 
@@ -56,19 +56,19 @@ def _words(distance: timedelta, when: datetime) -> str:
 
 
 @register.inclusion_tag("dashboard/parts/heading.html", takes_context=True)
-def heading(context: template.Context, name: str, title: str, listed: Listed[Any], first: str = "up") -> dict[str, Any]:
+def heading(context: template.Context, name: str, title: str, page: RowPage[Any], first: str = "up") -> dict[str, Any]:
     """Return a heading that sorts its column; `first` "down" for one whose greatest value is wanted first, such as a date."""
-    current = listed.sort.removeprefix("-") == name
-    down = listed.sort.startswith("-")
+    current = page.sort.removeprefix("-") == name
+    down = page.sort.startswith("-")
     wanted = f"-{name}" if (not down if current else first == "down") else name
     direction = ("descending" if down else "ascending") if current else ""
     return {"request": context["request"], "title": title, "wanted": wanted, "direction": direction}
 
 
 @register.inclusion_tag("dashboard/parts/pages.html", takes_context=True)
-def pages(context: template.Context, listed: Listed[Any], what: str) -> dict[str, Any]:
+def pages(context: template.Context, page: RowPage[Any], what: str) -> dict[str, Any]:
     """Return which rows these are, and the ways to the others."""
-    return {"request": context["request"], "listed": listed, "what": what}
+    return {"request": context["request"], "page": page, "what": what}
 
 
 @register.inclusion_tag("dashboard/parts/field.html")
