@@ -1,4 +1,4 @@
-"""What all pages of the dashboard share: who may see them, and how what a service refuses is told."""
+"""The base classes of all dashboard pages: permission checks, rendering, redirects, and errors of services."""
 
 from typing import Any, ClassVar, Final, cast
 
@@ -22,16 +22,16 @@ from rbac.permissions import Permission
 from rbac.principals import Kind, Method, Principal
 
 HOME: Final = "/skyauth/"
-# How a person comes in a browser. A command line that they signed in (`Method.CLI`) was given the protected API alone.
-_OPENS: Final = frozenset({Method.SESSION, Method.BASIC, Method.PROXY})
+# A CLI session (`Method.CLI`) is for the protected API only.
+_BROWSER_METHODS: Final = frozenset({Method.SESSION, Method.BASIC, Method.PROXY})
 
 
 @method_decorator((never_cache, sensitive_post_parameters()), name="dispatch")
 class Page(View):
-    """A page for people. It needs any one of `needs`; with none of them named, to be somebody is enough.
+    """A page of the dashboard. It requires one of the permissions in `needs`; with none, any signed-in user can open it.
 
-    `section` is the entry of the navigation that it belongs to. A ServiceError that nothing on the page catches is told in
-    words: Forbidden and NotFound as a page of their own, every other as a message on the page that it came from.
+    `section` is the navigation entry that is marked as current. A ServiceError that a page does not catch becomes a page of its
+    own (Forbidden: 403, NotFound: 404) or a message on the page that the form was on.
     """
 
     needs: ClassVar[tuple[Permission, ...]] = ()
@@ -40,20 +40,20 @@ class Page(View):
 
     @property
     def principal(self) -> Principal:
-        """Who looks at the page; `dispatch` has seen to it that it is a person."""
+        """The authenticated user; `dispatch` rejects everything else."""
         return principal_of(self.request)
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Let a person in who may see this, and say to everybody else what is the matter."""
+        """Check authentication and permissions, and render the errors that the page does not catch."""
         principal = principal_of(request)
         if not principal.is_authenticated:
-            return _to_sign_in(request)
+            return _redirect_to_sign_in(request)
         try:
-            if principal.kind is not Kind.USER or principal.method not in _OPENS:
-                raise Forbidden("These pages are for people in a browser. Sign in here with your own name.")
+            if principal.kind is not Kind.USER or principal.method not in _BROWSER_METHODS:
+                raise Forbidden("The dashboard is for users who sign in with a browser. Tokens and CLI sessions cannot open it.")
             if self.needs and not any(principal.holds(permission) for permission in self.needs):
                 needed = " or ".join(self.needs)
-                raise Forbidden(f"This needs the permission {needed}, which your role {principal.role} does not hold.")
+                raise Forbidden(f"This requires the permission {needed}. Your role {principal.role} does not include it.")
             return super().dispatch(request, *args, **kwargs)
         except Forbidden as error:
             record_denial(principal, f"{request.method} {request.path}", error.message)
@@ -64,7 +64,7 @@ class Page(View):
             return self.render_error(error)
 
     def render(self, template: str = "", status: int = 200, **context: Any) -> HttpResponse:
-        """Return the page with what every page needs to know."""
+        """Return the page, with the context that every page needs."""
         shared = {
             "principal": self.principal,
             "links": links(self.principal),
@@ -75,55 +75,55 @@ class Page(View):
 
     @property
     def is_partial(self) -> bool:
-        """Whether htmx asks, which puts a part of the answer into the page that is shown."""
+        """Whether htmx sent the request and replaces only a part of the current page with the response."""
         return self.request.headers.get("HX-Request") == "true" and self.request.headers.get("HX-Boosted") != "true"
 
-    def redirect_to(self, where: str, done: str = "") -> HttpResponse:
-        """Return the way to another page, after something was done; `done` is told there. Nothing secret may be in it."""
-        if done:
-            messages.success(self.request, done)
+    def redirect_to(self, url: str, message: str = "") -> HttpResponse:
+        """Return a redirect; the next page shows `message`. It is stored in between, so it must not contain a secret."""
+        if message:
+            messages.success(self.request, message)
         if self.is_partial:
-            return HttpResponse(headers={"HX-Redirect": where})
-        return HttpResponseRedirect(where)
+            return HttpResponse(headers={"HX-Redirect": url})
+        return HttpResponseRedirect(url)
 
-    def return_path(self, otherwise: str) -> str:
-        """Return the page of ours that the form was sent from, as its field `back` says, or another one."""
+    def return_path(self, default: str) -> str:
+        """Return the dashboard page in the form field `back`, or `default` where that is missing or leads elsewhere."""
         path = safe_next_path(self.request.POST.get("back", "") or self.request.GET.get("back", ""))
-        return path if path.startswith(HOME) else otherwise
+        return path if path.startswith(HOME) else default
 
     def render_error(self, error: ServiceError) -> HttpResponse:
-        """Return the answer to something that a service refused and that no form on the page can show."""
-        if self.is_partial:  # htmx puts what is no success among the messages of the page (its meta tag says so)
-            return self.render("dashboard/parts/refused.html", 409, error=error)
-        if self.request.method == "GET":  # the way back would lead here again
-            return self._error_page(409, "This cannot be shown", error)
+        """Return the response to an error of a service that no form on the page shows."""
+        if self.is_partial:  # htmx puts a response that is not a success into the page's messages (see its meta tag)
+            return self.render("dashboard/parts/error.html", 409, error=error)
+        if self.request.method == "GET":  # a redirect to the same page would never end
+            return self._error_page(409, "This page cannot be displayed", error)
         messages.error(self.request, error.message)
         return self.redirect_to(self.return_path(self.page_path()))
 
     def page_path(self) -> str:
-        """Return where a refusal is shown that came from nowhere in particular."""
+        """Return the page that shows an error when the form names no page to return to."""
         return self.request.path if hasattr(self, "get") else HOME
 
     def _error_page(self, status: int, title: str, error: ServiceError) -> HttpResponse:
         if self.is_partial:
-            return self.render("dashboard/parts/refused.html", status, error=error)
-        return self.render("dashboard/refused.html", status, title=title, error=error, forbidden=status == 403)
+            return self.render("dashboard/parts/error.html", status, error=error)
+        return self.render("dashboard/error.html", status, title=title, error=error, forbidden=status == 403)
 
 
 class FormPage(Page):
-    """A page with a form that is done by a service: shown by GET, done by POST, shown again with what was refused.
+    """A page with a form: GET renders it, POST calls a service. A form with errors is rendered again, with status 422.
 
-    Needs `form`, `perform` and where it goes on from there.
+    Subclasses set `form` or override `make_form`, and implement `perform`.
     """
 
     form: ClassVar[type[Any]]
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # noqa: ARG002 - Django's signature
-        """Show the form."""
+        """Return the page with an unbound form."""
         return self.render_form(self.make_form())
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # noqa: ARG002 - Django's signature
-        """Do what the form asks for."""
+        """Perform the action of the form, or return the form with its errors."""
         form = self.make_form(request.POST)
         if form.is_valid():
             try:
@@ -135,24 +135,24 @@ class FormPage(Page):
         return self.render_form(form, status=422)
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
-        """Return the form, empty or with what was sent."""
+        """Return the form, bound to `data` if there is any."""
         return cast(BaseForm, self.form(data))
 
     def render_form(self, form: BaseForm, status: int = 200) -> HttpResponse:
-        """Return the page with the form."""
+        """Return the page with this form."""
         return self.render(status=status, form=form)
 
-    def perform(self, given: dict[str, Any]) -> HttpResponse:
-        """Do it through a service, and return where it goes on. Raises ServiceError."""
+    def perform(self, values: dict[str, Any]) -> HttpResponse:
+        """Call the service with the form's cleaned values, and return the redirect. Raises ServiceError."""
         raise NotImplementedError
 
 
-def _to_sign_in(request: HttpRequest) -> HttpResponse:
-    """Return the way to the sign-in page and from there back, for GET: nothing else can be repeated."""
+def _redirect_to_sign_in(request: HttpRequest) -> HttpResponse:
+    """Return a redirect to the sign-in page. Only a GET is repeated afterwards, so only a GET gets a return URL (`next`)."""
     query = QueryDict(mutable=True)
-    if back := safe_next_path(request.get_full_path()) if request.method == "GET" else "":
-        query["next"] = back
-    where = reverse("dashboard:sign-in") + (f"?{query.urlencode()}" if query else "")
+    if next_path := safe_next_path(request.get_full_path()) if request.method == "GET" else "":
+        query["next"] = next_path
+    sign_in = reverse("dashboard:sign-in")
     if request.headers.get("HX-Request") == "true":
-        return HttpResponse(status=401, headers={"HX-Redirect": reverse("dashboard:sign-in")})
-    return HttpResponseRedirect(where)
+        return HttpResponse(status=401, headers={"HX-Redirect": sign_in})
+    return HttpResponseRedirect(sign_in + (f"?{query.urlencode()}" if query else ""))

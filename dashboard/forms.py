@@ -1,4 +1,4 @@
-"""The forms of the pages about people. What they ask for is judged by the services; a form only reads it."""
+"""The forms of the pages about users. They parse the input; the services validate it."""
 
 from typing import Any, Final
 
@@ -16,34 +16,34 @@ STATES: Final = (("active", "active"), ("disabled", "disabled"))
 
 
 def role_choices(principal: Principal, *, held: str = "") -> list[tuple[str, str]]:
-    """Return the roles that this person may give, and the one that is held already: nobody gives more than they hold."""
+    """Return the roles that this user can assign, and the current role `held`: nobody assigns more than they have."""
     roles = Role.objects.order_by("name")
     return [(role.name, role.name) for role in roles if role.holds <= principal.permissions or role.name == held]
 
 
-class UserFilter(forms.Form):
-    """Which users a list shows."""
+class UserFilterForm(forms.Form):
+    """The filters of the user list."""
 
     q = forms.CharField(label="Search", required=False, max_length=254)
     role = forms.ChoiceField(label="Role", required=False)
-    state = forms.ChoiceField(label="State", required=False, choices=(("", "all"), *STATES))
-    sign_in = forms.ChoiceField(label="Sign-in", required=False, choices=(("", "all"), *SignIn.choices))
+    state = forms.ChoiceField(label="Status", required=False, choices=(("", "all"), *STATES))
+    sign_in = forms.ChoiceField(label="Sign-in method", required=False, choices=(("", "all"), *SignIn.choices))
 
-    def __init__(self, asked: QueryDict) -> None:
-        super().__init__(asked, auto_id="filter_%s")
+    def __init__(self, query: QueryDict) -> None:
+        super().__init__(query, auto_id="filter_%s")
         names = Role.objects.order_by("name").values_list("name", flat=True)
         self.fields["role"].choices = [("", "all"), *((name, name) for name in names)]  # type: ignore[attr-defined]
         self.fields["q"].widget = forms.TextInput(attrs={"type": "search", "placeholder": "name or e-mail address"})
 
 
-class NewUser(forms.Form):
+class UserCreateForm(forms.Form):
     """A new user."""
 
     username = forms.CharField(
-        label="Name",
+        label="Username",
         max_length=254,
         strip=False,
-        help_text="An e-mail address, as single sign-on names them, or a plain name such as alice.",
+        help_text="An e-mail address, as single sign-on sends it, or a plain name such as alice.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
     )
     display_name = forms.CharField(label="Display name", max_length=150, required=False)
@@ -53,7 +53,7 @@ class NewUser(forms.Form):
         max_length=1_024,
         strip=False,
         required=False,
-        help_text="Without one, they come by single sign-on.",
+        help_text="Without a password, the user signs in with single sign-on.",
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )
 
@@ -64,51 +64,51 @@ class NewUser(forms.Form):
         self.initial.setdefault("role", "user" if ("user", "user") in choices else "viewer")
 
 
-class Profile(forms.Form):
-    """What does not decide about permissions, and how the person signs in."""
+class UserProfileForm(forms.Form):
+    """Names, address and sign-in method of a user."""
 
     display_name = forms.CharField(label="Display name", max_length=150, required=False)
     email = forms.CharField(label="E-mail address", max_length=254, required=False)
-    sign_in = forms.ChoiceField(label="Signs in by", choices=SignIn.choices)
+    sign_in = forms.ChoiceField(label="Sign-in method", choices=SignIn.choices)
 
 
-class Password(forms.Form):
-    """A new password for somebody."""
+class UserPasswordForm(forms.Form):
+    """A new password for a user."""
 
     password = forms.CharField(
         label="New password",
         max_length=1_024,
         strip=False,
-        help_text="All of their sessions end.",
+        help_text="This ends all sessions of the user.",
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )
 
 
-class Leaving(forms.Form):
-    """What becomes of the service accounts of somebody who leaves; not asked where there are none."""
+class OffboardingForm(forms.Form):
+    """What happens to the service accounts of a user who is disabled or deleted. Without service accounts, it has no fields."""
 
-    fate = forms.ChoiceField(label="Their service accounts", widget=forms.RadioSelect)
+    fate = forms.ChoiceField(label="Service accounts of this user", widget=forms.RadioSelect)
     transfer_to = forms.CharField(
         label="New owner",
         max_length=254,
         required=False,
-        help_text="If they go to another user: the name of that user.",
+        help_text="Required to transfer the service accounts: the username of the new owner.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
     )
 
-    def __init__(self, *args: Any, stays: str, has_accounts: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, stay_label: str, has_accounts: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not has_accounts:
             self.fields.clear()
             return
         self.fields["fate"].choices = [  # type: ignore[attr-defined]
-            (Fate.TRANSFER, "go to another user, and go on working"),
-            (Fate.REVOKE, "are disabled, and their tokens revoked for good"),
-            (Fate.STAY, stays),
+            (Fate.TRANSFER, "Transfer them to another user; they stay active"),
+            (Fate.REVOKE, "Disable them and revoke their tokens permanently"),
+            (Fate.STAY, stay_label),
         ]
 
     def clean_transfer_to(self) -> User | None:
-        """Return the user of that name, where it is asked for."""
+        """Return the new owner, if the service accounts are transferred."""
         name = self.cleaned_data["transfer_to"].strip()
         if self.cleaned_data.get("fate") != Fate.TRANSFER or not name:
             return None
@@ -118,19 +118,19 @@ class Leaving(forms.Form):
             raise forms.ValidationError(error.message) from None
 
 
-class OwnPassword(forms.Form):
-    """One's own password: the one that one has, and the one that it shall be."""
+class PasswordChangeForm(forms.Form):
+    """The signed-in user's own password."""
 
     current_password = forms.CharField(
-        label="Your password now",
+        label="Current password",
         max_length=1_024,
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
     )
     password = forms.CharField(
-        label="Your new password",
+        label="New password",
         max_length=1_024,
         strip=False,
-        help_text="You stay signed in here, and are signed out everywhere else.",
+        help_text="You stay signed in here. All your other sessions end.",
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )

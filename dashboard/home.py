@@ -1,4 +1,4 @@
-"""Home: who I am here, what I may do, what is mine; and, for admins, how the installation is."""
+"""Home: the user's identity, permissions, service accounts and tokens; for admins, the health of the installation."""
 
 from datetime import timedelta
 from typing import Any, Final
@@ -15,65 +15,70 @@ from authn import own_password
 from dashboard import health, service_accounts
 from dashboard.audit_text import told
 from dashboard.base import FormPage, Page
-from dashboard.forms import OwnPassword
+from dashboard.forms import PasswordChangeForm
 from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
 from rbac.principals import Method
 
-SOON: Final = 14  # days
-MOST: Final = 10  # of one's own accounts and tokens; the section of service accounts has them all
+SOON_DAYS: Final = 14
+MAX_ROWS: Final = 10  # of the user's own accounts and tokens; the section of service accounts lists them all
 
-_ADMINISTERS: Final = {Permission.USERS_READ, Permission.USERS_WRITE, Permission.SERVICE_ACCOUNTS_WRITE, Permission.ROUTES_WRITE}
-_RECOGNISED: Final = {
-    Method.SESSION: "by signing in here with a password",
-    Method.BASIC: "by the name and password that the browser sends along",
-    Method.PROXY: "by the single sign-on in front of SkyAuth",
+_ADMIN_PERMISSIONS: Final = {
+    Permission.USERS_READ,
+    Permission.USERS_WRITE,
+    Permission.SERVICE_ACCOUNTS_WRITE,
+    Permission.ROUTES_WRITE,
+}
+_AUTHENTICATED_BY: Final = {
+    Method.SESSION: "a session in this browser",
+    Method.BASIC: "the username and password that your browser sends with each request (HTTP Basic)",
+    Method.PROXY: "the single sign-on proxy in front of SkyAuth",
 }
 
 
-class Home(Page):
+class HomePage(Page):
     """The first page."""
 
     section = "home"
     template = "dashboard/home.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:  # noqa: ARG002 - Django's signature
-        """Show it."""
+        """Return the page."""
         me, now = self.principal, timezone.now()
-        mine = ServiceAccount.objects.filter(owner_id=me.pk).select_related("role")
+        own = ServiceAccount.objects.filter(owner_id=me.pk).select_related("role")
         tokens = Token.objects.filter(account__owner_id=me.pk).active()
-        administers = me.permissions >= _ADMINISTERS
+        is_admin = me.permissions >= _ADMIN_PERMISSIONS
         return self.render(
-            recognised=_RECOGNISED[me.method],
+            authenticated_by=_AUTHENTICATED_BY[me.method],
             role=Role.objects.filter(name=me.role).first(),
-            permits=[(name, MEANINGS[name]) for name in Permission if me.holds(name)],
-            accounts=mine.annotate(tokens_count=Count("tokens"), used_at=Max("tokens__last_used_at"))[:MOST],
-            expiring=tokens.filter(expires_at__lte=now + timedelta(days=SOON))
+            permissions=[(name, MEANINGS[name]) for name in Permission if me.holds(name)],
+            accounts=own.annotate(tokens_count=Count("tokens"), used_at=Max("tokens__last_used_at"))[:MAX_ROWS],
+            expiring=tokens.filter(expires_at__lte=now + timedelta(days=SOON_DAYS))
             .select_related("account")
-            .order_by("expires_at")[:MOST],
-            soon=SOON,
+            .order_by("expires_at")[:MAX_ROWS],
+            soon_days=SOON_DAYS,
             opens_accounts=any(me.holds(permission) for permission in service_accounts.NEEDS),
-            makes_accounts=any(me.holds(permission) for permission in service_accounts.MAKES),
+            creates_accounts=any(me.holds(permission) for permission in service_accounts.CREATE_NEEDS),
             has_password=me.holds(Permission.PASSWORD_OWN) and users.get_user(me.uid).has_usable_password(),
-            administers=administers,
-            findings=health.findings() if administers else (),
-            denials=told(health.denials(), me) if administers and me.holds(Permission.AUDIT_READ) else None,
+            is_admin=is_admin,
+            findings=health.findings() if is_admin else (),
+            denials=told(health.denials(), me) if is_admin and me.holds(Permission.AUDIT_READ) else None,
         )
 
 
-class SetOwnPassword(FormPage):
-    """Changes one's own password."""
+class OwnPasswordPage(FormPage):
+    """Changes the signed-in user's own password."""
 
     needs = (Permission.PASSWORD_OWN,)
     section = "home"
     template = "dashboard/own_password.html"
-    form = OwnPassword
+    form = PasswordChangeForm
 
-    def perform(self, given: dict[str, Any]) -> HttpResponse:
-        """Change it. The session that it is done in goes on, under a new key."""
+    def perform(self, values: dict[str, Any]) -> HttpResponse:
+        """Change the password. The current session stays valid, under a new key."""
         user = own_password.change_own_password(
-            actor=self.principal, current=given["current_password"], password=given["password"]
+            actor=self.principal, current=values["current_password"], password=values["password"]
         )
         if self.principal.method is Method.SESSION:
             update_session_auth_hash(self.request, user)
-        return self.redirect_to(reverse("dashboard:home"), "Your password is changed.")
+        return self.redirect_to(reverse("dashboard:home"), "Your password was changed.")

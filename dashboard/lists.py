@@ -1,4 +1,4 @@
-"""Lists: filtered and sorted by what the address says, in pages that stay fast however many rows there are."""
+"""Filtered and sorted lists in pages, with the same number of queries however many rows there are."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from django.http import QueryDict
 Row = TypeVar("Row", bound=Model)
 
 PAGE_SIZE: Final = 50
-# Rows beyond this are found by filtering and not by turning pages. Counting and skipping so many takes some ten milliseconds.
-MOST: Final = 100_000
+# Counting and skipping this many rows takes about ten milliseconds. Rows after them are found with the filters.
+MAX_ROWS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class RowPage(Generic[Row]):
-    """One page of a list. `total` is how many rows there are, at most MOST; `more` whether there are still others."""
+    """One page of a list. `total` is the number of rows, at most MAX_ROWS; `more` tells whether there are others after them."""
 
     rows: Sequence[Row]
     number: int
@@ -27,63 +27,65 @@ class RowPage(Generic[Row]):
 
     @property
     def first(self) -> int:
-        """The number of the first row of the page, from 1; 0 when there is none."""
+        """The number of the page's first row, counted from 1; 0 for an empty page."""
         return (self.number - 1) * PAGE_SIZE + 1 if self.rows else 0
 
     @property
     def last(self) -> int:
-        """The number of its last row."""
+        """The number of the page's last row; 0 for an empty page."""
         return self.first + len(self.rows) - 1 if self.rows else 0
 
     @property
     def previous(self) -> int | None:
-        """The number of the page before it."""
+        """The number of the previous page, if there is one."""
         return self.number - 1 if self.number > 1 else None
 
     @property
     def next(self) -> int | None:
-        """The number of the page after it."""
+        """The number of the next page, if there is one."""
         return self.number + 1 if self.number < self.pages else None
 
 
 def paginate(
     rows: QuerySet[Row],
-    asked: QueryDict,
+    query: QueryDict,
     *,
     sorts: Mapping[str, Sequence[str]],
     default: str,
-    shown: QuerySet[Row] | None = None,
+    display: QuerySet[Row] | None = None,
 ) -> RowPage[Row]:
-    """Return the page that the address asks for by `page` and `sort`, in three queries.
+    """Return the page that the query parameters `page` and `sort` select, in three queries.
 
-    `sorts` has for each name that `sort` may have (with "-" before it: downwards) the fields to order by; whatever else is
-    asked gets the `default`, and a page that there is not the nearest one. Rows that are skipped are read from the index alone,
-    as keys. What is joined or counted for each row belongs into `shown`, of which only the rows of the page are read.
+    `sorts` maps each value of `sort` ("-" in front of it: descending) to the fields to order by. An unknown `sort` becomes the
+    `default`, and a page number out of range the nearest page. Skipped rows are read from the index only, as keys. Put joins
+    and annotations of the displayed rows into `display`, of which only the rows of the page are read.
     """
-    sort = asked.get("sort", "")
+    sort = query.get("sort", "")
     if sort.removeprefix("-") not in sorts:
         sort = default
-    down = sort.startswith("-")
-    fields = [_ordered(rows.model, name, down=down) for name in (*sorts[sort.removeprefix("-")], "pk")]
-    keys = rows.order_by(*fields)
-    count = keys.order_by()[: MOST + 1].count()
-    total = min(count, MOST)
+    descending = sort.startswith("-")
+    fields = [_ordering(rows.model, name, descending=descending) for name in (*sorts[sort.removeprefix("-")], "pk")]
+    ordered = rows.order_by(*fields)
+    count = ordered.order_by()[: MAX_ROWS + 1].count()
+    total = min(count, MAX_ROWS)
     pages = max(1, -(-total // PAGE_SIZE))
-    number = min(max(_number(asked.get("page", "")), 1), pages)
-    wanted = list(keys.values_list("pk", flat=True)[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]) if total else []
-    by_key: dict[Any, Row] = (rows if shown is None else shown).order_by().in_bulk(wanted) if wanted else {}
-    found = [by_key[key] for key in wanted if key in by_key]  # one that was deleted meanwhile is not there
-    return RowPage(found, number, pages, total, count > MOST, sort)
+    number = min(max(_page_number(query.get("page", "")), 1), pages)
+    keys = list(ordered.values_list("pk", flat=True)[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]) if total else []
+    by_key: dict[Any, Row] = (rows if display is None else display).order_by().in_bulk(keys) if keys else {}
+    existing = [by_key[key] for key in keys if key in by_key]  # a row can be deleted between the two queries
+    return RowPage(existing, number, pages, total, count > MAX_ROWS, sort)
 
 
-def _ordered(model: type[Model], name: str, *, down: bool) -> OrderBy:
-    """Return the order by a field: nothing is less than something, on every database. "-" before the name: the other way."""
-    down, name = down != name.startswith("-"), name.removeprefix("-")
-    fields = {field.name: getattr(field, "null", False) for field in model._meta.get_fields()}
-    if not fields.get(name, name != "pk" and "__" not in name):  # what is no field is computed, and may be nothing
-        return OrderBy(F(name), descending=down)  # as its index is ordered, which would not serve the other one
-    return OrderBy(F(name), descending=down, nulls_first=None if down else True, nulls_last=True if down else None)
+def _ordering(model: type[Model], name: str, *, descending: bool) -> OrderBy:
+    """Return the ordering by a field: null sorts before everything else, on every database. "-" in front reverses it."""
+    descending, name = descending != name.startswith("-"), name.removeprefix("-")
+    nullable = {field.name: getattr(field, "null", False) for field in model._meta.get_fields()}
+    if not nullable.get(name, name != "pk" and "__" not in name):  # an annotation is not a field, and can be null
+        return OrderBy(F(name), descending=descending)  # NULLS FIRST or LAST would keep the database from using the index
+    return OrderBy(
+        F(name), descending=descending, nulls_first=None if descending else True, nulls_last=True if descending else None
+    )
 
 
-def _number(text: str) -> int:
+def _page_number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1

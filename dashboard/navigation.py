@@ -1,4 +1,4 @@
-"""What the navigation offers. A person sees what their role opens, and nothing else."""
+"""The navigation. Users see the sections that their role opens, and no others."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +11,7 @@ from rbac.principals import Principal
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the dashboard: its name in addresses and icons, its title, its first page, and what opens it (any of these)."""
+    """A section of the dashboard. `name` is also the name of its icon; any one of the permissions in `needs` opens it."""
 
     name: str
     title: str
@@ -36,7 +36,7 @@ SECTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An entry of the navigation."""
+    """An entry of the navigation, or a tab."""
 
     name: str
     title: str
@@ -44,7 +44,7 @@ class Link:
 
 
 def links(principal: Principal) -> list[Link]:
-    """Return what this person's navigation offers."""
+    """Return the navigation entries for this user."""
     return [
         Link(section.name, section.title, reverse(section.page))
         for section in SECTIONS

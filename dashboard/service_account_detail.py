@@ -1,6 +1,6 @@
-"""One service account: its page, what can be changed on it, and its tokens."""
+"""The page of one service account, and the pages that change, disable, delete it, and create, rotate, revoke its tokens."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django.forms import BaseForm, Form
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -15,76 +15,80 @@ from accounts.services.tokens import IssuedToken
 from core.errors import Invalid
 from core.forms import add_service_error
 from dashboard.base import FormPage, Page
-from dashboard.service_account_forms import ChangeAccount, NewToken, Rotation
-from dashboard.service_accounts import MAKES, NEEDS, Minting, makes, may_manage
+from dashboard.service_account_forms import ServiceAccountChangeForm, TokenCreateForm, TokenRotateForm
+from dashboard.service_accounts import CREATE_NEEDS, NEEDS, TokenFormPage, can_create, can_manage
 
-TOKENS = 100  # the newest of an account that are shown
+MAX_TOKENS: Final = 100  # of an account that are listed, the newest first
 
 
-class Account(Page):
-    """A service account's page. Its form is sent to `Change`, which shows this page again with what was refused."""
+class ServiceAccountPage(Page):
+    """The page of a service account. Its form posts to ServiceAccountChangeAction."""
 
     needs = NEEDS
     section = "service-accounts"
     template = "dashboard/service_account.html"
 
     def get(self, request: HttpRequest, account: str) -> HttpResponse:  # noqa: ARG002 - Django's signature
-        """Show it."""
-        return self.show_account(service_accounts.get_account(self.principal, account))
+        """Return the page with an unbound form."""
+        return self.render_account(service_accounts.get_account(self.principal, account))
 
-    def show_account(self, account: ServiceAccount, form: Form | None = None, status: int = 200) -> HttpResponse:
-        """Return the page, with this form in place of the one that nobody has filled in."""
-        manages = may_manage(self.principal, account)
-        rows = list(tokens.visible_tokens(self.principal).filter(account=account)[: TOKENS + 1])
+    def render_account(self, account: ServiceAccount, form: Form | None = None, status: int = 200) -> HttpResponse:
+        """Return the page, with a form that has errors if there is one."""
+        manages = can_manage(self.principal, account)
+        has_role = account.role.holds <= self.principal.permissions
+        rows = list(tokens.visible_tokens(self.principal).filter(account=account)[: MAX_TOKENS + 1])
         now = timezone.now()
         for token in rows:
-            token.now = token.state(now)  # type: ignore[attr-defined]
-            token.leaving = token.replaced_by_id is not None and token.now == "active"  # type: ignore[attr-defined]
-            used = token.last_used_at
-            token.still_used = (  # type: ignore[attr-defined]
-                token.leaving and used is not None and token.replaced_by is not None and used > token.replaced_by.created_at  # type: ignore[attr-defined]
+            token.current_state = token.state(now)  # type: ignore[attr-defined]
+            token.is_retiring = token.replaced_by_id is not None and token.current_state == "active"  # type: ignore[attr-defined]
+            used_at = token.last_used_at
+            token.is_still_used = (  # type: ignore[attr-defined]
+                token.is_retiring  # type: ignore[attr-defined]
+                and used_at is not None
+                and token.replaced_by is not None
+                and used_at > token.replaced_by.created_at
             )
         return self.render(
             status=status,
             account=account,
-            effective=service_account_principal(account)[0].role,
+            effective_role=service_account_principal(account)[0].role,
             manages=manages,
-            holds=account.role.holds <= self.principal.permissions,
-            mints=manages and makes(self.principal) and account.role.holds <= self.principal.permissions,
-            form=form or (ChangeAccount(principal=self.principal, account=account) if manages else None),
-            tokens=rows[:TOKENS],
-            more=len(rows) > TOKENS,
+            has_role=has_role,
+            issues_tokens=manages and can_create(self.principal) and has_role,
+            form=form or (ServiceAccountChangeForm(principal=self.principal, account=account) if manages else None),
+            tokens=rows[:MAX_TOKENS],
+            more=len(rows) > MAX_TOKENS,
         )
 
 
-class Change(Account):
+class ServiceAccountChangeAction(ServiceAccountPage):
     """Changes description, role and owner."""
 
-    needs = MAKES
+    needs = CREATE_NEEDS
     http_method_names = ["post", "options"]
 
     def post(self, request: HttpRequest, account: str) -> HttpResponse:
-        """Change them, or show what was refused."""
+        """Save the changes, or return the page with the form's errors."""
         row = service_accounts.get_account(self.principal, account)
-        form = ChangeAccount(request.POST, principal=self.principal, account=row)
+        form = ServiceAccountChangeForm(request.POST, principal=self.principal, account=row)
         if form.is_valid():
-            given = form.cleaned_data
+            changes = self._changes(row, form.cleaned_data)
             try:
-                service_accounts.update_service_account(actor=self.principal, account=row, **self._changes(row, given))
+                service_accounts.update_service_account(actor=self.principal, account=row, **changes)
             except Invalid as error:
                 add_service_error(form, error)
             else:
-                return self.redirect_to(reverse("dashboard:service-account", args=[account]), "Saved.")
-        return self.show_account(row, form, 422)
+                return self.redirect_to(self.page_path(), f"The changes to {row.name} were saved.")
+        return self.render_account(row, form, 422)
 
-    def _changes(self, row: ServiceAccount, given: dict[str, Any]) -> dict[str, Any]:
-        """Return what is to be changed: the owner only where another one was named."""
-        changes: dict[str, Any] = {"description": given["description"]}
-        if "owner" in given and given["owner"] != row.owner:
-            changes |= {"owner": given["owner"]} if given["owner"] is not None else {"unowned": True}
-            changes["role"] = given["role"]  # it stood beside the owner, so it was said
-        elif given["role"] != row.role.name:
-            changes["role"] = given["role"]
+    def _changes(self, row: ServiceAccount, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the service: owner and role only if they differ."""
+        changes: dict[str, Any] = {"description": values["description"]}
+        if "owner" in values and values["owner"] != row.owner:
+            changes |= {"owner": values["owner"]} if values["owner"] is not None else {"unowned": True}
+            changes["role"] = values["role"]  # a new owner can require another role, so the one in the form is meant
+        elif values["role"] != row.role.name:
+            changes["role"] = values["role"]
         return changes
 
     def page_path(self) -> str:
@@ -92,175 +96,182 @@ class Change(Account):
         return reverse("dashboard:service-account", args=[self.kwargs["account"]])
 
 
-class Confirmed(FormPage):
-    """Something that is asked about on a page of its own, which lists the tokens that it stops, before it is done."""
+class ConfirmPage(FormPage):
+    """Asks for confirmation of an action, and lists the active tokens that it affects."""
 
-    needs = MAKES
+    needs = CREATE_NEEDS
     section = "service-accounts"
     template = "dashboard/confirm.html"
     form = Form
-    title: ClassVar[str]
+    title: ClassVar[str]  # with {} for the name of what the action is about
     text: ClassVar[str]
     button: ClassVar[str]
 
     def render_form(self, form: BaseForm, status: int = 200) -> HttpResponse:
-        """Ask."""
-        name = self.subject()
-        crumbs = [("Service accounts", reverse("dashboard:service-accounts")), (self.row.name, self.page_path())]
-        words = {"title": self.title.format(name), "text": self.text, "button": self.button, "back": self.page_path()}
-        working = self.stopped().active().order_by("pk")
-        goes: dict[str, Any] = {"tokens": working[:TOKENS], "more": max(0, working.count() - TOKENS)}
-        return self.render(status=status, form=form, crumbs=crumbs, **words, **goes)
+        """Return the page with the affected tokens."""
+        page_path = self.page_path()
+        active = self.affected_tokens().active().order_by("pk")
+        return self.render(
+            status=status,
+            form=form,
+            crumbs=[("Service accounts", reverse("dashboard:service-accounts")), (self.account.name, page_path)],
+            title=self.title.format(self.subject_name()),
+            text=self.text,
+            button=self.button,
+            back=page_path,
+            tokens=active[:MAX_TOKENS],
+            more=max(0, active.count() - MAX_TOKENS),
+        )
 
-    def stopped(self) -> TokenQuerySet:
-        """Return the tokens that are no longer accepted afterwards."""
-        return Token.objects.filter(account=self.row)
+    def affected_tokens(self) -> TokenQuerySet:
+        """Return the tokens that are rejected after the action."""
+        return Token.objects.filter(account=self.account)
 
     @property
-    def row(self) -> ServiceAccount:
-        """The account that it is about."""
+    def account(self) -> ServiceAccount:
+        """The account that the action is about."""
         return service_accounts.get_account(self.principal, self.kwargs["account"])
 
-    def subject(self) -> str:
-        """Return what it is about, in a word."""
-        return self.row.name
+    def subject_name(self) -> str:
+        """Return the name in the title."""
+        return self.account.name
 
     def page_path(self) -> str:
         """Return the account's page."""
-        return reverse("dashboard:service-account", args=[self.row.uid])
+        return reverse("dashboard:service-account", args=[self.account.uid])
 
 
-class Disable(Confirmed):
-    """Stops an account."""
+class ServiceAccountDisablePage(ConfirmPage):
+    """Disables an account."""
 
-    title = "Disable {}?"
-    text = "All of its tokens are refused from the next request on. It can be enabled again."
-    button = "Disable"
+    title = "Disable service account {}?"
+    text = "All of its tokens are rejected from the next request on. You can enable the account again."
+    button = "Disable service account"
 
-    def perform(self, given: dict[str, Any]) -> HttpResponse:  # noqa: ARG002 - there is nothing to be given
-        """Stop it."""
-        row = service_accounts.update_service_account(actor=self.principal, account=self.row, active=False)
-        return self.redirect_to(self.page_path(), f"{row.name} is disabled.")
+    def perform(self, values: dict[str, Any]) -> HttpResponse:  # noqa: ARG002 - the form has no fields
+        """Disable the account."""
+        account = service_accounts.update_service_account(actor=self.principal, account=self.account, active=False)
+        return self.redirect_to(self.page_path(), f"The service account {account.name} is disabled.")
 
 
-class Enable(Page):
-    """Lets a disabled account go on."""
+class ServiceAccountEnableAction(Page):
+    """Enables a disabled account."""
 
-    needs = MAKES
+    needs = CREATE_NEEDS
     section = "service-accounts"
     http_method_names = ["post", "options"]
 
     def post(self, request: HttpRequest, account: str) -> HttpResponse:  # noqa: ARG002 - Django's signature
-        """Enable it."""
+        """Enable the account."""
         row = service_accounts.get_account(self.principal, account)
         service_accounts.update_service_account(actor=self.principal, account=row, active=True)
-        return self.redirect_to(self.page_path(), f"{row.name} is enabled.")
+        return self.redirect_to(self.page_path(), f"The service account {row.name} is enabled.")
 
     def page_path(self) -> str:
         """Return the account's page."""
         return reverse("dashboard:service-account", args=[self.kwargs["account"]])
 
 
-class Delete(Confirmed):
+class ServiceAccountDeletePage(ConfirmPage):
     """Deletes an account."""
 
-    title = "Delete {}?"
-    text = "It is gone for good, with all of its tokens, which are refused from the next request on."
-    button = "Delete"
+    title = "Delete service account {}?"
+    text = "The account and all of its tokens are deleted permanently. The tokens are rejected from the next request on."
+    button = "Delete service account"
 
-    def perform(self, given: dict[str, Any]) -> HttpResponse:  # noqa: ARG002 - there is nothing to be given
-        """Delete it."""
-        row = self.row
-        service_accounts.delete_service_account(actor=self.principal, account=row)
-        return self.redirect_to(reverse("dashboard:service-accounts"), f"{row.name} was deleted.")
+    def perform(self, values: dict[str, Any]) -> HttpResponse:  # noqa: ARG002 - the form has no fields
+        """Delete the account."""
+        account = self.account
+        service_accounts.delete_service_account(actor=self.principal, account=account)
+        return self.redirect_to(reverse("dashboard:service-accounts"), f"The service account {account.name} was deleted.")
 
 
-class AddToken(Minting):
-    """Makes another token for an account."""
+class TokenCreatePage(TokenFormPage):
+    """Creates another token for an account."""
 
     purpose = "token for"
-    lead = "It is shown next, this once. Those that there are go on."
-    button = "Make and show the token"
+    lead = "The next page shows the token. It is shown only once. Existing tokens stay valid."
+    button = "Create token"
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form."""
-        return NewToken(data)
+        return TokenCreateForm(data)
 
-    def about(self) -> dict[str, Any]:
-        """Return the title, and the account."""
+    def subject(self) -> dict[str, Any]:
+        """Return the title and the account."""
         account = service_accounts.get_account(self.principal, self.kwargs["account"])
-        return {"title": f"New token for {account.name}", "account": account}
+        return {"title": f"Create token for {account.name}", "account": account}
 
-    def mint(self, given: dict[str, Any]) -> IssuedToken:
-        """Make it."""
+    def issue(self, values: dict[str, Any]) -> IssuedToken:
+        """Create the token."""
         account = service_accounts.get_account(self.principal, self.kwargs["account"])
-        return tokens.issue_token(actor=self.principal, account=account, days=given["days"], name=given["name"])
+        return tokens.issue_token(actor=self.principal, account=account, days=values["days"], name=values["name"])
 
     def page_path(self) -> str:
         """Return the account's page."""
         return reverse("dashboard:service-account", args=[self.kwargs["account"]])
 
 
-class Rotate(Minting):
-    """Replaces a token by another one."""
+class TokenRotatePage(TokenFormPage):
+    """Replaces a token by a new one."""
 
     purpose = "rotate"
-    lead = "A new token takes its place, and is shown next, this once."
-    button = "Rotate and show the token"
+    lead = "A new token replaces the old one. The next page shows the new token. It is shown only once."
+    button = "Rotate token"
 
     @property
     def token(self) -> Token:
-        """The one that is replaced."""
+        """The token that is replaced."""
         return tokens.get_token(self.principal, self.kwargs["key"])
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
-        """Return the form; the successor lives as long as the old one was made for, unless another number is filled in."""
+        """Return the form. The new token's lifetime defaults to that of the old one."""
         token = self.token
         if token.expires_at is None:
-            return Rotation(data)
+            return TokenRotateForm(data)
         days = max(1, round((token.expires_at - token.created_at).total_seconds() / 86_400))
-        return Rotation(data, initial={"days": days})
+        return TokenRotateForm(data, initial={"days": days})
 
-    def about(self) -> dict[str, Any]:
-        """Return the title, the token and its account."""
+    def subject(self) -> dict[str, Any]:
+        """Return the title, the old token and its account."""
         token = self.token
-        return {"title": f"Rotate {token.name or token.key_id}", "token": token, "account": token.account}
+        return {"title": f"Rotate token {token.name or token.key_id}", "token": token, "account": token.account}
 
-    def mint(self, given: dict[str, Any]) -> IssuedToken:
-        """Replace it."""
-        return tokens.rotate_token(actor=self.principal, token=self.token, days=given["days"], grace=given["grace"])
+    def issue(self, values: dict[str, Any]) -> IssuedToken:
+        """Create the new token; the old one is revoked, or expires after the grace period."""
+        return tokens.rotate_token(actor=self.principal, token=self.token, days=values["days"], grace=values["grace"])
 
     def page_path(self) -> str:
         """Return the account's page."""
         return reverse("dashboard:service-account", args=[self.token.account.uid])
 
 
-class Revoke(Confirmed):
-    """Ends a token at once."""
+class TokenRevokePage(ConfirmPage):
+    """Revokes a token."""
 
-    title = "Revoke the token {}?"
-    text = "It is refused from the next request on, and cannot be brought back. Whoever needs one gets a new one."
-    button = "Revoke"
+    title = "Revoke token {}?"
+    text = "The token is rejected from the next request on. This cannot be undone: its users need a new token."
+    button = "Revoke token"
 
-    def stopped(self) -> TokenQuerySet:
+    def affected_tokens(self) -> TokenQuerySet:
         """Return the token."""
         return Token.objects.filter(pk=self.token.pk)
 
     @property
     def token(self) -> Token:
-        """The token."""
+        """The token that is revoked."""
         return tokens.get_token(self.principal, self.kwargs["key"])
 
     @property
-    def row(self) -> ServiceAccount:
-        """Its account."""
+    def account(self) -> ServiceAccount:
+        """The token's account."""
         return self.token.account
 
-    def subject(self) -> str:
-        """Return what the token is called."""
+    def subject_name(self) -> str:
+        """Return the token's name, or its key id."""
         return self.token.name or self.token.key_id
 
-    def perform(self, given: dict[str, Any]) -> HttpResponse:  # noqa: ARG002 - there is nothing to be given
-        """Revoke it."""
+    def perform(self, values: dict[str, Any]) -> HttpResponse:  # noqa: ARG002 - the form has no fields
+        """Revoke the token."""
         tokens.revoke_token(actor=self.principal, token=self.token)
-        return self.redirect_to(self.page_path(), f"The token {self.subject()} was revoked.")
+        return self.redirect_to(self.page_path(), f"The token {self.subject_name()} was revoked.")

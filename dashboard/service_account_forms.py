@@ -1,4 +1,4 @@
-"""The forms of the pages about service accounts. What they ask for is judged by the services; a form only reads it."""
+"""The forms of the pages about service accounts and tokens. They parse the input; the services validate it."""
 
 from typing import Any, Final
 
@@ -15,84 +15,84 @@ from rbac.models import Role
 from rbac.permissions import Permission
 from rbac.principals import Principal
 
-_PLAIN: Final = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+_NAME_INPUT: Final = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
 _HOUR, _DAY = 3_600, 86_400
-OVERLAPS: Final = (
-    (0, "it stops at once"),
-    (_HOUR, "it works for another hour"),
-    (_DAY, "it works for another day"),
-    (7 * _DAY, "it works for another 7 days"),
-    (30 * _DAY, "it works for another 30 days"),
+GRACE_PERIODS: Final = (
+    (0, "Revoke the old token immediately"),
+    (_HOUR, "Keep the old token valid for 1 hour"),
+    (_DAY, "Keep the old token valid for 1 day"),
+    (7 * _DAY, "Keep the old token valid for 7 days"),
+    (30 * _DAY, "Keep the old token valid for 30 days"),
 )
 
 
-class AccountFilter(forms.Form):
-    """Which service accounts a list shows."""
+class ServiceAccountFilterForm(forms.Form):
+    """The filters of the list of service accounts."""
 
     q = forms.CharField(label="Search", required=False, max_length=254)
-    owner = forms.ChoiceField(label="Owner", required=False, choices=(("", "all"), ("me", "me"), ("nobody", "nobody")))
+    owner = forms.ChoiceField(label="Owner", required=False, choices=(("", "all"), ("me", "me"), ("nobody", "no owner")))
     role = forms.ChoiceField(label="Role", required=False)
-    state = forms.ChoiceField(label="State", required=False, choices=(("", "all"), *STATES))
+    state = forms.ChoiceField(label="Status", required=False, choices=(("", "all"), *STATES))
     tokens = forms.ChoiceField(
         label="Tokens",
         required=False,
         choices=(
             ("", "all"),
-            ("soon", "end within 7 days"),
-            ("never", "never end"),
+            ("soon", "expire within 7 days"),
+            ("never", "never expire"),
             ("unused", "not used for 90 days"),
-            ("none", "none that works"),
+            ("none", "no active token"),
         ),
     )
 
-    def __init__(self, asked: QueryDict, *, everybodys: bool) -> None:
-        super().__init__(asked, auto_id="filter_%s")
-        if not everybodys:
+    def __init__(self, query: QueryDict, *, sees_all: bool) -> None:
+        super().__init__(query, auto_id="filter_%s")
+        if not sees_all:
             del self.fields["owner"]
         names = Role.objects.order_by("name").values_list("name", flat=True)
         self.fields["role"].choices = [("", "all"), *((name, name) for name in names)]  # type: ignore[attr-defined]
         self.fields["q"].widget = forms.TextInput(
-            attrs={"type": "search", "placeholder": f"name, {'description or owner' if everybodys else 'or description'}"}
+            attrs={"type": "search", "placeholder": "name, description or owner" if sees_all else "name or description"}
         )
 
 
-def _longest() -> int:
+def _max_days() -> int:
     return settings.TOKEN_MAX_DAYS or MAX_DAYS
 
 
-class TokenLife(forms.Form):
-    """How long a token lives. `days` is 0 for one that never ends, which is asked for only where it is allowed."""
+class TokenLifetimeForm(forms.Form):
+    """The lifetime of a token. `days` is 0 for one that never expires, which the form offers only where settings allow it."""
 
-    days = forms.IntegerField(label="Days until the token ends", required=False, min_value=1)
-    never = forms.BooleanField(label="It never ends", required=False)
+    days = forms.IntegerField(label="Days until the token expires", required=False, min_value=1)
+    never = forms.BooleanField(label="The token never expires", required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["days"].max_value = _longest()  # type: ignore[attr-defined]
-        self.fields["days"].widget.attrs |= {"max": _longest(), "inputmode": "numeric"}
-        self.initial["days"] = min(self.initial.get("days", settings.TOKEN_DEFAULT_DAYS), _longest())
+        self.fields["days"].max_value = _max_days()  # type: ignore[attr-defined]
+        self.fields["days"].widget.attrs |= {"max": _max_days(), "inputmode": "numeric"}
+        self.initial["days"] = min(self.initial.get("days", settings.TOKEN_DEFAULT_DAYS), _max_days())
         if settings.TOKEN_MAX_DAYS:
-            self.fields["days"].help_text = f"At most {settings.TOKEN_MAX_DAYS} here."
+            self.fields["days"].help_text = f"At most {settings.TOKEN_MAX_DAYS} days."
             del self.fields["never"]
         else:
-            self.fields["never"].help_text = "Whoever finds it can use it for ever. Better end it, and rotate it in time."
+            self.fields["never"].help_text = "A stolen token without an expiry date works until it is revoked."
 
     def clean(self) -> dict[str, Any]:
-        """Return what was given, with `days` 0 for never."""
-        given = super().clean() or {}
-        if given.pop("never", False):
-            given["days"] = 0
-        return given
+        """Return the values, with `days` 0 for a token that never expires."""
+        values = super().clean() or {}
+        if values.pop("never", False):
+            values["days"] = 0
+        return values
 
 
-def _owner(text: str) -> User | None:
+def _find_owner(username: str) -> User | None:
     try:
-        return users.find_user(text) if text else None
+        return users.find_user(username) if username else None
     except NotFound as error:
         raise forms.ValidationError(error.message) from None
 
 
-class NewAccount(TokenLife):
+class ServiceAccountCreateForm(TokenLifetimeForm):
     """A new service account and its first token."""
 
     field_order = ("name", "description", "role", "owner", "days", "never")
@@ -101,17 +101,17 @@ class NewAccount(TokenLife):
         label="Name",
         max_length=64,
         strip=False,
-        help_text="What it does, such as nightly-sweep. Letters, digits and . _ -",
-        widget=forms.TextInput(attrs=_PLAIN),
+        help_text="For example nightly-sweep. Letters, digits and . _ - are allowed.",
+        widget=forms.TextInput(attrs=_NAME_INPUT),
     )
     description = forms.CharField(label="Description", max_length=200, required=False)
-    role = forms.ChoiceField(label="Role", help_text="It never does more than its owner.")
+    role = forms.ChoiceField(label="Role", help_text="The account never has more permissions than its owner.")
     owner = forms.CharField(
         label="Owner",
         max_length=254,
         required=False,
-        help_text="A user's name. Without one it belongs to nobody and goes on whoever leaves.",
-        widget=forms.TextInput(attrs=_PLAIN),
+        help_text="A username. An account without an owner stays active when users leave.",
+        widget=forms.TextInput(attrs=_NAME_INPUT),
     )
 
     def __init__(self, *args: Any, principal: Principal, **kwargs: Any) -> None:
@@ -125,61 +125,61 @@ class NewAccount(TokenLife):
             del self.fields["owner"]
 
     def clean_owner(self) -> User | None:
-        """Return the user of that name."""
-        return _owner(self.cleaned_data["owner"].strip())
+        """Return the user with this name."""
+        return _find_owner(self.cleaned_data["owner"].strip())
 
     def clean(self) -> dict[str, Any]:
-        """Return what was given; `unowned` where the owner was left empty by somebody who may choose."""
-        given = super().clean()
-        given["unowned"] = "owner" in self.fields and given.get("owner") is None
-        return given
+        """Return the values; `unowned` is true where a user who can choose the owner left the field empty."""
+        values = super().clean()
+        values["unowned"] = "owner" in self.fields and values.get("owner") is None
+        return values
 
 
-class ChangeAccount(forms.Form):
+class ServiceAccountChangeForm(forms.Form):
     """What can be changed of a service account."""
 
     description = forms.CharField(label="Description", max_length=200, required=False)
-    role = forms.ChoiceField(label="Role", help_text="It never does more than its owner.")
+    role = forms.ChoiceField(label="Role", help_text="The account never has more permissions than its owner.")
     owner = forms.CharField(
         label="Owner",
         max_length=254,
         required=False,
-        help_text="A user's name; empty for nobody.",
-        widget=forms.TextInput(attrs=_PLAIN),
+        help_text="A username. Leave it empty for an account without an owner.",
+        widget=forms.TextInput(attrs=_NAME_INPUT),
     )
 
     def __init__(self, data: QueryDict | None = None, *, principal: Principal, account: ServiceAccount) -> None:
-        first = {
+        initial = {
             "description": account.description,
             "role": account.role.name,
             "owner": account.owner.username if account.owner else "",
         }
-        super().__init__(data, initial=first, auto_id="change_%s")
+        super().__init__(data, initial=initial, auto_id="change_%s")
         self.fields["role"].choices = role_choices(principal, held=account.role.name)  # type: ignore[attr-defined]
         if not principal.holds(Permission.SERVICE_ACCOUNTS_WRITE):
             del self.fields["owner"]
 
     def clean_owner(self) -> User | None:
-        """Return the user of that name."""
-        return _owner(self.cleaned_data["owner"].strip())
+        """Return the user with this name."""
+        return _find_owner(self.cleaned_data["owner"].strip())
 
 
-class NewToken(TokenLife):
-    """Another token."""
+class TokenCreateForm(TokenLifetimeForm):
+    """Another token for an account."""
 
     field_order = ("name", "days", "never")
 
-    name = forms.CharField(label="What it is for", max_length=64, required=False)
+    name = forms.CharField(label="Token name", max_length=64, required=False, help_text="For example ci or laptop.")
 
 
-class Rotation(TokenLife):
-    """A successor of a token, and for how long the old one goes on."""
+class TokenRotateForm(TokenLifetimeForm):
+    """The lifetime of the new token, and for how long the old one stays valid (`grace`, in seconds)."""
 
     field_order = ("grace", "days", "never")
 
-    grace = forms.TypedChoiceField(label="The old token", choices=OVERLAPS, coerce=int, widget=forms.RadioSelect)
+    grace = forms.TypedChoiceField(label="Old token", choices=GRACE_PERIODS, coerce=int, widget=forms.RadioSelect)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial.setdefault("grace", 0)
-        self.fields["days"].label = "Days until the new token ends"
+        self.fields["days"].label = "Days until the new token expires"

@@ -1,4 +1,4 @@
-"""Service accounts: the list, new ones with their first token, and when tokens end."""
+"""The list of service accounts, the list of tokens by expiry, and the page that creates an account with its first token."""
 
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
@@ -19,7 +19,7 @@ from authn import nonces
 from core.errors import Conflict
 from dashboard.base import FormPage, Page
 from dashboard.lists import paginate
-from dashboard.service_account_forms import AccountFilter, NewAccount
+from dashboard.service_account_forms import ServiceAccountCreateForm, ServiceAccountFilterForm
 from rbac.permissions import Permission
 from rbac.principals import Principal
 
@@ -28,57 +28,57 @@ NEEDS: Final[tuple[Permission, ...]] = (
     Permission.SERVICE_ACCOUNTS_WRITE,
     Permission.SERVICE_ACCOUNTS_OWN,
 )
-MAKES: Final[tuple[Permission, ...]] = (Permission.SERVICE_ACCOUNTS_WRITE, Permission.SERVICE_ACCOUNTS_OWN)
+CREATE_NEEDS: Final[tuple[Permission, ...]] = (Permission.SERVICE_ACCOUNTS_WRITE, Permission.SERVICE_ACCOUNTS_OWN)
 SORTS: Final = {
     "name": ("name",),
     "role": ("role__name", "name"),
     "owner": ("owner_name", "name"),
-    "ends": ("ends", "name"),
-    "used": ("used", "name"),
+    "ends": ("next_expiry", "name"),
+    "used": ("used_at", "name"),
     "created": ("created_at",),
 }
 SOON: Final = timedelta(days=SOON_DAYS)
-SHOWN: Final = 200  # tokens of each part of the timeline
+MAX_TOKENS: Final = 200  # in each group of the expiry page
 
 
-def may_manage(principal: Principal, account: ServiceAccount) -> bool:
-    """Return whether this person is offered to change an account; the services decide whether it is done."""
+def can_manage(principal: Principal, account: ServiceAccount) -> bool:
+    """Return whether pages offer this user to change an account; the services decide again."""
     if principal.holds(Permission.SERVICE_ACCOUNTS_WRITE):
         return True
-    own = principal.owner is not None and account.owner_id == principal.owner
-    return own and principal.holds(Permission.SERVICE_ACCOUNTS_OWN)
+    is_owner = principal.owner is not None and account.owner_id == principal.owner
+    return is_owner and principal.holds(Permission.SERVICE_ACCOUNTS_OWN)
 
 
-def makes(principal: Principal) -> bool:
-    """Return whether this person is offered to make service accounts and tokens."""
-    return settings.ENABLE_SERVICE_ACCOUNTS and any(principal.holds(permission) for permission in MAKES)
+def can_create(principal: Principal) -> bool:
+    """Return whether pages offer this user to create service accounts and tokens."""
+    return settings.ENABLE_SERVICE_ACCOUNTS and any(principal.holds(permission) for permission in CREATE_NEEDS)
 
 
-def filtered(principal: Principal, asked: QueryDict) -> tuple[QuerySet[ServiceAccount], AccountFilter]:
-    """Return the accounts that an address asks for, and the form that says which; none where it asks for what cannot be."""
-    form = AccountFilter(asked, everybodys=service_accounts.sees_all(principal))
+def filtered(principal: Principal, query: QueryDict) -> tuple[QuerySet[ServiceAccount], ServiceAccountFilterForm]:
+    """Return the accounts that match the query parameters, and the filter form; no accounts where a parameter is invalid."""
+    form = ServiceAccountFilterForm(query, sees_all=service_accounts.sees_all(principal))
     if not form.is_valid():
         return ServiceAccount.objects.none(), form
-    rows, given = service_accounts.visible(principal), form.cleaned_data
-    if text := given["q"].strip():
+    rows, values = service_accounts.visible(principal), form.cleaned_data
+    if text := values["q"].strip():
         rows = rows.filter(Q(name__contains=text.lower()) | Q(description__icontains=text) | Q(owner__username=text.lower()))
-    if given.get("owner") == "me":
+    if values.get("owner") == "me":
         rows = rows.filter(owner=principal.owner)
-    elif given.get("owner") == "nobody":
+    elif values.get("owner") == "nobody":
         rows = rows.filter(owner=None)
-    if given["role"]:
-        rows = rows.filter(role__name=given["role"])
-    if given["state"]:
-        rows = rows.filter(is_active=given["state"] == "active")
-    if given["tokens"]:
-        rows = rows.filter(_tokens(given["tokens"]))
+    if values["role"]:
+        rows = rows.filter(role__name=values["role"])
+    if values["state"]:
+        rows = rows.filter(is_active=values["state"] == "active")
+    if values["tokens"]:
+        rows = rows.filter(_has_tokens(values["tokens"]))
     return rows, form
 
 
-def _tokens(asked: str) -> Any:
-    """Return the condition of an account some of whose tokens are like that."""
+def _has_tokens(condition: str) -> Any:
+    """Return the query condition for an account that has tokens of this kind."""
     tokens = Token.objects.filter(account=OuterRef("pk"))
-    match asked:
+    match condition:
         case "soon":
             return Exists(tokens.expiring_within(SOON_DAYS))
         case "never":
@@ -90,103 +90,107 @@ def _tokens(asked: str) -> Any:
 
 
 def _sortable(rows: QuerySet[ServiceAccount]) -> QuerySet[ServiceAccount]:
-    """Return the rows with what they can be sorted by besides their fields, which costs nothing where they are not."""
+    """Return the rows with the annotations that SORTS names. The database computes only the one that is sorted by."""
     tokens = Token.objects.filter(account=OuterRef("pk")).order_by()
-    first_end = tokens.active().order_by("expires_at").exclude(expires_at=None).values("expires_at")[:1]
+    next_expiry = tokens.active().order_by("expires_at").exclude(expires_at=None).values("expires_at")[:1]
     last_use = tokens.exclude(last_used_at=None).order_by("-last_used_at").values("last_used_at")[:1]
-    return rows.annotate(owner_name=F("owner__username"), ends=Subquery(first_end), used=Subquery(last_use))
+    return rows.annotate(owner_name=F("owner__username"), next_expiry=Subquery(next_expiry), used_at=Subquery(last_use))
 
 
-class Accounts(Page):
-    """The list of service accounts: all, for those who may read them, else one's own."""
+class ServiceAccountListPage(Page):
+    """The list of service accounts: all of them, or only the user's own without the permission to read all."""
 
     needs = NEEDS
     section = "service-accounts"
     template = "dashboard/service_accounts.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Show a page of it."""
+        """Return one page of the list."""
         rows, form = filtered(self.principal, request.GET)
-        working = active_token("tokens__")
-        shown = ServiceAccount.objects.select_related("role", "owner", "owner__role").annotate(
-            tokens_count=Count("tokens", filter=working),
-            ends=Min("tokens__expires_at", filter=working),
-            never_ends=Count("tokens", filter=working & Q(tokens__expires_at=None)),
-            used=Max("tokens__last_used_at"),
+        active = active_token("tokens__")
+        display = ServiceAccount.objects.select_related("role", "owner", "owner__role").annotate(
+            tokens_count=Count("tokens", filter=active),
+            next_expiry=Min("tokens__expires_at", filter=active),
+            unlimited_count=Count("tokens", filter=active & Q(tokens__expires_at=None)),
+            used_at=Max("tokens__last_used_at"),
         )
         return self.render(
             filter=form,
             filtered=any(form.cleaned_data.values()) if form.is_valid() else True,
-            page=paginate(_sortable(rows), request.GET, sorts=SORTS, default="name", shown=shown),
-            makes=makes(self.principal),
-            off=not settings.ENABLE_SERVICE_ACCOUNTS,
+            page=paginate(_sortable(rows), request.GET, sorts=SORTS, default="name", display=display),
+            can_create=can_create(self.principal),
+            is_disabled=not settings.ENABLE_SERVICE_ACCOUNTS,
             soon=timezone.now() + SOON,
         )
 
 
-class Timeline(Page):
-    """When tokens end: what ended lately, what ends soon, and what never does."""
+class TokenExpiryPage(Page):
+    """Tokens by expiry: expired lately, expiring soon, and never expiring."""
 
     needs = NEEDS
     section = "service-accounts"
     template = "dashboard/service_accounts_timeline.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:  # noqa: ARG002 - Django's signature
-        """Show it."""
+        """Return the page."""
         now = timezone.now()
-        own = service_accounts.visible(self.principal)
-        tokens = Token.objects.filter(account__in=own, revoked_at=None).select_related("account", "account__owner", "replaced_by")
-        dated = tokens.exclude(expires_at=None).order_by("expires_at", "pk")
+        accounts = service_accounts.visible(self.principal)
+        tokens = Token.objects.filter(account__in=accounts, revoked_at=None).select_related(
+            "account", "account__owner", "replaced_by"
+        )
+        limited = tokens.exclude(expires_at=None).order_by("expires_at", "pk")
         day, month = timedelta(days=1), timedelta(days=30)
-        parts = [
-            ("Ended in the last 30 days", "bad", dated.filter(expires_at__gt=now - month, expires_at__lte=now)),
-            ("Within a day", "bad", dated.filter(expires_at__gt=now, expires_at__lte=now + day)),
-            ("Within a week", "warn", dated.filter(expires_at__gt=now + day, expires_at__lte=now + SOON)),
-            ("Within 30 days", "", dated.filter(expires_at__gt=now + SOON, expires_at__lte=now + month)),
-            ("Later", "", dated.filter(expires_at__gt=now + month)),
-            ("Never", "warn", tokens.filter(expires_at=None).order_by("created_at", "pk")),
+        queries = [
+            ("Expired in the last 30 days", "bad", limited.filter(expires_at__gt=now - month, expires_at__lte=now)),
+            ("Expires within a day", "bad", limited.filter(expires_at__gt=now, expires_at__lte=now + day)),
+            ("Expires within a week", "warn", limited.filter(expires_at__gt=now + day, expires_at__lte=now + SOON)),
+            ("Expires within 30 days", "", limited.filter(expires_at__gt=now + SOON, expires_at__lte=now + month)),
+            ("Expires later", "", limited.filter(expires_at__gt=now + month)),
+            ("Never expires", "warn", tokens.filter(expires_at=None).order_by("created_at", "pk")),
         ]
-        found = [(title, look, list(rows[: SHOWN + 1])) for title, look, rows in parts]
-        for _, _, rows in found:
+        groups = [(title, badge, list(rows[: MAX_TOKENS + 1])) for title, badge, rows in queries]
+        for _, _, rows in groups:
             for token in rows:
-                token.spent = _spent(token, now)  # type: ignore[attr-defined]
-        return self.render(parts=[(title, look, rows[:SHOWN], len(rows) > SHOWN) for title, look, rows in found if rows])
+                token.elapsed = _elapsed(token, now)  # type: ignore[attr-defined]
+        return self.render(
+            groups=[(title, badge, rows[:MAX_TOKENS], len(rows) > MAX_TOKENS) for title, badge, rows in groups if rows]
+        )
 
 
-def _spent(token: Token, now: datetime) -> int | None:
-    """Return how much of a token's life is over, in percent; None for one without an end."""
+def _elapsed(token: Token, now: datetime) -> int | None:
+    """Return how much of a token's lifetime has passed, in percent; None if it never expires."""
     if token.expires_at is None:
         return None
-    life = (token.expires_at - token.created_at).total_seconds()
-    return min(100, max(0, round(100 * (now - token.created_at).total_seconds() / life))) if life > 0 else 100
+    lifetime = (token.expires_at - token.created_at).total_seconds()
+    return min(100, max(0, round(100 * (now - token.created_at).total_seconds() / lifetime))) if lifetime > 0 else 100
 
 
-class Minting(FormPage):
-    """A form that ends in a token, which is shown in the answer to the form itself, once.
+class TokenFormPage(FormPage):
+    """A form that creates a token, which is shown once, in the response to the POST.
 
-    The form works once: sent again, by a reload say, it neither shows the token again nor makes another (promise 11).
+    A form works once: sent again, by a reload for example, it neither shows the token again nor creates another (promise 11).
     """
 
     section = "service-accounts"
-    needs = MAKES
-    template = "dashboard/token_asked.html"
+    needs = CREATE_NEEDS
+    template = "dashboard/token_form.html"
     purpose: ClassVar[str]
     lead: ClassVar[str]
     button: ClassVar[str]
-    sent_before = False
+    nonce_spent = False
 
-    def perform(self, given: dict[str, Any]) -> HttpResponse:
-        """Make the token, and show it."""
+    def perform(self, values: dict[str, Any]) -> HttpResponse:
+        """Create the token and return the page that shows it."""
         with transaction.atomic():
-            if not nonces.consume(self.request.POST.get("nonce", ""), self.principal, self._purpose()):
-                self.sent_before = True
+            if not nonces.consume(self.request.POST.get("nonce", ""), self.principal, self._nonce_purpose()):
+                self.nonce_spent = True
                 raise Conflict(
-                    "This form was sent already, or is more than an hour old, so nothing was made now. "
-                    "A token is shown once: if it is lost, rotate it or revoke it. To make another one, send the form again."
+                    "This form was already submitted, or it is more than an hour old. Nothing was created. "
+                    "A token is shown only once: rotate or revoke a lost token. To create another one, submit the form again."
                 )
-            issued = self.mint(given)
+            issued = self.issue(values)
         return self.render(
-            "dashboard/token_shown.html",
+            "dashboard/token_created.html",
             token=issued.token,
             account=issued.token.account,
             plaintext=issued.plaintext,
@@ -194,50 +198,50 @@ class Minting(FormPage):
             skypilot=bool(settings.SKYPILOT_URL),
         )
 
-    def mint(self, given: dict[str, Any]) -> IssuedToken:
+    def issue(self, values: dict[str, Any]) -> IssuedToken:
         """Return the new token. Raises ServiceError."""
         raise NotImplementedError
 
     def render_form(self, form: BaseForm, status: int = 200) -> HttpResponse:
-        """Return the page with the form; one that was refused can be sent again, and one that was used up as a new one."""
-        nonce = self.request.POST.get("nonce", "") if status == 422 and not self.sent_before else ""
-        nonce = nonce or nonces.issue(self.principal, self._purpose())
-        return self.render(status=status, form=form, nonce=nonce, lead=self.lead, button=self.button, **self.about())
+        """Return the page. A form with errors keeps its nonce; a form that was already used gets a new one."""
+        nonce = self.request.POST.get("nonce", "") if status == 422 and not self.nonce_spent else ""
+        nonce = nonce or nonces.issue(self.principal, self._nonce_purpose())
+        return self.render(status=status, form=form, nonce=nonce, lead=self.lead, button=self.button, **self.subject())
 
-    def about(self) -> dict[str, Any]:
-        """Return the page's title, and the account and the token that it is about, if any."""
+    def subject(self) -> dict[str, Any]:
+        """Return the page's title, and the account and the old token if there are any, for the template."""
         raise NotImplementedError
 
-    def _purpose(self) -> str:
+    def _nonce_purpose(self) -> str:
         return f"{self.purpose} {self.kwargs.get('key', '') or self.kwargs.get('account', '')}".strip()
 
 
-class New(Minting):
-    """Makes a service account with its first token."""
+class ServiceAccountCreatePage(TokenFormPage):
+    """Creates a service account with its first token."""
 
     purpose = "new service account"
-    lead = "Its token is shown next, this once."
-    button = "Create and show the token"
+    lead = "The next page shows the account's first token. It is shown only once."
+    button = "Create service account"
 
-    def about(self) -> dict[str, Any]:
+    def subject(self) -> dict[str, Any]:
         """Return the title."""
-        return {"title": "New service account"}
+        return {"title": "Create service account"}
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
-        """Return the form, with the roles and owners that may be given."""
-        return NewAccount(data, principal=self.principal)
+        """Return the form, with the roles and owners that this user can choose."""
+        return ServiceAccountCreateForm(data, principal=self.principal)
 
-    def mint(self, given: dict[str, Any]) -> IssuedToken:
-        """Make both, or neither."""
+    def issue(self, values: dict[str, Any]) -> IssuedToken:
+        """Create the account and the token, or neither."""
         account = service_accounts.create_service_account(
             actor=self.principal,
-            name=given["name"],
-            role=given["role"],
-            description=given["description"],
-            owner=given.get("owner"),
-            unowned=given.get("unowned", False),
+            name=values["name"],
+            role=values["role"],
+            description=values["description"],
+            owner=values.get("owner"),
+            unowned=values.get("unowned", False),
         )
-        return tokens.issue_token(actor=self.principal, account=account, days=given["days"])
+        return tokens.issue_token(actor=self.principal, account=account, days=values["days"])
 
     def page_path(self) -> str:
         """Return the list."""

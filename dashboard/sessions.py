@@ -1,4 +1,4 @@
-"""Where somebody is signed in: browsers, and the command lines that they signed in themselves."""
+"""The sessions of a user: in browsers, and in command-line clients that the user signed in."""
 
 import re
 from datetime import datetime, timedelta
@@ -16,9 +16,9 @@ from core.errors import Forbidden
 from dashboard.base import Page
 from rbac.permissions import Permission
 
-MOST: Final = 100  # sessions of one person that are shown, the one used last first
+MAX_ROWS: Final = 100  # sessions of one user that are listed, the most recently used first
 _PROGRAMS: Final = (
-    (r"python-requests|aiohttp|httpx", "a Python program, as sky is one"),
+    (r"python-requests|aiohttp|httpx", "Python client (such as sky)"),
     (r"curl/", "curl"),
     (r"Edg/", "Edge"),
     (r"OPR/", "Opera"),
@@ -35,82 +35,82 @@ _SYSTEMS: Final = (
 )
 
 
-def in_words(agent: str) -> str:
-    """Return what a User-Agent probably is; it says what it likes, so this is for recognising one's own alone."""
+def client_name(agent: str) -> str:
+    """Return the client that a User-Agent suggests. The header can be forged, so this only helps users find their own."""
     program = next((name for pattern, name in _PROGRAMS if re.search(pattern, agent)), "")
     system = next((name for pattern, name in _SYSTEMS if re.search(pattern, agent)), "")
-    return f"{program} on {system}" if program and system else program or system or "something unknown"
+    return f"{program} on {system}" if program and system else program or system or "unknown client"
 
 
-def ends(session: Session) -> datetime:
-    """Return when a session ends if it is not used any more, by its age or by that."""
+def expires_at(session: Session) -> datetime:
+    """Return when a session expires if it is not used again: by its age, or by its idle time."""
     if session.kind == SessionKind.CLI:
         return session.expire_date
     return min(session.expire_date, session.last_used_at + timedelta(hours=settings.SESSION_IDLE_HOURS))
 
 
-class Sessions(Page):
-    """One's own sessions; those of the user whose id `user` says, for those who may change users."""
+class SessionListPage(Page):
+    """The user's own sessions; with users:write, also those of the user whose id is in the parameter `user`."""
 
     section = "sessions"
     template = "dashboard/sessions.html"
 
     @property
     def owner(self) -> User:
-        """Whose sessions these are. Raises Forbidden, NotFound."""
+        """The user whose sessions the page lists. Raises Forbidden, NotFound."""
         uid = self.request.POST.get("user", "") or self.request.GET.get("user", "")
         if uid in {"", self.principal.uid}:
             return users.get_user(self.principal.uid)
         if not self.principal.holds(Permission.USERS_WRITE):
-            raise Forbidden("You see your own sessions alone.")
+            raise Forbidden(f"You can see only your own sessions. Others require the permission {Permission.USERS_WRITE}.")
         return users.get_user(uid)
 
     @property
-    def this(self) -> str:
-        """What the session of this very browser is stored under; "" where it came otherwise."""
+    def current_key(self) -> str:
+        """The stored key of this browser's session; "" if the request is authenticated by other means."""
         key = self.request.session.session_key
         return digest(key) if key and self.principal.method == "session" else ""
 
     def get(self, request: HttpRequest) -> HttpResponse:  # noqa: ARG002 - Django's signature
-        """Show them."""
-        owner, this = self.owner, self.this
-        rows = list(sessions.list_sessions(actor=self.principal, user=owner)[: MOST + 1])
+        """Return the list, with the current session first."""
+        owner, current = self.owner, self.current_key
+        rows = list(sessions.list_sessions(actor=self.principal, user=owner)[: MAX_ROWS + 1])
         for row in rows:
-            row.is_this, row.what, row.ends = row.pk == this, in_words(row.agent), ends(row)  # type: ignore[attr-defined]
+            row.is_current, row.client, row.expires_at = row.pk == current, client_name(row.agent), expires_at(row)  # type: ignore[attr-defined]
         return self.render(
             owner=owner,
-            itself=owner.pk == self.principal.pk,
-            rows=sorted(rows[:MOST], key=lambda row: row.pk != this),
-            more=len(rows) > MOST,
-            others=any(row.pk != this for row in rows),
+            is_self=owner.pk == self.principal.pk,
+            rows=sorted(rows[:MAX_ROWS], key=lambda row: row.pk != current),
+            more=len(rows) > MAX_ROWS,
+            has_others=any(row.pk != current for row in rows),
         )
 
     def page_path(self) -> str:
-        """Return this page, of the same person."""
+        """Return the list of the same user."""
         uid = self.request.POST.get("user", "")
         return reverse("dashboard:sessions") + (f"?user={uid}" if re.fullmatch("[0-9a-f]{1,16}", uid) else "")
 
 
-class EndSession(Sessions):
+class EndSessionAction(SessionListPage):
     """Ends one session."""
 
     http_method_names = ["post", "options"]
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """End it; who ends this very one is signed out."""
+        """End the session; ending the current one signs the user out."""
         key = request.POST.get("session", "")
         sessions.end_session(actor=self.principal, key=key)
-        if key == self.this:
+        if key == self.current_key:
             return self.redirect_to(reverse("dashboard:sign-in"))
-        return self.redirect_to(self.page_path(), "The session has ended.")
+        return self.redirect_to(self.page_path(), "The session was ended.")
 
 
-class EndSessions(Sessions):
-    """Ends all sessions of somebody but this one."""
+class EndSessionsAction(SessionListPage):
+    """Ends all sessions of a user except the current one."""
 
     http_method_names = ["post", "options"]
 
     def post(self, request: HttpRequest) -> HttpResponse:  # noqa: ARG002 - Django's signature
-        """End them."""
-        number = sessions.end_sessions(actor=self.principal, user=self.owner, but=self.this)
-        return self.redirect_to(self.page_path(), f"{number} session{'' if number == 1 else 's'} ended.")
+        """End the sessions."""
+        number = sessions.end_sessions(actor=self.principal, user=self.owner, but=self.current_key)
+        return self.redirect_to(self.page_path(), f"{number} session{' was' if number == 1 else 's were'} ended.")

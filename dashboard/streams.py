@@ -1,4 +1,4 @@
-"""Answers that are sent while they are being made."""
+"""Responses that are streamed while they are generated."""
 
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from itertools import islice
@@ -8,20 +8,20 @@ from django.http import HttpRequest
 
 
 def streamed(request: HttpRequest, pieces: Iterable[str], *, at_once: int = 1) -> Iterator[str] | AsyncIterator[str]:
-    """Return the pieces in the way in which the server wants them; under ASGI, Django would collect all of a plain iterator.
+    """Return the pieces as the server needs them: under ASGI, Django would collect a plain iterator before it sends anything.
 
-    They are made in the request's own thread, so on its own database connection, `at_once` at a time.
+    They are generated in the thread of the request, so on its own database connection, `at_once` at a time.
     """
-    return _by_turns(iter(pieces), at_once) if hasattr(request, "scope") else iter(pieces)
+    return _in_batches(iter(pieces), at_once) if hasattr(request, "scope") else iter(pieces)
 
 
-async def _by_turns(pieces: Iterator[str], at_once: int) -> AsyncIterator[str]:
-    def turn() -> str:
-        return "".join(islice(pieces, at_once))
+async def _in_batches(pieces: Iterator[str], size: int) -> AsyncIterator[str]:
+    def next_batch() -> str:
+        return "".join(islice(pieces, size))
 
     try:
-        while piece := await sync_to_async(turn)():
-            yield piece
-    finally:  # also when the client is gone: what is half done is undone now, in its own thread
+        while batch := await sync_to_async(next_batch)():
+            yield batch
+    finally:  # also when the client disconnects: close the generator now, in its own thread, so that it rolls back
         if isinstance(pieces, Generator):
             await sync_to_async(pieces.close)()

@@ -1,4 +1,4 @@
-"""The pages for people."""
+"""The URLs of the dashboard."""
 
 from django.urls import path, register_converter
 from django.urls.converters import StringConverter
@@ -16,32 +16,32 @@ from dashboard import (
     user_files,
     users,
 )
-from dashboard.home import Home, SetOwnPassword
-from dashboard.sign_in import SignIn, SignOut
+from dashboard.home import HomePage, OwnPasswordPage
+from dashboard.sign_in import SignInPage, SignOutView
 
 app_name = "dashboard"
 
 
 class UserId(StringConverter):
-    """A user's id, as `accounts.identifiers.user_uid` makes them."""
+    """A user's id, from `accounts.identifiers.user_uid`."""
 
     regex = "[0-9a-f]{1,16}"
 
 
 class AccountId(StringConverter):
-    """A service account's id, as `accounts.identifiers.account_uid` makes them."""
+    """A service account's id, from `accounts.identifiers.account_uid`."""
 
     regex = "sa-[0-9a-f]{16}"
 
 
 class KeyId(StringConverter):
-    """A token's key id, as `accounts.token_format.mint` makes them; the id of a decision looks the same."""
+    """A token's key id, from `accounts.token_format.mint`. The id of a decision has the same form."""
 
     regex = "[0-9A-Za-z]{1,12}"
 
 
 class FileKind(StringConverter):
-    """The form of a file."""
+    """The format of an export."""
 
     regex = "csv|json"
 
@@ -53,53 +53,55 @@ register_converter(FileKind, "file")
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="dashboard:home")),
-    path("sign-in", SignIn.as_view(), name="sign-in"),
-    path("sign-out", SignOut.as_view(), name="sign-out"),
+    path("sign-in", SignInPage.as_view(), name="sign-in"),
+    path("sign-out", SignOutView.as_view(), name="sign-out"),
     path("skyauth", RedirectView.as_view(pattern_name="dashboard:home")),
-    path("skyauth/", Home.as_view(), name="home"),
-    path("skyauth/password", SetOwnPassword.as_view(), name="own-password"),
-    path("skyauth/users", users.Users.as_view(), name="users"),
-    path("skyauth/users/new", users.New.as_view(), name="user-new"),
-    path("skyauth/users/import", user_files.Import.as_view(), name="users-import"),
-    path("skyauth/users/export", user_files.ExportUsers.as_view(), name="users-export"),
-    path("skyauth/users/role", users.BulkRole.as_view(), name="users-role"),
-    path("skyauth/users/<user:uid>", user_detail.Person.as_view(), name="user"),
-    path("skyauth/users/<user:uid>/role", users.SetRole.as_view(), name="user-role"),
-    path("skyauth/users/<user:uid>/profile", user_detail.SetProfile.as_view(), name="user-profile"),
-    path("skyauth/users/<user:uid>/password", user_detail.SetPassword.as_view(), name="user-password"),
-    path("skyauth/users/<user:uid>/enable", user_detail.Enable.as_view(), name="user-enable"),
-    path("skyauth/users/<user:uid>/disable", user_detail.Disable.as_view(), name="user-disable"),
-    path("skyauth/users/<user:uid>/delete", user_detail.Delete.as_view(), name="user-delete"),
-    path("skyauth/service-accounts", service_accounts.Accounts.as_view(), name="service-accounts"),
-    path("skyauth/service-accounts/new", service_accounts.New.as_view(), name="service-account-new"),
-    path("skyauth/service-accounts/timeline", service_accounts.Timeline.as_view(), name="service-accounts-timeline"),
-    path("skyauth/service-accounts/<account:account>", service_account_detail.Account.as_view(), name="service-account"),
+    path("skyauth/", HomePage.as_view(), name="home"),
+    path("skyauth/password", OwnPasswordPage.as_view(), name="own-password"),
+    path("skyauth/users", users.UserListPage.as_view(), name="users"),
+    path("skyauth/users/new", users.UserCreatePage.as_view(), name="user-new"),
+    path("skyauth/users/import", user_files.UserImportPage.as_view(), name="users-import"),
+    path("skyauth/users/export", user_files.UserExportPage.as_view(), name="users-export"),
+    path("skyauth/users/role", users.BulkRoleAction.as_view(), name="users-role"),
+    path("skyauth/users/<user:uid>", user_detail.UserPage.as_view(), name="user"),
+    path("skyauth/users/<user:uid>/role", users.UserRoleAction.as_view(), name="user-role"),
+    path("skyauth/users/<user:uid>/profile", user_detail.UserProfileAction.as_view(), name="user-profile"),
+    path("skyauth/users/<user:uid>/password", user_detail.UserPasswordAction.as_view(), name="user-password"),
+    path("skyauth/users/<user:uid>/enable", user_detail.UserEnableAction.as_view(), name="user-enable"),
+    path("skyauth/users/<user:uid>/disable", user_detail.UserDisablePage.as_view(), name="user-disable"),
+    path("skyauth/users/<user:uid>/delete", user_detail.UserDeletePage.as_view(), name="user-delete"),
+    path("skyauth/service-accounts", service_accounts.ServiceAccountListPage.as_view(), name="service-accounts"),
+    path("skyauth/service-accounts/new", service_accounts.ServiceAccountCreatePage.as_view(), name="service-account-new"),
+    path("skyauth/service-accounts/timeline", service_accounts.TokenExpiryPage.as_view(), name="service-accounts-timeline"),
+    path(
+        "skyauth/service-accounts/<account:account>", service_account_detail.ServiceAccountPage.as_view(), name="service-account"
+    ),
     path(
         "skyauth/service-accounts/<account:account>/change",
-        service_account_detail.Change.as_view(),
+        service_account_detail.ServiceAccountChangeAction.as_view(),
         name="service-account-change",
     ),
     path(
         "skyauth/service-accounts/<account:account>/enable",
-        service_account_detail.Enable.as_view(),
+        service_account_detail.ServiceAccountEnableAction.as_view(),
         name="service-account-enable",
     ),
     path(
         "skyauth/service-accounts/<account:account>/disable",
-        service_account_detail.Disable.as_view(),
+        service_account_detail.ServiceAccountDisablePage.as_view(),
         name="service-account-disable",
     ),
     path(
         "skyauth/service-accounts/<account:account>/delete",
-        service_account_detail.Delete.as_view(),
+        service_account_detail.ServiceAccountDeletePage.as_view(),
         name="service-account-delete",
     ),
-    path("skyauth/service-accounts/<account:account>/token", service_account_detail.AddToken.as_view(), name="token-new"),
-    path("skyauth/tokens/<key:key>/rotate", service_account_detail.Rotate.as_view(), name="token-rotate"),
-    path("skyauth/tokens/<key:key>/revoke", service_account_detail.Revoke.as_view(), name="token-revoke"),
-    path("skyauth/sessions", sessions.Sessions.as_view(), name="sessions"),
-    path("skyauth/sessions/end", sessions.EndSession.as_view(), name="session-end"),
-    path("skyauth/sessions/end-all", sessions.EndSessions.as_view(), name="sessions-end"),
+    path("skyauth/service-accounts/<account:account>/token", service_account_detail.TokenCreatePage.as_view(), name="token-new"),
+    path("skyauth/tokens/<key:key>/rotate", service_account_detail.TokenRotatePage.as_view(), name="token-rotate"),
+    path("skyauth/tokens/<key:key>/revoke", service_account_detail.TokenRevokePage.as_view(), name="token-revoke"),
+    path("skyauth/sessions", sessions.SessionListPage.as_view(), name="sessions"),
+    path("skyauth/sessions/end", sessions.EndSessionAction.as_view(), name="session-end"),
+    path("skyauth/sessions/end-all", sessions.EndSessionsAction.as_view(), name="sessions-end"),
     path("skyauth/audit", audit.Audit.as_view(), name="audit"),
     path("skyauth/audit.<file:kind>", audit.Export.as_view(), name="audit-export"),
     path("skyauth/audit/decisions/<key:reference>", audit.Decision.as_view(), name="decision"),

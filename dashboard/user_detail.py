@@ -1,6 +1,6 @@
-"""One user: their page, what can be changed on it, and the sheet that says what goes when they leave."""
+"""The page of one user, its forms, and the pages that disable or delete the user together with what they own."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django.db.models import Q
 from django.forms import BaseForm, Form
@@ -15,47 +15,47 @@ from core.errors import Invalid
 from core.forms import add_service_error
 from dashboard.audit_text import told
 from dashboard.base import FormPage, Page
-from dashboard.forms import Leaving, Password, Profile, role_choices
-from dashboard.users import may_change
+from dashboard.forms import OffboardingForm, UserPasswordForm, UserProfileForm, role_choices
+from dashboard.users import can_change
 from rbac.permissions import Permission
 
-EVENTS = 8
+MAX_EVENTS: Final = 8
 
 
-class Person(Page):
-    """A user's page. Each of its forms is sent to a view of its own, which shows this page again with what was refused."""
+class UserPage(Page):
+    """The page of a user. Each of its forms posts to a view of its own, which renders this page again if there are errors."""
 
     needs = (Permission.USERS_READ,)
     section = "users"
     template = "dashboard/user.html"
 
     def get(self, request: HttpRequest, uid: str) -> HttpResponse:  # noqa: ARG002 - Django's signature
-        """Show it."""
-        return self.show_user(users.get_user(uid))
+        """Return the page with unbound forms."""
+        return self.render_user(users.get_user(uid))
 
-    def show_user(self, user: User, status: int = 200, **forms: Form) -> HttpResponse:
-        """Return the page, with these forms in place of the ones that nobody has filled in."""
-        me, itself = self.principal, self.principal.pk == user.pk
-        changes = may_change(me, user)
-        seen = itself or me.holds(Permission.SERVICE_ACCOUNTS_READ)
+    def render_user(self, user: User, status: int = 200, **forms: Form) -> HttpResponse:
+        """Return the page; `forms` are bound forms, by name ("profile", "password")."""
+        me, is_self = self.principal, self.principal.pk == user.pk
+        can_write = can_change(me, user)
+        sees_accounts = is_self or me.holds(Permission.SERVICE_ACCOUNTS_READ)
         profile = {"display_name": user.display_name, "email": user.email, "sign_in": user.sign_in}
         return self.render(
             status=status,
-            person=user,
-            itself=itself,
-            changes=changes,
-            roles=role_choices(me) if changes else (),
-            profile=forms.get("profile") or Profile(initial=profile, auto_id="profile_%s"),
-            password=forms.get("password") or Password(auto_id="password_%s"),
-            accounts=service_accounts.visible(me).filter(owner=user)[: offboarding.SHOWN] if seen else None,
-            events=told(Entry.objects.filter(Q(target=user.username) | Q(actor_uid=user.uid))[:EVENTS], me)
+            account_user=user,
+            is_self=is_self,
+            can_write=can_write,
+            roles=role_choices(me) if can_write else (),
+            profile=forms.get("profile") or UserProfileForm(initial=profile, auto_id="profile_%s"),
+            password=forms.get("password") or UserPasswordForm(auto_id="password_%s"),
+            accounts=service_accounts.visible(me).filter(owner=user)[: offboarding.SHOWN] if sees_accounts else None,
+            events=told(Entry.objects.filter(Q(target=user.username) | Q(actor_uid=user.uid))[:MAX_EVENTS], me)
             if me.holds(Permission.AUDIT_READ)
             else None,
         )
 
 
-class _Part(Person):
-    """A form of that page."""
+class UserFormAction(UserPage):
+    """One form of the user's page."""
 
     needs = (Permission.USERS_WRITE,)
     name: ClassVar[str]
@@ -63,7 +63,7 @@ class _Part(Person):
     http_method_names = ["post", "options"]
 
     def post(self, request: HttpRequest, uid: str) -> HttpResponse:
-        """Do what the form asks for, or show what was refused."""
+        """Perform the action of the form, or return the page with the form's errors."""
         user = users.get_user(uid)
         form = self.form(request.POST, auto_id=f"{self.name}_%s")
         if form.is_valid():
@@ -71,10 +71,10 @@ class _Part(Person):
                 return self.redirect_to(reverse("dashboard:user", args=[uid]), self.perform(user, form.cleaned_data))
             except Invalid as error:
                 add_service_error(form, error)
-        return self.show_user(user, 422, **{self.name: form})
+        return self.render_user(user, 422, **{self.name: form})
 
-    def perform(self, user: User, given: dict[str, Any]) -> str:
-        """Do it, and return what was done. Raises ServiceError."""
+    def perform(self, user: User, values: dict[str, Any]) -> str:
+        """Call the service, and return the message for the next page. Raises ServiceError."""
         raise NotImplementedError
 
     def page_path(self) -> str:
@@ -82,95 +82,95 @@ class _Part(Person):
         return reverse("dashboard:user", args=[self.kwargs["uid"]])
 
 
-class SetProfile(_Part):
-    """Changes names, address and how the person signs in."""
+class UserProfileAction(UserFormAction):
+    """Changes names, address and sign-in method."""
 
     name = "profile"
-    form = Profile
+    form = UserProfileForm
 
-    def perform(self, user: User, given: dict[str, Any]) -> str:
-        """Change them."""
-        users.update_profile(actor=self.principal, user=user, **given)
-        return "Saved."
+    def perform(self, user: User, values: dict[str, Any]) -> str:
+        """Save the profile."""
+        users.update_profile(actor=self.principal, user=user, **values)
+        return f"The profile of {user.username} was saved."
 
 
-class SetPassword(_Part):
-    """Sets the person's password."""
+class UserPasswordAction(UserFormAction):
+    """Sets the user's password."""
 
     name = "password"
-    form = Password
+    form = UserPasswordForm
 
-    def perform(self, user: User, given: dict[str, Any]) -> str:
-        """Set it."""
-        users.set_password(actor=self.principal, user=user, password=given["password"])
-        return f"{user.username} has a new password, and no session any more."
+    def perform(self, user: User, values: dict[str, Any]) -> str:
+        """Set the password, which also ends the user's sessions."""
+        users.set_password(actor=self.principal, user=user, password=values["password"])
+        return f"The password of {user.username} was changed, and all of their sessions were ended."
 
 
-class Enable(_Part):
-    """Lets a disabled person, and their service accounts, go on."""
+class UserEnableAction(UserFormAction):
+    """Enables a disabled user, which also reactivates their service accounts."""
 
     name = "enable"
     form = Form
 
-    def perform(self, user: User, given: dict[str, Any]) -> str:  # noqa: ARG002 - there is nothing to be given
-        """Enable them."""
+    def perform(self, user: User, values: dict[str, Any]) -> str:  # noqa: ARG002 - the form has no fields
+        """Enable the user."""
         users.set_active(actor=self.principal, user=user, active=True)
-        return f"{user.username} is enabled."
+        return f"The user {user.username} is enabled."
 
 
-class Leave(FormPage):
-    """The sheet for somebody who leaves: what is theirs, and what becomes of it. `deletes` says which of the two it is."""
+class OffboardingPage(FormPage):
+    """Lists what a user owns, and asks what happens to it. `deletes` tells whether the user is deleted or disabled."""
 
     needs = (Permission.USERS_WRITE,)
     section = "users"
-    template = "dashboard/user_leaves.html"
+    template = "dashboard/user_offboarding.html"
     deletes: ClassVar[bool]
-    stays: ClassVar[str]
+    stay_label: ClassVar[str]
 
     @property
     def user(self) -> User:
-        """Who leaves."""
+        """The user who is disabled or deleted."""
         return users.get_user(self.kwargs["uid"])
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
-        """Return the form."""
-        first = None if self.deletes else {"fate": Fate.STAY}
-        return Leaving(data, initial=first, stays=self.stays, has_accounts=self.user.service_accounts.exists())
+        """Return the form. A deletion has no default for the service accounts."""
+        initial = None if self.deletes else {"fate": Fate.STAY}
+        has_accounts = self.user.service_accounts.exists()
+        return OffboardingForm(data, initial=initial, stay_label=self.stay_label, has_accounts=has_accounts)
 
     def render_form(self, form: BaseForm, status: int = 200) -> HttpResponse:
-        """Show what is theirs."""
+        """Return the page with what the user owns."""
         user = self.user
         return self.render(
             status=status,
             form=form,
-            person=user,
+            account_user=user,
             belongings=offboarding.belongings(user),
             deletes=self.deletes,
-            possible=may_change(self.principal, user),
+            can_write=can_change(self.principal, user),
         )
 
-    def perform(self, given: dict[str, Any]) -> HttpResponse:
-        """Do it."""
+    def perform(self, values: dict[str, Any]) -> HttpResponse:
+        """Disable or delete the user."""
         user = self.user
-        fate, heir = Fate(given.get("fate") or Fate.STAY), given.get("transfer_to")
+        fate, new_owner = Fate(values.get("fate") or Fate.STAY), values.get("transfer_to")
         if self.deletes:
-            offboarding.delete(actor=self.principal, user=user, fate=fate, transfer_to=heir)
-            return self.redirect_to(reverse("dashboard:users"), f"{user.username} was deleted.")
-        offboarding.disable(actor=self.principal, user=user, fate=fate, transfer_to=heir)
-        return self.redirect_to(
-            reverse("dashboard:user", args=[user.uid]), f"{user.username} is disabled, and signed out everywhere."
-        )
+            offboarding.delete(actor=self.principal, user=user, fate=fate, transfer_to=new_owner)
+            return self.redirect_to(reverse("dashboard:users"), f"The user {user.username} was deleted.")
+        offboarding.disable(actor=self.principal, user=user, fate=fate, transfer_to=new_owner)
+        message = f"The user {user.username} is disabled and signed out everywhere."
+        return self.redirect_to(reverse("dashboard:user", args=[user.uid]), message)
 
 
-class Disable(Leave):
-    """Disables a person."""
+class UserDisablePage(OffboardingPage):
+    """Disables a user."""
 
     deletes = False
-    stays = "stop, and go on when the person is enabled again"
+    stay_label = "Stop them until the user is enabled again"
 
 
-class Delete(Leave):
-    """Deletes a person."""
+class UserDeletePage(OffboardingPage):
+    """Deletes a user."""
 
     deletes = True
-    stays = "go on without an owner"
+    stay_label = "Keep them active without an owner"

@@ -1,4 +1,4 @@
-"""Users from a CSV file, each line shown before anything is written, and into one."""
+"""Import of users from a CSV file, with a preview of each line, and the export of all users as CSV."""
 
 from collections.abc import Iterator
 from hashlib import sha256
@@ -20,104 +20,109 @@ from dashboard.navigation import links
 from dashboard.streams import streamed
 from rbac.permissions import Permission
 
-MOST_LINES: Final = 2_000  # more would keep a browser waiting; manage.py import_users takes more
+MAX_LINES: Final = 2_000  # more would keep a browser waiting; manage.py import_users takes more
 _COLUMNS: Final = {
     "role": "Role",
     "email": "E-mail",
     "display_name": "Display name",
-    "sign_in": "Signs in by",
+    "sign_in": "Sign-in method",
     "active": "Active",
 }
-_LINES_OF_PROGRESS: Final = 20
-_MARKER: Final = "<!-- here -->"
+_PROGRESS_STEPS: Final = 20
+_MARKER: Final = "<!-- progress -->"
 _EXAMPLE: Final = "username,role,password\ndana@example.com,user,\n"
 
 
-class Csv(forms.Form):
-    """A CSV text, from a file or typed; `seen` is what was shown before it is applied."""
+class UserImportForm(forms.Form):
+    """CSV text, from a file or typed. `seen` is the fingerprint of the preview that the user saw."""
 
-    file = forms.FileField(label="File", required=False, help_text="CSV, UTF-8. It is read into the text below.")
+    file = forms.FileField(label="File", required=False, help_text="A CSV file in UTF-8. Its content replaces the text below.")
     text = forms.CharField(
-        label="Text",
+        label="CSV text",
         required=False,
         strip=False,
         max_length=MAX_BYTES,
         widget=forms.Textarea(attrs={"rows": 10, "spellcheck": "false", "autocomplete": "off", "placeholder": _EXAMPLE}),
-        help_text=f"The first line names the columns: {', '.join(IMPORTED)}. Only username is needed.",
+        help_text=f"The first line names the columns: {', '.join(IMPORTED)}. Only username is required.",
     )
     update = forms.BooleanField(
-        label="Change users who exist already",
+        label="Update existing users",
         required=False,
-        help_text="They become what the file says, but get no password. An empty email or display_name empties it.",
+        help_text="Existing users get the values in the file; their passwords stay. An empty email or display_name clears it.",
     )
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
     def clean(self) -> dict[str, Any]:
-        """Return what was given, with the file's content as the text."""
-        given = super().clean() or {}
-        file = given.get("file")
+        """Return the values, with the content of the file as `text`."""
+        values = super().clean() or {}
+        file = values.get("file")
         if file is not None:
             if file.size > MAX_BYTES:
                 raise forms.ValidationError({"file": f"The file is larger than {MAX_BYTES // 1_000_000} MB. Split it."})
             try:
-                given["text"] = file.read().decode("utf-8-sig")
+                values["text"] = file.read().decode("utf-8-sig")
             except UnicodeDecodeError:
                 raise forms.ValidationError({"file": "The file is not UTF-8. Save it as CSV UTF-8."}) from None
-        if not given.get("text", "").strip():
-            raise forms.ValidationError({"text": "Choose a file, or type the lines."})
-        return given
+        if not values.get("text", "").strip():
+            raise forms.ValidationError({"text": "Choose a file or enter CSV text."})
+        return values
 
 
-def mark(text: str, lines: tuple[Line, ...]) -> str:
-    """Return what stands for a text and what it would do: with another default role, say, it would do something else."""
+def fingerprint(text: str, lines: tuple[Line, ...]) -> str:
+    """Return a hash of a text and its effect: the same text has another effect after the default role changes, for example."""
     return sha256(repr((text, lines)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _cells(line: Line) -> list[tuple[str, str, str | None]]:
-    """Return each column's title, what it is afterwards, and what it was before where that is something else."""
+    """Return for each column its title, the new value, and the old value if that differs."""
     return [(title, line.values.get(name, ""), line.before.get(name)) for name, title in _COLUMNS.items()]
 
 
-class Import(FormPage):
-    """Shows what each line of a file would do, and then, when nothing is wrong with any, does it."""
+class UserImportPage(FormPage):
+    """Previews the effect of each line, and imports the file on the next POST if no line has an error."""
 
     needs = (Permission.USERS_WRITE,)
     section = "users"
     template = "dashboard/users_import.html"
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
-        """Return the form."""
-        return Csv(data, self.request.FILES or None) if data is not None else Csv()
+        """Return the form, with the uploaded file if there is one."""
+        return UserImportForm(data, self.request.FILES or None) if data is not None else UserImportForm()
 
-    def perform(self, given: dict[str, Any]) -> HttpResponse:
-        """Show the lines, or import those that were shown. What was changed since then is shown again first."""
-        text, update = given["text"].replace("\r\n", "\n"), given["update"]
-        if len(user_csv.read(text)[0]) > MOST_LINES:
+    def perform(self, values: dict[str, Any]) -> HttpResponse:
+        """Return a preview, or import the lines whose preview was seen. After a change in between, preview again."""
+        text, update = values["text"].replace("\r\n", "\n"), values["update"]
+        if len(user_csv.read(text)[0]) > MAX_LINES:
             raise Invalid.field(
-                "text", f"A browser takes {MOST_LINES:,} lines at most. For more: manage.py import_users takes them."
+                "text", f"The dashboard imports at most {MAX_LINES:,} lines. Use manage.py import_users for larger files."
             )
         report = user_import.import_users(actor=self.principal, text=text, dry_run=True, update=update)
-        seen, faulty = mark(text, report.lines), bool(report.failures)
-        if given["seen"] == seen and report.lines and not faulty:
-            return self._running(text, update, report.lines)  # type: ignore[return-value] # a response like any other
+        seen, has_errors = fingerprint(text, report.lines), bool(report.failures)
+        if values["seen"] == seen and report.lines and not has_errors:
+            return self._import(text, update, report.lines)  # type: ignore[return-value] # a response like any other
         return self.render(
-            form=Csv(initial={"text": text, "update": update, "seen": "" if faulty else seen}),
+            form=UserImportForm(initial={"text": text, "update": update, "seen": "" if has_errors else seen}),
             lines=[(line, _cells(line)) for line in sorted(report.lines, key=lambda line: not line.fault)],
             number={outcome.value: sum(line.outcome is outcome for line in report.lines) for outcome in Outcome},
             passwords=sum(line.password for line in report.lines),
-            otherwise=bool(given["seen"]),
+            is_repeated=bool(values["seen"]),
         )
 
-    def _running(self, text: str, update: bool, lines: tuple[Line, ...]) -> StreamingHttpResponse:
-        """Return a page that grows while the import is done."""
-        shared = {"principal": self.principal, "links": links(self.principal), "section": self.section, "marker": _MARKER}
+    def _import(self, text: str, update: bool, lines: tuple[Line, ...]) -> StreamingHttpResponse:
+        """Return a page that streams the progress of the import."""
+        shared = {
+            "principal": self.principal,
+            "links": links(self.principal),
+            "section": self.section,
+            "marker": _MARKER,
+        }
         page = render_to_string("dashboard/users_import_running.html", {**shared, "count": len(lines)}, self.request)
         head, _, tail = page.partition(_MARKER)
         return StreamingHttpResponse(streamed(self.request, self._pieces(head, text, update, lines, tail)))
 
     def _pieces(self, head: str, text: str, update: bool, lines: tuple[Line, ...], tail: str) -> Iterator[str]:
         yield head
-        told = 0
+        sent = 0
         steps = user_import.importing(actor=self.principal, text=text, update=update, expected=lines)
         while True:
             try:
@@ -126,11 +131,11 @@ class Import(FormPage):
                 yield self._result(end.value)
                 break
             except ServiceError as error:
-                yield format_html('<p class="message error" role="alert">{} Nothing was written.</p>', error.message)
+                yield format_html('<p class="message error" role="alert">{} Nothing was imported.</p>', error.message)
                 break
-            if done * _LINES_OF_PROGRESS // total > told:
-                told = done * _LINES_OF_PROGRESS // total
-                yield format_html("<p>{} %</p>\n", told * 100 // _LINES_OF_PROGRESS)
+            if done * _PROGRESS_STEPS // total > sent:
+                sent = done * _PROGRESS_STEPS // total
+                yield format_html("<p>{} %</p>\n", sent * 100 // _PROGRESS_STEPS)
         yield tail
 
     def _result(self, report: user_import.ImportReport) -> str:
@@ -142,7 +147,7 @@ class Import(FormPage):
         return reverse("dashboard:users")
 
 
-class ExportUsers(Page):
+class UserExportPage(Page):
     """All users as CSV, without passwords."""
 
     needs = (Permission.USERS_READ,)
@@ -150,7 +155,7 @@ class ExportUsers(Page):
     http_method_names = ["get", "head", "options"]
 
     def get(self, request: HttpRequest) -> HttpResponseBase:
-        """Stream it."""
+        """Stream the file."""
         lines = user_csv.export_users(self.principal)
         return StreamingHttpResponse(
             streamed(request, lines, at_once=500),

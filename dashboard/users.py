@@ -1,6 +1,6 @@
-"""Users: the list, in which roles are changed in place or in bulk, and new ones."""
+"""The user list with role changes in place and in bulk, and the page that creates a user."""
 
-from typing import Any
+from typing import Any, Final
 
 from django.db.models import Count, Q, QuerySet
 from django.forms import BaseForm
@@ -11,43 +11,43 @@ from accounts.models import User
 from accounts.services import users
 from core.errors import Invalid
 from dashboard.base import FormPage, Page
-from dashboard.forms import NewUser, UserFilter, role_choices
+from dashboard.forms import UserCreateForm, UserFilterForm, role_choices
 from dashboard.lists import PAGE_SIZE, paginate
 from rbac.permissions import Permission
 from rbac.principals import Principal
 
-SORTS = {"name": ("username",), "seen": ("last_seen_at",), "created": ()}  # users are made in the order of their keys
+SORTS: Final = {"name": ("username",), "seen": ("last_seen_at",), "created": ()}  # keys ascend with the time of creation
 
 
-def may_change(principal: Principal, user: User) -> bool:
-    """Return whether this person is offered to change a user; the services decide whether it is done."""
+def can_change(principal: Principal, user: User) -> bool:
+    """Return whether pages offer this user to change another one; the services decide again."""
     return principal.holds(Permission.USERS_WRITE) and user.role.holds <= principal.permissions
 
 
-def filtered(asked: QueryDict) -> tuple[QuerySet[User], UserFilter]:
-    """Return the users that an address asks for, and the form that says which; none where it asks for what cannot be."""
-    form = UserFilter(asked)
+def filtered(query: QueryDict) -> tuple[QuerySet[User], UserFilterForm]:
+    """Return the users that match the query parameters, and the filter form; no users where a parameter is invalid."""
+    form = UserFilterForm(query)
     if not form.is_valid():
         return User.objects.none(), form
     rows = User.objects.all()
-    given = form.cleaned_data
-    if text := given["q"].strip():
+    values = form.cleaned_data
+    if text := values["q"].strip():
         rows = rows.filter(Q(username__contains=text.lower()) | Q(email__contains=text.lower()) | Q(display_name__icontains=text))
-    if given["role"]:
-        rows = rows.filter(role__name=given["role"])
-    if given["state"]:
-        rows = rows.filter(is_active=given["state"] == "active")
-    if given["sign_in"]:
-        rows = rows.filter(sign_in=given["sign_in"])
+    if values["role"]:
+        rows = rows.filter(role__name=values["role"])
+    if values["state"]:
+        rows = rows.filter(is_active=values["state"] == "active")
+    if values["sign_in"]:
+        rows = rows.filter(sign_in=values["sign_in"])
     return rows, form
 
 
-def _shown() -> QuerySet[User]:
-    """Return users with what a row of the list shows."""
+def _for_display() -> QuerySet[User]:
+    """Return users with everything that a row of the list shows."""
     return User.objects.select_related("role").annotate(accounts_count=Count("service_accounts"))
 
 
-class Users(Page):
+class UserListPage(Page):
     """The list of users."""
 
     needs = (Permission.USERS_READ,)
@@ -55,39 +55,39 @@ class Users(Page):
     template = "dashboard/users.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Show a page of it."""
+        """Return one page of the list."""
         rows, form = filtered(request.GET)
-        found = paginate(rows, request.GET, sorts=SORTS, default="name", shown=_shown())
-        for user in found.rows:
-            user.changeable = may_change(self.principal, user)  # type: ignore[attr-defined]
+        page = paginate(rows, request.GET, sorts=SORTS, default="name", display=_for_display())
+        for user in page.rows:
+            user.changeable = can_change(self.principal, user)  # type: ignore[attr-defined]
         writes = self.principal.holds(Permission.USERS_WRITE)
         return self.render(
             filter=form,
             filtered=any(form.cleaned_data.values()) if form.is_valid() else True,
-            page=found,
+            page=page,
             writes=writes,
             roles=role_choices(self.principal) if writes else (),
         )
 
 
-class SetRole(Page):
-    """Changes the role of one user, in the list or on the user's own page."""
+class UserRoleAction(Page):
+    """Changes the role of one user, from the list or from the user's page."""
 
     needs = (Permission.USERS_WRITE,)
     section = "users"
 
     def post(self, request: HttpRequest, uid: str) -> HttpResponse:
-        """Change it; htmx gets the row as it is now."""
+        """Change the role; htmx receives the updated row."""
         user = users.get_user(uid)
         before = user.role.name
         user = users.set_role(actor=self.principal, user=user, role=request.POST.get("role", ""))
-        done = f"{user.username} is {user.role.name} now, and was {before}."
+        message = f"The role of {user.username} was changed from {before} to {user.role.name}."
         if not self.is_partial:
-            return self.redirect_to(self.return_path(reverse("dashboard:user", args=[uid])), done)
-        row = _shown().get(pk=user.pk)
-        row.changeable = may_change(self.principal, row)  # type: ignore[attr-defined]
+            return self.redirect_to(self.return_path(reverse("dashboard:user", args=[uid])), message)
+        row = _for_display().get(pk=user.pk)
+        row.changeable = can_change(self.principal, row)  # type: ignore[attr-defined]
         return self.render(
-            "dashboard/parts/user_row.html", user_row=row, writes=True, roles=role_choices(self.principal), done=done
+            "dashboard/parts/user_row.html", user_row=row, writes=True, roles=role_choices(self.principal), message=message
         )
 
     def page_path(self) -> str:
@@ -95,54 +95,55 @@ class SetRole(Page):
         return reverse("dashboard:users")
 
 
-class BulkRole(Page):
-    """Gives the ticked users a role, each on their own, and says of whom it could not be done."""
+class BulkRoleAction(Page):
+    """Gives the selected users a role, each on their own, and lists the users for whom that failed."""
 
     needs = (Permission.USERS_WRITE,)
     section = "users"
     template = "dashboard/bulk_role.html"
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """Do it."""
+        """Change the roles."""
         uids, role = request.POST.getlist("uid"), request.POST.get("role", "")
         if not uids:
-            raise Invalid("Tick the users first who are to get the role.")
+            raise Invalid("Select at least one user.")
         if len(uids) > PAGE_SIZE:
-            raise Invalid(f"That is more than a page: at most {PAGE_SIZE} at once.")
+            raise Invalid(f"Too many users: select at most {PAGE_SIZE} at once.")
         names = dict(User.objects.filter(uid__in=uids).values_list("uid", "username"))
         outcomes = users.bulk_set_role(actor=self.principal, uids=uids, role=role)
-        done = [names[outcome.target] for outcome in outcomes if outcome.error is None]
+        changed = [names[outcome.target] for outcome in outcomes if outcome.error is None]
         failed = [(names.get(outcome.target, outcome.target), outcome.error) for outcome in outcomes if outcome.error]
         back = self.return_path(self.page_path())
         if failed:
-            return self.render(done=done, failed=failed, role=role, back=back)
-        return self.redirect_to(back, f"{len(done)} user{'s have' if len(done) > 1 else ' has'} the role {role} now.")
+            return self.render(changed=changed, failed=failed, role=role, back=back)
+        users_have = "1 user now has" if len(changed) == 1 else f"{len(changed)} users now have"
+        return self.redirect_to(back, f"{users_have} the role {role}.")
 
     def page_path(self) -> str:
         """Return the list."""
         return reverse("dashboard:users")
 
 
-class New(FormPage):
-    """Makes a user."""
+class UserCreatePage(FormPage):
+    """Creates a user."""
 
     needs = (Permission.USERS_WRITE,)
     section = "users"
     template = "dashboard/user_new.html"
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
-        """Return the form, with the roles that may be given."""
-        return NewUser(data, principal=self.principal)
+        """Return the form, with the roles that can be assigned."""
+        return UserCreateForm(data, principal=self.principal)
 
-    def perform(self, given: dict[str, Any]) -> HttpResponse:
-        """Make the user, and show their page."""
+    def perform(self, values: dict[str, Any]) -> HttpResponse:
+        """Create the user, and redirect to their page."""
         user = users.create_user(
             actor=self.principal,
-            username=given["username"],
-            display_name=given["display_name"],
-            role=given["role"],
-            password=given["password"] or None,
+            username=values["username"],
+            display_name=values["display_name"],
+            role=values["role"],
+            password=values["password"] or None,
         )
         return self.redirect_to(
-            reverse("dashboard:user", args=[user.uid]), f"{user.username} was created, with the role {user.role.name}."
+            reverse("dashboard:user", args=[user.uid]), f"The user {user.username} was created with the role {user.role.name}."
         )

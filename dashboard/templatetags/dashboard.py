@@ -1,4 +1,4 @@
-"""Icons, times, sortable headings, form fields, and turning pages."""
+"""Template tags and filters: icons, relative times, sortable headings, form fields, page links."""
 
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -20,7 +20,7 @@ _MONTHS_FROM: Final = timedelta(days=60)
 
 @register.simple_tag
 def icon(name: str) -> SafeString:
-    """Return a symbol of `static/skyauth/icons.svg`; the words beside it say what it means."""
+    """Return a symbol of `static/skyauth/icons.svg`. It is hidden from screen readers: put a text beside it."""
     return format_html(
         '<svg class="icon" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>', static("skyauth/icons.svg"), name
     )
@@ -28,52 +28,52 @@ def icon(name: str) -> SafeString:
 
 @register.filter
 def thousands(number: int) -> str:
-    """Return a number as people read it: 100,000."""
+    """Return a number with separators: 100,000."""
     return f"{number:,}"
 
 
 @register.filter
 def ago(when: datetime | None, never: str = "never") -> SafeString:
-    """Return how long ago something was, or how soon it will be; the exact time (UTC) shows when one points at it."""
+    """Return a time relative to now, with the exact time (UTC) as its tooltip; `never` for None."""
     if when is None:
         return format_html('<span class="quiet">{}</span>', never)
     exact = f"{when:%Y-%m-%d %H:%M} UTC"
     distance = when - timezone.now()
     return format_html(
-        '<time datetime="{}" title="{}">{}</time>', when.isoformat(timespec="seconds"), exact, _words(distance, when)
+        '<time datetime="{}" title="{}">{}</time>', when.isoformat(timespec="seconds"), exact, _relative(distance, when)
     )
 
 
-def _words(distance: timedelta, when: datetime) -> str:
+def _relative(distance: timedelta, when: datetime) -> str:
     seconds = int(abs(distance).total_seconds())
     if abs(distance) >= _MONTHS_FROM:
         return f"{when:%Y-%m-%d}"
     for unit, size in _UNITS:
         if number := seconds // size:
-            words = f"{number} {unit}{'s' if number > 1 else ''}"
-            return f"in {words}" if distance > timedelta() else f"{words} ago"
+            text = f"{number} {unit}{'s' if number > 1 else ''}"
+            return f"in {text}" if distance > timedelta() else f"{text} ago"
     return "now"
 
 
 @register.inclusion_tag("dashboard/parts/heading.html", takes_context=True)
 def heading(context: template.Context, name: str, title: str, page: RowPage[Any], first: str = "up") -> dict[str, Any]:
-    """Return a heading that sorts its column; `first` "down" for one whose greatest value is wanted first, such as a date."""
+    """Return a column heading that sorts the list. The first click sorts ascending, or descending with `first` "down"."""
     current = page.sort.removeprefix("-") == name
     down = page.sort.startswith("-")
-    wanted = f"-{name}" if (not down if current else first == "down") else name
+    sort = f"-{name}" if (not down if current else first == "down") else name
     direction = ("descending" if down else "ascending") if current else ""
-    return {"request": context["request"], "title": title, "wanted": wanted, "direction": direction}
+    return {"request": context["request"], "title": title, "sort": sort, "direction": direction}
 
 
 @register.inclusion_tag("dashboard/parts/pages.html", takes_context=True)
 def pages(context: template.Context, page: RowPage[Any], what: str) -> dict[str, Any]:
-    """Return which rows these are, and the ways to the others."""
+    """Return the position in the list, and links to its other pages; `what` names the rows."""
     return {"request": context["request"], "page": page, "what": what}
 
 
 @register.inclusion_tag("dashboard/parts/field.html")
 def field(bound: BoundField) -> dict[str, Any]:
-    """Return a field with its label, its help and, beside it, what is wrong with it."""
+    """Return a form field with its label, help text and errors."""
     described = " ".join(
         [f"{bound.auto_id}-help"] * bool(bound.help_text) + [f"{bound.auto_id}-error"] * bool(bound.errors),
     )

@@ -1,7 +1,7 @@
-// What pages do beyond plain forms and links. Each of them works without it.
+// Conveniences. Every page also works without this script.
 "use strict";
 
-// Copies the text of the element that `data-copy` names, and says so. The button is hidden where there is no script.
+// `data-copy`: copies the text of the element with this selector. Without a script, the button is hidden.
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
@@ -9,7 +9,7 @@ document.addEventListener("click", async (event) => {
   try {
     await navigator.clipboard.writeText(source.textContent.trim());
   } catch {
-    // Without https browsers have no clipboard to write to: select, so that one key does it.
+    // Without https there is no clipboard API: select the text, so that the user can copy it.
     getSelection().selectAllChildren(source);
     button.textContent = "Selected";
     return;
@@ -19,14 +19,17 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.textContent = before; }, 2000);
 });
 
-// Asks before a button with `data-confirm` sends its form.
+// `data-confirm`: asks before the button submits its form. The dialog's button repeats the text of the button. In the question,
+// {name} becomes the value of the form field of that name, or the number of its checked boxes.
 const dialog = document.getElementById("confirm");
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-confirm]");
   if (!button || button.dataset.confirmed) return;
   event.preventDefault();
   event.stopPropagation();
-  dialog.querySelector("p").textContent = button.dataset.confirm;
+  if (!button.form.reportValidity()) return;
+  dialog.querySelector("p").textContent = button.dataset.confirm.replace(/\{(\w+)\}/g, (_, name) => fieldText(button.form, name));
+  dialog.querySelector("[value=yes]").textContent = button.textContent.trim();
   dialog.returnValue = "no";
   dialog.showModal();
   dialog.addEventListener("close", () => {
@@ -37,35 +40,35 @@ document.addEventListener("click", (event) => {
   }, { once: true });
 }, true);
 
-// A box with `data-all` ticks all boxes of that name that belong to its form.
+function fieldText(form, name) {
+  const fields = [...form.elements].filter((field) => field.name === name);
+  return fields[0]?.type === "checkbox" ? fields.filter((field) => field.checked).length : fields[0]?.value ?? "";
+}
+
+// `data-all`: a checkbox that checks all checkboxes of this name in its form.
 document.addEventListener("change", (event) => {
   const all = event.target.closest("[data-all]");
   if (!all) return;
   for (const box of all.form.elements) if (box.name === all.dataset.all) box.checked = all.checked;
 });
 
-// A select with `data-auto` sends its form when another value is chosen; its button, for those without script, goes.
-document.addEventListener("change", (event) => {
-  if (event.target.closest("[data-auto]")) event.target.form.requestSubmit();
-});
-
 document.documentElement.classList.add("scripted");
 
-// A refused change in place: the form shows again what the server has.
+// After a rejected change in place, the form shows the stored value again.
 document.addEventListener("htmx:afterRequest", (event) => {
   if (!event.detail.successful && event.target.matches("td form")) event.target.reset();
 });
 
-// What never reached the server, or broke there.
-function tell(text) {
+// Requests that did not reach the server, or failed there.
+function showError(text) {
   const line = document.createElement("p");
   line.className = "message error";
   line.textContent = text;
   document.getElementById("messages").replaceChildren(line);
 }
-document.addEventListener("htmx:sendError", () => tell("SkyAuth cannot be reached. Nothing was changed; try it again."));
+document.addEventListener("htmx:sendError", () => showError("SkyAuth cannot be reached. Nothing was changed. Try again."));
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.xhr.status < 500) return;
   event.detail.shouldSwap = false;
-  tell("SkyAuth could not do this now. Load the page again to see what was changed.");
+  showError("The server returned an error. Reload the page to see what was changed.");
 });

@@ -15,7 +15,7 @@ def test_home_is_as_it_must_be_for_each_role(visit: Visit, name: str) -> None:
     watched = visit(name)
     watched.open("/skyauth/")
     assert name in watched.text()
-    watched.page.get_by_text("What your role permits").click()
+    watched.page.get_by_text("Permissions of your role").click()
     audit_page(watched)
 
 
@@ -26,7 +26,7 @@ def test_the_sign_in_page_is_as_it_must_be(visit: Visit) -> None:
     watched.page.fill("#id_username", "nobody")
     watched.page.fill("#id_password", "wrong")
     watched.press("Sign in")
-    assert "do not sign you in" in watched.text()
+    assert "Incorrect username or password" in watched.text()
     audit_page(watched)
 
 
@@ -66,7 +66,7 @@ def test_whom_the_trusted_proxy_names_is_in_without_a_form() -> None:
     with skyauth_server(AUTH_USER_HEADER_FORMAT="plaintext", RBAC_DEFAULT_ROLE="viewer") as server:
         answer = ask(server.port, "/skyauth/", [("X-Auth-Request-Email", "nora@example.com")])
         assert answer.status == 200
-        for shown in ("nora@example.com", "by the single sign-on in front of SkyAuth", "viewer"):
+        for shown in ("nora@example.com", "authenticated by the single sign-on proxy in front of SkyAuth", "viewer"):
             assert shown in answer.body.decode()
         assert "Sign out" not in answer.body.decode()
         assert ask(server.port, "/skyauth/", []).status == 302

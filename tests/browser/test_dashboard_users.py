@@ -28,14 +28,14 @@ def test_the_pages_are_as_they_must_be_for_each_role(visit: Visit, house: SkyAut
     watched = visit(name)
     watched.open(LIST)
     audit_page(watched)
-    assert watched.page.get_by_role("link", name="New user").count() == (name == "alice@example.com")
+    assert watched.page.get_by_role("link", name="Create user").count() == (name == "alice@example.com")
     assert watched.page.locator("main select[name=role]").count() > 1 or name != "alice@example.com"
     watched.page.get_by_role("link", name="bob@example.com").click()
     watched.page.wait_for_load_state("networkidle")
     audit_page(watched)
-    assert watched.page.get_by_role("link", name="Delete…").count() == (name == "alice@example.com")
+    assert watched.page.get_by_role("link", name="Delete user…").count() == (name == "alice@example.com")
     watched.open(f"{LIST}?q=nobody-at-all")
-    assert "Nobody is like that" in watched.text()
+    assert "No users match these filters" in watched.text()
     audit_page(watched)
 
 
@@ -50,16 +50,16 @@ def test_typing_finds_and_choosing_a_role_changes_it_in_place(visit: Visit, hous
     asked = len(watched.addresses)
     page.get_by_label("Role of rosa@example.com").focus()
     page.get_by_label("Role of rosa@example.com").select_option("viewer")
-    page.get_by_text("rosa@example.com is viewer now, and was user.").wait_for()
+    page.get_by_text("The role of rosa@example.com was changed from user to viewer.").wait_for()
     assert house.console("role_of", name="rosa@example.com") == "viewer"
     assert page.get_by_label("Role of rosa@example.com").input_value() == "viewer"
     assert page.evaluate("document.activeElement.name") == "role", "the keyboard stays where it was"
     assert [address for address in watched.addresses[asked:] if not address.endswith("/role")] == [], (
         "leaving the search asks again"
     )
-    page.get_by_label("State").select_option("disabled")
-    page.get_by_text("Nobody is like that").wait_for()
-    page.get_by_label("State").select_option("")
+    page.get_by_label("Status").select_option("disabled")
+    page.get_by_text("No users match these filters").wait_for()
+    page.get_by_label("Status").select_option("")
     page.get_by_label("Role of rosa@example.com").wait_for()
     audit_page(watched)
     page.reload(wait_until="networkidle")
@@ -84,15 +84,15 @@ def test_many_get_a_role_at_once_after_being_asked(visit: Visit, house: SkyAuth)
     watched = visit("alice@example.com")
     page = watched.page
     watched.open(f"{LIST}?q=bulk.example")
-    page.get_by_label("Tick all on this page").check()
-    page.get_by_label("Give the ticked users the role").select_option("viewer")
-    page.get_by_role("button", name="Give role").click()
-    page.get_by_role("dialog").get_by_role("button", name="No").click()
+    page.get_by_label("Select all users on this page").check()
+    page.get_by_label("Role for the selected users").select_option("viewer")
+    page.get_by_role("button", name="Change roles").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     assert house.console("role_of", name="mia@bulk.example") == "user"
-    page.get_by_role("button", name="Give role").click()
+    page.get_by_role("button", name="Change roles").click()
     audit_page(watched)
-    page.get_by_role("dialog").get_by_role("button", name="Yes").click()
-    page.get_by_text("2 users have the role viewer now.").wait_for()
+    page.get_by_role("dialog").get_by_role("button", name="Change roles").click()
+    page.get_by_text("2 users now have the role viewer.").wait_for()
     assert house.console("role_of", name="noa@bulk.example") == "viewer"
 
 
@@ -102,20 +102,20 @@ def test_an_admin_makes_a_user_and_lets_them_go_again(visit: Visit, house: SkyAu
     watched = visit("alice@example.com", java_script_enabled=script)
     page = watched.page
     watched.open(LIST)
-    page.get_by_role("link", name="New user").click()
-    page.get_by_label("Name", exact=True).fill("bob@example.com")
+    page.get_by_role("link", name="Create user").click()
+    page.get_by_label("Username", exact=True).fill("bob@example.com")
     watched.press("Create user")
     assert "already exists" in page.locator("#id_username-error").inner_text()
     forgiven(watched)
     if script:
         audit_page(watched)
-    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("Username", exact=True).fill(name)
     page.get_by_label("Password").fill(PASSWORD)
     watched.press("Create user")
     assert f"{name} was created" in watched.text()
     if not script:  # with it, the select in the list does it
-        page.get_by_label("Another role").select_option("viewer")
-        watched.press("Set role")
+        page.get_by_label("New role").select_option("viewer")
+        watched.press("Change role")
         assert house.console("role_of", name=name) == "viewer"
 
     theirs = visit()
@@ -128,7 +128,7 @@ def test_an_admin_makes_a_user_and_lets_them_go_again(visit: Visit, house: SkyAu
     assert house.ask(("Authorization", f"Bearer {token}")).status == 200
     find(watched, name)
     page.get_by_role("link", name=name).click()
-    page.get_by_role("link", name="Disable…").click()
+    page.get_by_role("link", name="Disable user…").click()
     page.wait_for_load_state("networkidle")
     assert account in watched.text()
     assert token.split("_")[1] in watched.text()
@@ -140,10 +140,10 @@ def test_an_admin_makes_a_user_and_lets_them_go_again(visit: Visit, house: SkyAu
     theirs.open("/skyauth/")
     assert "/sign-in" in theirs.page.url
 
-    watched.press("Enable")
+    watched.press("Enable user")
     assert house.ask(("Authorization", f"Bearer {token}")).status == 200
-    page.get_by_role("link", name="Delete…").click()
-    page.get_by_label("go to another user").check()
+    page.get_by_role("link", name="Delete user…").click()
+    page.get_by_label("Transfer them to another user").check()
     page.get_by_label("New owner").fill("bob@example.com")
     watched.press(f"Delete {name}")
     assert f"{name} was deleted" in watched.text()
@@ -155,7 +155,7 @@ def test_the_keyboard_alone_reaches_the_content_and_the_role(visit: Visit) -> No
     page = watched.page
     find(watched, "vera@example.com")
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
     page.keyboard.press("Enter")
     for _ in range(20):
         page.keyboard.press("Tab")

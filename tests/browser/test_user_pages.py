@@ -92,7 +92,7 @@ def test_vera_is_sent_to_sign_in_comes_back_is_refused_in_words_and_alice_takes_
     assert behind.arrived == []
 
     sign_in(watched, "vera@example.com", "wrong")
-    assert "do not sign you in" in watched.text()
+    assert "Incorrect username or password" in watched.text()
     sign_in(watched, "vera@example.com")
     assert page.url == f"{site}/api/v1/things?a=b%20c&d=%26"
     arrived = behind.arrived[-1]
@@ -111,7 +111,7 @@ def test_vera_is_sent_to_sign_in_comes_back_is_refused_in_words_and_alice_takes_
     assert len(behind.arrived) == before
 
     page.get_by_role("link", name="sign in as somebody else").click()
-    assert "You are vera@example.com, with the role viewer." in watched.text()
+    assert "You are signed in as vera@example.com with the role viewer." in watched.text()
     watched.press("Sign out")
     page.goto(f"{site}/users/export")
     sign_in(watched, "alice@example.com")

@@ -40,7 +40,7 @@ def quiet(settings, read_write, alice, tmp_path):
 def test_it_says_who_one_is_how_one_was_recognised_and_what_the_role_permits(visit, bob):
     User.objects.filter(pk=bob.pk).update(display_name="Bobby")
     answer = visit(bob).get(HOME)
-    for shown in ("Bobby", "bob@example.com", bob.uid, "user", "by signing in here with a password"):
+    for shown in ("Bobby", "bob@example.com", bob.uid, "user", "authenticated by a session in this browser"):
         assert shown in words(answer)
     for permission, meaning in MEANINGS.items():
         assert (meaning in words(answer)) == (permission in bob.permissions)
@@ -53,12 +53,12 @@ def test_it_shows_ones_own_accounts_and_tokens_that_expire_soon_and_nobody_elses
     others, _ = make_token(ServiceAccountFactory(name="others", owner=vera), days=3)
     answer = visit(bob).get(HOME)
     assert "pipeline" in answer.text
-    assert "used 5 hours ago" in words(answer)
+    assert "last used: 5 hours ago" in words(answer)
     assert soon.key_id in answer.text
     assert "in 2 days" in words(answer)
     for hidden in (later.key_id, gone.key_id, others.key_id, "others"):
         assert hidden not in answer.text
-    assert "You have none." in visit(UserFactory()).get(HOME).text
+    assert "You have no service accounts." in visit(UserFactory()).get(HOME).text
 
 
 def test_only_who_administers_sees_the_health_and_the_denials(visit, alice, bob, vera):
@@ -67,7 +67,7 @@ def test_only_who_administers_sees_the_health_and_the_denials(visit, alice, bob,
     for user in (bob, vera):
         answer = visit(user).get(HOME)
         assert health(answer) is None
-        assert "Last denied" not in answer.text
+        assert "Recent denials" not in answer.text
         assert "api.example.com/launch" not in answer.text
     answer = visit(alice).get(HOME)
     assert health(answer)
@@ -76,19 +76,19 @@ def test_only_who_administers_sees_the_health_and_the_denials(visit, alice, bob,
 
 def test_where_all_is_well_it_says_so(visit, alice, quiet):
     answer = visit(alice).get(HOME)
-    assert health(answer).startswith("This installation good Nothing to look at")
-    assert "Nobody was denied anything." in answer.text
+    assert health(answer).startswith("Installation health No problems found")
+    assert "No requests were denied." in answer.text
 
 
 def test_what_is_unsafe_in_the_settings_comes_first(visit, alice, settings):
     settings.RBAC_DEFAULT_ROLE = "admin"
     settings.TRUSTED_PROXIES = []
     said = health(visit(alice).get(HOME))
-    assert said.startswith("This installation unsafe")
+    assert said.startswith("Installation health error")
     assert "Every user who signs in for the first time becomes admin." in said
     assert "No proxy is trusted" in said
     assert "There are no routes, so every request is refused." in said
-    assert said.rindex("unsafe") < said.index("look")
+    assert said.rindex("error ") < said.index("warning ")
 
 
 def test_admins_who_were_not_here_are_named_and_those_who_were_made_lately_are_not(visit, alice, quiet):
@@ -150,7 +150,7 @@ def test_promise_40_ones_own_password_is_changed_and_all_other_places_are_signed
     answer = here.post(f"{HOME}password", {"current_password": PASSWORD, "password": "short"})
     assert 'id="id_password-error"' in answer.text
     answer = here.post(f"{HOME}password", {"current_password": PASSWORD, "password": "an entirely new secret"}, follow=True)
-    assert "Your password is changed." in answer.text
+    assert "Your password was changed." in answer.text
     assert there.get(HOME).status_code == 302
     bob.refresh_from_db()
     assert bob.check_password("an entirely new secret")

@@ -101,7 +101,7 @@ def test_the_navigation_offers_what_the_role_opens_and_nothing_else(visit, alice
 def test_a_machine_is_told_that_these_pages_are_for_people(client, pipeline_token):
     answer = client.get("/skyauth/", headers={"authorization": f"Bearer {pipeline_token}"})
     assert answer.status_code == 403
-    assert "for people in a browser" in answer.text
+    assert "for users who sign in with a browser" in answer.text
 
 
 def test_promise_37_a_command_line_that_a_person_signed_in_opens_no_page(client, bob):
@@ -119,7 +119,7 @@ def test_who_comes_with_a_password_in_each_request_gets_in_and_cannot_sign_out_h
     pair = base64.b64encode(f"bob@example.com:{PASSWORD}".encode()).decode()
     answer = Client(headers={"authorization": f"Basic {pair}"}).get("/skyauth/")
     assert answer.status_code == 200
-    assert "that the browser sends along" in answer.text
+    assert "HTTP Basic" in answer.text
     assert "Sign out" not in answer.text
 
 

@@ -146,7 +146,7 @@ def queries(browser, address):
 
 
 def test_from_an_empty_installation_to_a_pipelines_token(office, alice):
-    assert "Make the first one" in office.get(LIST).text
+    assert "No service accounts yet" in office.get(LIST).text
     form = office.get(f"{LIST}/new").text
     assert re.search(r'name="days" value="30"', form)
     answer = send(office, f"{LIST}/new", name="Pipeline", description="CI", role="user", owner=alice.username, days="30")
@@ -172,7 +172,7 @@ def test_promise_11_a_token_is_shown_once_and_a_form_makes_one(office, caplog):
     nonce = re.search(r'name="nonce" value="([^"]+)"', office.get(address).text)[1]
     token = shown(send(office, address, nonce, name="ci", role="user", days="30"))
     again = send(office, address, nonce, name="ci2", role="user", days="30")
-    assert (again.status_code, "This form was sent already" in again.text) == (422, True)
+    assert (again.status_code, "This form was already submitted" in again.text) == (422, True)
     assert token not in again.text
     assert ServiceAccount.objects.count() == Token.objects.count() == 1
     kept = [str(entry.data) + entry.target for entry in Entry.objects.all()]
@@ -232,7 +232,7 @@ def test_never_is_offered_only_where_it_is_allowed(office, settings):
     settings.TOKEN_MAX_DAYS = 60
     form = office.get(f"{LIST}/new").text
     assert 'name="never"' not in form
-    assert "At most 60 here." in form
+    assert "At most 60 days." in form
     answer = send(office, f"{LIST}/new", name="b", role="user", days="61")
     assert (answer.status_code, "id_days-error" in answer.text) == (422, True)
     assert send(office, f"{LIST}/new", name="c", role="user", never="on").status_code == 200
@@ -275,8 +275,8 @@ def test_where_they_are_switched_off_nothing_is_offered_that_would_be_refused(of
     row, _ = make_token(pipeline)
     settings.ENABLE_SERVICE_ACCOUNTS = False
     text = office.get(LIST).text + office.get(page_of(pipeline)).text
-    assert "switched off" in text
-    for control in ("New service account", "Make the first one", "New token", "Rotate"):
+    assert "Service accounts are disabled" in text
+    for control in ("Create service account", "Create token", "Rotate"):
         assert control not in text, control
     assert "Revoke" in text
     assert send(office, page_of(pipeline, "token"), days="30").status_code == 422
@@ -291,7 +291,7 @@ def test_who_manages_all_but_holds_less_is_offered_what_they_can_do(visit, alice
     services.create_role(actor=system, name="keeper", permissions=["service-accounts:read", "service-accounts:write"])
     keeper = visit(UserFactory(role=Role.objects.get(name="keeper")))
     text = keeper.get(page_of(account)).text
-    for control in ("Rotate", "New token", "/enable"):
+    for control in ("Rotate", "Create token", "/enable"):
         assert control not in text, control
     keeper.post(page_of(account, "enable"))
     assert send_refused(keeper, f"/skyauth/tokens/{row.key_id}/rotate", grace="0", days="1") == 403
@@ -335,8 +335,8 @@ def test_who_only_reads_sees_no_control_and_is_refused(visit, pipeline, system):
         "Revoke",
         "Delete",
         "Disable",
-        "New token",
-        "New service account",
+        "Create token",
+        "Create service account",
         '<select name="role" id="change',
     ):
         assert control not in text, control
@@ -353,9 +353,9 @@ def test_a_rotation_with_overlap_says_whether_the_old_one_is_still_used(office, 
     assert works(old)
     assert works(new)
     Token.objects.filter(pk=row.pk).update(last_used_at=None)
-    assert "not used since then" in office.get(page_of(pipeline)).text
+    assert "not used since the rotation" in office.get(page_of(pipeline)).text
     Token.objects.filter(pk=row.pk).update(last_used_at=timezone.now() + timedelta(seconds=1), last_used_from="198.51.100.7")
-    assert re.search(r"still used, .* from 198\.51\.100\.7", office.get(page_of(pipeline)).text)
+    assert re.search(r"still used after the rotation: .* from 198\.51\.100\.7", office.get(page_of(pipeline)).text)
     row.refresh_from_db()
     assert row.expires_at - timezone.now() < timedelta(hours=1)
 
@@ -393,7 +393,7 @@ def test_what_a_deletion_a_pause_or_a_revocation_stops_is_listed_with_its_last_u
 def test_a_token_is_revoked_after_a_question(office, pipeline):
     row, token = make_token(pipeline)
     address = f"/skyauth/tokens/{row.key_id}/revoke"
-    assert "Revoke the token ci?" in office.get(address).text
+    assert "Revoke token ci?" in office.get(address).text
     assert works(token)
     answer = office.post(address, follow=True)
     assert "The token ci was revoked." in answer.text
@@ -410,7 +410,7 @@ def test_role_description_and_owner_can_be_changed(office, pipeline, alice):
     answer = office.post(
         page_of(pipeline, "change"), {"role": "viewer", "description": "new", "owner": alice.username}, follow=True
     )
-    assert "Saved." in answer.text
+    assert "The changes to pipeline were saved." in answer.text
     pipeline.refresh_from_db()
     assert (pipeline.role.name, pipeline.description, pipeline.owner) == ("viewer", "new", alice)
     office.post(page_of(pipeline, "change"), {"role": "viewer", "description": "", "owner": ""})
@@ -423,17 +423,17 @@ def test_role_description_and_owner_can_be_changed(office, pipeline, alice):
 def test_an_account_that_holds_more_than_its_owner_says_what_it_acts_as(office, pipeline, bob):
     bob.role = Role.objects.get(name="viewer")
     bob.save()
-    assert re.search(r"acts as viewer, for its owner holds no more", office.get(page_of(pipeline)).text)
+    assert re.search(r"effective role viewer, limited by the permissions of the owner", office.get(page_of(pipeline)).text)
 
 
 def test_an_account_is_disabled_enabled_and_deleted(office, pipeline):
     _, token = make_token(pipeline)
-    assert "can be enabled again" in office.get(page_of(pipeline, "disable")).text
+    assert "You can enable the account again." in office.get(page_of(pipeline, "disable")).text
     office.post(page_of(pipeline, "disable"))
     assert not works(token)
     office.post(page_of(pipeline, "enable"))
     assert works(token)
-    assert "with all of its tokens" in office.get(page_of(pipeline, "delete")).text
+    assert "all of its tokens are deleted permanently" in office.get(page_of(pipeline, "delete")).text
     assert office.post(page_of(pipeline, "delete"))["Location"] == LIST
     assert not ServiceAccount.objects.exists()
     assert office.get(page_of(pipeline)).status_code == 404
@@ -445,14 +445,21 @@ def test_the_timeline_groups_tokens_by_when_they_end(office, pipeline, django_as
     make_token(pipeline, revoked_at=timezone.now(), name="gone")
     with django_assert_max_num_queries(12):
         text = office.get(f"{LIST}/timeline").text
-    titles = [html.unescape(" ".join(title.split())) for title in re.findall(r'<h2 id="part-\d">([^<]+)<', text)]
-    assert titles == ["Ended in the last 30 days", "Within a day", "Within a week", "Within 30 days", "Later", "Never"]
+    titles = [html.unescape(" ".join(title.split())) for title in re.findall(r'<h2 id="group-\d">([^<]+)<', text)]
+    assert titles == [
+        "Expired in the last 30 days",
+        "Expires within a day",
+        "Expires within a week",
+        "Expires within 30 days",
+        "Expires later",
+        "Never expires",
+    ]
     assert "gone" not in text
     assert text.count("<meter") == 5
 
 
 def test_a_timeline_without_tokens_says_so(office):
-    assert "No token" in office.get(f"{LIST}/timeline").text
+    assert "No tokens" in office.get(f"{LIST}/timeline").text
 
 
 def test_promise_36_a_form_without_the_csrf_token_is_refused(visit, alice, pipeline):

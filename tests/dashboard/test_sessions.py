@@ -13,7 +13,7 @@ from accounts.models import Session
 from audit.models import Entry
 from authn.session_store import digest
 from authn.sessions import begin_cli_session
-from dashboard.sessions import in_words
+from dashboard.sessions import client_name
 from tests.factories import principal
 
 pytestmark = pytest.mark.django_db
@@ -44,14 +44,14 @@ def test_it_shows_this_browser_others_and_command_lines(visit, bob, terminal):
     shown = rows(here.get(PAGE))
     assert len(shown) == 3
     assert "this browser" in shown[0]
-    assert [row for row in shown if row.startswith("Command line a Python program, as sky is one") and "198.51.100.7" in row]
+    assert [row for row in shown if row.startswith("Command line Python client (such as sky)") and "198.51.100.7" in row]
     assert [row for row in shown if row.startswith("Browser Firefox on Linux") and "192.0.2.9" in row]
 
 
 def test_one_is_ended_and_nothing_else(visit, bob, terminal):
     here = visit(bob)
     answer = here.post(f"{PAGE}/end", {"session": terminal.pk}, follow=True)
-    assert "The session has ended." in answer.text
+    assert "The session was ended." in answer.text
     assert not Session.objects.filter(pk=terminal.pk).exists()
     assert here.get(PAGE).status_code == 200
     assert Entry.objects.filter(event="session.ended", target=bob.username).count() == 1
@@ -66,7 +66,7 @@ def test_ending_this_one_signs_out(visit, bob):
 
 def test_all_others_are_ended_at_once(visit, bob, terminal):
     here, there = visit(bob), visit(bob)
-    assert "2 sessions ended." in here.post(f"{PAGE}/end-all", follow=True).text
+    assert "2 sessions were ended." in here.post(f"{PAGE}/end-all", follow=True).text
     assert there.get(PAGE).status_code == 302
     assert [row.pk for row in Session.objects.filter(user=bob)] == [key_of(here)]
 
@@ -84,7 +84,7 @@ def test_nobody_sees_or_ends_anothers_but_who_may_change_users(visit, alice, bob
     assert alice.username not in " ".join(rows(page))
     assert office.post(f"{PAGE}/end", {"session": terminal.pk, "user": bob.uid})["Location"] == f"{PAGE}?user={bob.uid}"
     assert not Session.objects.filter(user=bob).exists()
-    assert "They are signed in nowhere." in office.get(f"{PAGE}?user={bob.uid}").text
+    assert "This user has no active sessions." in office.get(f"{PAGE}?user={bob.uid}").text
     assert office.get(f"{PAGE}?user=nobody").status_code == 404
 
 
@@ -122,7 +122,7 @@ def test_it_is_the_persons_own_page_whoever_they_are(visit, vera, client):
 
 
 @pytest.mark.parametrize(
-    ("agent", "said"),
+    ("agent", "name"),
     [
         (FIREFOX, "Firefox on Linux"),
         (
@@ -130,11 +130,11 @@ def test_it_is_the_persons_own_page_whoever_they_are(visit, vera, client):
             "Edge on Windows",
         ),
         ("Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) AppleWebKit/605 Version/19.0 Safari/604", "Safari on iOS"),
-        ("python-requests/2.32", "a Python program, as sky is one"),
+        ("python-requests/2.32", "Python client (such as sky)"),
         ("curl/8.0", "curl"),
         ("Macintosh", "macOS"),
-        ("", "something unknown"),
+        ("", "unknown client"),
     ],
 )
-def test_what_somebody_came_with_is_said_in_words(agent, said):
-    assert in_words(agent) == said
+def test_the_user_agent_is_shown_as_a_client_name(agent, name):
+    assert client_name(agent) == name

@@ -57,7 +57,7 @@ def test_every_line_is_shown_and_nothing_written(office):
     answer = look(office, GOOD)
     assert answer.status_code == 200
     text = words(answer)
-    assert "2 users would be created, 1 with a password. Nothing was written yet." in text
+    assert "2 users would be created, 1 with a password. Nothing has been imported yet." in text
     assert "2 carol@example.com created user carol@example.com sso true" in text
     assert "3 dan@example.com created viewer dan@example.com password true" in text
     assert "Import 2 lines" in text
@@ -67,7 +67,7 @@ def test_every_line_is_shown_and_nothing_written(office):
 
 def test_what_was_shown_is_imported_and_its_progress_told(office):
     page = apply(office, GOOD)
-    assert "Done: 2 users created." in page
+    assert "Import complete: 2 users created." in page
     assert re.findall(r"<p>(\d+) %</p>", page)[-1] == "100"
     assert page.count("</html>") == 1
     assert User.objects.get(username="dan@example.com").check_password("correct horse battery")
@@ -78,7 +78,7 @@ def test_faults_stand_beside_their_lines_and_nothing_is_lost_or_written(office, 
     text = "username,role\ncarol@example.com,user\nbob@example.com,user\nerin@example.com,captain\nx\n"
     answer = look(office, text)
     said = words(answer)
-    assert "3 of 4 lines cannot be accepted; nothing was written." in said
+    assert "3 of 4 lines have errors. Nothing was imported." in said
     assert "captain" in said
     assert "This line has 1 values, the header has 2." in said
     assert "carol@example.com,user" in answer.text
@@ -91,7 +91,7 @@ def test_faults_stand_beside_their_lines_and_nothing_is_lost_or_written(office, 
 def test_a_text_that_is_another_one_than_was_shown_is_shown_first(office):
     first = look(office, GOOD)
     answer = office.post(PAGE, {"text": GOOD + "erin@example.com,admin,\n", "seen": seen(first)})
-    assert "the text, or what it would do, is not what you saw before" in words(answer)
+    assert "the text or its effect differs from the preview that you saw" in words(answer)
     assert not User.objects.filter(username="carol@example.com").exists()
 
 
@@ -114,7 +114,7 @@ def test_a_world_that_changed_in_between_is_told_and_nobody_is_created(office, m
 
     monkeypatch.setattr(user_import, "importing", late)
     page = b"".join(office.post(PAGE, {"text": GOOD, "seen": shown}).streaming_content).decode()
-    assert "Nothing was written, for it cannot be done as it was shown:" in page
+    assert "Nothing was imported, because these lines can no longer be imported as previewed:" in page
     assert "Line 3, dan@example.com" in page
     assert not User.objects.filter(username="carol@example.com").exists()
 
@@ -144,8 +144,8 @@ def test_a_file_is_read_into_the_text(office):
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
-        ({}, "Choose a file, or type the lines."),
-        ({"text": "  \n"}, "Choose a file, or type the lines."),
+        ({}, "Choose a file or enter CSV text."),
+        ({"text": "  \n"}, "Choose a file or enter CSV text."),
         ({"text": "name,role\nx,user\n"}, "Unknown column"),
         ({"file": SimpleUploadedFile("a.csv", b"\xff\xfe")}, "The file is not UTF-8."),
         ({"file": SimpleUploadedFile("a.csv", b"x" * (user_csv.MAX_BYTES + 1))}, "The file is larger than 5 MB."),
@@ -160,9 +160,9 @@ def test_what_is_no_file_of_users_is_refused_beside_its_field(office, given, fau
 
 
 def test_a_file_for_minutes_is_for_the_command_line(office, monkeypatch):
-    monkeypatch.setattr(user_files, "MOST_LINES", 1)
+    monkeypatch.setattr(user_files, "MAX_LINES", 1)
     answer = look(office, GOOD)
-    assert (answer.status_code, "manage.py import_users takes them" in words(answer)) == (422, True)
+    assert (answer.status_code, "Use manage.py import_users for larger files." in words(answer)) == (422, True)
 
 
 def test_every_line_is_shown_and_the_faulty_ones_before_the_others(office):
@@ -179,16 +179,16 @@ def test_who_exists_is_changed_where_that_was_asked_for_and_each_change_is_shown
     assert "already exists" in words(look(office, KNOWN))
     answer = office.post(PAGE, {"text": KNOWN, "seen": "", "update": "on"})
     text = words(answer)
-    assert "1 user would be created; 1 changed, 0 left as they are. Nothing was written yet." in text
+    assert "1 user would be created; 1 changed, 0 unchanged. Nothing has been imported yet." in text
     assert re.search(r"2 bob@example.com changed user viewer bob@example.com \S+.* Bobby", text)
     bob.refresh_from_db()
     assert bob.role.name == "user"
     done = office.post(PAGE, {"text": KNOWN, "seen": seen(answer), "update": "on"})
-    assert "Done: 1 user created, 1 changed." in words_of(done)
+    assert "Import complete: 1 user created, 1 changed." in words_of(done)
     bob.refresh_from_db()
     assert (bob.role.name, bob.display_name) == ("viewer", "Bobby")
     again = words(office.post(PAGE, {"text": KNOWN, "seen": "", "update": "on"}))
-    assert "0 users would be created; 0 changed, 2 left as they are." in again
+    assert "0 users would be created; 0 changed, 2 unchanged." in again
 
 
 def test_what_was_seen_without_update_is_no_leave_to_update(office, bob):
@@ -197,7 +197,7 @@ def test_what_was_seen_without_update_is_no_leave_to_update(office, bob):
     UserFactory(username="new@example.com")
     answer = office.post(PAGE, {"text": text, "seen": shown, "update": "on"})
     assert not answer.streaming
-    assert "is not what you saw before" in words(answer)
+    assert "differs from the preview that you saw" in words(answer)
 
 
 def test_a_user_who_appears_in_the_last_moment_is_not_changed_unseen(office, monkeypatch):
@@ -212,7 +212,7 @@ def test_a_user_who_appears_in_the_last_moment_is_not_changed_unseen(office, mon
 
     monkeypatch.setattr(user_import, "importing", late)
     said = words_of(office.post(PAGE, {"text": text, "seen": shown, "update": "on"}))
-    assert "Nothing was written, for something changed since you looked" in said
+    assert "Nothing was imported, because users or roles changed after the preview" in said
     assert User.objects.get(username="new@example.com").role.name == "user"
 
 
@@ -230,7 +230,7 @@ def test_another_default_role_than_was_shown_is_shown_first(office, settings):
 
 def test_a_file_with_a_header_alone_says_that_there_is_nothing_in_it(office):
     answer = look(office, "username,role\n")
-    assert "There is no line below the one that names the columns." in words(answer)
+    assert "The text has a header line, but no users." in words(answer)
     again = office.post(PAGE, {"text": "username,role\n", "seen": seen(answer)})
     assert not again.streaming
 
@@ -238,7 +238,7 @@ def test_a_file_with_a_header_alone_says_that_there_is_nothing_in_it(office):
 def test_what_is_corrected_is_looked_at_again_without_an_alarm(office):
     refused = look(office, GOOD.replace("viewer", "captain"))
     answer = office.post(PAGE, {"text": GOOD, "seen": seen(refused)})
-    assert "is not what you saw before" not in words(answer)
+    assert "differs from the preview that you saw" not in words(answer)
     assert "2 users would be created" in words(answer)
 
 

@@ -58,7 +58,7 @@ def test_the_list_shows_who_is_asked_for(office, bob, vera, query, found):
     answer = office.get(f"{LIST}?{query}")
     assert answer.status_code == 200
     assert names(answer) == [f"{name}@example.com" for name in found]
-    assert ("Nobody is like that" in answer.text) == (found == [])
+    assert ("No users match these filters" in answer.text) == (found == [])
 
 
 def test_each_row_is_on_one_page_and_turning_pages_keeps_what_was_asked(office):
@@ -128,7 +128,7 @@ def test_a_smaller_admin_is_not_offered_what_is_above_them_and_is_refused_it(vis
     assert browser.post(f"{LIST}/{alice.uid}/role", {"role": "viewer"}).status_code == 403
     assert browser.post(f"{LIST}/{bob.uid}/role", {"role": "admin"}).status_code == 403
     assert browser.post(f"{LIST}/{alice.uid}/delete", {}).status_code == 403
-    assert "not yours to do" in browser.get(f"{LIST}/{alice.uid}/delete").text
+    assert "has permissions that you do not have" in browser.get(f"{LIST}/{alice.uid}/delete").text
     alice.refresh_from_db()
     assert alice.role.name == "admin"
 
@@ -137,7 +137,7 @@ def test_a_role_is_changed_in_place(office, bob):
     answer = office.post(f"{LIST}/{bob.uid}/role", {"role": "viewer"}, headers=HTMX)
     assert answer.status_code == 200
     assert answer.text.lstrip().startswith("<tr>")
-    assert "bob@example.com is viewer now, and was user." in answer.text
+    assert "The role of bob@example.com was changed from user to viewer." in answer.text
     bob.refresh_from_db()
     assert (bob.role.name, bob.role_source) == ("viewer", RoleSource.MANUAL)
     assert Entry.objects.get(event="user.updated").actor == "alice@example.com"
@@ -146,7 +146,7 @@ def test_a_role_is_changed_in_place(office, bob):
 def test_a_role_is_changed_without_javascript_and_one_is_back_in_the_list(office, bob):
     answer = office.post(f"{LIST}/{bob.uid}/role", {"role": "viewer", "back": f"{LIST}?q=b"}, follow=True)
     assert answer.redirect_chain == [(f"{LIST}?q=b", 302)]
-    assert "is viewer now, and was user." in answer.text
+    assert "was changed from user to viewer." in answer.text
 
 
 def test_promise_33_the_last_admin_stays_and_it_is_said_why(office, alice):
@@ -166,10 +166,10 @@ def test_promise_33_the_last_admin_stays_and_it_is_said_why(office, alice):
 def test_in_bulk_each_user_is_changed_on_their_own_and_who_was_not_is_named(office, alice, bob, vera):
     answer = office.post(f"{LIST}/role", {"uid": [bob.uid, vera.uid], "role": "viewer", "back": f"{LIST}?q=x"}, follow=True)
     assert answer.redirect_chain == [(f"{LIST}?q=x", 302)]
-    assert "2 users have the role viewer now." in answer.text
+    assert "2 users now have the role viewer." in answer.text
     answer = office.post(f"{LIST}/role", {"uid": [alice.uid, bob.uid], "role": "user"})
-    assert "Not all got the role user" in answer.text
-    assert re.search(r"alice@example.com.*last active admin.*Who has it now.*bob@example.com", words(answer))
+    assert "Some users did not get the role user" in answer.text
+    assert re.search(r"alice@example.com.*last active admin.*Changed.*bob@example.com", words(answer))
     roles = dict(User.objects.values_list("username", "role__name"))
     assert roles == {"alice@example.com": "admin", "bob@example.com": "user", "vera@example.com": "viewer"}
 
@@ -177,7 +177,7 @@ def test_in_bulk_each_user_is_changed_on_their_own_and_who_was_not_is_named(offi
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
-        ({"role": "viewer"}, "Tick the users"),
+        ({"role": "viewer"}, "Select at least one user."),
         ({"uid": "f"}, "no role named"),
         ({"uid": ["f"] * 51, "role": "user"}, "at most 50"),
     ],
@@ -191,7 +191,7 @@ def test_what_cannot_be_done_in_bulk_is_said_in_the_list(office, sent, said):
 def test_a_user_is_created_and_signs_in(office, client):
     sent = {"username": "Dora@Example.com", "display_name": "Dora", "role": "viewer", "password": "an entirely new secret"}
     answer = office.post(f"{LIST}/new", sent, follow=True)
-    assert "dora@example.com was created, with the role viewer." in answer.text
+    assert "The user dora@example.com was created with the role viewer." in answer.text
     made = User.objects.get(username="dora@example.com")
     assert (made.sign_in, made.role.name, made.display_name) == (SignIn.PASSWORD, "viewer", "Dora")
     assert client.post("/sign-in", {"username": made.username, "password": sent["password"]}).status_code == 302
@@ -242,7 +242,7 @@ def test_profile_and_password_are_changed_on_the_users_page_and_faults_are_besid
 def test_who_is_disabled_is_out_at_once_and_comes_back(office, visit, bob, pipeline, pipeline_token):
     his = visit(bob)
     sheet = office.get(f"{LIST}/{bob.uid}/disable")
-    for shown in ("pipeline", pipeline_token.split("_")[1], "1 place now"):
+    for shown in ("pipeline", pipeline_token.split("_")[1], "1 active session"):
         assert shown in words(sheet)
     office.post(f"{LIST}/{bob.uid}/disable", {"fate": "stay"})
     assert his.get("/skyauth/").status_code == 302
@@ -319,8 +319,8 @@ def test_a_long_sheet_is_cut_and_what_is_decided_holds_for_all(office, bob):
     for account in ServiceAccountFactory.create_batch(60, owner=bob):
         make_token(account)
     sheet = words(office.get(f"{LIST}/{bob.uid}/delete"))
-    assert "Their service accounts (60)" in sheet
-    assert "The first of each are shown" in sheet
+    assert "Service accounts of this user (60)" in sheet
+    assert "Only the first of each are listed." in sheet
     office.post(f"{LIST}/{bob.uid}/delete", {"fate": "revoke"})
     assert not ServiceAccount.objects.filter(is_active=True).exists()
 
@@ -329,4 +329,4 @@ def test_the_page_of_a_user_shows_others_what_they_may_see(visit, bob, vera, pip
     assert "pipeline" in visit(bob).get(f"{LIST}/{bob.uid}").text
     sheet = visit(vera).get(f"{LIST}/{bob.uid}").text
     assert "pipeline" not in sheet or "service-accounts:read" in vera.permissions
-    assert "What happened lately" not in sheet
+    assert "Recent activity" not in sheet

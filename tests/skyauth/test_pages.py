@@ -7,7 +7,7 @@ from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import OperationalError
 from django.test import Client
 
-from dashboard.home import Home
+from dashboard.home import HomePage
 from tests.factories import PASSWORD
 
 pytestmark = pytest.mark.django_db
@@ -39,7 +39,7 @@ def break_home(monkeypatch, error):
     def get(_page, _request):
         raise error
 
-    monkeypatch.setattr(Home, "get", get)
+    monkeypatch.setattr(HomePage, "get", get)
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/skyauth/nothing"])
