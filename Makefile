@@ -45,9 +45,10 @@ bench: $(VENV)/dev.installed $(BENCH)/installed $(SKYPILOT:%=%/installed) ## Mea
 	$(PYTHON) -m benchmarks.run --peers $(BENCH)/bin/python $(SKYPILOT:%=--skypilot %/bin/python) \
 		--json var/bench.json $(if $(ARGS),$(ARGS),--write)
 
-lint: $(VENV)/dev.installed ## Check style, types, import rules, templates, security and migrations
+lint: $(VENV)/dev.installed ## Check style, spelling, types, import rules, templates, security and migrations
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/djlint --lint --quiet templates
