@@ -1,89 +1,76 @@
-"""How the installation is: what an admin should look at. `manage.py doctor` looks at more, with the operator's eyes."""
+"""The health of the installation, as the home page shows it to admins: the findings of doctor/checks.py, with links."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-from django.db.models import QuerySet
 from django.urls import reverse
-from django.utils import timezone
 
-from accounts.models import RoleSource, Token, User
-from accounts.querysets import SOON_DAYS, UNUSED_DAYS
 from audit.events import Event
 from audit.models import Entry
-from doctor import settings_checks
-from rbac.models import Route
+from doctor.checks import findings
+from doctor.finding import Audience, Finding, Severity
 from rbac.permissions import ADMIN
 
-_SHOWN: Final = 3  # names in one finding
+NAMES: Final = 3  # of a finding
 DENIALS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing to look at: what it is, and what to do about it; of rows, some by name, how many there are besides, and where."""
+class _Step:
+    """What an admin does in the dashboard about a finding: a sentence, and the page for it with the text of the link."""
 
+    todo: str
+    page: str
+    link: str
+    query: str = ""
+
+
+_ADMINS: Final = f"?role={ADMIN}&sort=seen"
+_STEPS: Final = {
+    "routes.none": _Step("Load a policy pack: a ready-made table of routes.", "packs", "Review packs"),
+    "users.no-admin": _Step("Give an active user the role admin.", "users", "Review users"),
+    "users.admin-by-default": _Step("Assign their roles.", "users", "Review admins", _ADMINS),
+    "users.admin-unused": _Step("Disable those who have left, or lower their role.", "users", "Review admins", _ADMINS),
+    "accounts.owner-disabled": _Step(
+        "Give them another owner or none, or delete them.", "service-accounts", "Review service accounts"
+    ),
+    "accounts.above-owner": _Step(
+        "Give them the role that they need, another owner, or none.", "service-accounts", "Review service accounts"
+    ),
+    "tokens.endless": _Step("Replace them by tokens that expire.", "service-accounts", "Review tokens", "?tokens=never"),
+    "tokens.expiring": _Step("Rotate them in time.", "service-accounts", "Review tokens", "?tokens=soon"),
+    "tokens.unused": _Step("Revoke those that nobody needs.", "service-accounts", "Review tokens", "?tokens=unused"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HealthItem:
+    """One finding on the page. `others` counts the affected rows besides `names`; `url` is empty if no page is about it."""
+
+    severity: Severity
     what: str
     todo: str
-    names: tuple[str, ...] = ()
-    others: int = 0
-    where: str = ""
-    grave: bool = False
+    names: tuple[str, ...]
+    others: int
+    url: str = ""
+    link: str = ""
 
 
-def findings() -> list[Finding]:
-    """Return what is to be looked at, the grave first. Its queries are as many however much there is."""
-    return sorted([*_settings(), *_policy(), *_people(), *_tokens()], key=lambda finding: not finding.grave)
+def health_items() -> list[HealthItem]:
+    """Return what an admin should look at, errors first. The number of queries does not depend on the number of rows."""
+    return [_item(finding) for finding in findings(Audience.ADMIN)]
+
+
+def _item(finding: Finding) -> HealthItem:
+    names = finding.names[:NAMES]
+    others = finding.total - len(names)
+    step = _STEPS.get(finding.code)
+    if step is None:
+        return HealthItem(finding.severity, finding.what, finding.todo, names, others)
+    url = reverse(f"dashboard:{step.page}") + step.query
+    return HealthItem(finding.severity, finding.what, step.todo, names, others, url, step.link)
 
 
 def denials() -> list[Entry]:
-    """Return the last requests that were denied."""
+    """Return the last denied requests."""
     return list(Entry.objects.filter(event=Event.REQUEST_DENIED)[:DENIALS])
-
-
-def _settings() -> Iterator[Finding]:
-    for message in settings_checks.deployed():
-        yield Finding(message.msg, message.hint or "", grave=message.id in {"skyauth.W101", "skyauth.W103"})
-
-
-def _policy() -> Iterator[Finding]:
-    if not Route.objects.exists():
-        where = reverse("dashboard:packs")
-        yield Finding("There are no routes, so every request is refused.", "Load a pack of routes.", where=where, grave=True)
-
-
-def _people() -> Iterator[Finding]:
-    admins = User.objects.filter(is_active=True, role__name=ADMIN).order_by("username")
-    where = f"{reverse('dashboard:users')}?role={ADMIN}&sort=seen"
-    by_default = admins.filter(role_source=RoleSource.DEFAULT)
-    yield from _some(by_default, "username", "Admin because nobody gave them a role", "Give them a role.", where)
-    since = timezone.now() - timedelta(days=UNUSED_DAYS)
-    yield from _some(
-        admins.filter(created_at__lte=since).exclude(last_seen_at__gt=since),
-        "username",
-        f"Admins who were not here for {UNUSED_DAYS} days",
-        "Disable who has left, or give them a smaller role.",
-        where,
-    )
-
-
-def _tokens() -> Iterator[Finding]:
-    tokens = Token.objects.order_by("account__name", "pk")
-    endless = tokens.active().filter(expires_at=None)
-    soon, unused = tokens.expiring_within(SOON_DAYS), tokens.unused_for(UNUSED_DAYS)
-    where = f"{reverse('dashboard:service-accounts')}?tokens="
-    for rows, what, todo, which in (
-        (soon, f"Tokens that expire within {SOON_DAYS} days", "Rotate them in time.", "soon"),
-        (endless, "Tokens that never expire", "Rotate them, with an end.", "never"),
-        (unused, f"Tokens that nobody used for {UNUSED_DAYS} days", "Revoke them.", "unused"),
-    ):
-        yield from _some(rows, "account__name", what, todo, where + which)
-
-
-def _some(rows: QuerySet[Any], name: str, what: str, todo: str, where: str = "") -> Iterator[Finding]:
-    """Yield what there is to say of these rows, if there are any."""
-    if number := rows.count():
-        names = tuple(dict.fromkeys(rows.values_list(name, flat=True)[:_SHOWN]))
-        yield Finding(what, todo, names, max(number - _SHOWN, 0), where)

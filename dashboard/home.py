@@ -61,7 +61,7 @@ class HomePage(Page):
             creates_accounts=any(me.holds(permission) for permission in service_accounts.CREATE_NEEDS),
             has_password=me.holds(Permission.PASSWORD_OWN) and users.get_user(me.uid).has_usable_password(),
             is_admin=is_admin,
-            findings=health.findings() if is_admin else (),
+            findings=health.health_items() if is_admin else (),
             denials=told(health.denials(), me) if is_admin and me.holds(Permission.AUDIT_READ) else None,
         )
 

@@ -1,1 +1,1 @@
-"""What is wrong with the installation: one list of checks for the command, the dashboard and the readiness probe."""
+"""The checks of an installation: one list for `manage.py doctor`, the dashboard and the readiness probe."""

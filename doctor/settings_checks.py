@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import checks
-from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
+from django.core.checks import CheckMessage, Error
 from django.db import DatabaseError, connection
 
 from accounts import shared_credential
@@ -21,7 +21,6 @@ from authn import jwt_keys
 from authn.jwt_verify import ASYMMETRIC
 from authn.proxy_headers import parse_networks
 from rbac.models import Role
-from rbac.permissions import ADMIN
 
 _HEADER = re.compile(r"[A-Za-z0-9\-]+\Z")
 _TAKEN = frozenset({"authorization", "cookie", "host", "x-forwarded-for"})  # the gate would take these off the request
@@ -35,7 +34,6 @@ def register() -> None:
         checks.register(check, checks.Tags.security)
     for check in (default_role, shared_names):
         checks.register(check, checks.Tags.database)
-    checks.register(deployed, checks.Tags.security, deploy=True)
 
 
 def _error(number: int, message: str, hint: str) -> Error:
@@ -99,7 +97,7 @@ def assertions(**kwargs: Any) -> list[CheckMessage]:
             )
         )
     source = settings.AUTH_JWT_JWKS
-    if source.startswith("http://") and not _is_loopback(urlsplit(source).hostname or ""):
+    if source.startswith("http://") and not is_loopback(urlsplit(source).hostname or ""):
         found.append(
             _error(
                 7,
@@ -191,53 +189,7 @@ def shared_names(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return [_error(12, f"AUTH_STRING: {name!r} is also a user.", "Give the shared credential another name.") for name in taken]
 
 
-def deployed(**kwargs: Any) -> list[CheckMessage]:
-    """W101 to W106: what works, and is not what a production installation should have."""
-    found: list[CheckMessage] = []
-
-    def warn(number: int, message: str, hint: str) -> None:
-        found.append(Warning(message, hint=hint, id=f"skyauth.W{number}"))
-
-    if settings.RBAC_DEFAULT_ROLE == ADMIN:
-        warn(
-            101,
-            "Every user who signs in for the first time becomes admin.",
-            "Set RBAC_DEFAULT_ROLE=first-admin, or user.",
-        )
-    if not settings.TRUSTED_PROXIES:
-        warn(
-            102,
-            "No proxy is trusted, so /authz/verify refuses everything.",
-            "Set TRUSTED_PROXIES to the addresses of your proxies.",
-        )
-    if not settings.SECURE_COOKIES and not _is_loopback(urlsplit(settings.PUBLIC_URL).hostname or ""):
-        warn(
-            103,
-            "PUBLIC_URL is not https: passwords and sessions travel in the clear.",
-            "Put TLS in front and set PUBLIC_URL=https://...",
-        )
-    if not trusted_proxies() and any(network.num_addresses > 2**16 for network in parse_networks(settings.TRUSTED_PROXIES)):
-        warn(
-            104,
-            "TRUSTED_PROXIES trusts more than 65,536 addresses.",
-            "Whoever has one of them can name the user. Name the proxies.",
-        )
-    if (settings.DATA_DIR / "secret_key").is_file() and connection.vendor == "postgresql":
-        warn(
-            105,
-            "SECRET_KEY may be this machine's own; replicas would not share sessions.",
-            "Set SECRET_KEY to the same value everywhere.",
-        )
-    if settings.AUTH_STRING:
-        warn(
-            106,
-            "AUTH_STRING opens the protected APIs without a role and without an identity.",
-            "Give people and machines their own credentials.",
-        )
-    return found
-
-
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""What `doctor` looks for in the SkyPilot API server behind SkyAuth (SKYPILOT_URL): asked directly, as provisioning does."""
+"""Checks of the SkyPilot API server behind SkyAuth (SKYPILOT_URL). They send requests to it, as role sync does."""
 
 import json
 from collections.abc import Iterator
@@ -8,35 +8,36 @@ from typing import Any, Final
 from django.conf import settings
 
 from accounts.models import SyncedRole
-from doctor.finding import Finding, Severity
+from doctor.finding import NAMES, Check, Finding, Severity
 from integrations.skypilot.client import Reply, UpstreamUnavailable, ask
 
-_PATIENCE_SECONDS: Final = 10.0  # an operator waits at the terminal; the configuration takes the server a while
-_SHOWN: Final = 5
+_CONFIG_SECONDS: Final = 10.0  # the server takes a while to return its configuration, and the operator waits at the terminal
 _GUIDE: Final = "See docs/guides/skypilot.md."
 
 
-def examine() -> Iterator[Finding]:
-    """Yield what is wrong with the server, or between it and us; nothing where there is none."""
+def find(check: Check) -> Iterator[Finding]:  # noqa: ARG001 - its findings have codes of their own
+    """Yield the problems of the server, or of the connection to it; none where SKYPILOT_URL is empty."""
     if not settings.SKYPILOT_URL:
         return
     try:
         health = _health()
     except UpstreamUnavailable as error:
-        yield Finding(Severity.ERROR, "skypilot.unreachable", str(error), f"See SKYPILOT_URL: {settings.SKYPILOT_URL}")
+        yield Finding(Severity.ERROR, "skypilot.unreachable", str(error), f"Check SKYPILOT_URL: {settings.SKYPILOT_URL}")
         return
     if not {"api_version", "version", "external_proxy_auth_enabled"} <= health.keys():
-        what = f"At {settings.SKYPILOT_URL} is something else than a SkyPilot API server."
-        yield Finding(Severity.ERROR, "skypilot.other", what, "See SKYPILOT_URL.")
+        what = f"The server at {settings.SKYPILOT_URL} is not a SkyPilot API server."
+        yield Finding(Severity.ERROR, "skypilot.other", what, "Check SKYPILOT_URL.")
         return
     if health["external_proxy_auth_enabled"] is not True:
-        what = "The SkyPilot API server does not believe X-Auth-Request-Email, so nobody is let through to it."
-        yield Finding(Severity.ERROR, "skypilot.header", what, f"Switch auth.external_proxy on there. {_GUIDE}")
+        what = "The SkyPilot API server does not trust the header X-Auth-Request-Email, so no request is let through to it."
+        yield Finding(Severity.ERROR, "skypilot.header", what, f"Enable auth.external_proxy in its configuration. {_GUIDE}")
         return
     if health["version"] != settings.SKYPILOT_VERSION:
-        what = f"The SkyPilot API server is {health['version']}; this SkyAuth was tried with {settings.SKYPILOT_VERSION}."
-        yield Finding(Severity.INFO, "skypilot.version", what, "Try it before you rely on it.")
-    # Not every server lets itself be asked: one that is busy answers too late, and then there is no finding.
+        what = (
+            f"The SkyPilot API server has version {health['version']}; this SkyAuth was tested with {settings.SKYPILOT_VERSION}."
+        )
+        yield Finding(Severity.INFO, "skypilot.version", what, "Test them together before you rely on them.")
+    # A busy server answers these too late; then nothing is known, and nothing is reported.
     with suppress(UpstreamUnavailable):
         yield from _default_role()
     with suppress(UpstreamUnavailable):
@@ -52,38 +53,41 @@ def _health() -> dict[str, Any]:
 
 
 def _default_role() -> Iterator[Finding]:
-    """Yield what is to be said of the role that the server gives by itself; it is `admin` unless it says otherwise."""
-    begun = ask("GET", "/workspaces/config")
-    request_id = begun.headers.get("x-skypilot-request-id", "")
-    ended = _object(ask("GET", f"/api/get?request_id={request_id}", timeout=_PATIENCE_SECONDS))
+    """Yield a finding where the server gives new users the role `admin`, as it does unless rbac.default_role is set."""
+    response = ask("GET", "/workspaces/config")
+    request_id = response.headers.get("x-skypilot-request-id", "")
+    result = _object(ask("GET", f"/api/get?request_id={request_id}", timeout=_CONFIG_SECONDS))
     try:
-        config = json.loads(str(ended.get("return_value")))
+        config = json.loads(str(result.get("return_value")))
     except ValueError:
         return
     rbac = config.get("rbac") if isinstance(config, dict) else None
     role = rbac.get("default_role", "admin") if isinstance(rbac, dict) else "admin"
     if role == "admin":
-        what = "The SkyPilot API server makes everybody an admin of whom it was not told otherwise."
+        what = "The SkyPilot API server makes every new user an admin until it receives another role."
         yield Finding(Severity.WARNING, "skypilot.default-role", what, "Set rbac.default_role to viewer in its config.yaml.")
 
 
 def _roles() -> Iterator[Finding]:
-    """Yield whose role at the server is another one than it was told."""
-    reply = ask("GET", "/users")
-    rows = reply.json() if reply.status == 200 else None
-    theirs = {row.get("name"): row.get("role") for row in rows if isinstance(row, dict)} if isinstance(rows, list) else {}
-    told = SyncedRole.objects.filter(server=settings.SKYPILOT_URL).exclude(role="").order_by("name").values_list("name", "role")
-    names = [name for name, role in told if theirs.get(name, role) != role]
-    missing = [name for name, _ in told if name not in theirs]
-    if wrong := [*names, *missing][:_SHOWN] if theirs else []:
-        what = f"Somebody else changed roles at the SkyPilot API server, or it lost them: {', '.join(wrong)}."
-        yield Finding(Severity.ERROR, "skypilot.roles", what, "Run: manage.py tell_roles")
+    """Yield the users whose role on the server is not the one that SkyAuth sent."""
+    response = ask("GET", "/users")
+    rows = response.json() if response.status == 200 else None
+    roles = {row.get("name"): row.get("role") for row in rows if isinstance(row, dict)} if isinstance(rows, list) else {}
+    if not roles:
+        return
+    sent = SyncedRole.objects.filter(server=settings.SKYPILOT_URL).exclude(role="").order_by("name").values_list("name", "role")
+    different = [name for name, role in sent if roles.get(name, role) != role]
+    missing = [name for name, _ in sent if name not in roles]
+    if names := [*different, *missing]:
+        what = "Users whose role was changed or lost on the SkyPilot API server"
+        shown = tuple(names[:NAMES])
+        yield Finding(Severity.ERROR, "skypilot.roles", what, "Run: manage.py sync_roles", shown, len(names))
 
 
-def _object(reply: Reply) -> dict[str, Any]:
-    """Return the object of an answer, empty when it is none."""
+def _object(response: Reply) -> dict[str, Any]:
+    """Return the JSON object of a response; an empty one where the response has none."""
     try:
-        value = reply.json()
+        value = response.json()
     except UpstreamUnavailable:
         return {}
     return value if isinstance(value, dict) else {}

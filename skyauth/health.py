@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 
 from core.asgi import Application, Receive, Scope, Send
 from core.problems import CONTENT_TYPE, RETRY_AFTER_SECONDS, problem
-from revision import triggers
+from doctor.checks import findings
+from doctor.finding import Audience
 
 READY_SECONDS: Final = 2.0  # then the answer is 503; Kubernetes itself waits a second unless told otherwise
 _HOLDS_SECONDS: Final = 0.5  # a look costs milliseconds, and anybody may ask
@@ -75,13 +75,9 @@ def _look() -> str:
 
 
 def lacking() -> str:
-    """Return what the database lacks for this code, in a sentence, or "". Raises a database error."""
-    executor = MigrationExecutor(connection)
-    if waiting := executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        return f"The database lacks {len(waiting)} of its migrations."
-    if tables := triggers.missing(connection):
-        return f"The database would not tell of changes to {', '.join(tables)}: triggers are missing."
-    return ""
+    """Return the first finding that makes SkyAuth unable to answer, with what to do, or "". Raises a database error."""
+    found = findings(Audience.READINESS)
+    return f"{found[0].text} {found[0].todo}" if found else ""
 
 
 async def _send(scope: Scope, send: Send, status: int, told: dict[str, object] | None = None) -> None:

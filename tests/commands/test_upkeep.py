@@ -11,7 +11,8 @@ from pytest_django import Settings
 
 from accounts.models import CliAuthorization, CliLoginRequest, RoleSource, ServiceAccount, Session, Token, User
 from audit.models import Entry
-from doctor import examine
+from doctor.checks import findings
+from doctor.finding import Audience
 from rbac.models import Role
 from tests.commands.run_command import run
 from tests.factories import ServiceAccountFactory, make_token
@@ -105,9 +106,9 @@ def test_doctor_names_the_tokens_that_want_attention(healthy: None, pipeline: Se
     make_token(pipeline, days=6)
     row = make_token(pipeline, created_at=now - timedelta(days=95))[0]
     make_token(pipeline, days=None, revoked_at=now)
-    found = {each.code: each for each in examine.examine() if each.code.startswith("tokens.")}
+    found = {each.code: each for each in findings(Audience.OPERATOR) if each.code.startswith("tokens.")}
     assert set(found) == {"tokens.endless", "tokens.expiring", "tokens.unused"}
-    assert found["tokens.unused"].what == f"Unused for 90 days: pipeline {row.key_id}."
+    assert found["tokens.unused"].text == f"Tokens that have not been used for 90 days: pipeline {row.key_id}."
 
 
 def test_doctor_names_accounts_that_do_less_than_they_seem_to(
@@ -116,9 +117,9 @@ def test_doctor_names_accounts_that_do_less_than_they_seem_to(
     assert not [code for code in codes() if code.startswith("accounts.")]
     User.objects.filter(pk=bob.pk).update(is_active=False)
     ServiceAccountFactory(name="tall", owner=vera)
-    found = {each.code: each.what for each in examine.examine()}
+    found = {each.code: each.text for each in findings(Audience.OPERATOR)}
     assert found["accounts.owner-disabled"].endswith("their owner is disabled: pipeline.")
-    assert found["accounts.above-owner"].endswith("do less than it says: tall.")
+    assert found["accounts.above-owner"].endswith("their owner's role has fewer: tall.")
 
 
 def test_doctor_names_admins_whom_nobody_made_one(healthy: None, bob: User) -> None:
@@ -130,7 +131,7 @@ def test_doctor_names_admins_whom_nobody_made_one(healthy: None, bob: User) -> N
 def test_a_long_list_of_names_is_cut_short(healthy: None) -> None:
     for n in range(8):
         make_token(ServiceAccountFactory(name=f"m{n}"), days=None)
-    what = next(each.what for each in examine.examine() if each.code == "tokens.endless")
+    what = next(each.text for each in findings(Audience.OPERATOR) if each.code == "tokens.endless")
     assert what.endswith(" and 3 more.")
 
 

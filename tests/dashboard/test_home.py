@@ -14,6 +14,7 @@ from audit.record import record_refusal
 from rbac.models import Role
 from rbac.permissions import MEANINGS
 from rbac.principals import Kind, Method, Principal
+from revision import triggers
 from tests.dashboard.test_pages import words
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token
 
@@ -85,9 +86,9 @@ def test_what_is_unsafe_in_the_settings_comes_first(visit, alice, settings):
     settings.TRUSTED_PROXIES = []
     said = health(visit(alice).get(HOME))
     assert said.startswith("Installation health error")
-    assert "Every user who signs in for the first time becomes admin." in said
-    assert "No proxy is trusted" in said
-    assert "There are no routes, so every request is refused." in said
+    assert "Every user who signs in for the first time becomes an admin." in said
+    assert "TRUSTED_PROXIES is empty" in said
+    assert "There are no routes, so every request is denied." in said
     assert said.rindex("error ") < said.index("warning ")
 
 
@@ -101,23 +102,33 @@ def test_admins_who_were_not_here_are_named_and_those_who_were_made_lately_are_n
     UserFactory(username="off@example.com", role=admin, created_at=long_ago, is_active=False)
     UserFactory(username="user@example.com", created_at=long_ago)
     said = health(visit(alice).get(HOME))
-    assert "Admins who were not here for 90 days: grace@example.com, never@example.com." in said
-    assert "Admin because nobody gave them a role: new@example.com." in said
+    assert "Admins who have not used SkyAuth for 90 days: grace@example.com, never@example.com." in said
+    assert "Users who are admins only because no role was assigned to them: new@example.com." in said
 
 
 def test_tokens_that_want_attention_are_told_by_their_accounts(visit, alice, quiet):
+    tokens = {}
     for name, fields in {
         "endless": {"days": None},
         "ending": {"days": 2},
         "unused": {"days": 50, "created_at": timezone.now() - timedelta(days=120)},
         "fine": {"days": 50},
     }.items():
-        make_token(ServiceAccountFactory(name=name), **fields)
+        tokens[name] = make_token(ServiceAccountFactory(name=name), **fields)[0].key_id
     said = health(visit(alice).get(HOME))
-    assert "Tokens that expire within 7 days: ending." in said
-    assert "Tokens that never expire: endless." in said
-    assert "Tokens that nobody used for 90 days: unused." in said
+    assert f"Tokens that expire within 7 days: ending {tokens['ending']}." in said
+    assert f"Tokens that never expire: endless {tokens['endless']}." in said
+    assert f"Tokens that have not been used for 90 days: unused {tokens['unused']}." in said
     assert "fine" not in said
+
+
+def test_a_missing_trigger_is_an_error_that_names_the_table(visit, alice, quiet):
+    name = next(name for name, table in triggers.installed(connection).items() if table == "accounts_token")
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TRIGGER {name}" + ("" if connection.vendor == "sqlite" else " ON accounts_token"))
+    said = health(visit(alice).get(HOME))
+    assert said.startswith("Installation health error Triggers are missing")
+    assert "accounts_token. Run: manage.py migrate" in said
 
 
 def test_the_queries_are_as_many_however_much_there_is_to_say(visit, alice):

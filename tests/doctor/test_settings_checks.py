@@ -8,13 +8,13 @@ from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 
 from authn import jwt_keys
-from doctor import settings_checks
+from doctor import deployment
+from doctor.deployment import deployed
 from doctor.settings_checks import (
     assertion_keys,
     assertions,
     auth_string,
     default_role,
-    deployed,
     proxy_header,
     shared_names,
     token_days,
@@ -266,6 +266,7 @@ def test_promise_07_the_shared_credential_has_no_users_name(safe, text, database
         ({"TRUSTED_PROXIES": ["0.0.0.0/1", "128.0.0.0/1"]}, ["W104"]),
         ({"TRUSTED_PROXIES": ["nonsense"]}, []),  # E001 says it
         ({"AUTH_STRING": f"team:{BCRYPT}"}, ["W106"]),
+        ({"UNUSED_SETTINGS": {"CACHE_URL": "Nothing uses a cache."}}, ["W107"]),
     ],
 )
 def test_what_a_production_installation_should_not_have_is_told(safe, changes, expected):
@@ -278,7 +279,7 @@ def test_what_a_production_installation_should_not_have_is_told(safe, changes, e
 @pytest.mark.parametrize(("vendor", "expected"), [("postgresql", ["W105"]), ("sqlite", [])])
 def test_a_generated_secret_key_is_told_where_replicas_are_possible(safe, monkeypatch, vendor, expected):
     (Path(safe.DATA_DIR) / "secret_key").write_text("x")
-    monkeypatch.setattr(settings_checks.connection, "vendor", vendor, raising=False)
+    monkeypatch.setattr(deployment.connection, "vendor", vendor, raising=False)
     assert ids(deployed()) == expected
 
 

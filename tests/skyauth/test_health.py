@@ -156,7 +156,7 @@ def test_nothing_is_lacking_after_migrate():
 def test_a_migration_that_is_not_applied_is_lacking():
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'accounts' AND name LIKE '0008%'")
-    assert health.lacking() == "The database lacks 1 of its migrations."
+    assert health.lacking() == "1 migration is not applied. Run: manage.py migrate"
 
 
 @pytest.mark.django_db

@@ -1,23 +1,29 @@
-from dataclasses import asdict
 from typing import Any
 
-from doctor import examine
-from doctor.finding import Severity
+from doctor.checks import findings
+from doctor.finding import Audience, Severity
 from ops import base
 
 
 class Command(base.Command):
-    help = "Say what is unsafe or missing in the running configuration. Ends with 1 when there is an error, 0 otherwise."
+    help = """Check the configuration and the installation, and list what is unsafe or missing.
+
+The exit code is 1 if there is an error, and 0 otherwise."""
     examples = ("doctor", "doctor --json")
     requires_system_checks: list[str] = []
 
     def act(self, **_: Any) -> None:
-        found = examine.examine()
+        found = findings(Audience.OPERATOR)
         if self.as_json:
-            self.print_json([asdict(each) for each in found])
+            self.print_json(
+                [
+                    {"severity": finding.severity, "code": finding.code, "what": finding.text, "todo": finding.todo}
+                    for finding in found
+                ]
+            )
         elif found:
-            rows = [(each.severity, each.code, f"{each.what} {each.todo}") for each in found]
-            self.print_table(["SEVERITY", "CODE", "WHAT, AND WHAT TO DO"], rows)
+            rows = [(finding.severity, finding.code, f"{finding.text} {finding.todo}") for finding in found]
+            self.print_table(["SEVERITY", "CODE", "PROBLEM AND NEXT STEP"], rows)
         else:
-            self.say("Nothing to say: all is well.")
-        self.end(base.Exit.REFUSED if any(each.severity is Severity.ERROR for each in found) else base.Exit.DONE)
+            self.say("No problems found.")
+        self.end(base.Exit.REFUSED if any(finding.severity is Severity.ERROR for finding in found) else base.Exit.DONE)

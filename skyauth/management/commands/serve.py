@@ -48,8 +48,8 @@ class Command(base.Command):
         """Serve until told to stop."""
         if reload and workers > 1:
             self.misused("--reload goes with one worker.")
-        if lacks := health.lacking():
-            raise CommandError(f"{lacks} Run: manage.py migrate")
+        if problem := health.lacking():
+            raise CommandError(problem)
         connections.close_all()  # children must not share a connection
         try:
             server.serve(host=host, port=port, workers=workers, reload=reload, log_level=settings.LOG_LEVEL.lower())

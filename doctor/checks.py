@@ -1,0 +1,64 @@
+"""The one list of checks. `manage.py doctor`, the dashboard and the readiness probe each show the part that is for them."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from django.core import checks
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from doctor import database, deployment, files, policy, skypilot
+from doctor.finding import Audience, Check, Finding, Severity
+
+
+def _system_checks(check: Check) -> Iterable[Finding]:
+    """Yield what Django's system checks report, SkyAuth's E001 to E021 among them; `CHECKS` has the W1xx itself."""
+    own = {each.code for each in deployment.CHECKS}
+    reachable = connections[DEFAULT_DB_ALIAS].connection is not None
+    for message in checks.run_checks(include_deployment_checks=True, databases=[DEFAULT_DB_ALIAS] if reachable else None):
+        if not message.is_silenced() and message.id not in own:
+            mild = Severity.INFO if message.level < checks.WARNING else Severity.WARNING
+            severity = check.severity if message.is_serious() else mild
+            yield Finding(severity, message.id or "check", message.msg, message.hint or "")
+
+
+_OPERATOR: Final = frozenset({Audience.OPERATOR})
+_ADMIN: Final = frozenset({Audience.OPERATOR, Audience.ADMIN})
+_READINESS: Final = frozenset({Audience.OPERATOR, Audience.READINESS})
+_ALL: Final = frozenset(Audience)
+_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
+
+CHECKS: Final = (
+    Check("database.unreachable", _ERROR, _READINESS, database.unreachable, needs_database=False),
+    Check("database.migrations", _ERROR, _READINESS, database.migrations),
+    Check("database.triggers", _ERROR, _ALL, database.missing_triggers),
+    Check("files.secret-key", _ERROR, _OPERATOR, files.secret_key, needs_database=False),
+    Check("files.database", _ERROR, _OPERATOR, files.sqlite_file, needs_database=False),
+    *deployment.CHECKS,
+    Check("*", _ERROR, _OPERATOR, _system_checks, needs_database=False),
+    Check("routes.none", _ERROR, _ADMIN, policy.no_routes),
+    Check("users.no-admin", _ERROR, _ADMIN, policy.no_admin),
+    Check("users.admin-by-default", _WARNING, _ADMIN, policy.admins_by_default),
+    Check("users.admin-unused", _WARNING, _ADMIN, policy.unused_admins),
+    Check("accounts.owner-disabled", _WARNING, _ADMIN, policy.disabled_owners),
+    Check("accounts.above-owner", _WARNING, _ADMIN, policy.roles_above_owner),
+    Check("tokens.expiring", _WARNING, _ADMIN, policy.expiring_tokens),
+    Check("tokens.endless", _WARNING, _ADMIN, policy.endless_tokens),
+    Check("tokens.unused", _WARNING, _ADMIN, policy.unused_tokens),
+    Check("skypilot.*", _ERROR, _OPERATOR, skypilot.find),
+)
+_BLOCKING: Final = frozenset({"database.unreachable", "database.migrations"})  # later queries would only fail
+
+
+def findings(audience: Audience) -> list[Finding]:
+    """Return what is wrong with the installation, as far as it is for this audience, errors first.
+
+    Raises a database error where the audience is not told that the database is unreachable.
+    """
+    found: list[Finding] = []
+    usable = True
+    for check in CHECKS:
+        if audience in check.audience and (usable or not check.needs_database):
+            problems = list(check.find(check))
+            found += problems
+            usable = usable and not (problems and check.code in _BLOCKING)
+    return sorted(found, key=lambda finding: list(Severity).index(finding.severity))

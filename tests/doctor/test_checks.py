@@ -1,0 +1,215 @@
+"""The list of checks: every finding is shown by each reader that it is for, and by no other."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+from pytest_django import Settings
+
+from accounts.models import RoleSource, User
+from dashboard.health import health_items
+from doctor import checks, files, skypilot
+from doctor.checks import CHECKS, findings
+from doctor.finding import Audience, Check, Finding, Severity
+from integrations.skypilot.client import UpstreamUnavailable
+from rbac.models import Role, Route
+from revision import triggers
+from skyauth import health
+from tests.commands.run_command import run
+from tests.factories import ServiceAccountFactory, UserFactory, make_token
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def healthy(alice: User, read_write: None, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """An installation without a finding."""
+    User.objects.update(role_source=RoleSource.MANUAL)
+    settings.DATA_DIR = tmp_path
+    settings.RBAC_DEFAULT_ROLE = "first-admin"
+    settings.TRUSTED_PROXIES = ["127.0.0.1"]
+    settings.SILENCED_SYSTEM_CHECKS = [*settings.SILENCED_SYSTEM_CHECKS, *(f"security.W{number:03}" for number in range(30))]
+    monkeypatch.setattr(files, "_open_to_others", lambda path: False)
+    return settings
+
+
+def drop_trigger() -> None:
+    name = next(name for name, table in triggers.installed(connection).items() if table == "accounts_token")
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TRIGGER {name}" + ("" if connection.vendor == "sqlite" else " ON accounts_token"))
+
+
+def forget_migration() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'accounts' AND name LIKE '0008%'")
+
+
+def disable_owner() -> None:
+    ServiceAccountFactory(name="stopped", owner=UserFactory(is_active=False))
+
+
+def raise_above_owner() -> None:
+    viewer, user = (Role.objects.get(name=name) for name in ("viewer", "user"))
+    ServiceAccountFactory(name="tall", owner=UserFactory(role=viewer), role=user)
+
+
+def unused_admin() -> None:
+    long_ago = timezone.now() - timedelta(days=100)
+    UserFactory(role=Role.objects.get(name="admin"), role_source=RoleSource.MANUAL, created_at=long_ago)
+
+
+def no_server(*_: Any, **__: Any) -> None:
+    raise UpstreamUnavailable("The SkyPilot API server does not answer.")
+
+
+BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
+    "database.migrations": lambda _, __: forget_migration(),
+    "database.triggers": lambda _, __: drop_trigger(),
+    "files.secret-key": lambda settings, patch: (
+        (settings.DATA_DIR / "secret_key").touch(),
+        patch.setattr(files, "_open_to_others", lambda path: path.name == "secret_key"),
+    ),
+    "files.database": lambda settings, patch: (
+        (settings.DATA_DIR / "db").touch(),
+        patch.setattr(files, "_open_to_others", lambda path: path.name == "db"),
+        patch.setitem(settings.DATABASES, "default", {"NAME": settings.DATA_DIR / "db"}),
+        patch.setattr(files, "connections", {"default": SimpleNamespace(vendor="sqlite")}),
+    ),
+    "skyauth.W101": lambda settings, _: setattr(settings, "RBAC_DEFAULT_ROLE", "admin"),
+    "skyauth.W102": lambda settings, _: setattr(settings, "TRUSTED_PROXIES", []),
+    "skyauth.W103": lambda settings, _: setattr(settings, "PUBLIC_URL", "http://auth.example.com"),
+    "skyauth.W104": lambda settings, _: setattr(settings, "TRUSTED_PROXIES", ["10.0.0.0/8"]),
+    "skyauth.W105": lambda settings, patch: (
+        (settings.DATA_DIR / "secret_key").touch(),
+        patch.setattr("doctor.deployment.connection", SimpleNamespace(vendor="postgresql")),
+    ),
+    "skyauth.W106": lambda settings, _: setattr(settings, "AUTH_STRING", f"team:$2b$10${'a' * 53}"),
+    "skyauth.W107": lambda settings, _: setattr(settings, "UNUSED_SETTINGS", {"CACHE_URL": "There is no cache."}),
+    "skyauth.E010": lambda settings, _: (setattr(settings, "TOKEN_MAX_DAYS", 7), setattr(settings, "TOKEN_DEFAULT_DAYS", 30)),
+    "routes.none": lambda _, __: Route.objects.all().delete(),
+    "users.no-admin": lambda _, __: User.objects.update(is_active=False),
+    "users.admin-by-default": lambda _, __: User.objects.update(role_source=RoleSource.DEFAULT),
+    "users.admin-unused": lambda _, __: unused_admin(),
+    "accounts.owner-disabled": lambda _, __: disable_owner(),
+    "accounts.above-owner": lambda _, __: raise_above_owner(),
+    "tokens.endless": lambda _, __: make_token(ServiceAccountFactory(), days=None),
+    "tokens.expiring": lambda _, __: make_token(ServiceAccountFactory(), days=2),
+    "tokens.unused": lambda _, __: make_token(ServiceAccountFactory(), created_at=timezone.now() - timedelta(days=100)),
+    "skypilot.unreachable": lambda settings, patch: (
+        setattr(settings, "SKYPILOT_URL", "http://127.0.0.1:46580"),
+        patch.setattr(skypilot, "ask", no_server),
+    ),
+}
+
+
+def check_of(code: str) -> Check:
+    """Return the check that reports a code."""
+    exact = [check for check in CHECKS if check.code == code]
+    family = [check for check in CHECKS if check.code.endswith("*") and code.startswith(check.code[:-1])]
+    return (exact + sorted(family, key=lambda check: -len(check.code)))[0]
+
+
+def test_a_healthy_installation_has_no_finding_for_any_reader(healthy: Settings) -> None:
+    assert {audience: findings(audience) for audience in Audience} == {audience: [] for audience in Audience}
+    assert run("doctor", "--json").out.strip() == "[]"
+    assert (health_items(), health.lacking()) == ([], "")
+
+
+@pytest.mark.parametrize("code", BREAK)
+def test_every_reader_that_a_finding_is_for_shows_it(healthy: Settings, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    BREAK[code](healthy, monkeypatch)
+    check = check_of(code)
+    assert check_shown(code) == {audience: audience in check.audience for audience in Audience}
+
+
+def check_shown(code: str) -> dict[Audience, bool]:
+    """Return which readers show the finding that `doctor` has under this code."""
+    ended = run("doctor", "--json")
+    rows = {row["code"]: row for row in json.loads(ended.out)}
+    assert ended.code == int(any(row["severity"] == "error" for row in rows.values()))
+    what = rows[code]["what"] if code in rows else code
+    return {
+        Audience.OPERATOR: code in rows,
+        Audience.ADMIN: any(what.startswith(item.what) for item in health_items()),
+        Audience.READINESS: what in health.lacking(),
+    }
+
+
+def test_every_check_is_provoked_by_the_test_above() -> None:
+    provoked = {check_of(code).code for code in BREAK}
+    assert {check.code for check in CHECKS} - provoked == {"database.unreachable"}
+    assert len({check.code for check in CHECKS}) == len(CHECKS)
+
+
+def test_a_database_that_cannot_be_queried_is_the_only_finding_about_it(healthy: Settings) -> None:
+    def fail(execute: Any, sql: Any, params: Any, many: Any, context: Any) -> None:
+        raise OperationalError("disk I/O error\nat line 7")
+
+    with connection.execute_wrapper(fail):
+        [found] = findings(Audience.OPERATOR)
+        lacking = health.lacking()
+    assert found == Finding(
+        Severity.ERROR, "database.unreachable", "The database cannot be used: disk I/O error", "Check DATABASE_URL."
+    )
+    assert lacking == "The database cannot be used: disk I/O error Check DATABASE_URL."
+
+
+def test_nothing_that_needs_the_tables_is_checked_before_the_migrations(healthy: Settings) -> None:
+    forget_migration()
+    Route.objects.all().delete()
+    assert [finding.code for finding in findings(Audience.OPERATOR)] == ["database.migrations"]
+
+
+def test_a_missing_trigger_is_named_with_its_table_and_what_to_run(healthy: Settings) -> None:
+    drop_trigger()
+    [found] = findings(Audience.ADMIN)
+    assert (found.code, found.severity, found.names) == ("database.triggers", Severity.ERROR, ("accounts_token",))
+    assert health.lacking() == f"{found.text} Run: manage.py migrate"
+
+
+def test_the_checks_of_the_deployment_are_found_once(healthy: Settings) -> None:
+    healthy.TRUSTED_PROXIES = []
+    assert [finding.code for finding in findings(Audience.OPERATOR)] == ["skyauth.W102"]
+
+
+def test_errors_stand_first(healthy: Settings) -> None:
+    healthy.TRUSTED_PROXIES = []
+    Route.objects.all().delete()
+    assert [finding.code for finding in findings(Audience.ADMIN)] == ["routes.none", "skyauth.W102"]
+
+
+def test_a_check_of_rows_names_the_first_and_counts_the_others(healthy: Settings) -> None:
+    for number in range(7):
+        UserFactory(username=f"admin{number}@example.com", role=Role.objects.get(name="admin"), role_source=RoleSource.DEFAULT)
+    [found] = findings(Audience.ADMIN)
+    assert (len(found.names), found.total) == (5, 7)
+    assert found.text.endswith("admin3@example.com, admin4@example.com and 2 more.")
+    [item] = health_items()
+    assert (len(item.names), item.others) == (3, 4)
+
+
+def test_a_role_is_above_the_owners_when_it_holds_one_permission_more(healthy: Settings) -> None:
+    low = Role.objects.create(name="low", permissions=["users:read"])
+    other = Role.objects.create(name="other", permissions=["roles:read"])
+    owner = UserFactory(role=low)
+    ServiceAccountFactory(name="same", owner=owner, role=low)
+    ServiceAccountFactory(name="nobodys", owner=None, role=other)
+    assert findings(Audience.ADMIN) == []
+    ServiceAccountFactory(name="sideways", owner=owner, role=other)
+    [found] = findings(Audience.ADMIN)
+    assert (found.code, found.names) == ("accounts.above-owner", ("sideways",))
+
+
+def test_a_system_check_that_is_silenced_is_no_finding(healthy: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.core.checks import Warning as CheckWarning
+
+    monkeypatch.setattr(checks.checks, "run_checks", lambda **_: [CheckWarning("No.", id="security.W001")])
+    assert findings(Audience.OPERATOR) == []
+    healthy.SILENCED_SYSTEM_CHECKS = []
+    assert [finding.code for finding in findings(Audience.OPERATOR)] == ["security.W001"]
