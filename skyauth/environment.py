@@ -39,6 +39,7 @@ class Environment:
         self._section = ""
         self._env = environ.Env()
         self._dotenv_names: set[str] = set()
+        self._unused: set[str] = set()
         if dotenv.is_file():
             before = set(os.environ)
             self._env.read_env(str(dotenv))
@@ -114,9 +115,14 @@ class Environment:
             )
         return found
 
+    def unused(self, name: str, reason: str) -> dict[str, str]:
+        """Return the reason under the name of a setting that was removed, if it is set; it is accepted, and not documented."""
+        self._unused.add(name)
+        return {name: reason} if self._env.str(name, default="").strip() else {}
+
     def refuse_unknown(self) -> None:
         """Raise ImproperlyConfigured for a name that looks like a setting and is none."""
-        known = {setting.name for setting in self.settings}
+        known = {setting.name for setting in self.settings} | self._unused
         suspects = {name for name in os.environ if name.startswith(_OURS) and not _INJECTED.search(name)}
         for name in sorted((self._dotenv_names | suspects) - known):
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)

@@ -102,12 +102,7 @@ _database = env.database(
 DATABASE_TIMEOUT = env.number(
     "DATABASE_TIMEOUT", 5, "Seconds to wait for a connection or a lock; then the answer is 503.", least=1
 )
-_cache_url = env.text(
-    "CACHE_URL",
-    "",
-    "A Redis URL such as redis://127.0.0.1:6379/0 for a cache that replicas share. Nothing that decides is kept there.",
-    shown="memory of the process",
-)
+UNUSED_SETTINGS = env.unused("CACHE_URL", "SkyAuth stores nothing in a shared cache.")
 
 env.section("In front of SkyAuth")
 TRUSTED_PROXIES = env.words(
@@ -356,14 +351,6 @@ _database["OPTIONS"] = (
 _database["CONN_MAX_AGE"] = None if _SQLITE else 0
 _database["CONN_HEALTH_CHECKS"] = not _SQLITE  # a file needs no look whether it is still there
 DATABASES: dict[str, dict[str, Any]] = {"default": _database}
-
-CACHES: dict[str, dict[str, Any]] = {
-    "default": (
-        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": _cache_url}
-        if _cache_url
-        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-    )
-}
 
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = [

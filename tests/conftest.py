@@ -6,7 +6,6 @@ from functools import cache as once
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from hypothesis import settings
 from whitenoise.middleware import WhiteNoiseMiddleware
 
@@ -79,7 +78,6 @@ def _nothing_remembered() -> None:
     """Forget what processes remember between requests."""
     passwords.verified.__init__()
     record.sampler.__init__()
-    cache.clear()
 
 
 @pytest.fixture

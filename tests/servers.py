@@ -330,21 +330,6 @@ def postgres() -> Iterator[Postgres]:
             server.stop()
 
 
-@contextmanager
-def redis() -> Iterator[str]:
-    """Run a Redis that keeps nothing; yields its URL."""
-    program = need_program("redis-server", hint="install Debian's redis-server package")
-    with directory() as data:
-        port = free_port()
-        options = ["--bind", HOST, "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(data)]
-        running = start([program, *options], data / "redis.log", environment())
-        try:
-            running.wait_for(port)
-            yield f"redis://{HOST}:{port}/0"
-        finally:
-            running.end()
-
-
 @dataclass
 class Launch:
     """What `make run` starts, on ports and with data of its own."""

@@ -117,6 +117,21 @@ def test_a_line_of_the_env_file_that_is_no_setting_is_refused(tmp_path: Path, mo
         environment.refuse_unknown()
 
 
+def test_a_setting_that_was_removed_is_accepted_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_settings(tmp_path)["UNUSED_SETTINGS"] == {}
+    assert list(read_settings(tmp_path, CACHE_URL="redis://127.0.0.1:6379/0")["UNUSED_SETTINGS"]) == ["CACHE_URL"]
+    ended = run_alone("check", "--deploy", data_dir=tmp_path, CACHE_URL="redis://127.0.0.1:6379/0")
+    assert ended.code == 0
+    assert "(skyauth.W107) CACHE_URL is set, but it is no longer used." in ended.err
+    assert "HINT: Remove CACHE_URL." in ended.err
+    monkeypatch.setenv("CACHE_URL", "")  # so that what the file sets is taken back afterwards
+    monkeypatch.delenv("CACHE_URL")
+    (tmp_path / ".env").write_text("CACHE_URL=redis://127.0.0.1:6379/0\n")
+    environment = Environment(tmp_path / ".env")
+    environment.unused("CACHE_URL", "Nothing uses it.")
+    environment.refuse_unknown()
+
+
 def test_a_database_without_tables_is_one_sentence(tmp_path: Path) -> None:
     ended = run_alone("create_user", "alice", "--random-password", data_dir=tmp_path)
     assert ended.code == 1
