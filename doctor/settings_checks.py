@@ -1,6 +1,6 @@
-"""Numbered system checks: an unsafe or impossible configuration refuses to start, a doubtful one is told by `check --deploy`.
+"""Django system checks E001 to E021: SkyAuth does not start with an unsafe or contradictory configuration.
 
-E001-E099 stop every command; W101 and up are warnings of `check --deploy`, and `manage.py doctor` shows them all.
+Each error says which setting is wrong and what to write. Warnings are in doctor/deployment.py.
 """
 
 import ipaddress
@@ -23,13 +23,12 @@ from authn.proxy_headers import parse_networks
 from rbac.models import Role
 
 _HEADER = re.compile(r"[A-Za-z0-9\-]+\Z")
-_TAKEN = frozenset({"authorization", "cookie", "host", "x-forwarded-for"})  # the gate would take these off the request
-# Hashes that a stolen AUTH_STRING would give away at once, and ones that would cost us too much on every try (promise 20).
+_TAKEN = frozenset({"authorization", "cookie", "host", "x-forwarded-for"})  # the header filter removes them
+# Not accepted: hashes that are broken quickly if AUTH_STRING is stolen, and hashes that take too long to verify (promise 20).
 _ACCEPTED_HASH = re.compile(r"(\$2[aby]\$(0[4-9]|1[0-4])\$.{53}|\$apr1\$.+|\$[56]\$(rounds=\d{4,6}\$)?(?!rounds=).+)\Z")
 
 
 def register() -> None:
-    """Register the checks with Django."""
     for check in (trusted_proxies, proxy_header, assertions, auth_string, token_days, assertion_keys):
         checks.register(check, checks.Tags.security)
     for check in (default_role, shared_names):
@@ -41,84 +40,88 @@ def _error(number: int, message: str, hint: str) -> Error:
 
 
 def trusted_proxies(**kwargs: Any) -> list[CheckMessage]:
-    """E001, E002: TRUSTED_PROXIES is a list of networks, and none of them is everybody."""
+    """E001, E002: TRUSTED_PROXIES is a list of networks, and none of them contains every address."""
     try:
         networks = parse_networks(settings.TRUSTED_PROXIES)
     except ValueError as error:
-        return [_error(1, f"TRUSTED_PROXIES: {error}.", "Write, for example, TRUSTED_PROXIES=127.0.0.1,10.0.0.0/8")]
+        return [
+            _error(
+                1, f"TRUSTED_PROXIES: {error}.", "Write addresses or networks, for example TRUSTED_PROXIES=127.0.0.1,10.0.0.0/8"
+            )
+        ]
     if any(network.prefixlen == 0 for network in networks):
-        return [_error(2, "TRUSTED_PROXIES trusts every address there is.", "Name the addresses of your proxies alone.")]
+        return [_error(2, "TRUSTED_PROXIES trusts every address.", "List only the addresses of your proxies.")]
     return []
 
 
 def proxy_header(**kwargs: Any) -> list[CheckMessage]:
-    """E003, E004: header sign-in needs a trusted proxy and a header name that cannot be mistaken."""
+    """E003, E004: sign-in by header needs a trusted proxy and an unambiguous header name."""
     if settings.AUTH_USER_HEADER_FORMAT == "off":
         return []
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     if not settings.TRUSTED_PROXIES:
-        found.append(
+        messages.append(
             _error(
                 3,
-                "AUTH_USER_HEADER_FORMAT is on, but no proxy is trusted: anybody could name the user.",
+                "AUTH_USER_HEADER_FORMAT is on, but TRUSTED_PROXIES is empty, so no proxy can name the user.",
                 "Set TRUSTED_PROXIES to the addresses of your proxies.",
             )
         )
     for name in ("AUTH_USER_HEADER", "AUTH_GROUPS_HEADER"):
         value = getattr(settings, name)
         if (value or name == "AUTH_USER_HEADER") and (not _HEADER.match(value) or value.lower() in _TAKEN):
-            found.append(
+            messages.append(
                 _error(
                     4,
-                    f"{name}={value!r} is not a header name.",
-                    "Use letters, digits and hyphens, such as X-Auth-Request-Email.",
+                    f"{name}={value!r} cannot be used as the name of a header.",
+                    "Use letters, digits and hyphens, as in X-Auth-Request-Email.",
                 )
             )
     if settings.AUTH_USER_HEADER and settings.AUTH_USER_HEADER.lower() == settings.AUTH_GROUPS_HEADER.lower():
-        found.append(_error(4, "AUTH_USER_HEADER and AUTH_GROUPS_HEADER are the same header.", "Name two headers."))
-    return found
+        messages.append(_error(4, "AUTH_USER_HEADER and AUTH_GROUPS_HEADER are the same header.", "Use two different headers."))
+    return messages
 
 
 def assertions(**kwargs: Any) -> list[CheckMessage]:
     """E005 to E008: signed assertions need keys, issuer, audience and asymmetric algorithms."""
     if settings.AUTH_USER_HEADER_FORMAT != "jwt":
         return []
-    found: list[CheckMessage] = [
-        _error(5, f"AUTH_USER_HEADER_FORMAT=jwt needs {name}.", "docs/settings.md says what it is.")
+    messages: list[CheckMessage] = [
+        _error(5, f"AUTH_USER_HEADER_FORMAT=jwt needs {name}.", f"Set {name}; docs/settings.md describes it.")
         for name in ("AUTH_JWT_JWKS", "AUTH_JWT_ISSUER", "AUTH_JWT_AUDIENCE")
         if not getattr(settings, name)
     ]
     if unknown := sorted(set(settings.AUTH_JWT_ALGORITHMS) - ASYMMETRIC):
-        found.append(
+        messages.append(
             _error(
                 6,
                 f"AUTH_JWT_ALGORITHMS: {', '.join(unknown)} is not accepted.",
-                f"Write some of: {', '.join(sorted(ASYMMETRIC))}.",
+                f"Choose from: {', '.join(sorted(ASYMMETRIC))}.",
             )
         )
     source = settings.AUTH_JWT_JWKS
     if source.startswith("http://") and not is_loopback(urlsplit(source).hostname or ""):
-        found.append(
+        messages.append(
             _error(
                 7,
-                "AUTH_JWT_JWKS is fetched without TLS.",
-                "Use an https URL: whoever can change the keys can be anybody.",
+                "AUTH_JWT_JWKS would be fetched without TLS.",
+                "Use an https URL. An attacker who changes the keys in transit could act as any user.",
             )
         )
     elif source and not source.startswith(("http://", "https://")) and not Path(source).is_file():
-        found.append(
+        messages.append(
             _error(
                 8,
-                f"AUTH_JWT_JWKS: there is no file {source!r}.",
-                "Write an https URL or the path of a key set (RFC 7517).",
+                f"AUTH_JWT_JWKS: the file {source!r} does not exist.",
+                "Set it to an https URL or to the path of a JSON Web Key Set (RFC 7517).",
             )
         )
-    return found
+    return messages
 
 
 def auth_string(**kwargs: Any) -> list[CheckMessage]:
-    """E009: AUTH_STRING has htpasswd lines whose hashes are neither too weak nor too costly."""
-    hint = "Make a line with: htpasswd -nB NAME"
+    """E009: AUTH_STRING contains htpasswd lines, with hashes that are neither too weak nor too slow."""
+    hint = "Create a line with: htpasswd -nB NAME"
     if not settings.AUTH_STRING:
         return []
     try:
@@ -127,18 +130,18 @@ def auth_string(**kwargs: Any) -> list[CheckMessage]:
     except ValueError:
         users = []
     if not users:
-        return [_error(9, "AUTH_STRING is not an htpasswd line.", hint)]
+        return [_error(9, "AUTH_STRING contains no htpasswd line.", hint)]
     bad = [user for user in users if not _ACCEPTED_HASH.match(shared_credential.shared_hash(user) or "")]
-    return [_error(9, f"AUTH_STRING: the hash of {user!r} is too weak, too costly or no hash.", hint) for user in bad]
+    return [_error(9, f"AUTH_STRING: the hash of {user!r} is too weak, too slow or not a supported hash.", hint) for user in bad]
 
 
 def token_days(**kwargs: Any) -> list[CheckMessage]:
-    """E010: the default life of a token is within the longest one."""
+    """E010: the default lifetime of a token is at most the maximum."""
     if settings.TOKEN_MAX_DAYS and settings.TOKEN_DEFAULT_DAYS > settings.TOKEN_MAX_DAYS:
         return [
             _error(
                 10,
-                "TOKEN_DEFAULT_DAYS is longer than TOKEN_MAX_DAYS.",
+                "TOKEN_DEFAULT_DAYS is greater than TOKEN_MAX_DAYS.",
                 f"Set TOKEN_DEFAULT_DAYS to {settings.TOKEN_MAX_DAYS} or less.",
             )
         ]
@@ -146,23 +149,23 @@ def token_days(**kwargs: Any) -> list[CheckMessage]:
 
 
 def assertion_keys(**kwargs: Any) -> list[CheckMessage]:
-    """E020, E021: ASSERTION_KEYS names private keys that sign and that nobody else can read, each of them once."""
-    found: list[CheckMessage] = []
+    """E020, E021: ASSERTION_KEYS lists usable private keys that no other user of the machine can read, each once."""
+    messages: list[CheckMessage] = []
     files: dict[str, Path] = {}
     for path in settings.ASSERTION_KEYS:
         try:
             kid = jwt_keys.read(path).kid
         except jwt_keys.Unusable as error:
-            found.append(_error(20, f"ASSERTION_KEYS: {error}", error.todo))
+            messages.append(_error(20, f"ASSERTION_KEYS: {error}", error.todo))
             continue
         if kid in files:
-            found.append(_error(21, f"ASSERTION_KEYS: {files[kid]} and {path} are the same key.", "Name each key once."))
+            messages.append(_error(21, f"ASSERTION_KEYS: {files[kid]} and {path} are the same key.", "List each key once."))
         files[kid] = path
-    return found
+    return messages
 
 
 def default_role(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """E011: RBAC_DEFAULT_ROLE names a role. Run by `migrate`, `serve` and `check --database default`."""
+    """E011: RBAC_DEFAULT_ROLE is the name of a role. `migrate`, `serve` and `check --database default` run this check."""
     name = settings.RBAC_DEFAULT_ROLE
     if name == FIRST_ADMIN or not databases:
         return []
@@ -171,22 +174,25 @@ def default_role(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
             return []
         names = sorted(Role.objects.values_list("name", flat=True))
     except DatabaseError:
-        return []  # whoever needs the database will say so better
+        return []  # database.unreachable reports it
     if not names or name in names:
         return []
-    return [_error(11, f"RBAC_DEFAULT_ROLE={name!r} names no role.", f"Write one of: {', '.join([FIRST_ADMIN, *names])}.")]
+    return [_error(11, f"RBAC_DEFAULT_ROLE={name!r} is not a role.", f"Choose one of: {', '.join([FIRST_ADMIN, *names])}.")]
 
 
 def shared_names(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """E012: the shared credential has no user's name, for it would answer in the user's place."""
+    """E012: no name in AUTH_STRING is a username, because it would be authenticated in the user's place."""
     if not settings.AUTH_STRING or not databases:
         return []
     try:
         names = {name.lower() for name in shared_credential.htpasswd(settings.AUTH_STRING).users()}
         taken = sorted(User.objects.filter(username__in=names).values_list("username", flat=True))
     except (DatabaseError, ValueError):
-        return []  # no database yet, or E009
-    return [_error(12, f"AUTH_STRING: {name!r} is also a user.", "Give the shared credential another name.") for name in taken]
+        return []  # database.unreachable or E009 reports it
+    return [
+        _error(12, f"AUTH_STRING: {name!r} is also the name of a user.", "Give the shared credential another name.")
+        for name in taken
+    ]
 
 
 def is_loopback(host: str) -> bool:

@@ -1,1 +1,1 @@
-"""Operations: the management commands, and `apply`, which makes the policy be as a file says."""
+"""The management commands, and what they share."""

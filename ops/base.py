@@ -1,7 +1,6 @@
-"""What the commands share: who acts, how they answer people and scripts, and how they refuse.
+"""The base class of the commands: the actor, the output as a table or JSON, errors and exit codes.
 
-Standard output carries the result alone (a table, JSON with `--json`, a new secret, a CSV), standard error whatever is said
-about it. A command ends with one of the codes of `Exit`.
+Standard output carries only the result: a table, JSON with `--json`, a new secret, a CSV. Messages go to standard error.
 """
 
 import io
@@ -26,12 +25,12 @@ from core.text import clean
 from rbac import principals
 from rbac.principals import Principal
 
-LONG_WORD = 24  # beyond this a word may be broken, where the terminal is narrow
-PLAIN_WIDTH = 1_000  # of a table that no terminal bounds: whoever pipes it into grep wants whole lines
+LONG_WORD = 24  # characters; a narrow terminal can break longer words
+PLAIN_WIDTH = 1_000  # columns where standard output is no terminal: `grep` needs whole lines
 
 
 class Exit(IntEnum):
-    """What the exit code of a command means."""
+    """The exit code of a command; docs/commands.md describes them."""
 
     DONE = 0
     REFUSED = 1
@@ -40,27 +39,26 @@ class Exit(IntEnum):
 
 
 class _Help(DjangoHelpFormatter, RawDescriptionHelpFormatter):
-    """Django's order of options, with the examples as they were written."""
+    """Django's order of options, with the line breaks of the examples."""
 
 
 class Command(BaseCommand):
-    """A command that acts as the operator. `act` does the work; a ServiceError it raises becomes one sentence and exit code 1."""
+    """A command that runs as the operator. `act` does the work; its ServiceError becomes a message and exit code 1."""
 
     examples: ClassVar[Sequence[str]] = ()
     answers_json: ClassVar[bool] = True
     suppressed_base_arguments = {"--version", "--settings", "--pythonpath", "--traceback", "--force-color"}
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Return the parser, whose help ends with examples."""
         if self.examples:
             kwargs["epilog"] = "\n".join(["examples:", *(f"  manage.py {example}" for example in self.examples)])
         parser = super().create_parser(prog_name, subcommand, formatter_class=_Help, **kwargs)
         if self.answers_json:
-            parser.add_argument("--json", action="store_true", dest="as_json", help="Answer in JSON, for scripts.")
+            parser.add_argument("--json", action="store_true", dest="as_json", help="Print the result as JSON.")
         return parser
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do the work; turn what may go wrong into a sentence and an exit code."""
+        """Call `act`, and turn its errors into a message and an exit code."""
         self.as_json = bool(options.pop("as_json", False))
         self.plain = bool(options["no_color"])
         try:
@@ -80,28 +78,27 @@ class Command(BaseCommand):
 
     @property
     def actor(self) -> Principal:
-        """The operator, under the name of the command and of the account that the operating system knows."""
+        """The operator, named in the audit log by the command and the account of the operating system."""
         return principals.system(f"manage.py {self.__module__.rpartition('.')[2]} ({_os_user()})")
 
     def say(self, message: str) -> None:
-        """Tell people something that is no result."""
+        """Write a message to standard error."""
         self.stderr.write(message, lambda text: text)
 
     def misused(self, message: str) -> NoReturn:
-        """Refuse arguments that do not go together."""
+        """Raise CommandError with the exit code for wrong usage."""
         raise CommandError(message, returncode=Exit.USAGE)
 
     def end(self, code: Exit) -> None:
-        """End with an exit code, unless all is done as asked."""
+        """End the command with an exit code other than 0."""
         if code is not Exit.DONE:
             raise SystemExit(int(code))
 
     def print_json(self, value: Any) -> None:
-        """Print a result for scripts."""
         self.stdout.write(json.dumps(value, indent=2, default=_as_text))
 
     def print_table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Print a result for people; plain lines where no terminal reads them."""
+        """Print a table; without lines and colours where standard output is no terminal."""
         terminal = self.stdout.isatty()
         table = Table(box=SIMPLE_HEAD if terminal else None, pad_edge=False)
         cells = [[clean(_cell(value), 1_000) for value in row] for row in rows]
@@ -119,7 +116,7 @@ class Command(BaseCommand):
         self.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
 
     def print_rows(self, rows: Sequence[dict[str, Any]], columns: dict[str, str], *, nothing: str) -> None:
-        """Print rows as JSON or as a table of `columns` (key to title); `nothing` is what to say when there are none."""
+        """Print rows as JSON, or as a table of `columns` (key to heading); `nothing` is the message if there are none."""
         if self.as_json:
             self.print_json(rows)
         elif rows:
@@ -129,7 +126,7 @@ class Command(BaseCommand):
 
 
 def _os_user() -> str:
-    """Return who runs this, as the operating system knows it: variables such as USER prove nothing."""
+    """Return the name of the user that runs the process; variables such as USER are not trusted."""
     uid = os.getuid()
     try:
         return pwd.getpwuid(uid).pw_name

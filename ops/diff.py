@@ -1,4 +1,4 @@
-"""What `apply` and `load_pack` show of a change."""
+"""The differences that `apply` and `load_pack` print."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ _SIGNS = {"add": "+", "change": "~", "remove": "-"}
 
 
 def show(command: Command, changes: Sequence[Change], *, applied: bool, **also: Any) -> None:
-    """Print the changes as a table or as JSON."""
+    """Print the changes as a table or as JSON; `also` are further keys of the JSON object."""
     if command.as_json:
         rows = [
             {"action": change.action, "kind": change.kind, "name": change.name, "old": change.old, "new": change.new}
@@ -19,7 +19,7 @@ def show(command: Command, changes: Sequence[Change], *, applied: bool, **also: 
         command.print_json({"applied": applied, **also, "changes": rows})
     elif changes:
         command.print_table(
-            ["", "WHAT", "NAME", "VALUES"],
+            ["", "KIND", "NAME", "VALUES"],
             [(_SIGNS[change.action], change.kind, change.name, _values(change)) for change in changes],
         )
 
@@ -33,10 +33,10 @@ def _values(change: Change) -> str:
 def _text(value: object) -> str:
     match value:
         case None:
-            return "nobody"
+            return "none"
         case bool():
             return "yes" if value else "no"
         case list():
-            return ", ".join(map(str, value)) or "nothing"
+            return ", ".join(map(str, value)) or "none"
         case _:
             return str(value) or '""'

@@ -1,4 +1,4 @@
-"""Rows as the commands show them: one flat mapping for `--json` and for the tables, and never a secret."""
+"""The values of rows that the commands print, as JSON and in tables; never a secret."""
 
 from typing import Any
 
@@ -8,7 +8,6 @@ from accounts.models import ServiceAccount, Token, User
 
 
 def user(row: User) -> dict[str, Any]:
-    """Return a user's public values."""
     return {
         "username": row.username,
         "uid": row.uid,
@@ -21,7 +20,6 @@ def user(row: User) -> dict[str, Any]:
 
 
 def service_account(row: ServiceAccount) -> dict[str, Any]:
-    """Return a service account's public values."""
     return {
         "name": row.name,
         "uid": row.uid,
@@ -33,7 +31,7 @@ def service_account(row: ServiceAccount) -> dict[str, Any]:
 
 
 def token(row: Token) -> dict[str, Any]:
-    """Return a token's metadata. Its `state` tells of the token; `stopped` of whoever it stands for."""
+    """Return the metadata of a token. `state` is about the token itself; `stopped` about its account and owner."""
     account = row.account
     owner_stopped = account.owner is not None and not account.owner.is_active
     return {

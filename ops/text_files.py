@@ -1,4 +1,4 @@
-"""Files that a command is given, and `-` for standard input."""
+"""Text files that are arguments of a command; `-` is standard input."""
 
 import sys
 from pathlib import Path
@@ -7,8 +7,8 @@ from core.errors import Invalid
 
 
 def read(name: str, *, limit: int) -> str:
-    """Return the text of a file, or of standard input for "-". Raises Invalid for what is unreadable, too long or not UTF-8."""
-    shown = "Standard input" if name == "-" else name
+    """Return the text of a file. Raises Invalid if it cannot be read, is longer than `limit` bytes, or is not UTF-8."""
+    label = "Standard input" if name == "-" else name
     try:
         if name == "-":
             raw = sys.stdin.buffer.read(limit + 1)
@@ -17,10 +17,10 @@ def read(name: str, *, limit: int) -> str:
                 raw = stream.read(limit + 1)
         text = raw.decode("utf-8-sig")
     except OSError as error:
-        raise Invalid(f"{shown} cannot be read: {error.strerror}.") from None
+        raise Invalid(f"{label} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise Invalid(f"{shown} is not UTF-8 text (line {line}).") from None
+        raise Invalid(f"{label} is not UTF-8 text (line {line}).") from None
     if len(raw) > limit:
-        raise Invalid(f"{shown} is longer than {limit} bytes.")
+        raise Invalid(f"{label} is longer than {limit} bytes.")
     return text

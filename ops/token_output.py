@@ -1,4 +1,4 @@
-"""A new token on its way to whoever asked for it: to a file or to standard output, once."""
+"""Writes a new token to a file or to standard output, once."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,17 +13,19 @@ from ops.secret_files import new_file
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Add what `create_token` and `rotate_token` share."""
+    """Add the options that `create_token` and `rotate_token` share."""
     parser.add_argument(
-        "--days", type=int, metavar="N", help="After how many days it expires; 0: never, where TOKEN_MAX_DAYS allows."
+        "--days", type=int, metavar="N", help="The token expires after N days; 0 means never, if TOKEN_MAX_DAYS allows it."
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="Write the token into a new file of mode 0600 instead.")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="Write the token to a new file of mode 0600 instead of standard output."
+    )
 
 
-def deliver(command: Command, output: Path | None, mint: Callable[[], IssuedToken], said: str) -> None:
-    """Mint a token and hand it out; where that fails there is no token. Raises what `mint` raises, Conflict and Invalid."""
+def deliver(command: Command, output: Path | None, issue: Callable[[], IssuedToken], message: str) -> None:
+    """Issue a token and write it. If writing fails, no token is issued. Raises what `issue` raises, Conflict and Invalid."""
     with new_file(output) as write, transaction.atomic():
-        issued = mint()
+        issued = issue()
         write(f"{issued.plaintext}\n")
     row = issued.token
     if command.as_json:
@@ -31,9 +33,9 @@ def deliver(command: Command, output: Path | None, mint: Callable[[], IssuedToke
         command.print_json(rows.token(row) | where)
         return
     expires = f"expires {row.expires_at:%Y-%m-%d %H:%M} UTC" if row.expires_at else "never expires"
-    command.say(f"{said}: key id {row.key_id}, {expires}.")
+    command.say(f"{message}: key id {row.key_id}, {expires}.")
     if output:
-        command.say(f"The token is in {output}, and nowhere else.")
+        command.say(f"The token is in {output}. It is not stored anywhere else.")
     else:
-        command.say("The token is shown this once. Whoever has it can do what the service account may do:")
+        command.say("The token is shown only once. It has all permissions of the service account:")
         command.stdout.write(issued.plaintext)

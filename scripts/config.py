@@ -1,6 +1,6 @@
-"""What `make run` was asked for: where everything listens, and what the upstream is.
+"""The configuration of `make run`: the ports, and the upstream.
 
-From the environment: PORT (of SkyAuth, 8000), GATEWAY_PORT (8080), UPSTREAM (http://host:port) or ECHO_PORT (8081).
+Environment variables: PORT (of SkyAuth, 8000), GATEWAY_PORT (8080), UPSTREAM (http://host:port), ECHO_PORT (of the demo API, 8081).
 """
 
 import http.client
@@ -21,15 +21,15 @@ _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5
 
 @dataclass(frozen=True, slots=True)
 class SkyPilot:
-    """What the SkyPilot API server says of itself; "" and True while it does not answer."""
+    """The version of the SkyPilot API server, and whether it trusts X-Auth-Request-Email; "" and True without a response."""
 
     version: str
-    believes_header: bool
+    trusts_header: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Where everything is kept, and listens. `echo_port` is None when the upstream is not ours, `skypilot` unless it is one."""
+    """Directories and addresses. `echo_port` is None with an UPSTREAM; `skypilot` is None unless that is a SkyPilot server."""
 
     data: Path
     port: int
@@ -48,10 +48,10 @@ class Config:
 
     @property
     def settings(self) -> dict[str, str]:
-        """SkyAuth's settings where the operator has none of their own."""
+        """The settings of SkyAuth that the operator has not set."""
         if self.skypilot is None:
             return {"PUBLIC_URL": self.skyauth}
-        # The gateway passes sign-in on to SkyAuth, so that browsers and the CLI know one address alone.
+        # The gateway forwards sign-in pages to SkyAuth, so that browsers and the CLI use a single address.
         return {"PUBLIC_URL": self.gateway, "AUTH_REDIRECT": "true", "SKYPILOT_URL": self.upstream}
 
     @property
@@ -64,65 +64,65 @@ class Config:
 
 
 def read_config() -> Config:
-    """Return the config that the environment asks for. Raises LaunchError."""
+    """Return the configuration from the environment. Raises LaunchError."""
     port, gateway_port, echo_port = _port("PORT", 8000), _port("GATEWAY_PORT", 8080), _port("ECHO_PORT", 8081)
     upstream = os.environ.get("UPSTREAM", "").strip().rstrip("/")
     data = (ROOT / os.environ.get("DATA_DIR", "var")).resolve()
     config = Config(data, port, gateway_port, upstream or f"http://{HOST}:{echo_port}", None if upstream else echo_port)
     if not _ORIGIN.match(config.upstream) or not _has_port(config.upstream):
         raise LaunchError(
-            f"UPSTREAM={upstream!r} is not an address. Write scheme, host and port, as UPSTREAM=http://127.0.0.1:9000"
+            f"UPSTREAM={upstream!r} is not an address. Write scheme, host and port, for example UPSTREAM=http://127.0.0.1:9000"
         )
-    where = urlsplit(config.upstream)
-    if where.hostname in _LOOPBACK and where.port in {port, gateway_port}:
-        raise LaunchError(f"UPSTREAM={upstream} is one of our own addresses: the gateway would ask itself.")
+    address = urlsplit(config.upstream)
+    if address.hostname in _LOOPBACK and address.port in {port, gateway_port}:
+        raise LaunchError(f"UPSTREAM={upstream} is the address of SkyAuth or of the gateway. Set it to the address of your API.")
     ours = [port, gateway_port, *([] if config.echo_port is None else [config.echo_port])]
     if len(set(ours)) < len(ours):
         raise LaunchError("PORT, GATEWAY_PORT and ECHO_PORT must be three different ports.")
-    return config if config.echo_port is not None else replace(config, skypilot=recognise(config.upstream))
+    return config if config.echo_port is not None else replace(config, skypilot=detect_skypilot(config.upstream))
 
 
 def _has_port(origin: str) -> bool:
-    """Return whether the port of an address, if it names one, can be one."""
+    """Return whether the port of an address, if it has one, is valid."""
     try:
         return urlsplit(origin).port != 0
     except ValueError:
         return False
 
 
-def recognise(upstream: str) -> SkyPilot | None:
-    """Return what a SkyPilot API server at this address says of itself, or None when there is another API.
+def detect_skypilot(upstream: str) -> SkyPilot | None:
+    """Return the properties of the SkyPilot API server at this address, or None for another API.
 
-    One that does not answer yet is taken for one at SkyPilot's own port: the wrong gateway in front of it would be no protection.
+    Without a response, the default port of SkyPilot decides: the other gateway would not protect a SkyPilot server.
     """
-    said = _health(upstream)
-    if said is None:
+    health = _health(upstream)
+    if health is None:
         return SkyPilot("", True) if urlsplit(upstream).port == SKYPILOT_PORT else None
-    if not {"status", "api_version", "version", "commit"} <= said.keys():
+    if not {"status", "api_version", "version", "commit"} <= health.keys():
         return None
-    return SkyPilot(str(said["version"]), said.get("external_proxy_auth_enabled") is not False)
+    return SkyPilot(str(health["version"]), health.get("external_proxy_auth_enabled") is not False)
 
 
 def _health(upstream: str) -> dict[str, object] | None:
-    """Return the object that `/api/health` is answered with, empty when it is anything else, or None without an answer."""
+    """Return the JSON object of `/api/health`, an empty one for another response, or None without a response."""
     parts = urlsplit(upstream)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(str(parts.hostname), parts.port, timeout=5)
     try:
-        # As a client does: to a mere probe a server says no more than that it is healthy.
+        # The headers of a client: without them the server returns only that it is healthy.
         connection.request("GET", "/api/health", headers={"X-SkyPilot-API-Version": "62", "X-SkyPilot-Version": "0.14.1"})
-        said = json.loads(connection.getresponse().read(1 << 20))
+        health = json.loads(connection.getresponse().read(1 << 20))
     except OSError:
         return None
     except (http.client.HTTPException, ValueError):
         return {}
     finally:
         connection.close()
-    return said if isinstance(said, dict) else {}
+    return health if isinstance(health, dict) else {}
 
 
 def _port(name: str, default: int) -> int:
     text = os.environ.get(name, "").strip() or str(default)
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65_536):
-        raise LaunchError(f"{name}={text!r} is not a port. Write a number from 1 to 65535, as {name}={default}")
+        raise LaunchError(f"{name}={text!r} is not a port. Write a number from 1 to 65535, for example {name}={default}")
     return int(text)

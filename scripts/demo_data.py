@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Fills an empty installation with people, service accounts and a past, for pictures and for trying things out.
+"""Fills an empty installation with users, service accounts and past requests, for screenshots and demonstrations.
 
     .venv/bin/python scripts/demo_data.py PASSWORD
 
-alice (admin), bob (user) and vera (viewer) sign in with that password. Everything is made by the services, but for what time and
-servers leave behind.
+alice (admin), bob (user) and vera (viewer) sign in with that password. Services create everything, except timestamps and recent
+requests.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
 
-PEOPLE: Final = {
+USERS: Final = {
     "admin": ("alice", "grace"),
     "user": ("bob", "carol", "dan", "erin", "frank", "heidi"),
     "viewer": ("vera", "ivan", "judy"),
@@ -28,15 +28,15 @@ ACCOUNTS: Final = (
     ("deploy-prod", "alice", "admin", "Deploys from the release branch", 90),
     ("legacy-cron", "", "user", "Came with the old server", 0),
 )
-# How old their tokens are, and when and from where they were used.
-USED: Final = (
+# The age of their tokens, and the time and address of their last use.
+LAST_USED: Final = (
     ("nightly-build", timedelta(days=26), timedelta(minutes=12), "192.0.2.17"),
     ("bob-sweeps", timedelta(days=25), timedelta(hours=5), "192.0.2.40"),
     ("deploy-prod", timedelta(days=40), timedelta(days=2), "198.51.100.9"),
     ("legacy-cron", timedelta(days=200), None, ""),
 )
-# Who called what lately, and how often a preview finds it: what a change of the rules is tried against.
-CALLED: Final = (
+# Recent requests, which the preview of a change evaluates again.
+RECENT: Final = (
     ("bob", "POST", "/launch", True),
     ("bob", "GET", "/api/v1/jobs/7/logs", True),
     ("carol", "POST", "/jobs/launch", True),
@@ -51,7 +51,6 @@ DENIED: Final = (("vera", "/launch"), ("ivan", "/down"))
 
 
 def fill(password: str) -> None:
-    """Make it all."""
     from django.utils import timezone
 
     from accounts.models import ServiceAccount, Token, User
@@ -62,34 +61,34 @@ def fill(password: str) -> None:
     from rbac.principals import Kind, Method, Principal, system
 
     actor, now = system("demonstration"), timezone.now()
-    person = {}
-    for role, names in PEOPLE.items():
+    by_name = {}
+    for role, names in USERS.items():
         for name in names:
-            person[name] = users.create_user(
+            by_name[name] = users.create_user(
                 actor=actor,
                 username=f"{name}@example.com",
                 role=role,
                 password=password if name in WITH_PASSWORD else None,
                 display_name=name.title(),
             )
-    users.set_active(actor=actor, user=person["judy"], active=False)
+    users.set_active(actor=actor, user=by_name["judy"], active=False)
     for name, owner, role, description, days in ACCOUNTS:
-        who = {"owner": person[owner]} if owner else {"unowned": True}
-        account = service_accounts.create_service_account(actor=actor, name=name, role=role, description=description, **who)
+        ownership = {"owner": by_name[owner]} if owner else {"unowned": True}
+        account = service_accounts.create_service_account(actor=actor, name=name, role=role, description=description, **ownership)
         tokens.issue_token(actor=actor, account=account, days=days, name="ci")
     User.objects.update(created_at=now - timedelta(days=210))
-    for name, shown in (("carol", timedelta(hours=3)), ("dan", timedelta(days=40)), ("grace", timedelta(days=120))):
-        User.objects.filter(pk=person[name].pk).update(created_at=now - timedelta(days=400), last_seen_at=now - shown)
+    for name, unseen in (("carol", timedelta(hours=3)), ("dan", timedelta(days=40)), ("grace", timedelta(days=120))):
+        User.objects.filter(pk=by_name[name].pk).update(created_at=now - timedelta(days=400), last_seen_at=now - unseen)
     ServiceAccount.objects.update(created_at=now - timedelta(days=205))
-    for name, age, used, address in USED:
+    for name, age, used, address in LAST_USED:
         tokens = Token.objects.filter(account__name=name)
         tokens.update(created_at=now - age, last_used_at=now - used if used else None, last_used_from=address)
     old = Token.objects.get(account__name="nightly-build")
     new = tokens.rotate_token(actor=actor, token=old, grace=7 * 86_400).token
-    made = now - timedelta(hours=20)
+    created = now - timedelta(hours=20)
     Token.objects.filter(pk=new.pk).update(
-        created_at=made,
-        expires_at=made + timedelta(days=30),
+        created_at=created,
+        expires_at=created + timedelta(days=30),
         last_used_at=now - timedelta(minutes=3),
         last_used_from="192.0.2.81",
     )
@@ -97,17 +96,17 @@ def fill(password: str) -> None:
     services.create_role(
         actor=actor,
         name="auditor",
-        description="Reads what happened, and why.",
+        description="Reads the audit log and the reasons of decisions.",
         permissions=["audit:read", "policy:explain", "roles:read", "routes:read", "users:read"],
     )
     for group, role, rank in GROUPS:
         groups.create_group_role(actor=actor, group=group, role=role, priority=rank)
-    for number, (name, method, path, allowed) in enumerate(CALLED, 1):
+    for number, (name, method, path, allowed) in enumerate(RECENT, 1):
         RecentRequest.objects.create(
             key=str(number),
             caller_kind=Kind.USER,
-            caller_uid=person[name].uid,
-            caller=person[name].username,
+            caller_uid=by_name[name].uid,
+            caller=by_name[name].username,
             method=method,
             host="api.example.com",
             path=path,
@@ -115,7 +114,7 @@ def fill(password: str) -> None:
             at=now - timedelta(minutes=4 * number),
         )
     for name, path in DENIED:
-        user = person[name]
+        user = by_name[name]
         caller = Principal(Kind.USER, user.uid, user.username, role="viewer", method=Method.PROXY, peer="192.0.2.44", pk=user.pk)
         decision = policy.decide(user.role.holds, Permission.UPSTREAM_WRITE, "#147 * /** -> upstream:write")
         host = "api.example.com"

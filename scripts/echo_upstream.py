@@ -1,4 +1,4 @@
-"""An API to stand behind the gateway where none is at hand: answers every request with what it was told, as JSON.
+"""A demo API behind the gateway: answers every request with the identity headers that it received, as JSON.
 
 Usage: python scripts/echo_upstream.py PORT
 """
@@ -11,22 +11,22 @@ IDENTITY = ("Email", "User", "Groups", "Role", "Method")
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers any method. What the gateway says of the caller stands under `told`."""
+    """Answers any method."""
 
     protocol_version = "HTTP/1.1"
     timeout = 60
 
     def answer(self) -> None:
-        """Read the body, so that the next request on this connection begins where it should, and answer."""
+        """Read the whole body, so that the next request on the connection starts at the right byte, and answer."""
         length = sum(len(part) for part in self._body())
         names = [f"X-Auth-Request-{name}" for name in IDENTITY]
-        seen = {
+        received = {
             "method": self.command,
             "path": self.path,
-            "told": {name: ", ".join(self.headers.get_all(name, [])) for name in names},
+            "received_headers": {name: ", ".join(self.headers.get_all(name, [])) for name in names},
             "body_bytes": length,
         }
-        content = json.dumps(seen, indent=2).encode() + b"\n"
+        content = json.dumps(received, indent=2).encode() + b"\n"
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
@@ -50,7 +50,7 @@ class Echo(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """Serve on a loopback port until told to stop."""
+    """Serve on a loopback port."""
     server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Echo)
     server.daemon_threads = True
     server.serve_forever()

@@ -1,7 +1,7 @@
-"""Makes the database ready for `make run`, and tells the launcher in one line of JSON what is new.
+"""Prepares the database for `make run`, and prints new secrets as one line of JSON.
 
-A first run migrates, loads the route pack that its one argument names, creates the first admin with a random password, and a
-service account `demo` (viewer) with a token to try. Every later run migrates, and touches nothing else.
+The first run applies the migrations, loads the policy pack of its argument, and creates the first admin with a random password
+and a service account `demo` (viewer) with a token. Later runs only apply migrations.
 """
 
 import json
@@ -19,7 +19,7 @@ DEMO = "demo"
 
 
 def prepare(pack: str) -> dict[str, str]:
-    """Return `password` and `token` where they were just made. Raises a ServiceError."""
+    """Return `password` and `token` if they were created. Raises ServiceError."""
     from django.db import transaction
 
     from accounts.services import service_accounts, tokens, users
@@ -28,24 +28,24 @@ def prepare(pack: str) -> dict[str, str]:
     from rbac.principals import system
 
     actor = system("make run")
-    made: dict[str, str] = {}
+    created: dict[str, str] = {}
     with transaction.atomic():
-        services.lock_policy()  # two first runs at the same time make one admin
+        services.lock_policy()  # two simultaneous first runs create one admin
         if users.active_admins():
-            return made  # not the first run: no routes may be what the operator wants
+            return created  # not the first run; the operator may have deleted all routes
         if not Route.objects.exists():
             services.load_pack(actor=actor, name=pack)
-        made["password"] = secrets.token_urlsafe(18)
-        users.create_user(actor=actor, username=ADMIN_NAME, password=made["password"], role="admin")
+        created["password"] = secrets.token_urlsafe(18)
+        users.create_user(actor=actor, username=ADMIN_NAME, password=created["password"], role="admin")
         account = service_accounts.create_service_account(
-            actor=actor, name=DEMO, role="viewer", description="Made by make run, to try the gateway.", unowned=True
+            actor=actor, name=DEMO, role="viewer", description="Created by make run, to try the gateway.", unowned=True
         )
-        made["token"] = tokens.issue_token(actor=actor, account=account, name="make run").plaintext
-    return made
+        created["token"] = tokens.issue_token(actor=actor, account=account, name="make run").plaintext
+    return created
 
 
 def main() -> Any:
-    """Print what was made, and the headers that SkyAuth believes; or exit with a sentence that says what is wrong."""
+    """Print the new secrets and the settings of identity headers. Returns an error message for `sys.exit`, or None."""
     import django
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
@@ -58,15 +58,15 @@ def main() -> Any:
 
         call_command("migrate", verbosity=0, interactive=False)
         try:
-            made = prepare(sys.argv[1])
-            believed = {name: getattr(settings, name) for name in ("AUTH_USER_HEADER", "AUTH_GROUPS_HEADER")}
-            print(json.dumps({**made, **{name: value for name, value in believed.items() if value}}))
+            created = prepare(sys.argv[1])
+            headers = {name: getattr(settings, name) for name in ("AUTH_USER_HEADER", "AUTH_GROUPS_HEADER")}
+            print(json.dumps({**created, **{name: value for name, value in headers.items() if value}}))
         except ServiceError as error:
             return str(error)
     except (ImproperlyConfigured, CommandError) as error:
         return str(error)
     except OperationalError as error:
-        return f"The database does not answer: {error}"
+        return f"The database cannot be used: {error}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Programs that are started, waited for and stopped, and the sentence that is said when one of them does not do its part."""
+"""Starts programs, waits until they are ready, and stops them."""
 
 import http.client
 import os
@@ -21,16 +21,16 @@ TAIL_LINES: Final = 15
 
 
 class LaunchError(Exception):
-    """Something that the person who typed `make run` must know, as a sentence."""
+    """An error whose message `make run` prints."""
 
 
 class Stopped(Exception):
-    """A signal asked us to stop."""
+    """A signal to stop has arrived."""
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One started program and where its output goes."""
+    """A started program and its log file."""
 
     name: str
     process: "subprocess.Popen[bytes]"
@@ -38,36 +38,38 @@ class Child:
 
 
 class Signals:
-    """Notes that we were asked to stop. An exception from a handler could come between a start and its note."""
+    """Records signals to stop. An exception from a handler could lose a program that has just been started."""
 
-    asked = False
+    stopped = False
 
     def __init__(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._note)
+            signal.signal(number, self._handle)
 
-    def _note(self, *_: object) -> None:
-        self.asked = True
+    def _handle(self, *_: object) -> None:
+        self.stopped = True
 
     def check(self) -> None:
-        """Raise Stopped if we were asked to."""
-        if self.asked:
+        """Raise Stopped if a signal has arrived."""
+        if self.stopped:
             raise Stopped
 
 
 def require_free(name: str, port: int) -> None:
-    """Raise LaunchError when something listens on the port already, or we may not."""
+    """Raise LaunchError if the port is in use or not allowed."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
             probe.listen()
         except OSError as error:
-            raise LaunchError(f"Port {port} cannot be used: {error.strerror}. Choose another, as {name}={port + 10}") from None
+            raise LaunchError(
+                f"Port {port} cannot be used: {error.strerror}. Choose another one, for example {name}={port + 10}"
+            ) from None
 
 
 def start(name: str, command: list[str], environment: dict[str, str], logs: Path) -> Child:
-    """Start a program in a session of its own: Ctrl-C reaches us alone, and we stop the others in order."""
+    """Start a program in a session of its own, so that Ctrl-C does not reach it and `stop_all` keeps the order."""
     log = logs / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with log.open("wb") as output:
@@ -84,28 +86,28 @@ def start(name: str, command: list[str], environment: dict[str, str], logs: Path
 
 
 def require_alive(children: list[Child]) -> None:
-    """Raise LaunchError, with the last lines of its log, when a child has died."""
+    """Raise LaunchError, with the last lines of the log, if a program has ended."""
     for child in children:
         if (code := child.process.poll()) is not None:
             lines = child.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
-            how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise LaunchError("\n  ".join([f"{child.name} {how}. The end of {shown(child.log)}:", *lines]))
+            how = f"was stopped by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            raise LaunchError("\n  ".join([f"{child.name} {how}. The end of {relative(child.log)}:", *lines]))
 
 
 def wait_until(ready: Callable[[], bool], children: list[Child], signals: Signals) -> None:
-    """Return when the last of the children is `ready`. Raises Stopped, or LaunchError when a child dies or it takes too long."""
+    """Wait until `ready` returns true. Raises Stopped, and LaunchError if a program ends or the wait takes too long."""
     deadline = time.monotonic() + READY_SECONDS
     while not ready():
         signals.check()
         require_alive(children)
         if time.monotonic() > deadline:
             last = children[-1]
-            raise LaunchError(f"{last.name} did not get ready in {READY_SECONDS} seconds. See {shown(last.log)}")
+            raise LaunchError(f"{last.name} was not ready after {READY_SECONDS} seconds. See {relative(last.log)}")
         time.sleep(0.05)
 
 
 def status(address: str, path: str, headers: dict[str, str]) -> int:
-    """Return the status that a GET is answered with, 0 when there is no answer."""
+    """Return the status of the response to a GET request; 0 without a response."""
     parts = urlsplit(address)
     connection = http.client.HTTPConnection(str(parts.hostname), parts.port or 80, timeout=2)
     try:
@@ -118,7 +120,7 @@ def status(address: str, path: str, headers: dict[str, str]) -> int:
 
 
 def reachable(address: str) -> bool:
-    """Return whether something listens at the address."""
+    """Return whether the address accepts connections."""
     parts = urlsplit(address)
     try:
         default = 443 if parts.scheme == "https" else 80
@@ -129,12 +131,12 @@ def reachable(address: str) -> bool:
 
 
 def stop_all(children: list[Child]) -> None:
-    """Stop the children, the gateway first, so that nothing comes in that finds nobody; whoever does not go is ended."""
+    """Stop the programs in reverse order, so that the gateway accepts no requests that nothing can answer; then kill them."""
     for child in reversed(children):
         _signal(child, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             child.process.wait(STOP_SECONDS)
-        _signal(child, signal.SIGKILL)  # also what it may have started itself
+        _signal(child, signal.SIGKILL)  # also the processes that it started
         child.process.wait()
 
 
@@ -143,6 +145,6 @@ def _signal(child: Child, number: signal.Signals) -> None:
         os.killpg(child.process.pid, number)
 
 
-def shown(path: Path) -> Path:
-    """Return the path as one would type it in the project."""
+def relative(path: Path) -> Path:
+    """Return the path relative to the project, if it is inside."""
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path

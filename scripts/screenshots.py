@@ -4,8 +4,8 @@
     .venv/bin/python scripts/screenshots.py [NAME ...]
     .venv/bin/python scripts/screenshots.py --all DIRECTORY [NAME ...]
 
-With --all, every page, whole and narrow in the dark as well, into another directory: to be looked at after a change of the style.
-Needs Debian's chromium. The installation is a temporary one, on a free port.
+With --all, it writes every page at full height, also narrow in dark mode, to another directory, for review after a change of
+the style. It needs the chromium package of Debian. The installation is temporary, on a free port.
 """
 
 import argparse
@@ -43,17 +43,17 @@ def _nothing(page: Page) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A picture: its file, the page, who looks, what is done on the page before, and the status that the page has."""
+    """A picture: its file name, the page, the user, an action on the page before, and the expected status."""
 
     name: str
     path: str
-    who: str = ADMIN
+    user: str = ADMIN
     then: Callable[[Page], None] = _nothing
     status: int = 200
 
 
 def _open(*names: str) -> Callable[[Page], None]:
-    """Return the following of the links of these names, one after another."""
+    """Return an action that follows the links of these names, one after the other."""
 
     def follow(page: Page) -> None:
         for name in names:
@@ -64,26 +64,26 @@ def _open(*names: str) -> Callable[[Page], None]:
 
 
 def _preview(*unticked: str) -> Callable[[Page], None]:
-    """Return the preview of a role that may no longer do these."""
+    """Return an action that previews a role without these permissions."""
 
-    def try_it(page: Page) -> None:
+    def preview(page: Page) -> None:
         for name in unticked:
             page.locator(f"[name=permissions][value='{name}']").uncheck()
         page.get_by_role("button", name="Preview", exact=True).click()
         page.wait_for_load_state("networkidle")
 
-    return try_it
+    return preview
 
 
-def _look_at_lines(page: Page) -> None:
-    """Have a file looked at."""
+def _check_lines(page: Page) -> None:
+    """Check lines without importing them."""
     page.get_by_label("Text").fill("username,role,display_name\nnora@example.com,user,Nora\noscar@example.com,captain,Oscar\n")
     page.get_by_role("button", name="Look at it").click()
     page.wait_for_load_state("networkidle")
 
 
 def _import_lines(page: Page) -> None:
-    """Import a line; each picture is of another user."""
+    """Import a line; each picture has a different user."""
     page.get_by_label("Text").fill(f"username,role\nnora-{time.monotonic_ns()}@example.com,user\n")
     for button in ("Look at it", "Import 1 line"):
         page.get_by_role("button", name=button).click()
@@ -91,21 +91,21 @@ def _import_lines(page: Page) -> None:
 
 
 def _make_account(page: Page) -> None:
-    """Make a service account, so that its token is shown; each picture is of another one."""
+    """Create a service account, so that its token is shown; each picture has a different one."""
     page.get_by_label("Name", exact=True).fill(f"nightly-{time.monotonic_ns() % 1_000_000}")
     page.get_by_role("button", name="Create and show the token").click()
     page.wait_for_load_state("networkidle")
 
 
 PAGES: Final = (
-    Shot("sign-in", "/sign-in", who=""),
+    Shot("sign-in", "/sign-in", user=""),
     Shot("home", "/skyauth/"),
-    Shot("home-of-a-user", "/skyauth/", who="bob@example.com"),
+    Shot("home-of-a-user", "/skyauth/", user="bob@example.com"),
     Shot("users", "/skyauth/users"),
-    Shot("users-seen-by-a-viewer", "/skyauth/users", who="vera@example.com"),
+    Shot("users-seen-by-a-viewer", "/skyauth/users", user="vera@example.com"),
     Shot("user", "/skyauth/users?q=bob", then=_open("bob@example.com")),
     Shot("user-new", "/skyauth/users/new"),
-    Shot("users-import", "/skyauth/users/import", then=_look_at_lines),
+    Shot("users-import", "/skyauth/users/import", then=_check_lines),
     Shot("service-accounts", "/skyauth/service-accounts"),
     Shot("service-accounts-timeline", "/skyauth/service-accounts/timeline"),
     Shot("service-account", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build")),
@@ -133,57 +133,61 @@ PAGES: Final = (
     Shot("service-account-disable", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Disable…")),
     Shot("access-role-new", "/skyauth/access/new-role"),
     Shot("access-role-delete", "/skyauth/access/roles/auditor/delete"),
-    Shot("access-role-seen-by-a-viewer", "/skyauth/access/roles/user", who="vera@example.com"),
+    Shot("access-role-seen-by-a-viewer", "/skyauth/access/roles/user", user="vera@example.com"),
     Shot("access-route-new", "/skyauth/access/routes/new"),
     Shot("access-route-delete", "/skyauth/access/routes?q=/users/export", then=_open("/users/export", "Delete…")),
     Shot("access-group-new", "/skyauth/access/groups/new"),
     Shot("access-group", "/skyauth/access/groups", then=_open("ml-engineers")),
     Shot("access-group-delete", "/skyauth/access/groups", then=_open("ml-engineers", "Delete group")),
     Shot("decision", "/skyauth/audit?event=refusals", then=_open("POST api.example.com/launch")),
-    Shot("not-allowed", "/skyauth/audit", who="vera@example.com", status=403),
+    Shot("not-allowed", "/skyauth/audit", user="vera@example.com", status=403),
     Shot("not-found", "/skyauth/nowhere", status=404),
     Shot("cli-consent", "/auth/authorize?code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"),
     Shot("cli-token", "/token"),
-    Shot("access-try-oneself", "/skyauth/access/try?method=GET&path=/api/health", who="vera@example.com"),
+    Shot("access-try-oneself", "/skyauth/access/try?method=GET&path=/api/health", user="vera@example.com"),
 )  # fmt: skip
 
 
 def fill(skyauth: SkyAuth) -> None:
-    """Put people, machines and a past into the installation."""
+    """Fill the installation with demonstration data."""
     subprocess.run([sys.executable, ROOT / "scripts" / "demo_data.py", PASSWORD], cwd=ROOT, env=skyauth.environment, check=True)
 
 
 def take(browser: Browser, skyauth: SkyAuth, shot: Shot, signed_in: dict[str, StorageState], where: Path) -> None:
     """Write the pictures of one page: NAME.png, NAME-dark.png and so on."""
     short = where == IMAGES
-    if shot.who and shot.who not in signed_in:
+    if shot.user and shot.user not in signed_in:
         page = browser.new_context().new_page()
         page.goto(f"{skyauth.address}/sign-in")
-        sign_in(page, shot.who)
-        signed_in[shot.who] = page.context.storage_state()
+        sign_in(page, shot.user)
+        signed_in[shot.user] = page.context.storage_state()
     for suffix, scheme, size in LOOKS[: 3 if short else 4]:
         context = browser.new_context(
             viewport=size,  # type: ignore[arg-type]
             color_scheme=scheme,  # type: ignore[arg-type]
             reduced_motion="reduce",
-            storage_state=signed_in.get(shot.who),
+            storage_state=signed_in.get(shot.user),
         )
         page = context.new_page()
-        answer = page.goto(skyauth.address + shot.path, wait_until="networkidle")
-        assert answer is not None
-        assert answer.status == shot.status, f"{shot.path}: {answer.status}"
+        response = page.goto(skyauth.address + shot.path, wait_until="networkidle")
+        assert response is not None
+        assert response.status == shot.status, f"{shot.path}: {response.status}"
         shot.then(page)
         page.screenshot(path=where / f"{shot.name}{suffix}.png", full_page=not short)
         context.close()
 
 
 def main() -> None:
-    """Take the pictures that were asked for."""
-    parser = argparse.ArgumentParser(description="Writes the pictures of the dashboard's pages.")
+    parser = argparse.ArgumentParser(description="Writes screenshots of the dashboard.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(shot.name for shot in PAGES)}")
-    parser.add_argument("--all", type=Path, metavar="DIRECTORY", help="every page, whole, in every look, into this directory")
-    asked = parser.parse_args()
-    where, wanted = (IMAGES, asked.names or MAIN) if asked.all is None else (asked.all, asked.names)
+    parser.add_argument(
+        "--all",
+        type=Path,
+        metavar="DIRECTORY",
+        help="write every page at full height, in every size and colour scheme, to this directory",
+    )
+    options = parser.parse_args()
+    where, wanted = (IMAGES, options.names or MAIN) if options.all is None else (options.all, options.names)
     program = need_program("chromium", "chromium-browser", "google-chrome", hint="install Debian's chromium package")
     where.mkdir(parents=True, exist_ok=True)
     with skyauth_server(RBAC_DEFAULT_ROLE="admin") as skyauth, sync_playwright() as playwright:

@@ -1,8 +1,8 @@
-"""Runs a Python command, `-m pytest` say, with DATABASE_URL naming a temporary PostgreSQL that is gone afterwards.
+"""Runs a Python command, such as `-m pytest`, with the DATABASE_URL of a temporary PostgreSQL server.
 
 Usage: python scripts/test_postgres.py -m pytest [ARGUMENT ...]
 
-Without PostgreSQL's server programs it says so and succeeds, but fails under CI=true, where nothing may be missing.
+Without the PostgreSQL programs it prints a message and succeeds; with CI=true it fails.
 """
 
 import os

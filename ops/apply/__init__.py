@@ -1,1 +1,1 @@
-"""`apply`: reads a manifest of roles, routes, group mappings and service accounts, and reconciles the database with it."""
+"""`manage.py apply`: makes roles, routes, group roles and service accounts match a YAML file."""

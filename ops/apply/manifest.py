@@ -1,7 +1,7 @@
-"""Reads a declaration: YAML that says which roles, routes, group roles and service accounts there should be.
+"""Reads a manifest: YAML with the roles, routes, group roles and service accounts that should exist.
 
-What is doubtful is refused, and all of it at once, each with its line: an unknown or repeated key, an alias, a value of the
-wrong kind, a name twice. Nothing here asks the database.
+Anything doubtful is an error: an unknown or repeated key, an alias, a value of the wrong type, a name that occurs twice. All
+errors are reported together, each with its line. This module does not query the database.
 """
 
 import re
@@ -21,7 +21,7 @@ from rbac.models import Role, Route
 from rbac.packs import RouteSpec, read_route
 
 MAX_TEXT: Final = 1024 * 1024
-MAX_DEPTH: Final = 10  # four are in use; the YAML composer recurses, and this is far below where Python stops it
+MAX_DEPTH: Final = 10  # a manifest needs four; the YAML composer recurses, and Python stops it much later
 SECTIONS: Final = ("roles", "routes", "group_roles", "service_accounts")
 _TAG: Final = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"-?[0-9]{1,9}\Z")
@@ -29,7 +29,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,9}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One declared role, group role or service account: its name, its line, and the values that it mentions."""
+    """One role, group role or service account of the manifest: its name, its line, and the values that are given."""
 
     name: str
     line: int
@@ -37,8 +37,8 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Declaration:
-    """What there should be. A section that is None is not spoken of; an empty one says that there should be nothing."""
+class Manifest:
+    """The sections of the file. None means that the file has no such section; an empty one means that nothing should exist."""
 
     roles: tuple[Item, ...] | None = None
     routes: tuple[RouteSpec, ...] | None = None
@@ -48,48 +48,48 @@ class Declaration:
     service_accounts: tuple[Item, ...] | None = None
 
 
-def read(text: str) -> Declaration:
-    """Return what the text declares. Raises Invalid with everything that is wrong with it, a line each."""
+def read(text: str) -> Manifest:
+    """Return the manifest. Raises Invalid with all errors, one on each line."""
     reader = _Reader()
-    declaration = reader.declaration(_compose(text))
-    if reader.problems:
-        problems = [f"line {line}: {message}" for line, message in sorted(reader.problems)]
-        raise Invalid("\n".join(problems), fields={"detail": problems})
-    return declaration
+    manifest = reader.manifest(_compose(text))
+    if reader.errors:
+        errors = [f"line {line}: {message}" for line, message in sorted(reader.errors)]
+        raise Invalid("\n".join(errors), fields={"detail": errors})
+    return manifest
 
 
 def _compose(text: str) -> yaml.Node | None:
-    """Return the tree of the one YAML document. Raises Invalid for no YAML, aliases, and what is too large or too deep."""
+    """Return the tree of the single YAML document. Raises Invalid for other text, aliases, and too large or deep documents."""
     if len(text) > MAX_TEXT:
         raise Invalid(f"The file is longer than {MAX_TEXT} characters.")
     try:
-        _refuse_tricks(text)
+        _refuse_expansion(text)
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark is not None else ""
         raise Invalid(f"{where}This is not YAML: {error.problem or error.context}.") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two for escapes such as "\UFFFFFFFF"
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # escapes such as "\UFFFFFFFF" raise the last two
         raise Invalid(f"This is not YAML: {(str(error).splitlines() or [''])[0]}.") from None
 
 
-def _refuse_tricks(text: str) -> None:
-    """Raise Invalid for an alias, which can make a small file a huge one, and for deep nesting."""
+def _refuse_expansion(text: str) -> None:
+    """Raise Invalid for an alias, which can expand a small file to a huge one, and for deep nesting."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise Invalid(f"{_place(event)}aliases (*{event.anchor}) are not read; write the value out.")
+            raise Invalid(f"{_line_prefix(event)}aliases (*{event.anchor}) are not supported; repeat the value.")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise Invalid(f"{_place(event)}this is nested too deeply.")
+            raise Invalid(f"{_line_prefix(event)}the nesting is too deep.")
 
 
-def _place(event: yaml.Event) -> str:
+def _line_prefix(event: yaml.Event) -> str:
     return f"line {event.start_mark.line + 1}: " if event.start_mark else ""
 
 
 class _Mapping(dict[str, Any]):
-    """A plain mapping that knows the lines of its keys."""
+    """A mapping with the line of each key."""
 
     def __init__(self, line: int) -> None:
         super().__init__()
@@ -98,28 +98,30 @@ class _Mapping(dict[str, Any]):
 
 
 class _Reader:
-    """Turns nodes into values, and collects what is wrong instead of stopping at the first."""
+    """Converts nodes to values, and collects all errors instead of raising the first."""
 
     def __init__(self) -> None:
-        self.problems: list[tuple[int, str]] = []
+        self.errors: list[tuple[int, str]] = []
 
-    def wrong(self, line: int, message: str) -> None:
-        self.problems.append((line, message))
+    def error(self, line: int, message: str) -> None:
+        self.errors.append((line, message))
 
-    def declaration(self, root: yaml.Node | None) -> Declaration:
-        """Return the declaration, as far as it can be read."""
+    def manifest(self, root: yaml.Node | None) -> Manifest:
+        """Return the manifest, as far as it can be read."""
         if not isinstance(root, yaml.MappingNode):
-            self.wrong(1 if root is None else _line(root), f"a declaration is a mapping with some of: {', '.join(SECTIONS)}.")
-            return Declaration()
+            self.error(
+                1 if root is None else _line(root), f"the file must be a mapping with any of these keys: {', '.join(SECTIONS)}."
+            )
+            return Manifest()
         sections: dict[str, yaml.Node] = {}
         for key, node in root.value:
             name = self.key(key, sections)
             if name is not None and name not in SECTIONS:
-                self.wrong(_line(key), f"unknown key {name!r}; known are {', '.join(SECTIONS)}.")
+                self.error(_line(key), f"unknown key {name!r}; the keys are {', '.join(SECTIONS)}.")
             elif name is not None:
                 sections[name] = node
         routes, source, line = self.routes(sections.get("routes"))
-        return Declaration(
+        return Manifest(
             roles=self.items(sections.get("roles"), "role", "name", _ROLE, _check_role),
             routes=routes,
             routes_source=source,
@@ -133,100 +135,100 @@ class _Reader:
     def items(
         self,
         section: yaml.Node | None,
-        what: str,
-        naming: str,
+        noun: str,
+        name_key: str,
         kinds: Mapping[str, tuple[type, ...]],
         check: Callable[[str, dict[str, Any]], str],
     ) -> tuple[Item, ...] | None:
-        """Return the items of one section; `kinds` are the keys besides `naming`, and `check` returns the canonical name."""
+        """Return the items of a section. `kinds` are the keys besides `name_key`; `check` returns the canonical name."""
         if section is None:
             return None
-        found: dict[str, Item] = {}
-        for row in self.rows(section, what):
-            before = len(self.problems)
-            name = self.fields(row, what, naming, kinds)
-            if len(self.problems) > before:
+        items: dict[str, Item] = {}
+        for row in self.rows(section, noun):
+            before = len(self.errors)
+            name = self.fields(row, noun, name_key, kinds)
+            if len(self.errors) > before:
                 continue
-            values = {key: value for key, value in row.items() if key != naming}
+            values = {key: value for key, value in row.items() if key != name_key}
             try:
                 name = check(name, values)
             except (ValidationError, BadName) as error:
-                self.wrong(row.line, f"{what} {name!r}: {_sentence(error)}")
+                self.error(row.line, f"{noun} {name!r}: {_sentence(error)}")
                 continue
-            if name in found:
-                self.wrong(row.line, f"{what} {name!r} is declared already, on line {found[name].line}.")
-            found.setdefault(name, Item(name, row.line, values))
-        return tuple(found.values())
+            if name in items:
+                self.error(row.line, f"{noun} {name!r} is already on line {items[name].line}.")
+            items.setdefault(name, Item(name, row.line, values))
+        return tuple(items.values())
 
-    def fields(self, row: _Mapping, what: str, naming: str, kinds: Mapping[str, tuple[type, ...]]) -> str:
-        """Return the item's name; note unknown keys and values of the wrong kind."""
+    def fields(self, row: _Mapping, noun: str, name_key: str, kinds: Mapping[str, tuple[type, ...]]) -> str:
+        """Return the name of the item, "" if it has none; unknown keys and values of the wrong type are errors."""
         for key, value in row.items():
-            if key != naming and key not in kinds:
-                self.wrong(row.lines[key], f"unknown key {key!r} of a {what}; known are {', '.join([naming, *kinds])}.")
+            if key != name_key and key not in kinds:
+                self.error(row.lines[key], f"unknown key {key!r} of a {noun}; the keys are {', '.join([name_key, *kinds])}.")
             elif key in kinds and type(value) not in kinds[key]:
-                self.wrong(row.lines[key], f"{key} must be {_named(kinds[key])}.")
-        name = row.get(naming)
+                self.error(row.lines[key], f"{key} must be {_describe(kinds[key])}.")
+        name = row.get(name_key)
         if not isinstance(name, str) or not name:
-            self.wrong(row.lines.get(naming, row.line), f"a {what} needs a {naming}, which is text.")
+            self.error(row.lines.get(name_key, row.line), f"a {noun} needs the key {name_key} with a text.")
             return ""
         return name
 
     def routes(self, section: yaml.Node | None) -> tuple[tuple[RouteSpec, ...] | None, str, int]:
-        """Return the routes, where they come from, and their line."""
+        """Return the routes, their source for the audit log, and their line."""
         if section is None:
             return None, "", 0
         line = _line(section)
         if isinstance(section, yaml.MappingNode):
             row = self.value(section)
             if set(row) != {"pack"} or not isinstance(row["pack"], str):
-                self.wrong(line, "routes is a list of routes, or pack: NAME.")
+                self.error(line, "routes must be a list of routes, or pack: NAME.")
                 return None, "", line
             try:
                 return packs.load(row["pack"]).routes, f"pack {row['pack']}", line
             except ServiceError as error:
-                self.wrong(line, error.message)
+                self.error(line, error.message)
                 return None, "", line
         specs = []
         for row in self.rows(section, "route"):
-            before = len(self.problems)
+            before = len(self.errors)
             try:
                 spec = read_route(row, "route")
                 _check_route(spec)
             except Invalid as error:
-                self.wrong(row.line, error.message)
+                self.error(row.line, error.message)
             except ValidationError as error:
-                self.wrong(row.line, f"route: {_sentence(error)}")
+                self.error(row.line, f"route: {_sentence(error)}")
             else:
-                if len(self.problems) == before:
+                if len(self.errors) == before:
                     specs.append(spec)
         return tuple(specs), "file", line
 
-    def rows(self, section: yaml.Node, what: str) -> list[_Mapping]:
+    def rows(self, section: yaml.Node, noun: str) -> list[_Mapping]:
         """Return the mappings of a section that is a list of them."""
         if not isinstance(section, yaml.SequenceNode):
-            self.wrong(_line(section), f"this must be a list of {what}s; write [] for none.")
+            self.error(_line(section), f"this must be a list of {noun}s; write [] for none.")
             return []
-        found = []
+        rows = []
         for node in section.value:
             value = self.value(node)
             if isinstance(value, _Mapping):
-                found.append(value)
+                rows.append(value)
             else:
-                self.wrong(_line(node), f"a {what} is a mapping.")
-        return found
+                self.error(_line(node), f"a {noun} must be a mapping.")
+        return rows
 
-    def key(self, node: yaml.Node, known: Mapping[str, object]) -> str | None:
-        """Return the key of a mapping, or None, with a note, for one that is no text or repeated."""
+    def key(self, node: yaml.Node, previous: Mapping[str, object]) -> str | None:
+        """Return a key of a mapping; None for a key that is not text, or is repeated, which is an error."""
         if not isinstance(node, yaml.ScalarNode) or node.tag != f"{_TAG}str":
-            self.wrong(_line(node), "a key must be text.")
+            self.error(_line(node), "a key must be text.")
             return None
-        if node.value in known:
-            self.wrong(_line(node), f"the key {node.value!r} is repeated.")
+        if node.value in previous:
+            self.error(_line(node), f"the key {node.value!r} is repeated.")
             return None
         return str(node.value)
 
     def value(self, node: yaml.Node) -> Any:
-        """Return the plain value of a node: text, whole number, true or false, None, list or mapping."""
+        """Return the value of a node: str, int, bool, None, list or mapping."""
         if isinstance(node, yaml.SequenceNode):
             return [self.value(child) for child in node.value]
         if isinstance(node, yaml.MappingNode):
@@ -240,7 +242,7 @@ class _Reader:
         return self.scalar(node)
 
     def scalar(self, node: yaml.Node) -> str | int | bool | None:
-        """Return a single value; note one that is none of ours, and text that would not stay on its line."""
+        """Return a scalar; other types, and text with control characters, are errors."""
         text = str(node.value)
         match node.tag.removeprefix(_TAG):
             case "str" if text.isprintable():
@@ -251,7 +253,7 @@ class _Reader:
                 return int(text)
             case "null":
                 return None
-        self.wrong(_line(node), "a value is one line of text, a whole number, or true or false; put quotes around other text.")
+        self.error(_line(node), "a value must be one line of text, a whole number, or true or false; put other text in quotes.")
         return None
 
 
@@ -270,12 +272,12 @@ _SERVICE_ACCOUNT: Final[Mapping[str, tuple[type, ...]]] = {
 }
 
 
-def _named(kinds: tuple[type, ...]) -> str:
+def _describe(kinds: tuple[type, ...]) -> str:
     return " or ".join(_NAMES[kind] for kind in kinds)
 
 
 def _check_role(name: str, values: dict[str, Any]) -> str:
-    """Return the name of a role whose values are good, with its permissions in order. Raises ValidationError."""
+    """Return the name of a valid role, and sort its permissions. Raises ValidationError."""
     _clean(Role(name=name, **values))
     if "permissions" in values:
         values["permissions"] = sorted(set(values["permissions"]))
@@ -310,7 +312,7 @@ def _check_route(spec: RouteSpec) -> None:
 
 
 def _clean(row: models.Model, *exclude: str) -> None:
-    """Raise ValidationError unless the row's own fields are good; nothing is asked of the database."""
+    """Validate the fields of the row, without a query. Raises ValidationError."""
     row.clean_fields(exclude=set(exclude))
 
 

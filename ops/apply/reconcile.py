@@ -1,4 +1,4 @@
-"""Makes roles, routes, group roles and service accounts be what a file says, or says how they differ."""
+"""Makes roles, routes, group roles and service accounts match a manifest, and returns the differences."""
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from django.db import transaction
 from accounts.models import GroupRole, ServiceAccount, User
 from accounts.services import groups, service_accounts
 from core.errors import Invalid, NotFound, ServiceError
-from ops.apply.manifest import Declaration, Item
+from ops.apply.manifest import Item, Manifest
 from rbac import packs, services
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
@@ -31,21 +31,21 @@ class Change:
     new: Values = field(default_factory=dict)
 
 
-class _Applying:
-    """One run: the changes made so far, and what was refused, by line."""
+class _Run:
+    """The changes that were made, and the errors of those that services refused."""
 
     def __init__(self, actor: Principal) -> None:
         self.actor = actor
         self.changes: list[Change] = []
-        self.refusals: list[str] = []
+        self.errors: list[str] = []
 
     def make(self, change: Change, line: int | None, write: Callable[[], object]) -> None:
-        """Make one change through a service, or note why it was refused."""
+        """Make one change through a service, or record its error with the line of the manifest."""
         try:
             write()
         except ServiceError as error:
-            place = f"line {line}: " if line else "--prune: "
-            self.refusals.append(f"{place}{change.kind} {change.name}: {error.message}")
+            prefix = f"line {line}: " if line else "--prune: "
+            self.errors.append(f"{prefix}{change.kind} {change.name}: {error.message}")
         else:
             self.changes.append(change)
 
@@ -72,11 +72,11 @@ class _Applying:
         before = [row.spec for row in Route.objects.all()]
         if before == list(specs):
             return
-        refused = len(self.refusals)
-        whole = Change("change", "routes", source)
-        self.make(whole, line, lambda: services.replace_routes(actor=self.actor, specs=specs, source=source))
-        if len(self.refusals) == refused:
-            self.changes.remove(whole)
+        errors = len(self.errors)
+        replacement = Change("change", "routes", source)
+        self.make(replacement, line, lambda: services.replace_routes(actor=self.actor, specs=specs, source=source))
+        if len(self.errors) == errors:  # each route that differs is shown
+            self.changes.remove(replacement)
             self.changes += route_changes(before, specs)
 
     def group_roles(self, items: Iterable[Item]) -> None:
@@ -142,26 +142,26 @@ class _Applying:
             unowned="owner" in new and not owner,
         )
 
-    def prune(self, declaration: Declaration) -> None:
-        """Remove what the file does not name, from the sections that it has; who uses a role goes before the role."""
-        if declaration.service_accounts is not None:
-            named = {item.name for item in declaration.service_accounts}
+    def prune(self, manifest: Manifest) -> None:
+        """Delete what the sections of the manifest do not list. Roles are deleted last, because the others use them."""
+        if manifest.service_accounts is not None:
+            named = {item.name for item in manifest.service_accounts}
             for account in ServiceAccount.objects.exclude(name__in=named):
                 self.make(
                     Change("remove", "service account", account.name),
                     None,
                     partial(service_accounts.delete_service_account, actor=self.actor, account=account),
                 )
-        if declaration.group_roles is not None:
-            named = {item.name for item in declaration.group_roles}
+        if manifest.group_roles is not None:
+            named = {item.name for item in manifest.group_roles}
             for group in GroupRole.objects.exclude(group__in=named).values_list("group", flat=True):
                 self.make(
                     Change("remove", "group role", group),
                     None,
                     partial(groups.delete_group_role, actor=self.actor, group=group),
                 )
-        if declaration.roles is not None:
-            named = {item.name for item in declaration.roles}
+        if manifest.roles is not None:
+            named = {item.name for item in manifest.roles}
             for name in Role.objects.exclude(name__in=named).exclude(builtin=True).values_list("name", flat=True):
                 self.make(
                     Change("remove", "role", name),
@@ -171,49 +171,49 @@ class _Applying:
 
 
 @transaction.atomic
-def apply(*, actor: Principal, declaration: Declaration, prune: bool = False, dry_run: bool = False) -> list[Change]:
-    """Make everything be as declared, all of it or nothing, and return what differed. A second run changes nothing.
+def apply(*, actor: Principal, manifest: Manifest, prune: bool = False, dry_run: bool = False) -> list[Change]:
+    """Make everything match the manifest, in one transaction, and return the differences. A second run changes nothing.
 
-    `prune` also removes what is not declared, in the sections that are; never a role that came with SkyAuth. Routes are one
-    ordered list: where they are declared, that list takes the place of the table. A `dry_run` does the same and takes all of
-    it back, so it refuses what the real run would refuse. Raises Invalid with a line for each refusal.
+    `prune` also deletes what the sections of the manifest do not list, except built-in roles. Routes are one ordered list, which
+    replaces the whole table. A `dry_run` makes the same changes and rolls them back, so it has the same errors. Raises Invalid
+    with one line for each error.
     """
     services.lock_policy()
-    run = _Applying(actor)
-    run.roles(declaration.roles or ())
-    if declaration.routes is not None:
-        run.routes(declaration.routes, declaration.routes_source, declaration.routes_line)
-    run.group_roles(declaration.group_roles or ())
-    run.service_accounts(declaration.service_accounts or ())
+    run = _Run(actor)
+    run.roles(manifest.roles or ())
+    if manifest.routes is not None:
+        run.routes(manifest.routes, manifest.routes_source, manifest.routes_line)
+    run.group_roles(manifest.group_roles or ())
+    run.service_accounts(manifest.service_accounts or ())
     if prune:
-        run.prune(declaration)
-    if run.refusals:
-        raise Invalid("\n".join(run.refusals), fields={"detail": run.refusals})
+        run.prune(manifest)
+    if run.errors:
+        raise Invalid("\n".join(run.errors), fields={"detail": run.errors})
     transaction.set_rollback(dry_run)
     return run.changes
 
 
 def _changed(kind: str, name: str, before: Values, wanted: Values) -> Change | None:
-    """Return the change from `before` to what is wanted, or None when there is none. What is not mentioned stays."""
+    """Return the values that differ from `before`, or None. Values that are not in `wanted` are kept."""
     new = {key: value for key, value in wanted.items() if value != before[key]}
     return Change("change", kind, name, old={key: before[key] for key in new}, new=new) if new else None
 
 
 def _owner(name: str | None) -> User | None:
-    """Return the user of that name alone: an id would be another spelling of the same owner. Raises NotFound."""
+    """Return the user of this name; an id is not accepted, so that an owner has one spelling. Raises NotFound."""
     if not name:
         return None
-    found = User.objects.select_related("role").filter(username=name).first()
-    if found is None:
-        raise NotFound(f"There is no user named {name!r}, who should be the owner.")
-    return found
+    owner = User.objects.select_related("role").filter(username=name).first()
+    if owner is None:
+        raise NotFound(f"The owner {name!r} does not exist.")
+    return owner
 
 
 @transaction.atomic
 def load_pack(*, actor: Principal, name: str, if_empty: bool = False) -> list[Change] | None:
-    """Make the route table be a pack's, and return what differed; None where it stays because of `if_empty`.
+    """Replace the route table with a policy pack, and return the differences; None if `if_empty` and there are routes.
 
-    Raises NotFound, Forbidden.
+    Raises NotFound and Forbidden.
     """
     specs = packs.load(name).routes
     services.lock_policy()
@@ -225,7 +225,7 @@ def load_pack(*, actor: Principal, name: str, if_empty: bool = False) -> list[Ch
 
 
 def route_changes(before: Sequence[RouteSpec], after: Sequence[RouteSpec]) -> list[Change]:
-    """Return how one ordered list of routes becomes another; one that moved is removed here and added there."""
+    """Return the differences between two ordered lists of routes; a route that moved is removed and added."""
     changes: list[Change] = []
     matcher = difflib.SequenceMatcher(a=before, b=after, autojunk=False)
     for tag, i1, i2, j1, j2 in matcher.get_opcodes():

@@ -1,4 +1,4 @@
-"""Numbered checks: an unsafe configuration refuses to start, and says what to write instead."""
+"""The numbered checks of settings: SkyAuth refuses an unsafe configuration and says what to write instead."""
 
 import json
 from pathlib import Path
@@ -26,14 +26,14 @@ from tests.factories import UserFactory
 BCRYPT = "$2b$10$" + "a" * 53
 
 
-def ids(found):
-    assert all(message.hint for message in found), "every message says what to write instead"
-    return [message.id.removeprefix("skyauth.") for message in found]
+def ids(messages):
+    assert all(message.hint for message in messages), "every message says what to write instead"
+    return [message.id.removeprefix("skyauth.") for message in messages]
 
 
 @pytest.fixture
 def safe(settings, tmp_path):
-    """Settings that no check has anything to say about."""
+    """Settings without a finding."""
     settings.TRUSTED_PROXIES = ["127.0.0.1"]
     settings.RBAC_DEFAULT_ROLE = "first-admin"
     settings.PUBLIC_URL, settings.SECURE_COOKIES = "https://auth.example.com", True
@@ -43,9 +43,9 @@ def safe(settings, tmp_path):
 
 
 @pytest.mark.django_db
-def test_a_safe_configuration_passes_everything(safe):
-    found = run_checks(include_deployment_checks=True, databases=["default"])
-    assert [message for message in found if (message.id or "").startswith("skyauth.")] == []
+def test_a_safe_configuration_passes_every_check(safe):
+    messages = run_checks(include_deployment_checks=True, databases=["default"])
+    assert [message for message in messages if (message.id or "").startswith("skyauth.")] == []
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_safe_configuration_passes_everything(safe):
         (["10.0.0.1", "::/0"], ["E002"]),
     ],
 )
-def test_promise_02_trusted_proxies_are_networks_and_not_everybody(safe, networks, expected):
+def test_promise_02_trusted_proxies_are_networks_and_not_every_address(safe, networks, expected):
     safe.TRUSTED_PROXIES = networks
     assert ids(trusted_proxies()) == expected
 
@@ -154,7 +154,7 @@ def test_promise_20_shared_hashes_meet_a_floor_and_a_ceiling(safe, text, expecte
 
 
 @pytest.mark.parametrize(("default", "longest", "expected"), [(30, 0, []), (30, 30, []), (31, 30, ["E010"]), (30, 365, [])])
-def test_promise_12_the_default_life_of_a_token_is_within_the_longest(safe, default, longest, expected):
+def test_promise_12_the_default_lifetime_of_a_token_is_at_most_the_maximum(safe, default, longest, expected):
     safe.TOKEN_DEFAULT_DAYS, safe.TOKEN_MAX_DAYS = default, longest
     assert ids(token_days()) == expected
 
@@ -170,16 +170,16 @@ def test_promise_12_the_default_life_of_a_token_is_within_the_longest(safe, defa
         (["one", "rsa", "copy"], ["E021"]),
     ],
 )
-def test_promise_06_assertions_are_signed_with_keys_that_nobody_else_can_read(safe, names, expected):
+def test_promise_06_assertions_are_signed_with_keys_that_no_other_user_can_read(safe, names, expected):
     folder = Path(safe.DATA_DIR)
     pem = jwt_keys.new_pem()
     for name, text in {"one": pem, "copy": pem, "rsa": jwt_keys.new_pem(rsa=True), "open": pem, "junk": "hunter2"}.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o644 if name == "open" else 0o600)
     safe.ASSERTION_KEYS = [folder / name for name in names]
-    found = assertion_keys()
-    assert ids(found) == expected
-    for message in found:
+    messages = assertion_keys()
+    assert ids(messages) == expected
+    for message in messages:
         assert "PRIVATE" not in f"{message.msg} {message.hint}"
         assert "hunter2" not in f"{message.msg} {message.hint}"
 
@@ -199,13 +199,13 @@ def test_promise_06_assertions_are_signed_with_keys_that_nobody_else_can_read(sa
 )
 def test_the_default_role_exists(safe, name, databases, expected):
     safe.RBAC_DEFAULT_ROLE = name
-    found = default_role(databases=databases)
-    assert ids(found) == expected
-    assert all("first-admin, admin, user, viewer" in message.hint for message in found)
+    messages = default_role(databases=databases)
+    assert ids(messages) == expected
+    assert all("first-admin, admin, user, viewer" in message.hint for message in messages)
 
 
 @pytest.mark.django_db
-def test_the_default_role_is_not_looked_for_before_the_first_migration(safe):
+def test_the_default_role_is_not_checked_before_the_first_migration(safe):
     from django.db import connection
 
     safe.RBAC_DEFAULT_ROLE = "nosuch"
@@ -221,7 +221,7 @@ def test_the_default_role_is_not_looked_for_before_the_first_migration(safe):
 
 
 @pytest.mark.django_db
-def test_a_database_that_does_not_answer_is_left_to_whoever_needs_it(safe):
+def test_a_database_error_is_not_reported_as_a_wrong_setting(safe):
     from django.db import OperationalError, connection
 
     def fail(execute, sql, params, many, context):
@@ -245,7 +245,7 @@ def test_a_database_that_does_not_answer_is_left_to_whoever_needs_it(safe):
         ("", ["default"], []),
     ],
 )
-def test_promise_07_the_shared_credential_has_no_users_name(safe, text, databases, expected):
+def test_promise_07_the_shared_credential_cannot_have_the_name_of_a_user(safe, text, databases, expected):
     UserFactory(username="bob@example.com")
     safe.AUTH_STRING = text
     assert ids(shared_names(databases=databases)) == expected
@@ -264,12 +264,12 @@ def test_promise_07_the_shared_credential_has_no_users_name(safe, text, database
         ({"TRUSTED_PROXIES": ["10.0.0.0/8"]}, ["W104"]),
         ({"TRUSTED_PROXIES": ["10.0.0.0/16"]}, []),
         ({"TRUSTED_PROXIES": ["0.0.0.0/1", "128.0.0.0/1"]}, ["W104"]),
-        ({"TRUSTED_PROXIES": ["nonsense"]}, []),  # E001 says it
+        ({"TRUSTED_PROXIES": ["nonsense"]}, []),  # E001 reports it
         ({"AUTH_STRING": f"team:{BCRYPT}"}, ["W106"]),
         ({"UNUSED_SETTINGS": {"CACHE_URL": "Nothing uses a cache."}}, ["W107"]),
     ],
 )
-def test_what_a_production_installation_should_not_have_is_told(safe, changes, expected):
+def test_settings_that_are_wrong_for_production_are_warnings(safe, changes, expected):
     for name, value in changes.items():
         setattr(safe, name, value)
     assert ids(deployed()) == expected
@@ -277,14 +277,14 @@ def test_what_a_production_installation_should_not_have_is_told(safe, changes, e
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("vendor", "expected"), [("postgresql", ["W105"]), ("sqlite", [])])
-def test_a_generated_secret_key_is_told_where_replicas_are_possible(safe, monkeypatch, vendor, expected):
+def test_a_generated_secret_key_is_a_warning_on_postgresql(safe, monkeypatch, vendor, expected):
     (Path(safe.DATA_DIR) / "secret_key").write_text("x")
     monkeypatch.setattr(deployment.connection, "vendor", vendor, raising=False)
     assert ids(deployed()) == expected
 
 
 @pytest.mark.django_db
-def test_promise_35_an_unsafe_configuration_refuses_to_start(safe):
+def test_promise_35_skyauth_refuses_to_start_with_an_unsafe_configuration(safe):
     safe.AUTH_USER_HEADER_FORMAT, safe.TRUSTED_PROXIES = "plaintext", []
     with pytest.raises(CommandError, match="E003"):
         call_command("check")
@@ -294,7 +294,7 @@ def test_promise_35_an_unsafe_configuration_refuses_to_start(safe):
 
 
 @pytest.mark.django_db
-def test_promise_35_a_default_role_that_does_not_exist_refuses_to_start(safe):
+def test_promise_35_skyauth_refuses_to_start_with_a_default_role_that_does_not_exist(safe):
     safe.RBAC_DEFAULT_ROLE = "operator"
     with pytest.raises(CommandError, match="E011"):
         call_command("check", databases=["default"])

@@ -50,10 +50,11 @@ def test_the_three_lines_that_a_first_run_prints_do_what_they_say(place: tuple[P
             reply = ask(run.gateway, "/hello", headers, method=method)
             assert str(reply.status) == status
             if status == "200":
-                assert reply.json["told"]["X-Auth-Request-Email"].startswith("demo@sa-")
-                assert reply.json["told"]["X-Auth-Request-Role"] == "viewer"
+                assert reply.json["received_headers"]["X-Auth-Request-Email"].startswith("demo@sa-")
+                assert reply.json["received_headers"]["X-Auth-Request-Role"] == "viewer"
         assert (
-            ask(run.gateway, "/", [basic("admin", run.password)], method="DELETE").json["told"]["X-Auth-Request-Role"] == "admin"
+            ask(run.gateway, "/", [basic("admin", run.password)], method="DELETE").json["received_headers"]["X-Auth-Request-Role"]
+            == "admin"
         )
 
 
@@ -117,7 +118,7 @@ def test_a_child_that_dies_stops_the_others_and_is_named_with_the_end_of_its_log
         [pid] = [pid for pid in children if marks[victim] in Path(f"/proc/{pid}/cmdline").read_text()]
         os.kill(pid, signal.SIGKILL)
         assert run.program.process.wait(20) == 1
-        assert f"make run: {victim} was ended by signal 9. The end of {run.data / 'log' / victim}.log:" in run.output
+        assert f"make run: {victim} was stopped by signal 9. The end of {run.data / 'log' / victim}.log:" in run.output
         assert gone(children)
 
 
@@ -127,7 +128,7 @@ def test_the_upstream_may_be_somebody_elses_and_may_come_later(place: tuple[Path
         quiet.bind((HOST, 0))
         address = f"http://{HOST}:{quiet.getsockname()[1]}"
         with launched(data, UPSTREAM=address, **where) as run:
-            assert f"Upstream  {address}   yours, but nothing answers there yet" in run.output
+            assert f"Upstream  {address}   your API, which does not accept connections yet" in run.output
             assert not listens(int(run.environment["ECHO_PORT"]))
             assert ask(run.gateway, "/", [bearer(run.token)]).status == 502
             assert ask(run.gateway, "/").status == 401
@@ -142,7 +143,10 @@ def test_a_port_in_use_is_told_before_anything_starts(place: tuple[Path, dict[st
         port = taken.getsockname()[1]
         run = launch(data, **{name: str(port)}, **where)
         assert run.program.process.wait(20) == 1
-    assert run.output == f"make run: Port {port} cannot be used: Address already in use. Choose another, as {name}={port + 10}\n"
+    assert (
+        run.output
+        == f"make run: Port {port} cannot be used: Address already in use. Choose another one, for example {name}={port + 10}\n"
+    )
     assert not run.data.exists()
 
 
@@ -152,13 +156,13 @@ def test_a_port_in_use_is_told_before_anything_starts(place: tuple[Path, dict[st
         ({"PORT": "eighty"}, "PORT='eighty' is not a port"),
         ({"GATEWAY_PORT": "70000"}, "GATEWAY_PORT='70000' is not a port"),
         ({"PORT": "21000", "GATEWAY_PORT": "21000"}, "must be three different ports"),
-        ({"UPSTREAM": "127.0.0.1:9000"}, "Write scheme, host and port, as UPSTREAM=http://127.0.0.1:9000"),
+        ({"UPSTREAM": "127.0.0.1:9000"}, "Write scheme, host and port, for example UPSTREAM=http://127.0.0.1:9000"),
         ({"UPSTREAM": "http://127.0.0.1:9000/api"}, "Write scheme, host and port"),
         ({"UPSTREAM": "http://a b\n}"}, "Write scheme, host and port"),
         ({"UPSTREAM": "http://127.0.0.1:99999"}, "Write scheme, host and port"),
         ({"UPSTREAM": "http://127.0.0.1:0"}, "Write scheme, host and port"),
-        ({"GATEWAY_PORT": "21001", "UPSTREAM": "http://localhost:21001"}, "one of our own addresses"),
-        ({"PORT": "21002", "UPSTREAM": "http://localhost:21002"}, "one of our own addresses"),
+        ({"GATEWAY_PORT": "21001", "UPSTREAM": "http://localhost:21001"}, "the address of SkyAuth or of the gateway"),
+        ({"PORT": "21002", "UPSTREAM": "http://localhost:21002"}, "the address of SkyAuth or of the gateway"),
     ],
 )
 def test_an_impossible_wish_is_answered_with_what_to_write_instead(

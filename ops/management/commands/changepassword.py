@@ -7,7 +7,7 @@ from ops import base, rows, secret_files
 
 
 class Command(base.Command):
-    help = "Set a user's password, which ends the user's sessions. It stands in for Django's, which records nothing."
+    help = "Set the password of a user, and end the user's sessions. Unlike Django's command, it writes an audit entry."
     examples = (
         "changepassword alice",
         "changepassword alice --random-password",
@@ -15,7 +15,7 @@ class Command(base.Command):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", metavar="NAME", help="The user's name.")
+        parser.add_argument("name", metavar="NAME", help="The username or id.")
         secret_files.add_password_arguments(parser)
 
     def act(self, *, name: str, password_file: str | None, random_password: bool, **_: Any) -> None:
@@ -25,7 +25,7 @@ class Command(base.Command):
         if self.as_json:
             self.print_json(rows.user(row) | ({"password": password} if random_password else {}))
             return
-        self.say(f"Set the password of {row.username}.")
+        self.say(f"The password of {row.username} is set.")
         if random_password:
-            self.say("The password is shown this once:")
+            self.say("The password is shown only once:")
             self.stdout.write(password)

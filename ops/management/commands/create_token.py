@@ -10,7 +10,7 @@ from ops import base, token_output
 
 
 class Command(base.Command):
-    help = "Issue a token for a service account. It is printed on standard output, once, or written into a file."
+    help = "Create a token for a service account. The token is printed once on standard output, or written to a file."
     examples = (
         "create_token pipeline",
         "create_token pipeline --days 90 --name 'GitHub Actions' --output pipeline.token",
@@ -18,13 +18,13 @@ class Command(base.Command):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("account", metavar="ACCOUNT", help="The service account's name or id.")
-        parser.add_argument("--name", metavar="TEXT", default="", help="What the token is for.")
+        parser.add_argument("account", metavar="ACCOUNT", help="The name or id of the service account.")
+        parser.add_argument("--name", metavar="TEXT", default="", help="A name for the token, such as its use.")
         parser.add_argument(
-            "--create", action="store_true", help="Create the account, without an owner, if there is none of that name."
+            "--create", action="store_true", help="Create the service account, without an owner, if it does not exist."
         )
         parser.add_argument(
-            "--role", metavar="ROLE", help="With --create: the account's role. An account with another one is refused."
+            "--role", metavar="ROLE", help="With --create: the role. If the account exists with another role, the command fails."
         )
         token_output.add_arguments(parser)
 
@@ -32,22 +32,22 @@ class Command(base.Command):
         self, *, account: str, name: str, create: bool, role: str | None, days: int | None, output: Path | None, **_: Any
     ) -> None:
         if role and not create:
-            self.misused("--role goes with --create. To change the role of an account that exists, use set_role.")
+            self.misused("--role needs --create. To change the role of an existing account, use set_role.")
 
-        def mint() -> tokens.IssuedToken:
-            found = self._account(account, role) if create else service_accounts.get_account(self.actor, account)
-            return tokens.issue_token(actor=self.actor, account=found, days=days, name=name)
+        def issue() -> tokens.IssuedToken:
+            row = self._account(account, role) if create else service_accounts.get_account(self.actor, account)
+            return tokens.issue_token(actor=self.actor, account=row, days=days, name=name)
 
-        token_output.deliver(self, output, mint, f"Issued a token for {account}")
+        token_output.deliver(self, output, issue, f"Token created for {account}")
 
     def _account(self, name: str, role: str | None) -> ServiceAccount:
-        """Return the account of that name, which is created where it is missing. Raises Conflict for another role."""
+        """Return the account of this name, and create it if it does not exist. Raises Conflict if its role is another one."""
         try:
-            found = service_accounts.get_account(self.actor, name)
+            account = service_accounts.get_account(self.actor, name)
         except NotFound:
             return service_accounts.create_service_account(actor=self.actor, name=name, role=role, unowned=True)
-        if role and found.role.name != role:
+        if role and account.role.name != role:
             raise Conflict(
-                f"The service account {found.name} exists and has the role {found.role.name}. Change it with set_role."
+                f"The service account {account.name} exists and has the role {account.role.name}. To change it, use set_role."
             )
-        return found
+        return account

@@ -8,7 +8,7 @@ from ops import base, rows, secret_files
 
 
 class Command(base.Command):
-    help = "Create a user. Asks for the password, unless told where to read it, to make one, or that there is none (--sso)."
+    help = "Create a user. The command asks for a password, except with --password-file, --random-password or --sso."
     examples = (
         "create_user alice --role admin",
         "create_user bob@example.com --sso --role user",
@@ -17,14 +17,16 @@ class Command(base.Command):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", metavar="NAME", help="An e-mail address or a plain name.")
-        parser.add_argument("--role", metavar="ROLE", help="The role; without it, the one that RBAC_DEFAULT_ROLE says.")
+        parser.add_argument("name", metavar="NAME", help="The username: an e-mail address or a plain name.")
+        parser.add_argument("--role", metavar="ROLE", help="The role. Default: the one of RBAC_DEFAULT_ROLE.")
         parser.add_argument(
-            "--sso", action="store_true", help="The user signs in through the identity provider; with a password, both ways."
+            "--sso",
+            action="store_true",
+            help="The user signs in through the identity provider. With a password option: in both ways.",
         )
         secret_files.add_password_arguments(parser)
-        parser.add_argument("--email", metavar="ADDRESS", help="The e-mail address, where the name is none.")
-        parser.add_argument("--display-name", metavar="TEXT", default="", help="How people call the user.")
+        parser.add_argument("--email", metavar="ADDRESS", help="The e-mail address, if the username is not one.")
+        parser.add_argument("--display-name", metavar="TEXT", default="", help="The display name.")
 
     def act(
         self,
@@ -50,11 +52,11 @@ class Command(base.Command):
             display_name=display_name,
             sign_in=SignIn.BOTH if sso and password else None,
         )
-        made = password if random_password else None
+        generated = password if random_password else None
         if self.as_json:
-            self.print_json(rows.user(row) | ({"password": made} if made else {}))
+            self.print_json(rows.user(row) | ({"password": generated} if generated else {}))
             return
-        self.say(f"Created the user {row.username} with the role {row.role.name}.")
-        if made:
-            self.say("The password is shown this once:")
-            self.stdout.write(made)
+        self.say(f"User {row.username} created with the role {row.role.name}.")
+        if generated:
+            self.say("The password is shown only once:")
+            self.stdout.write(generated)

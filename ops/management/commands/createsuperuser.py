@@ -7,13 +7,13 @@ from ops import base
 
 
 class Command(base.Command):
-    help = "Does not exist here: what a user may do follows from the role alone. Says what to use instead."
+    help = "Not available: SkyAuth has no superusers, only roles. Use create_user NAME --role admin."
     answers_json = False
 
     def add_arguments(self, parser: CommandParser) -> None:
-        for option in ("--username", "--email", "--database"):  # Django's, so that whoever gives them hears the same
+        for option in ("--username", "--email", "--database"):  # Django's options, so that they lead to the same message
             parser.add_argument(option, help=argparse.SUPPRESS)
         parser.add_argument("--noinput", "--no-input", action="store_true", help=argparse.SUPPRESS)
 
     def act(self, *args: Any, **options: Any) -> None:
-        raise CommandError("There are no superusers here. Use: manage.py create_user NAME --role admin")
+        raise CommandError("SkyAuth has no superusers. Use: manage.py create_user NAME --role admin")

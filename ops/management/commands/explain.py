@@ -11,10 +11,10 @@ from rbac.explain import Explanation, explain
 
 class Command(base.Command):
     help = """
-    Say whether somebody may make a request, and why; or, with the id that a refused caller was told (in the body of the 403, in
-    its header X-Skyauth-Decision and on the page), what was refused then and whether it would be now.
+    Show whether a request would be allowed, and why. With the id of a decision, show a request that was denied, and the answer
+    that it would get now. The id is in the body of the 403 response, in its header X-Skyauth-Decision and on the error page.
 
-    Ends with 0 when it is let through now, and with 1 when it is not.
+    The exit code is 0 if the request would be allowed now, and 1 if not.
     """
     examples = (
         "explain vera@example.com GET /api/jobs",
@@ -27,107 +27,110 @@ class Command(base.Command):
         parser.add_argument(
             "user",
             metavar="USER",
-            help="The name or id of a user or a service account, or anonymous; alone: the id of a decision.",
+            help="The name or id of a user or service account, or anonymous. Without METHOD and PATH: the id of a decision.",
         )
-        parser.add_argument("method", metavar="METHOD", nargs="?", help="The method, such as GET.")
-        parser.add_argument("path", metavar="PATH", nargs="?", help="The path as a client would send it.")
-        parser.add_argument("--host", metavar="H", default="", help="The host that is asked, where routes differ by host.")
+        parser.add_argument("method", metavar="METHOD", nargs="?", help="The HTTP method, such as GET.")
+        parser.add_argument("path", metavar="PATH", nargs="?", help="The path, as a client sends it.")
+        parser.add_argument("--host", metavar="H", default="", help="The host of the request, if routes differ by host.")
 
     def act(self, *, user: str, method: str | None, path: str | None, host: str, **_: Any) -> None:
         if method is None:
             if host:
-                self.misused("--host goes with METHOD and PATH: a decision knows its host.")
-            self._recall(denials.past_denial(user, current=current_principal))
+                self.misused("--host needs METHOD and PATH. A past decision already has a host.")
+            self._show_denial(denials.past_denial(user, current=current_principal))
         elif path is None:
-            self.misused("Write USER METHOD PATH, or the id of a decision alone.")
+            self.misused("Specify USER METHOD PATH, or only the id of a decision.")
         else:
-            self._explain(explain(*find_principal(user), method=method, host=host, path=path))
+            self._show(explain(*find_principal(user), method=method, host=host, path=path))
 
-    def _explain(self, found: Explanation) -> None:
-        principal = found.principal
+    def _show(self, explanation: Explanation) -> None:
+        principal = explanation.principal
         if self.as_json:
-            self.print_json(_as_json(found))
+            self.print_json(_as_json(explanation))
         else:
             self.print_table(
                 ["", ""],
                 [
-                    ("Allowed", found.allowed),
-                    ("Answer", f"{found.status} {found.reason}"),
-                    ("Because", found.message),
-                    ("Who", _who(principal.name, principal.kind, principal.role)),
-                    ("Rule", found.rule or None),
-                    ("Needs", found.needed),
-                    ("Roles that may", found.roles or None),
+                    ("Allowed", explanation.allowed),
+                    ("Status", f"{explanation.status} {explanation.reason}"),
+                    ("Reason", explanation.message),
+                    ("Caller", _caller(principal.name, principal.kind, principal.role)),
+                    ("Rule", explanation.rule or None),
+                    ("Requires", explanation.needed),
+                    ("Allowed roles", explanation.roles or None),
                 ],
             )
-        self.end(base.Exit.DONE if found.allowed else base.Exit.REFUSED)
+        self.end(base.Exit.DONE if explanation.allowed else base.Exit.REFUSED)
 
-    def _recall(self, found: PastDenial) -> None:
-        now = found.now
+    def _show_denial(self, denial: PastDenial) -> None:
+        now = denial.now
         if self.as_json:
             self.print_json(
                 {
-                    "decision": found.reference,
-                    "at": found.at,
-                    "who": found.name,
-                    "uid": found.uid or None,
-                    "kind": found.kind,
-                    "role": found.role or None,
-                    "identity_source": found.source,
-                    "peer": found.peer,
-                    "method": found.method,
-                    "host": found.host,
-                    "path": found.path,
-                    "reason": found.reason,
-                    "message": found.message,
-                    "needed": found.needed or None,
-                    "rule": found.rule or None,
-                    "roles": found.roles,
+                    "decision": denial.reference,
+                    "at": denial.at,
+                    "who": denial.name,
+                    "uid": denial.uid or None,
+                    "kind": denial.kind,
+                    "role": denial.role or None,
+                    "identity_source": denial.source,
+                    "peer": denial.peer,
+                    "method": denial.method,
+                    "host": denial.host,
+                    "path": denial.path,
+                    "reason": denial.reason,
+                    "message": denial.message,
+                    "needed": denial.needed or None,
+                    "rule": denial.rule or None,
+                    "roles": denial.roles,
                     "now": None if now is None else _as_json(now),
-                    "now_unknown": found.now_unknown or None,
+                    "now_unknown": denial.now_unknown or None,
                 }
             )
         else:
             self.print_table(
                 ["", ""],
                 [
-                    ("Decision", found.reference),
-                    ("When", found.at),
-                    ("Who", _who(found.name, found.kind, found.role)),
-                    ("Identification by", f"{found.source}, from {found.peer or 'an unknown address'}"),
-                    ("Asked", f"{found.method} {found.host}{found.path}".strip() or "what the proxy did not say in one way"),
-                    ("Answer", f"403 {found.reason}"),
-                    ("Because", found.message),
-                    ("Rule", found.rule or None),
-                    ("Needs", found.needed or None),
-                    ("Roles that may", found.roles or None),
-                    ("Now", _now(now) if now is not None else f"Cannot be told. {found.now_unknown}"),
+                    ("Decision", denial.reference),
+                    ("When", denial.at),
+                    ("Caller", _caller(denial.name, denial.kind, denial.role)),
+                    ("Authenticated by", f"{denial.source}, from {denial.peer or 'an unknown address'}"),
+                    (
+                        "Request",
+                        f"{denial.method} {denial.host}{denial.path}".strip() or "the proxy sent no single method, host and path",
+                    ),
+                    ("Status", f"403 {denial.reason}"),
+                    ("Reason", denial.message),
+                    ("Rule", denial.rule or None),
+                    ("Requires", denial.needed or None),
+                    ("Allowed roles", denial.roles or None),
+                    ("Now", _now(now) if now is not None else f"Unknown. {denial.now_unknown}"),
                 ],
             )
         self.end(base.Exit.DONE if now is not None and now.allowed else base.Exit.REFUSED)
 
 
-def _who(name: str, kind: str, role: str) -> str:
+def _caller(name: str, kind: str, role: str) -> str:
     return f"{name} ({kind}{f', role {role}' if role else ''})"
 
 
 def _now(now: Explanation) -> str:
-    """Return what the same request would be answered now."""
+    """Return the answer that the same request would get now."""
     if now.allowed:
-        return f"allowed since: {now.message}"
+        return f"allowed: {now.message}"
     return f"still denied, {now.status} {now.reason}: {now.message}"
 
 
-def _as_json(found: Explanation) -> dict[str, Any]:
+def _as_json(explanation: Explanation) -> dict[str, Any]:
     return {
-        "allowed": found.allowed,
-        "status": found.status,
-        "reason": found.reason,
-        "message": found.message,
-        "who": found.principal.name,
-        "kind": found.principal.kind,
-        "role": found.principal.role or None,
-        "needed": found.needed,
-        "rule": found.rule or None,
-        "roles": found.roles,
+        "allowed": explanation.allowed,
+        "status": explanation.status,
+        "reason": explanation.reason,
+        "message": explanation.message,
+        "who": explanation.principal.name,
+        "kind": explanation.principal.kind,
+        "role": explanation.principal.role or None,
+        "needed": explanation.needed,
+        "rule": explanation.rule or None,
+        "roles": explanation.roles,
     }

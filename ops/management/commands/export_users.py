@@ -8,13 +8,13 @@ from ops import base, secret_files
 
 
 class Command(base.Command):
-    help = "Write all users as CSV, without their passwords, in a form that no spreadsheet takes for formulas."
+    help = "Export all users as CSV, without passwords. Values that a spreadsheet would read as formulas are escaped."
     examples = ("export_users", "export_users people.csv")
     answers_json = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "file", metavar="FILE", nargs="?", default="-", help="A new file, of mode 0600; - is standard output."
+            "file", metavar="FILE", nargs="?", default="-", help="The new file, of mode 0600. Default: standard output."
         )
 
     def act(self, *, file: str, **_: Any) -> None:
@@ -25,4 +25,4 @@ class Command(base.Command):
             return
         with secret_files.new_file(Path(file)) as write:
             write("".join(lines))
-        self.say(f"The users are in {file}.")
+        self.say(f"Users exported to {file}.")

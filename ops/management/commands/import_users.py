@@ -12,18 +12,18 @@ from ops import base, text_files
 
 
 class Command(base.Command):
-    help = """Create the users of a CSV file, or change them: all of them or, with any bad line, none.
+    help = """Create users from a CSV file, or change them. If any line has an error, no user is created or changed.
 
-The first line names the columns: username, and where wanted password, role, email, display_name, sign_in (password, sso
-or both) and active (true or false). A user who exists is a bad line; with --update they become what the other columns say:
-an empty role, password, sign_in or active says nothing, an empty email or display_name empties it. A file that
-export_users made can be imported, here or elsewhere."""
+The first line contains the names of the columns: username, and optionally password, role, email, display_name, sign_in
+(password, sso or both) and active (true or false). Without --update, a line with an existing user is an error. With
+--update, existing users get the values of the other columns. An empty role, password, sign_in or active is ignored. An
+empty email or display_name clears the value. You can import a file that export_users wrote."""
     examples = ("import_users people.csv --dry-run", "import_users people.csv", "import_users - --update < people.csv")
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", metavar="FILE", help="The file, or - for standard input.")
-        parser.add_argument("--dry-run", action="store_true", help="Write nothing; say what would happen.")
-        parser.add_argument("--update", action="store_true", help="Change users who exist, but for their passwords.")
+        parser.add_argument("file", metavar="FILE", help="The CSV file; - is standard input.")
+        parser.add_argument("--dry-run", action="store_true", help="Check the file without changing anything.")
+        parser.add_argument("--update", action="store_true", help="Also change existing users, but not their passwords.")
 
     def act(self, *, file: str, dry_run: bool, update: bool, **_: Any) -> None:
         text = text_files.read(file, limit=user_csv.MAX_BYTES)
@@ -31,18 +31,18 @@ export_users made can be imported, here or elsewhere."""
             report = user_import.import_users(actor=self.actor, text=text, dry_run=dry_run, update=update, progress=progress)
         failures = [{"line": each.line, "username": each.username, "error": each.error} for each in report.failures]
         if self.as_json:
-            done = {"applied": report.applied, "dry_run": dry_run, "created": report.created, "changed": report.changed}
-            self.print_json({**done, "failures": failures})
+            result = {"applied": report.applied, "dry_run": dry_run, "created": report.created, "changed": report.changed}
+            self.print_json({**result, "failures": failures})
         elif failures:
-            self.print_table(["LINE", "USER", "WHAT IS WRONG"], [tuple(each.values()) for each in failures])
+            self.print_table(["LINE", "USER", "ERROR"], [tuple(each.values()) for each in failures])
         if failures:
-            self.say(f"{len(failures)} bad line{'s' * (len(failures) > 1)}; nothing was written.")
+            self.say(f"{len(failures)} line{'s' * (len(failures) > 1)} with errors. Nothing was changed.")
             self.end(base.Exit.REFUSED)
         would = "would be " if dry_run else ""
-        said = f"{_users(len(report.created))} {would}created"
+        message = f"{_users(len(report.created))} {would}created"
         if update:
-            said += f", {_users(len(report.changed))} {would}changed"
-        self.say(f"{said} (--dry-run)." if dry_run else f"{said}.")
+            message += f", {_users(len(report.changed))} {would}changed"
+        self.say(f"{message} (--dry-run)." if dry_run else f"{message}.")
 
 
 def _users(number: int) -> str:
@@ -51,7 +51,7 @@ def _users(number: int) -> str:
 
 @contextmanager
 def _progress() -> Iterator[user_import.Progress | None]:
-    """Give what shows a progress bar on standard error, where somebody watches it."""
+    """Yield a function that updates a progress bar on standard error; None if standard error is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return

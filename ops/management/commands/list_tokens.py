@@ -17,9 +17,7 @@ _COLUMNS = {
 
 
 class Command(base.Command):
-    help = (
-        "List tokens: what they are for and how they fare. The tokens themselves are stored nowhere; --json has more about each."
-    )
+    help = "List tokens with their state, expiry and last use. The tokens themselves are not stored. --json has more values."
     examples = (
         "list_tokens",
         "list_tokens --account pipeline --state active",
@@ -28,14 +26,16 @@ class Command(base.Command):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--account", metavar="NAME", help="Those of one service account.")
-        parser.add_argument("--state", choices=["active", "expired", "revoked"], help="Those in this state.")
-        parser.add_argument("--expiring", type=int, metavar="DAYS", help="Active ones that expire within so many days.")
-        parser.add_argument("--unused", type=int, metavar="DAYS", help="Active ones that nobody used for so many days.")
+        parser.add_argument("--account", metavar="NAME", help="Only tokens of this service account.")
+        parser.add_argument("--state", choices=["active", "expired", "revoked"], help="Only tokens in this state.")
+        parser.add_argument("--expiring", type=int, metavar="DAYS", help="Only active tokens that expire within DAYS days.")
+        parser.add_argument(
+            "--unused", type=int, metavar="DAYS", help="Only active tokens that have not been used for DAYS days."
+        )
 
     def act(self, *, account: str | None, state: str | None, expiring: int | None, unused: int | None, **_: Any) -> None:
         if any(days is not None and not 0 <= days <= tokens.MAX_DAYS for days in (expiring, unused)):
-            self.misused(f"Days are a whole number from 0 to {tokens.MAX_DAYS}.")
+            self.misused(f"DAYS must be a whole number from 0 to {tokens.MAX_DAYS}.")
         listed = tokens.visible_tokens(self.actor).select_related("account__owner")
         if account is not None:
             listed = listed.filter(account=service_accounts.get_account(self.actor, account))
@@ -45,4 +45,4 @@ class Command(base.Command):
             listed = listed.expiring_within(expiring)
         if unused is not None:
             listed = listed.unused_for(unused)
-        self.print_rows([rows.token(token) for token in listed], _COLUMNS, nothing="There is no such token.")
+        self.print_rows([rows.token(token) for token in listed], _COLUMNS, nothing="No tokens match.")

@@ -1,5 +1,5 @@
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from axes.models import AccessAttempt
 from django.conf import settings
@@ -14,57 +14,62 @@ from audit.record import record
 from authn.cli_login import LIFETIME
 from ops import base
 
+_LABELS: Final = {
+    "sessions": "expired sessions",
+    "cli_authorizations": "CLI logins that were not completed",
+    "cli_login_requests": "requests for a CLI login",
+    "audit_entries": "audit entries",
+    "sign_in_failures": "sign-in failures",
+}
+_OLD_KEYS: Final = {"handovers": "cli_authorizations", "askers": "cli_login_requests"}
+
 
 class Command(base.Command):
-    help = """Forget what is over: ended sessions, sign-ins of command lines that nobody fetched and from where
-they were asked for, audit entries older than AUDIT_KEEP_DAYS, and sign-in failures that no longer count.
+    help = """Delete rows that are no longer used: expired sessions and CLI logins, audit entries older than
+AUDIT_KEEP_DAYS, and sign-in failures older than AUTH_COOL_OFF_MINUTES.
 
-Tokens stay, also revoked and expired ones. Run it once a day."""
+Tokens are kept, also revoked and expired ones. Run this command once a day.
+
+In the JSON output, handovers and askers are the former names of cli_authorizations and cli_login_requests. Use the
+new names; the former ones will be removed."""
     examples = ("prune --dry-run", "prune", "prune --json")
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="Forget nothing; count.")
+        parser.add_argument("--dry-run", action="store_true", help="Count the rows without deleting them.")
 
     def act(self, *, dry_run: bool, **_: Any) -> None:
         counts = self._prune(dry_run)
         if self.as_json:
-            self.print_json({"dry_run": dry_run, **counts})
+            self.print_json({"dry_run": dry_run, **counts, **{old: counts[new] for old, new in _OLD_KEYS.items()}})
         else:
-            titles = {
-                "sessions": "ended sessions",
-                "handovers": "sign-ins of command lines that nobody fetched",
-                "askers": "notes from where command lines asked",
-                "audit_entries": "audit entries",
-                "sign_in_failures": "sign-in failures",
-            }
-            self.print_table(["WOULD FORGET" if dry_run else "FORGOT", "NUMBER"], [(titles[key], n) for key, n in counts.items()])
+            rows = [(_LABELS[key], number) for key, number in counts.items()]
+            self.print_table(["WOULD BE DELETED" if dry_run else "DELETED", "NUMBER"], rows)
 
     @transaction.atomic
     def _prune(self, dry_run: bool) -> dict[str, int]:
-        """Delete, or count, and return how many of each."""
+        """Delete or count the rows, and return the numbers by the keys of `_LABELS`."""
         now = timezone.now()
+        keep_since = now - timedelta(days=settings.AUDIT_KEEP_DAYS)
         sessions = Session.objects.filter(expire_date__lt=now)
-        handovers = CliAuthorization.objects.filter(expires_at__lt=now)
-        askers = CliLoginRequest.objects.filter(at__lt=now - LIFETIME)
-        kept_since = now - timedelta(days=settings.AUDIT_KEEP_DAYS)
+        authorizations = CliAuthorization.objects.filter(expires_at__lt=now)
+        requests = CliLoginRequest.objects.filter(at__lt=now - LIFETIME)
         failures = AccessAttempt.objects.filter(attempt_time__lt=now - settings.AXES_COOLOFF_TIME)
         if dry_run:
-            entries = Entry.objects.filter(at__lt=kept_since).count()
             return {
                 "sessions": sessions.count(),
-                "handovers": handovers.count(),
-                "askers": askers.count(),
-                "audit_entries": entries,
+                "cli_authorizations": authorizations.count(),
+                "cli_login_requests": requests.count(),
+                "audit_entries": Entry.objects.filter(at__lt=keep_since).count(),
                 "sign_in_failures": failures.count(),
             }
         counts = {
             "sessions": sessions.delete()[0],
-            "handovers": handovers.delete()[0],
-            "askers": askers.delete()[0],
-            "audit_entries": Entry.objects.prune(before=kept_since),
+            "cli_authorizations": authorizations.delete()[0],
+            "cli_login_requests": requests.delete()[0],
+            "audit_entries": Entry.objects.prune(before=keep_since),
             "sign_in_failures": failures.delete()[0],
         }
         if counts["audit_entries"]:
-            data = {"entries": counts["audit_entries"], "before": kept_since.isoformat()}
+            data = {"entries": counts["audit_entries"], "before": keep_since.isoformat()}
             record(Event.AUDIT_PRUNED, actor=self.actor, target="audit log", data=data)
         return counts

@@ -8,15 +8,15 @@ from ops import base, secret_files, token_output
 
 
 class Command(base.Command):
-    help = "Issue a successor of a token. The old one dies at once, or after --grace seconds."
+    help = "Replace a token with a new one. The old token is revoked immediately, or expires after --grace seconds."
     examples = ("rotate_token 4Qd0Zp7XmKaB", "rotate_token 4Qd0Zp7XmKaB --grace 3600 --output pipeline.token")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "key_id", metavar="KEY_ID", type=secret_files.key_id, help="The token's key id, as list_tokens shows it."
+            "key_id", metavar="KEY_ID", type=secret_files.key_id, help="The key id of the old token; see list_tokens."
         )
         parser.add_argument(
-            "--grace", type=int, default=0, metavar="SECONDS", help="How long the old token still works; 0: not at all."
+            "--grace", type=int, default=0, metavar="SECONDS", help="The old token stays valid for this time. Default: 0."
         )
         token_output.add_arguments(parser)
 
@@ -26,5 +26,5 @@ class Command(base.Command):
             self,
             output,
             lambda: tokens.rotate_token(actor=self.actor, token=token, days=days, grace=grace),
-            f"Rotated {key_id} of {token.account.name}",
+            f"Token {key_id} of {token.account.name} rotated",
         )

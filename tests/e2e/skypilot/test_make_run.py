@@ -47,11 +47,11 @@ def test_another_api_gets_the_gateway_for_any_api_and_so_does_one_that_does_not_
         assert "SkyPilot" not in run.output
         assert ask(run.gateway, "/", [("X-Webauth-User", "eve@example.com")]).status == 401, "no client says who it is"
     with directory() as data, database() as where, launched(data, UPSTREAM=f"http://127.0.0.1:{free_port()}", **where) as run:
-        assert "nothing answers there yet" in run.output
+        assert "does not accept connections yet" in run.output
         assert "SkyPilot" not in run.output
 
 
 def test_at_skypilots_own_port_one_that_does_not_answer_yet_is_taken_for_it() -> None:
     with directory() as data, database() as where, launched(data, UPSTREAM="http://127.0.0.1:46580", **where) as run:
-        assert "SkyPilot's port, but nothing answers there yet" in run.output
+        assert "the port of SkyPilot, which does not accept connections yet" in run.output
         assert ask(run.gateway, "/", [basic("admin", run.password)]).status == 503, "nobody passes who was not told of"
