@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run one management command. A setting that cannot be used is one sentence and exit code 2."""
+    """Run a management command. An invalid setting is one message and exit code 2."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line

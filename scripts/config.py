@@ -1,6 +1,6 @@
 """The configuration of `make run`: the ports, and the upstream.
 
-Environment variables: PORT (of SkyAuth, 8000), GATEWAY_PORT (8080), UPSTREAM (http://host:port), ECHO_PORT (of the demo API, 8081).
+Environment variables: PORT (of SkyAuth, 8000), GATEWAY_PORT (8080), UPSTREAM (http://host:port), ECHO_PORT (demo API, 8081).
 """
 
 import http.client

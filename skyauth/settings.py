@@ -1,4 +1,4 @@
-"""Every setting, read from the environment once, with a safe default. `docs/settings.md` is generated from this file."""
+"""All settings, read from the environment once at the start. docs/settings.md is generated from this file."""
 
 import secrets
 from datetime import timedelta
@@ -19,34 +19,34 @@ def _data_dir(text: str) -> Path:
 
 
 def _secret_key(text: str) -> str:
-    """Return the key given, or one that is made on first use and kept in DATA_DIR, readable by its owner only."""
+    """Return the key, or one that is generated on first use and stored in DATA_DIR, readable only by its owner."""
     if text:
         if len(text) < 32:
-            raise ValueError("it is shorter than 32 characters. Make one with: openssl rand -base64 48")
+            raise ValueError("it is shorter than 32 characters. Generate one with: openssl rand -base64 48")
         return text
     path = DATA_DIR / "secret_key"
     try:
         DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            # Linking a finished file into place is atomic: two first starts agree on one key, and nobody reads half of one.
-            made = DATA_DIR / f"secret_key.{secrets.token_hex(8)}"
-            made.touch(mode=0o600, exist_ok=False)
-            made.write_text(secrets.token_urlsafe(48), encoding="ascii")
+            # A hard link is atomic: two simultaneous first starts use the same key, and no process reads an incomplete one.
+            temporary = DATA_DIR / f"secret_key.{secrets.token_hex(8)}"
+            temporary.touch(mode=0o600, exist_ok=False)
+            temporary.write_text(secrets.token_urlsafe(48), encoding="ascii")
             try:
-                path.hardlink_to(made)
+                path.hardlink_to(temporary)
             finally:
-                made.unlink()
+                temporary.unlink()
         except FileExistsError:
             pass
         return path.read_text(encoding="ascii").strip()
     except OSError as error:
-        raise ValueError(f"it is not set, and none can be kept in DATA_DIR: {error.strerror}") from None
+        raise ValueError(f"it is not set, and a generated key cannot be stored in DATA_DIR: {error.strerror}") from None
 
 
 def _public_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.rstrip("/") or parts.query or parts.username:
-        raise ValueError(f"{text!r} is not an origin. Write scheme and host alone, such as https://auth.example.com")
+        raise ValueError(f"{text!r} is not an origin. Write only scheme and host, such as https://auth.example.com")
     return f"{parts.scheme}://{parts.netloc}".lower()
 
 
@@ -55,29 +55,35 @@ def _skypilot_url(text: str) -> str:
         return ""
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise ValueError(f"{text!r} is no address of a server. Write scheme, host and port, such as http://127.0.0.1:46580")
-    _ = parts.port  # raises ValueError for one that is none
+        raise ValueError(f"{text!r} is not the address of a server. Write scheme, host and port, such as http://127.0.0.1:46580")
+    _ = parts.port  # raises ValueError for an invalid port
     return text.rstrip("/")
 
 
 env.section("The service")
-DEBUG = env.flag("DEBUG", False, "Django's debug pages. They show settings and code: never where others can reach it.")
+DEBUG = env.flag(
+    "DEBUG", False, "Enables Django's debug pages. They show settings and code, so do not enable them on a reachable server."
+)
 DATA_DIR = env.parsed(
-    "DATA_DIR", "path", "var", "Where SQLite and a generated SECRET_KEY are kept, relative to the project.", _data_dir
+    "DATA_DIR",
+    "path",
+    "var",
+    "The directory of the SQLite database and of a generated SECRET_KEY, relative to the project.",
+    _data_dir,
 )
 SECRET_KEY = env.parsed(
     "SECRET_KEY",
     "text, at least 32 characters",
     "",
-    "Signs sessions. Every replica needs the same one.",
+    "The key that signs sessions. All replicas need the same key.",
     _secret_key,
-    shown="made on first start and kept in DATA_DIR/secret_key",
+    shown="generated on first start and stored in DATA_DIR/secret_key",
 )
 PUBLIC_URL = env.parsed(
     "PUBLIC_URL",
     "origin",
     "http://127.0.0.1:8000",
-    "Where people's browsers find SkyAuth. An https origin makes cookies Secure and switches HSTS on.",
+    "The origin where browsers reach SkyAuth. With https, cookies are Secure and HSTS is on.",
     _public_url,
 )
 ALLOWED_HOSTS = [
@@ -85,22 +91,29 @@ ALLOWED_HOSTS = [
     *env.words(
         "ALLOWED_HOSTS",
         ["localhost", "127.0.0.1", "[::1]"],
-        "Further host names under which SkyAuth's own pages and API answer.",
+        "Other host names that SkyAuth's own pages and API accept.",
     ),
 ]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
-LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"], "How much is logged, to standard error.")
-LOG_FORMAT = env.choice("LOG_FORMAT", "line", ["line", "json"], "How: lines for people, or an object of JSON on each line.")
+LOG_LEVEL = env.choice(
+    "LOG_LEVEL",
+    "INFO",
+    ["DEBUG", "INFO", "WARNING", "ERROR"],
+    "The minimum level of log messages. SkyAuth logs to standard error.",
+)
+LOG_FORMAT = env.choice(
+    "LOG_FORMAT", "line", ["line", "json"], "The format of log messages: text lines, or one JSON object on each line."
+)
 
 env.section("Storage")
 _database = env.database(
     "DATABASE_URL",
     f"sqlite:///{DATA_DIR / 'skyauth.sqlite3'}",
-    "The database. SQLite serves one machine; PostgreSQL serves replicas.",
+    "The database. Use SQLite on a single machine, and PostgreSQL for several replicas.",
     shown="SQLite in DATA_DIR",
 )
 DATABASE_TIMEOUT = env.number(
-    "DATABASE_TIMEOUT", 5, "Seconds to wait for a connection or a lock; then the answer is 503.", least=1
+    "DATABASE_TIMEOUT", 5, "The time in seconds to wait for a connection or a lock. After that, the response is 503.", least=1
 )
 UNUSED_SETTINGS = env.unused("CACHE_URL", "SkyAuth stores nothing in a shared cache.")
 
@@ -108,111 +121,114 @@ env.section("In front of SkyAuth")
 TRUSTED_PROXIES = env.words(
     "TRUSTED_PROXIES",
     [],
-    """Addresses or networks (CIDR) of the reverse proxies in front of SkyAuth. Only what they send is believed of the forwarded
-    method, path, host, client address and user. Empty: nobody is trusted, and /authz/verify refuses everything.""",
+    """The addresses or networks (CIDR) of the reverse proxies in front of SkyAuth. SkyAuth accepts the forwarded method, path,
+    host, client address and user only from them. If empty, no proxy is trusted and /authz/verify refuses every request.""",
 )
 AUTH_REDIRECT = env.flag(
     "AUTH_REDIRECT",
     False,
-    """Whether a browser that opens a page without having signed in is sent to the sign-in page, and back again afterwards. Only
-    where PUBLIC_URL is the origin of the protected page itself; programs, and browsers elsewhere, get 401 as ever.""",
+    """Redirects a browser that is not signed in to the sign-in page, and back after sign-in. This works only if PUBLIC_URL is
+    the origin of the protected page. Programs, and browsers on other origins, get 401.""",
 )
 AUTH_USER_HEADER_FORMAT = env.choice(
     "AUTH_USER_HEADER_FORMAT",
     "off",
     ["off", "plaintext", "jwt"],
-    """Sign-in by an auth proxy's header: off, plaintext (the header is the user's e-mail address) or jwt (the header is a signed
-    assertion, verified against AUTH_JWT_JWKS). Needs TRUSTED_PROXIES.""",
+    """Sign-in through the header of an auth proxy: off, plaintext (the header contains the user's e-mail address), or jwt (the
+    header contains a JWT, which SkyAuth verifies with AUTH_JWT_JWKS). Requires TRUSTED_PROXIES.""",
 )
-AUTH_USER_HEADER = env.text("AUTH_USER_HEADER", "X-Auth-Request-Email", "The header in which a trusted proxy names the user.")
+AUTH_USER_HEADER = env.text("AUTH_USER_HEADER", "X-Auth-Request-Email", "The header in which a trusted proxy sends the user.")
 AUTH_GROUPS_HEADER = env.text(
     "AUTH_GROUPS_HEADER",
     "",
-    "The header in which a trusted proxy lists the user's groups, comma-separated (X-Auth-Request-Groups, say). Empty: none.",
+    "The header in which a trusted proxy sends the user's groups, separated by commas, such as X-Auth-Request-Groups.",
 )
 AUTH_CREATE_USERS = env.flag(
     "AUTH_CREATE_USERS",
     True,
-    "Whether a user whom the proxy names for the first time is created. If false, an admin creates users first.",
+    "Creates a user on the first sign-in through the proxy. If false, an admin creates users.",
 )
 AUTH_JWT_JWKS = env.text(
-    "AUTH_JWT_JWKS", "", "The key set (RFC 7517) that verifies assertions: an https URL, or the path of a file."
+    "AUTH_JWT_JWKS", "", "The JSON Web Key Set (RFC 7517) for AUTH_USER_HEADER_FORMAT=jwt: an https URL, or the path of a file."
 )
-AUTH_JWT_ISSUER = env.text("AUTH_JWT_ISSUER", "", "The issuer (iss) that assertions must name.")
-AUTH_JWT_AUDIENCE = env.text("AUTH_JWT_AUDIENCE", "", "The audience (aud) that assertions must name.")
+AUTH_JWT_ISSUER = env.text("AUTH_JWT_ISSUER", "", "The issuer (iss) that a JWT must contain.")
+AUTH_JWT_AUDIENCE = env.text("AUTH_JWT_AUDIENCE", "", "The audience (aud) that a JWT must contain.")
 AUTH_JWT_ALGORITHMS = env.words(
     "AUTH_JWT_ALGORITHMS",
     ["RS256", "ES256"],
-    "The signature algorithms that are accepted: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA.",
+    "The accepted signature algorithms. Choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA.",
 )
-AUTH_JWT_CLAIM = env.text("AUTH_JWT_CLAIM", "email", "The claim that names the user.")
-AUTH_JWT_GROUPS_CLAIM = env.text("AUTH_JWT_GROUPS_CLAIM", "groups", "The claim that lists the user's groups.")
+AUTH_JWT_CLAIM = env.text("AUTH_JWT_CLAIM", "email", "The claim with the user.")
+AUTH_JWT_GROUPS_CLAIM = env.text("AUTH_JWT_GROUPS_CLAIM", "groups", "The claim with the user's groups.")
 
-env.section("Upstreams that verify")
+env.section("Signed assertions for upstreams")
 ASSERTION_KEYS = [
     BASE_DIR / name
     for name in env.words(
         "ASSERTION_KEYS",
         [],
-        """Files with private keys (manage.py create_assertion_key makes one), relative to the project. The first signs what
-        X-Auth-Request-Jwt asserts of the caller; /.well-known/jwks.json has the public halves of all. Empty: no assertion.""",
+        """Files with private keys, relative to the project; manage.py create_assertion_key creates one. The first key signs
+        X-Auth-Request-Jwt, the assertion about the caller. /.well-known/jwks.json publishes the public keys of all. Empty: no
+        assertions.""",
     )
 ]
-ASSERTION_AUDIENCE = env.text(
-    "ASSERTION_AUDIENCE", "", "The audience (aud) of every assertion. Empty: the host that the request asked for."
-)
+ASSERTION_AUDIENCE = env.text("ASSERTION_AUDIENCE", "", "The audience (aud) of every assertion. Empty: the host of the request.")
 
 env.section("Roles")
 RBAC_DEFAULT_ROLE = env.text(
     "RBAC_DEFAULT_ROLE",
     "admin",
-    """The role of a user whom nobody gave one: any role's name, or first-admin (recommended): the first user becomes admin,
-    every later one user. The default is admin, as with SkyPilot, to ease first-time set-up.""",
+    """The role of users without an assigned role: the name of a role, or first-admin (recommended), which makes the first user
+    admin and all others user. The default is admin, as in SkyPilot, to simplify the first setup.""",
 )
 
 RECENT_REQUESTS = env.number(
     "RECENT_REQUESTS",
     2_000,
-    """How many of the last requests are kept, one for each caller, method and path, so that a change of roles or routes can be
-    tried against them before it is saved. 0: none.""",
+    """The number of recent requests that are stored, one for each caller, method and path. The preview of a role or route
+    change uses them. 0: none.""",
 )
 
 env.section("Passwords")
-AUTH_BASIC = env.flag("AUTH_BASIC", True, "Whether HTTP Basic is accepted, with a user's own or the shared password.")
+AUTH_BASIC = env.flag("AUTH_BASIC", True, "Accepts HTTP Basic, with the password of a user or the shared password.")
 AUTH_STRING = env.text(
     "AUTH_STRING",
     "",
-    """One or more htpasswd lines (made with htpasswd -nB NAME), separated by newlines or spaces: a password that people
-    share. It opens the protected APIs without roles and without an identity, and nothing of SkyAuth itself.""",
+    """A shared password: one or more htpasswd lines, created with htpasswd -nB NAME and separated by newlines or spaces. It
+    gives access to the protected APIs without a role and without an identity, but not to SkyAuth itself.""",
 )
 AUTH_REMEMBER_SECONDS = env.number(
     "AUTH_REMEMBER_SECONDS",
     300,
-    "How long a process remembers a good password, as a keyed digest, so as not to hash on every request. 0: not at all.",
+    "The time in seconds that a process caches a correct password, as a keyed digest, to avoid hashing. 0: no cache.",
 )
 AUTH_HASHING_SLOTS = env.number(
-    "AUTH_HASHING_SLOTS", 2, "How many passwords a process hashes at the same time; more wait, then get 503.", least=1
+    "AUTH_HASHING_SLOTS",
+    2,
+    "The number of passwords that a process hashes at the same time. Other requests wait, and then get 503.",
+    least=1,
 )
 AUTH_FAILURE_LIMIT = env.number(
-    "AUTH_FAILURE_LIMIT", 5, "Wrong passwords for one name from one address before that pair must wait.", least=1
+    "AUTH_FAILURE_LIMIT",
+    5,
+    "The number of wrong passwords for one username from one address before this pair is locked out.",
+    least=1,
 )
 AUTH_FAILURE_LIMIT_PER_ADDRESS = env.number(
     "AUTH_FAILURE_LIMIT_PER_ADDRESS",
     100,
-    "Wrong passwords from one address, over all names, before that address must wait.",
+    "The number of wrong passwords from one address, for any username, before this address is locked out.",
     least=1,
 )
-AUTH_COOL_OFF_MINUTES = env.number("AUTH_COOL_OFF_MINUTES", 15, "How long it must wait.", least=1)
+AUTH_COOL_OFF_MINUTES = env.number("AUTH_COOL_OFF_MINUTES", 15, "The duration of a lockout in minutes.", least=1)
 
 env.section("Service accounts")
-ENABLE_SERVICE_ACCOUNTS = env.flag("ENABLE_SERVICE_ACCOUNTS", True, "Whether service-account tokens are accepted.")
-TOKEN_DEFAULT_DAYS = env.number(
-    "TOKEN_DEFAULT_DAYS", 30, "After how many days a token expires when nobody says otherwise.", least=1
-)
+ENABLE_SERVICE_ACCOUNTS = env.flag("ENABLE_SERVICE_ACCOUNTS", True, "Accepts the tokens of service accounts.")
+TOKEN_DEFAULT_DAYS = env.number("TOKEN_DEFAULT_DAYS", 30, "The lifetime of a token in days, if none is specified.", least=1)
 TOKEN_MAX_DAYS = env.number(
     "TOKEN_MAX_DAYS",
     0,
-    "The longest life of a token in days. 0: no limit, and tokens that never expire can be asked for.",
+    "The maximum lifetime of a token in days. 0: no maximum, and tokens that never expire are allowed.",
 )
 
 env.section("SkyPilot")
@@ -220,55 +236,59 @@ SKYPILOT_URL = env.parsed(
     "SKYPILOT_URL",
     "URL",
     "",
-    """The private address of the SkyPilot API server behind SkyAuth, such as http://127.0.0.1:46580. SkyAuth asks it for its
-    version and tells it people's roles. Nobody but SkyAuth and the gateway may reach it. Empty: there is none.""",
+    """The private address of the SkyPilot API server behind SkyAuth, such as http://127.0.0.1:46580. SkyAuth reads its version
+    and sends it the roles of users. Make sure that only SkyAuth and the gateway can reach it. Empty: no SkyPilot API server.""",
     _skypilot_url,
 )
 SKYPILOT_VERSION = env.text(
-    "SKYPILOT_VERSION", "0.14.1", "The version of SkyPilot that the CLI is told. With SKYPILOT_URL, the server's own is told."
+    "SKYPILOT_VERSION",
+    "0.14.1",
+    "The SkyPilot version that the CLI receives. With SKYPILOT_URL, it receives the version of the server.",
 )
 SKYPILOT_API_VERSION = env.number(
     "SKYPILOT_API_VERSION",
     62,
-    "The API version that the CLI is told; it expects at least 24. With SKYPILOT_URL, the server's own is told.",
+    "The API version that the CLI receives; it needs at least 24. With SKYPILOT_URL, it receives that of the server.",
     least=24,
 )
 SKYPILOT_COMMIT = env.text(
     "SKYPILOT_COMMIT",
     "7e595970a806dcc9eefadf459f399edf1733e962",
-    "The commit of SkyPilot that the CLI is told. With SKYPILOT_URL, the server's own is told.",
+    "The SkyPilot commit that the CLI receives. With SKYPILOT_URL, it receives that of the server.",
 )
 
 SKYPILOT_SHARED_BASIC = env.flag(
     "SKYPILOT_SHARED_BASIC",
     False,
-    """Whether the shared password (AUTH_STRING) opens the SkyPilot API server. It knows no roles then and goes by what the client
-    says of itself, as it does behind an ingress with Basic: whoever knows the password is an administrator there.""",
+    """Accepts the shared password (AUTH_STRING) for the SkyPilot API server. The server then trusts the user that the client
+    sends, as behind an ingress with HTTP Basic. Everyone with the password is an administrator there.""",
 )
 
 env.section("Sessions and the audit log")
-SESSION_HOURS = env.number("SESSION_HOURS", 12, "How long a browser stays signed in.", least=1)
+SESSION_HOURS = env.number("SESSION_HOURS", 12, "The maximum duration of a browser session in hours.", least=1)
 SESSION_IDLE_HOURS = env.number(
-    "SESSION_IDLE_HOURS", 12, "After how long without a request a browser is signed out, however long it might stay.", least=1
+    "SESSION_IDLE_HOURS", 12, "A browser session expires after this number of hours without a request.", least=1
 )
 CLI_SESSION_DAYS = env.number(
     "CLI_SESSION_DAYS",
     7,
-    "How long a command line that a person signed in stays so. The sky CLI keeps what it is given for seven days.",
+    "The duration of a CLI session in days. The sky CLI stores its credentials for seven days.",
     least=1,
 )
 AUDIT_REFUSALS_PER_MINUTE = env.number(
     "AUDIT_REFUSALS_PER_MINUTE",
     60,
-    "How many refusals of each kind (request.denied, sign-in.refused) a process writes to the audit log each minute.",
+    "The maximum number of audit entries for each kind of refusal (request.denied, sign-in.refused), per process and minute.",
     least=1,
 )
-AUDIT_KEEP_DAYS = env.number("AUDIT_KEEP_DAYS", 365, "After how many days `manage.py prune` forgets audit entries.", least=1)
+AUDIT_KEEP_DAYS = env.number(
+    "AUDIT_KEEP_DAYS", 365, "`manage.py prune` deletes audit entries after this number of days.", least=1
+)
 
 env.refuse_unknown()
 
 INSTALLED_APPS = [
-    "skyauth",  # before staticfiles, whose runserver it replaces
+    "skyauth",  # before staticfiles, because it replaces runserver
     "audit.apps.AuditConfig",
     "rbac.apps.RbacConfig",
     "accounts.apps.AccountsConfig",
@@ -335,7 +355,7 @@ if not _SQLITE and _database["ENGINE"] != "django.db.backends.postgresql":
 _database["OPTIONS"] = (
     {
         "timeout": DATABASE_TIMEOUT,
-        "transaction_mode": "IMMEDIATE",  # a writer waits at BEGIN, where waiting works, and not at its first write
+        "transaction_mode": "IMMEDIATE",  # a writer waits for the lock at BEGIN; at its first write it would fail
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
     if _SQLITE
@@ -346,10 +366,10 @@ _database["OPTIONS"] = (
         "options": f"-c lock_timeout={DATABASE_TIMEOUT}s -c statement_timeout={DATABASE_TIMEOUT * 6}s",
     }
 )
-# Kept, because a new connection for each request costs a factor of eight. Django serves each request in a thread of its own
-# under ASGI: on PostgreSQL a connection that belongs to a thread would be lost with it, so there they belong to a pool.
+# SQLite connections persist: a new connection for each request is eight times slower. Under ASGI, Django uses a new thread for
+# each request; a PostgreSQL connection would be lost with its thread, so a pool holds them.
 _database["CONN_MAX_AGE"] = None if _SQLITE else 0
-_database["CONN_HEALTH_CHECKS"] = not _SQLITE  # a file needs no look whether it is still there
+_database["CONN_HEALTH_CHECKS"] = not _SQLITE  # a file needs no health check
 DATABASES: dict[str, dict[str, Any]] = {"default": _database}
 
 AUTH_USER_MODEL = "accounts.User"
@@ -369,15 +389,15 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "accounts.hashers.MaximumLengthValidator"},
 ]
 
-# django-axes counts failures in its table; `authn.lockout` asks it, so that every door is counted the same way.
+# django-axes counts failures in its table; `authn.lockout` uses it for all interfaces.
 AXES_FAILURE_LIMIT = AUTH_FAILURE_LIMIT
 AXES_COOLOFF_TIME = timedelta(minutes=AUTH_COOL_OFF_MINUTES)
-AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # the pair: a stranger elsewhere cannot lock the owner out
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # the pair, so that a stranger at another address cannot lock out a user
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_CLIENT_IP_CALLABLE = "authn.lockout.client_address"
 AXES_DISABLE_ACCESS_LOG = True  # the audit log has it
 AXES_VERBOSE = False
-AXES_ENABLE_ADMIN = False  # adminsite.lockouts shows what is to be seen
+AXES_ENABLE_ADMIN = False  # adminsite.lockouts shows them
 AXES_SENSITIVE_PARAMETERS: list[str] = []
 
 SECURE_COOKIES = PUBLIC_URL.startswith("https://")
@@ -423,14 +443,14 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "api.schema.Schema",
     "EXCEPTION_HANDLER": "api.errors.respond",
     "UNAUTHENTICATED_USER": None,
-    "URL_FORMAT_OVERRIDE": None,  # Accept alone says what an answer shall be
+    "URL_FORMAT_OVERRIDE": None,  # only Accept selects the format
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "SkyAuth",
     "DESCRIPTION": "Users, service accounts, roles, routes and audit of SkyAuth.",
     "VERSION": "v1",
     "SERVE_INCLUDE_SCHEMA": False,
-    "COMPONENT_SPLIT_REQUEST": True,  # what is sent and what is answered differ: a password is only ever sent
+    "COMPONENT_SPLIT_REQUEST": True,  # requests and responses differ: a password is never in a response
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
@@ -438,20 +458,20 @@ SPECTACULAR_SETTINGS = {
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-WHITENOISE_USE_FINDERS = True  # no collectstatic needed; files are found once, at start
+WHITENOISE_USE_FINDERS = True  # without collectstatic; files are found once, at the start
 
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
-FORMAT_MODULE_PATH = "skyauth.formats"  # what pages show: ISO 8601, not the American "a.m."
+FORMAT_MODULE_PATH = "skyauth.formats"  # ISO 8601 in pages, without "a.m."
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 SILENCED_SYSTEM_CHECKS = [
-    "axes.W002",  # no axes middleware: a lock-out looks like any other refusal, by design
-    "axes.W003",  # no axes backend: `authn.lockout` asks axes for every door, Django's or not
-    "security.W008",  # no redirect to https by us: the proxy in front does that
-    # One setting, PUBLIC_URL, decides these three, and skyauth.W103 says when it should be https.
+    "axes.W002",  # no axes middleware: a lockout looks like any other refusal, by design
+    "axes.W003",  # no axes backend: `authn.lockout` calls axes for all interfaces
+    "security.W008",  # the proxy redirects to https
+    # PUBLIC_URL decides these three, and skyauth.W103 warns if it should be https.
     *(() if SECURE_COOKIES else ("security.W004", "security.W012", "security.W016")),
 ]
 
@@ -463,9 +483,9 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "filters": ["seldom", "request_id"], "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
-        "axes": {"level": "ERROR"},  # its warnings carry the names that people typed
-        # Below INFO it tells statements with their parameters. Its default handlers, gone here, write lines of their own.
+        "axes": {"level": "ERROR"},  # its warnings contain usernames
+        # Below INFO, it logs SQL statements with their parameters. Its default handlers have another format, so they are removed.
         "django": {"level": "INFO"},
-        "django.request": {"level": "ERROR"},  # a 4xx is the client's, and anybody can cause any number of them
+        "django.request": {"level": "ERROR"},  # any client can cause any number of 4xx responses
     },
 }

@@ -1,4 +1,4 @@
-"""The reference pages: made from the code, complete, and committed as they are made."""
+"""The reference pages are generated from the code, complete, and committed."""
 
 import ast
 import re
@@ -12,15 +12,15 @@ from skyauth import reference
 from skyauth.settings import env
 from tests.commands.run_command import ROOT, run
 
-OUR_COMMANDS = [
+COMMANDS = [
     "apply", "changepassword", "create_assertion_key", "create_service_account", "create_token", "create_user", "createsuperuser",
     "doctor", "explain", "export_users", "import_users", "list_tokens", "load_pack", "prune", "reference", "revoke_token",
-    "rotate_token", "runserver", "serve", "set_role", "tell_roles",
+    "rotate_token", "runserver", "serve", "set_role", "sync_roles", "tell_roles",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("page", reference.PAGES)
-def test_the_committed_file_is_what_the_code_says(page: str) -> None:
+def test_the_committed_file_is_up_to_date(page: str) -> None:
     path, make = reference.PAGES[page]
     assert (ROOT / path).read_text(encoding="utf-8") == make(), "Run: manage.py reference --write"
 
@@ -30,7 +30,7 @@ def test_reference_prints_the_page_and_nothing_else(db: None, page: str) -> None
     assert run("reference", page).out == reference.PAGES[page][1]()
 
 
-def test_reference_wants_a_page(db: None) -> None:
+def test_reference_needs_a_page(db: None) -> None:
     assert run("reference").code == 2
 
 
@@ -41,7 +41,7 @@ def test_every_setting_is_in_both_references() -> None:
     assert re.findall(r"^#(\w+)=", reference.dotenv(), re.MULTILINE) == names
 
 
-def test_every_setting_says_what_it_does_in_a_sentence() -> None:
+def test_every_setting_is_described_in_sentences() -> None:
     assert all(setting.meaning.endswith((".", ")")) and setting.section for setting in env.settings)
 
 
@@ -50,7 +50,7 @@ def test_a_copied_example_sets_nothing() -> None:
 
 
 def test_settings_read_the_environment_through_env_alone() -> None:
-    """Every call that takes the name of a variable is one of `env`'s, so none is missing from the reference."""
+    """Every variable is read by a method of `env`, so the reference is complete."""
     text = (ROOT / "skyauth" / "settings.py").read_text(encoding="utf-8")
     assert not re.search(r"environ\b(?!ment)|getenv", text.replace("skyauth.environment", ""))
     readers = {"text", "flag", "number", "words", "choice", "parsed", "database"}
@@ -65,7 +65,7 @@ def test_settings_read_the_environment_through_env_alone() -> None:
 
 @pytest.mark.parametrize("package", ["accounts", "api", "audit", "gateway", "rbac", "skyauth"])
 def test_nothing_else_reads_the_environment(package: str) -> None:
-    # The last two: what prometheus_client reads is given by the server to its workers, and is no setting.
+    # The last two: the server sets a variable of prometheus_client for its workers; it is not a setting.
     allowed = {"skyauth/environment.py", "skyauth/asgi.py", "skyauth/server.py", "gateway/metrics.py"}
     readers = [
         path.relative_to(ROOT).as_posix()
@@ -85,13 +85,12 @@ def test_the_permissions_page_shows_the_roles_as_they_are_seeded(db: None) -> No
     assert all(f"| `{role.name}` | {role.description} |" in page for role in roles.values())
 
 
-def test_the_commands_page_has_every_command_of_ours() -> None:
-    assert re.findall(r"^## (\w+)$", reference.commands(), re.MULTILINE) == OUR_COMMANDS
+def test_the_commands_page_has_every_command_of_skyauth() -> None:
+    assert re.findall(r"^## (\w+)$", reference.commands(), re.MULTILINE) == COMMANDS
 
 
-@pytest.mark.parametrize("name", OUR_COMMANDS)
-def test_every_example_is_good_usage(name: str) -> None:
-    """The examples of a command are accepted by its own parser."""
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_parser_of_a_command_accepts_its_examples(name: str) -> None:
     import shlex
 
     from django.core.management import get_commands, load_command_class

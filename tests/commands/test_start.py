@@ -1,4 +1,4 @@
-"""What keeps SkyAuth from starting: a sentence, an exit code, and never a traceback. And what starts."""
+"""What prevents SkyAuth from starting: one message, an exit code, and never a traceback. And how it starts."""
 
 import json
 import os
@@ -19,26 +19,29 @@ from tests.commands.run_command import ROOT, Ended, read_settings, run, run_alon
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a migrated database."""
+    """A directory with a migrated database."""
     path = tmp_path_factory.mktemp("data")
     assert run_alone("migrate", "--verbosity", "0", data_dir=path).code == 0
     return path
 
 
-def one_sentence(ended: Ended) -> bool:
+def is_one_message(ended: Ended) -> bool:
     return len(ended.err.splitlines()) == 1 and not ended.out and "Traceback" not in ended.err
 
 
-UNUSABLE = [
+INVALID = [
     ({"RBAC_DEFALT_ROLE": "user"}, "RBAC_DEFALT_ROLE is not a setting of SkyAuth. Did you mean RBAC_DEFAULT_ROLE?"),
-    ({"TOKEN_MAX_DAYS": "abc"}, "TOKEN_MAX_DAYS='abc' is not a whole number of at least 0. Write, say, TOKEN_MAX_DAYS=0."),
+    (
+        {"TOKEN_MAX_DAYS": "abc"},
+        "TOKEN_MAX_DAYS='abc' is not a whole number of at least 0. Write, for example, TOKEN_MAX_DAYS=0.",
+    ),
     ({"DATABASE_URL": "mysql://a:b@db/x"}, "DATABASE_URL must name SQLite"),
     ({"DATABASE_URL": "hunter2"}, "DATABASE_URL is not a database URL."),
     ({"DATABASE_URL": "postgers://skyauth:hunter2@db/skyauth"}, "DATABASE_URL must name SQLite"),
     ({"DATABASE_URL": "sqlite://hunter2/x.sqlite3"}, "DATABASE_URL is not a database URL."),
     ({"SECRET_KEY": "hunter2"}, "SECRET_KEY cannot be used: it is shorter than 32 characters."),
     ({"DEBUG": "maybe"}, "DEBUG='maybe' is neither true nor false."),
-    ({"LOG_LEVEL": "loud"}, "Write one of: DEBUG, INFO, WARNING, ERROR."),
+    ({"LOG_LEVEL": "loud"}, "Choose one of: DEBUG, INFO, WARNING, ERROR."),
     ({"PUBLIC_URL": "auth.example.com"}, "is not an origin."),
     (
         {"ENABLE_SERVICE_ACOUNTS": "false"},
@@ -49,27 +52,25 @@ UNUSABLE = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "sentence"), UNUSABLE)
-def test_a_setting_that_cannot_be_used_is_refused_with_what_to_write(
-    tmp_path: Path, settings: dict[str, str], sentence: str
-) -> None:
-    with pytest.raises(ImproperlyConfigured) as refused:
+@pytest.mark.parametrize(("settings", "message"), INVALID)
+def test_an_invalid_setting_is_refused_with_what_to_write(tmp_path: Path, settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as raised:
         read_settings(tmp_path, **settings)
-    assert sentence in str(refused.value)
-    assert len(str(refused.value).splitlines()) == 1
-    assert "hunter2" not in str(refused.value)
+    assert message in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+    assert "hunter2" not in str(raised.value)
 
 
 @pytest.mark.parametrize("command", ["check", "serve", "list_tokens"])
-def test_a_setting_that_cannot_be_used_is_one_sentence_and_exit_code_2(tmp_path: Path, command: str) -> None:
+def test_an_invalid_setting_is_one_message_and_exit_code_2(tmp_path: Path, command: str) -> None:
     ended = run_alone(command, data_dir=tmp_path, SECRET_KEY="hunter2")
     assert ended.code == 2
-    assert one_sentence(ended)
+    assert is_one_message(ended)
     assert ended.err.startswith("SkyAuth does not start: SECRET_KEY cannot be used: it is shorter than 32 characters.")
     assert "hunter2" not in ended.err
 
 
-CHECKED = [["check", "--database", "default"], ["serve", "--port", "1"], ["runserver", "1", "--noreload"]]
+CHECKING_COMMANDS = [["check", "--database", "default"], ["serve", "--port", "1"], ["runserver", "1", "--noreload"]]
 
 
 @pytest.mark.parametrize(
@@ -83,11 +84,11 @@ CHECKED = [["check", "--database", "default"], ["serve", "--port", "1"], ["runse
         ({"ASSERTION_KEYS": "/no/such/key.pem"}, "skyauth.E020"),
     ],
 )
-@pytest.mark.parametrize("command", CHECKED)
-def test_an_unsafe_setting_refuses_to_start_and_says_what_to_write(
+@pytest.mark.parametrize("command", CHECKING_COMMANDS)
+def test_no_command_starts_a_server_with_an_unsafe_setting(
     db: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str], settings: dict[str, str], code: str
 ) -> None:
-    monkeypatch.setattr("skyauth.server.serve", lambda **_: pytest.fail("It was served."))
+    monkeypatch.setattr("skyauth.server.serve", lambda **_: pytest.fail("The server was started."))
     values = read_settings(tmp_path, **settings)
     with override_settings(**{name: values[name] for name in settings}):
         ended = run_line(*command)
@@ -96,8 +97,8 @@ def test_an_unsafe_setting_refuses_to_start_and_says_what_to_write(
     assert "HINT: " in ended.err
 
 
-@pytest.mark.parametrize("command", CHECKED)
-def test_a_process_with_an_unsafe_setting_ends_with_1_and_without_a_traceback(data_dir: Path, command: list[str]) -> None:
+@pytest.mark.parametrize("command", CHECKING_COMMANDS)
+def test_a_process_with_an_unsafe_setting_ends_with_exit_code_1_and_no_traceback(data_dir: Path, command: list[str]) -> None:
     ended = run_alone(*command, data_dir=data_dir, TRUSTED_PROXIES="0.0.0.0/0")
     assert ended.code == 1
     assert "skyauth.E002" in ended.err
@@ -106,9 +107,11 @@ def test_a_process_with_an_unsafe_setting_ends_with_1_and_without_a_traceback(da
 
 
 @pytest.mark.parametrize("line", ["RBAC_DEFALT_ROLE=user", "export COLOUR=red"])
-def test_a_line_of_the_env_file_that_is_no_setting_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+def test_a_line_of_the_env_file_that_is_not_a_setting_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
     name = line.removeprefix("export ").partition("=")[0]
-    monkeypatch.setenv(name, "")  # so that what the file sets is taken back afterwards
+    monkeypatch.setenv(name, "")  # so that the fixture removes what the file sets
     monkeypatch.delenv(name)
     (tmp_path / ".env").write_text(f"# a comment\n{line}\n")
     environment = Environment(tmp_path / ".env")
@@ -124,7 +127,7 @@ def test_a_setting_that_was_removed_is_accepted_with_a_warning(tmp_path: Path, m
     assert ended.code == 0
     assert "(skyauth.W107) CACHE_URL is set, but it is no longer used." in ended.err
     assert "HINT: Remove CACHE_URL." in ended.err
-    monkeypatch.setenv("CACHE_URL", "")  # so that what the file sets is taken back afterwards
+    monkeypatch.setenv("CACHE_URL", "")  # so that the fixture removes what the file sets
     monkeypatch.delenv("CACHE_URL")
     (tmp_path / ".env").write_text("CACHE_URL=redis://127.0.0.1:6379/0\n")
     environment = Environment(tmp_path / ".env")
@@ -132,14 +135,14 @@ def test_a_setting_that_was_removed_is_accepted_with_a_warning(tmp_path: Path, m
     environment.refuse_unknown()
 
 
-def test_a_database_without_tables_is_one_sentence(tmp_path: Path) -> None:
+def test_a_database_without_tables_is_one_message(tmp_path: Path) -> None:
     ended = run_alone("create_user", "alice", "--random-password", data_dir=tmp_path)
     assert ended.code == 1
-    assert one_sentence(ended)
+    assert is_one_message(ended)
     assert "manage.py migrate" in ended.err
 
 
-def test_a_database_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
+def test_a_database_that_does_not_answer_is_one_message(tmp_path: Path) -> None:
     url = "postgres://skyauth:hunter2@127.0.0.1:1/skyauth"
     for command in ("list_tokens", "serve"):
         ended = run_alone(command, data_dir=tmp_path, DATABASE_URL=url, DATABASE_TIMEOUT="1")
@@ -149,18 +152,18 @@ def test_a_database_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None
         assert "hunter2" not in ended.err
 
 
-def test_doctor_tells_of_a_database_that_does_not_answer_or_is_old(tmp_path: Path) -> None:
-    nowhere = {"DATABASE_URL": "postgres://skyauth:hunter2@127.0.0.1:1/skyauth", "DATABASE_TIMEOUT": "1"}
-    gone = run_alone("doctor", "--json", data_dir=tmp_path, **nowhere)
-    old = run_alone("doctor", "--json", data_dir=tmp_path)
-    assert (gone.code, old.code) == (1, 1)
-    assert json.loads(gone.out)[0]["code"] == "database.unreachable"
-    assert json.loads(old.out)[0]["code"] == "database.migrations"
-    assert "hunter2" not in gone.out + gone.err
+def test_doctor_reports_an_unreachable_database_and_missing_migrations(tmp_path: Path) -> None:
+    unreachable = {"DATABASE_URL": "postgres://skyauth:hunter2@127.0.0.1:1/skyauth", "DATABASE_TIMEOUT": "1"}
+    without_server = run_alone("doctor", "--json", data_dir=tmp_path, **unreachable)
+    without_tables = run_alone("doctor", "--json", data_dir=tmp_path)
+    assert (without_server.code, without_tables.code) == (1, 1)
+    assert json.loads(without_server.out)[0]["code"] == "database.unreachable"
+    assert json.loads(without_tables.out)[0]["code"] == "database.migrations"
+    assert "hunter2" not in without_server.out + without_server.err
 
 
 @pytest.mark.parametrize("command", [["serve"], ["runserver"]])
-def test_a_database_with_migrations_to_come_is_not_served(tmp_path: Path, command: list[str]) -> None:
+def test_no_server_starts_with_migrations_that_are_not_applied(tmp_path: Path, command: list[str]) -> None:
     ended = run_alone(*command, data_dir=tmp_path)
     assert ended.code == 1
     assert "Run: manage.py migrate" in ended.err
@@ -170,15 +173,15 @@ def test_a_database_with_migrations_to_come_is_not_served(tmp_path: Path, comman
     "words",
     [["serve", "--port", "0"], ["serve", "--workers", "x"], ["serve", "--reload", "--workers", "2"], ["runserver", "a:b:c"]],
 )
-def test_wrong_usage_ends_with_2(db: None, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
-    monkeypatch.setattr("skyauth.server.serve", lambda **_: pytest.fail("It was served."))
+def test_wrong_usage_has_exit_code_2(db: None, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.setattr("skyauth.server.serve", lambda **_: pytest.fail("The server was started."))
     ended = run_line(*words)
     assert ended.code == 2
     assert ended.err
 
 
 @pytest.mark.parametrize(
-    ("words", "served"),
+    ("words", "options"),
     [
         (["serve"], {"host": "127.0.0.1", "port": 8000, "workers": 1, "reload": False}),
         (
@@ -190,15 +193,15 @@ def test_wrong_usage_ends_with_2(db: None, monkeypatch: pytest.MonkeyPatch, word
         (["runserver", "[::1]:9000", "--noreload"], {"host": "::1", "port": 9000, "workers": 1, "reload": False}),
     ],
 )
-def test_what_is_asked_for_is_served(
-    db: None, monkeypatch: pytest.MonkeyPatch, words: list[str], served: dict[str, object]
+def test_the_server_starts_with_the_options_of_the_command(
+    db: None, monkeypatch: pytest.MonkeyPatch, words: list[str], options: dict[str, object]
 ) -> None:
     calls: list[dict[str, object]] = []
-    monkeypatch.setattr("skyauth.server.serve", lambda **how: calls.append(how))
+    monkeypatch.setattr("skyauth.server.serve", lambda **arguments: calls.append(arguments))
     monkeypatch.setattr("skyauth.management.commands.serve.connections.close_all", lambda: None)  # the test's own
     ended = run(*words)
-    assert calls == [served | {"log_level": "info"}]
-    assert ("one server profile" in ended.err) is (words[0] == "runserver")
+    assert calls == [options | {"log_level": "info"}]
+    assert ("Running: manage.py serve" in ended.err) is (words[0] == "runserver")
 
 
 def _free_port() -> int:
@@ -207,31 +210,31 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def test_serve_answers_and_stops_when_told_to(data_dir: Path) -> None:
+def test_serve_answers_requests_and_stops_on_a_signal(data_dir: Path) -> None:
     port = _free_port()
     env = {"PATH": os.environ["PATH"], "DATA_DIR": str(data_dir)}
     process = subprocess.Popen(
         [sys.executable, "manage.py", "serve", "--port", str(port)], cwd=ROOT, env=env, stderr=subprocess.PIPE
     )
     try:
-        assert _status_line(port) == "HTTP/1.1 403 Forbidden"  # nobody is trusted
+        assert _status_line(port) == "HTTP/1.1 403 Forbidden"  # no proxy is trusted
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
 
 
-def test_a_port_that_is_taken_is_refused_with_1(data_dir: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        ended = run_alone("serve", "--port", str(taken.getsockname()[1]), data_dir=data_dir)
+def test_a_port_in_use_has_exit_code_1(data_dir: Path) -> None:
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 0))
+        used.listen()
+        ended = run_alone("serve", "--port", str(used.getsockname()[1]), data_dir=data_dir)
     assert ended.code == 1
     assert "address already in use" in ended.err
     assert "Traceback" not in ended.err
 
 
 def _status_line(port: int) -> str:
-    """Return the first line of the answer of /authz/verify, once there is one."""
+    """Return the status line of /authz/verify, once the server accepts connections."""
     for _ in range(200):
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
@@ -242,7 +245,7 @@ def _status_line(port: int) -> str:
     raise AssertionError("The server did not start.")
 
 
-def test_nothing_but_json_is_on_standard_output_of_a_script(data_dir: Path) -> None:
+def test_standard_output_contains_only_json_with_the_option_json(data_dir: Path) -> None:
     ended = run_alone("create_token", "scripted", "--create", "--role", "viewer", "--json", data_dir=data_dir)
     assert json.loads(ended.out)["account"] == "scripted"
     assert ended.err == ""

@@ -108,7 +108,7 @@ def test_the_matrix_says_what_each_role_may_and_how_many_hold_it(office, bob, ve
     assert by_first[""] == ["admin", "user newcomers", "viewer", "reader"] or "newcomers" in " ".join(by_first[""])
     assert by_first["Users"] == ["1", "1", "1", "0"]
     assert by_first["Service accounts"] == ["0", "1", "0", "0"]
-    assert by_first["Call what the routes of a protected API count as writing. upstream:write"] == [
+    assert by_first["Send requests that the routes of a protected API classify as writing. upstream:write"] == [
         "yes", "yes", "no", "no",
     ]  # fmt: skip
     assert 'href="/skyauth/users?role=viewer"' in answer.text

@@ -8,20 +8,20 @@ from skyauth import reference
 
 
 class Command(base.Command):
-    help = "Print a page of the reference as the code has it: settings, permissions, commands, or the file .env.example."
+    help = "Generate a page of the reference documentation from the code, or the file .env.example (env)."
     examples = ("reference settings", "reference --write")
     answers_json = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "page", choices=list(reference.PAGES), nargs="?", help="Which page; with --write, all of them unless one is named."
+            "page", choices=list(reference.PAGES), nargs="?", help="The page. With --write, the default is all pages."
         )
-        parser.add_argument("--write", action="store_true", help="Write the file instead of printing it.")
+        parser.add_argument("--write", action="store_true", help="Write the file instead of printing the page.")
 
     def act(self, *, page: str | None, write: bool, **_: Any) -> None:
         if not write:
             if page is None:
-                self.misused(f"Give a page: {', '.join(reference.PAGES)}.")
+                self.misused(f"Specify a page: {', '.join(reference.PAGES)}.")
             self.stdout.write(reference.PAGES[page][1](), ending="")
             return
         for name, (path, make) in reference.PAGES.items():
