@@ -142,7 +142,7 @@ def test_a_database_without_tables_is_one_message(tmp_path: Path) -> None:
     assert "manage.py migrate" in ended.err
 
 
-def test_a_database_that_does_not_answer_is_one_message(tmp_path: Path) -> None:
+def test_an_unreachable_database_is_one_message(tmp_path: Path) -> None:
     url = "postgres://skyauth:hunter2@127.0.0.1:1/skyauth"
     for command in ("list_tokens", "serve"):
         ended = run_alone(command, data_dir=tmp_path, DATABASE_URL=url, DATABASE_TIMEOUT="1")
