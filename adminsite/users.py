@@ -15,7 +15,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
 from accounts.models import SignIn, User
-from accounts.services import users
+from accounts.services import offboarding, users
 from adminsite.base import ServiceForm
 from adminsite.steps import Step, SteppedAdmin
 from rbac.models import Role
@@ -162,7 +162,7 @@ class UserAdmin(SteppedAdmin):
 
     def remove(self, actor: Principal, row: User) -> None:
         """Delete a user."""
-        users.delete_user(actor=actor, user=row)
+        offboarding.delete_user(actor=actor, user=row)
 
     def consequences(self, row: User) -> list[Any]:
         """Return the user, and what becomes of the service accounts."""

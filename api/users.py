@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import RoleSource, SignIn, User
-from accounts.services import user_csv, user_import, users
+from accounts.services import offboarding, user_csv, user_import, users
 from api.base import Flag, Resource, Text, location
 from api.parsers import Csv, Json
 from api.permissions import Need
@@ -194,8 +194,9 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
     def destroy(self, request: Request, uid: str) -> Response:  # noqa: ARG002
         """Delete a user. Their service accounts go to `transfer_to`, or stay without an owner."""
         user = self.get_object()
-        heir = request.query_params.get("transfer_to")
-        users.delete_user(actor=self.principal, user=user, transfer_to=_named(heir, "transfer_to") if heir is not None else None)
+        heir_uid = request.query_params.get("transfer_to")
+        heir = None if heir_uid is None else _named(heir_uid, "transfer_to")
+        offboarding.delete_user(actor=self.principal, user=user, transfer_to=heir)
         return Response(status=204)
 
     @extend_schema(request=BulkRole, responses=BulkRoleOut, filters=False)

@@ -7,7 +7,7 @@ from django.http import QueryDict
 
 from accounts.models import SignIn, User
 from accounts.services import users
-from accounts.services.offboarding import Fate
+from accounts.services.offboarding import AccountAction
 from core.errors import NotFound
 from rbac.models import Role
 from rbac.principals import Principal
@@ -102,15 +102,15 @@ class OffboardingForm(forms.Form):
             self.fields.clear()
             return
         self.fields["fate"].choices = [  # type: ignore[attr-defined]
-            (Fate.TRANSFER, "Transfer them to another user; they stay active"),
-            (Fate.REVOKE, "Disable them and revoke their tokens permanently"),
-            (Fate.STAY, stay_label),
+            (AccountAction.TRANSFER, "Transfer them to another user; they stay active"),
+            (AccountAction.REVOKE, "Disable them and revoke their tokens permanently"),
+            (AccountAction.STAY, stay_label),
         ]
 
     def clean_transfer_to(self) -> User | None:
         """Return the new owner, if the service accounts are transferred."""
         name = self.cleaned_data["transfer_to"].strip()
-        if self.cleaned_data.get("fate") != Fate.TRANSFER or not name:
+        if self.cleaned_data.get("fate") != AccountAction.TRANSFER or not name:
             return None
         try:
             return users.find_user(name)

@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from accounts.models import User
 from accounts.services import offboarding, service_accounts, users
-from accounts.services.offboarding import Fate
+from accounts.services.offboarding import AccountAction
 from audit.models import Entry
 from core.errors import Invalid
 from core.forms import add_service_error
@@ -47,7 +47,7 @@ class UserPage(Page):
             roles=role_choices(me) if can_write else (),
             profile=forms.get("profile") or UserProfileForm(initial=profile, auto_id="profile_%s"),
             password=forms.get("password") or UserPasswordForm(auto_id="password_%s"),
-            accounts=service_accounts.visible(me).filter(owner=user)[: offboarding.SHOWN] if sees_accounts else None,
+            accounts=service_accounts.visible(me).filter(owner=user)[: offboarding.MAX_LISTED] if sees_accounts else None,
             events=told(Entry.objects.filter(Q(target=user.username) | Q(actor_uid=user.uid))[:MAX_EVENTS], me)
             if me.holds(Permission.AUDIT_READ)
             else None,
@@ -134,7 +134,7 @@ class OffboardingPage(FormPage):
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form. A deletion has no default for the service accounts."""
-        initial = None if self.deletes else {"fate": Fate.STAY}
+        initial = None if self.deletes else {"fate": AccountAction.STAY}
         has_accounts = self.user.service_accounts.exists()
         return OffboardingForm(data, initial=initial, stay_label=self.stay_label, has_accounts=has_accounts)
 
@@ -153,11 +153,11 @@ class OffboardingPage(FormPage):
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         """Disable or delete the user."""
         user = self.user
-        fate, new_owner = Fate(values.get("fate") or Fate.STAY), values.get("transfer_to")
+        action, new_owner = AccountAction(values.get("fate") or AccountAction.STAY), values.get("transfer_to")
         if self.deletes:
-            offboarding.delete(actor=self.principal, user=user, fate=fate, transfer_to=new_owner)
+            offboarding.delete_user(actor=self.principal, user=user, account_action=action, transfer_to=new_owner)
             return self.redirect_to(reverse("dashboard:users"), f"The user {user.username} was deleted.")
-        offboarding.disable(actor=self.principal, user=user, fate=fate, transfer_to=new_owner)
+        offboarding.disable_user(actor=self.principal, user=user, account_action=action, transfer_to=new_owner)
         message = f"The user {user.username} is disabled and signed out everywhere."
         return self.redirect_to(reverse("dashboard:user", args=[user.uid]), message)
 

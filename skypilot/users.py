@@ -6,7 +6,7 @@ from typing import Any, Final
 from django.db import transaction
 
 from accounts.models import ServiceAccount, User
-from accounts.services import service_accounts, users
+from accounts.services import offboarding, service_accounts, users
 from authn import own_password
 from authn.middleware import basic_of
 from core.errors import ServiceError
@@ -125,7 +125,7 @@ def delete(call: Call) -> None:
         case ServiceAccount():
             service_accounts.delete_service_account(actor=call.actor, account=target)
         case User():
-            users.delete_user(actor=call.actor, user=target)
+            offboarding.delete_user(actor=call.actor, user=target)
 
 
 def workspace(call: Call) -> dict[str, Any]:  # noqa: ARG001

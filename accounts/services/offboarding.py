@@ -1,33 +1,38 @@
-"""When a person leaves: what goes with them, and what becomes of their service accounts, decided and done in one step."""
+"""When a user leaves: disable or delete the user, and decide in the same step about the service accounts that they own."""
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import ServiceAccount, Session, Token, User
 from accounts.services import service_accounts, tokens, users
+from audit.events import Event
+from audit.record import record
 from core.errors import Invalid
-from rbac.permissions import cap_to_owner
+from rbac.permissions import Permission, cap_to_owner
 from rbac.principals import Principal
-from rbac.services import lock_policy
+from rbac.services import lock_policy, require, require_all
 
-SHOWN: Final = 50
+MAX_LISTED: Final = 50
 
 
-class Fate(StrEnum):
-    """What becomes of a person's service accounts."""
+class AccountAction(StrEnum):
+    """What happens to the service accounts of a user who leaves.
 
-    STAY = "stay"  # with a disabled person: they stop, and go on when the person is enabled; of a deleted one: without an owner
+    STAY: those of a disabled user are refused until the user is enabled again; those of a deleted user have no owner.
+    """
+
+    STAY = "stay"
     TRANSFER = "transfer"
     REVOKE = "revoke"
 
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """What is a person's: their service accounts and those tokens of theirs that work, the first SHOWN, and how many in all."""
+    """The service accounts of a user and their active tokens, the first MAX_LISTED of each, and how many there are in all."""
 
     accounts: tuple[ServiceAccount, ...]
     accounts_count: int
@@ -37,63 +42,99 @@ class Belongings:
 
 
 def belongings(user: User) -> Belongings:
-    """Return what would be concerned if this person left."""
-    now = timezone.now()
+    """Return what disabling or deleting this user would affect."""
     accounts = ServiceAccount.objects.filter(owner=user).select_related("role")
-    tokens = Token.objects.filter(account__owner=user).select_related("account").active()
+    active = Token.objects.filter(account__owner=user).select_related("account").active()
     return Belongings(
-        tuple(accounts[:SHOWN]),
+        tuple(accounts[:MAX_LISTED]),
         accounts.count(),
-        tuple(tokens.order_by("account__name", "pk")[:SHOWN]),
-        tokens.count(),
-        Session.objects.filter(user=user, expire_date__gt=now).count(),
+        tuple(active.order_by("account__name", "pk")[:MAX_LISTED]),
+        active.count(),
+        Session.objects.filter(user=user, expire_date__gt=timezone.now()).count(),
     )
 
 
 @transaction.atomic
-def disable(*, actor: Principal, user: User, fate: Fate, transfer_to: User | None = None) -> User:
-    """Disable a person and return them; first what is to become of their service accounts.
+def disable_user(
+    *, actor: Principal, user: User, account_action: AccountAction = AccountAction.STAY, transfer_to: User | None = None
+) -> User:
+    """Disable a user, after the `account_action` on their service accounts, and return the user.
 
-    Raises Forbidden, Invalid, Conflict, NotFound; then nothing has been done.
+    Raises Forbidden, Invalid, Conflict, NotFound; then nothing has changed.
     """
-    lock_policy()  # so that no account becomes theirs between here and the end
-    heir = _heir(user, fate, transfer_to)
+    lock_policy()  # so that the user gets no account between this line and the last
+    heir = _heir(user, transfer_to) if account_action is AccountAction.TRANSFER else None
     for account in list(ServiceAccount.objects.filter(owner=user).select_related("role")):
         if heir is not None:
-            role = _kept(account, user, heir)
+            role = _role_within(account, user, heir)
             service_accounts.update_service_account(actor=actor, account=account, owner=heir, role=role)
-        elif fate is Fate.REVOKE:
+        elif account_action is AccountAction.REVOKE:
             _revoke(actor, account)
     return users.set_active(actor=actor, user=user, active=False)
 
 
 @transaction.atomic
-def delete(*, actor: Principal, user: User, fate: Fate, transfer_to: User | None = None) -> None:
-    """Delete a person; first what is to become of their service accounts. Raises as `disable` does."""
-    lock_policy()
-    heir = _heir(user, fate, transfer_to)
-    if fate is Fate.REVOKE:
-        for account in list(ServiceAccount.objects.filter(owner=user)):
-            _revoke(actor, account)
-    users.delete_user(actor=actor, user=user, transfer_to=heir)
+def delete_user(
+    *, actor: Principal, user: User, account_action: AccountAction | None = None, transfer_to: User | None = None
+) -> None:
+    """Delete a user, after the `account_action` on their service accounts: without one, TRANSFER where `transfer_to` is given.
+
+    An account that stays or is transferred keeps no more permissions than it had under its owner: it gets the owner's role if
+    that had less, and is disabled if the owner was, or if no role describes its permissions. Each changed account is recorded.
+    Raises Forbidden, Invalid, Conflict, NotFound; then nothing has changed.
+    """
+    require(actor, Permission.USERS_WRITE)
+    user = users.lock_user(user)
+    if account_action is None:
+        account_action = AccountAction.STAY if transfer_to is None else AccountAction.TRANSFER
+    require_all(actor, user.role.holds, f"delete {user.username}")
+    users.require_other_admin(user)
+    heir = _heir(user, transfer_to) if account_action is AccountAction.TRANSFER else None
+    accounts = list(ServiceAccount.objects.filter(owner=user).select_related("role", "owner"))
+    if account_action is AccountAction.REVOKE:
+        accounts = [_revoke(actor, account) for account in accounts]
+    for account in accounts:
+        _give_up(actor, account, user, heir)
+    data: dict[str, Any] = {
+        "uid": user.uid,
+        "role": user.role.name,
+        "service_accounts": [account.name for account in accounts],
+    }
+    if heir is not None:
+        require_all(actor, heir.role.holds, f"give service accounts to {heir.username}")
+        data["transferred_to"] = heir.username
+    user.delete()
+    record(Event.USER_DELETED, actor=actor, target=user.username, data=data)
 
 
-def _heir(user: User, fate: Fate, transfer_to: User | None) -> User | None:
-    if fate is not Fate.TRANSFER:
-        return None
+def _heir(user: User, transfer_to: User | None) -> User:
+    """Return the user who gets the service accounts, as stored now. Call it under `lock_policy`. Raises Invalid, NotFound."""
     if transfer_to is None:
-        raise Invalid.field("transfer_to", "Say to whom.")
+        raise Invalid.field("transfer_to", "Name the user who gets the service accounts.")
     if transfer_to.pk == user.pk:
-        raise Invalid.field("transfer_to", "Service accounts cannot go to the user who leaves.")
-    if not transfer_to.is_active:
-        raise Invalid.field("transfer_to", f"{transfer_to.username} is disabled, and with them their service accounts.")
-    return transfer_to
+        raise Invalid.field("transfer_to", f"{user.username} is the user who leaves. Name another user.")
+    heir = users.get_user(transfer_to.uid)
+    if not heir.is_active:
+        raise Invalid.field("transfer_to", f"{heir.username} is disabled. Name a user who is active.")
+    return heir
 
 
-def _kept(account: ServiceAccount, *owners: User) -> str:
-    """Return the role of an account that has to be within each of these owners' (ADR 0004), the old one's and the new one's.
+def _give_up(actor: Principal, account: ServiceAccount, owner: User, heir: User | None) -> None:
+    """Take an account from an owner who is deleted, give it to the heir if there is one, and record what changed."""
+    before = service_accounts.account_values(account)
+    role, _ = cap_to_owner(account.role.name, account.role.holds, owner.role.name, owner.role.holds)
+    account.owner = heir
+    account.role = account.role if role in ("", account.role.name) else owner.role
+    account.is_active = account.is_active and owner.is_active and role != ""
+    account.save(update_fields=["owner", "role", "is_active"])
+    data = {"old": before, "new": service_accounts.account_values(account)}
+    record(Event.SERVICE_ACCOUNT_UPDATED, actor=actor, target=account.name, data=data)
 
-    Raises Invalid where no role says what is left.
+
+def _role_within(account: ServiceAccount, *owners: User) -> str:
+    """Return the name of the role of an account that stays within the roles of all these owners (ADR 0004).
+
+    Raises Invalid if an owner's role and the account's contain each other in neither direction.
     """
     role = account.role
     for owner in owners:
@@ -101,15 +142,15 @@ def _kept(account: ServiceAccount, *owners: User) -> str:
         if not name:
             raise Invalid.field(
                 "transfer_to",
-                f"{account.name} has the role {role.name} and {owner.username} the role {owner.role.name}, of which neither "
-                "contains the other. Give the service account another role first.",
+                f"{account.name} has the role {role.name} and {owner.username} the role {owner.role.name}. "
+                "Neither contains the other. Give the service account another role first.",
             )
         role = role if name == role.name else owner.role
     return role.name
 
 
-def _revoke(actor: Principal, account: ServiceAccount) -> None:
-    """Revoke all tokens of an account and disable it. What it was called and did stays to be read."""
+def _revoke(actor: Principal, account: ServiceAccount) -> ServiceAccount:
+    """Revoke all tokens of an account, disable it and return it. The account stays, so that its history can be read."""
     for token in account.tokens.filter(revoked_at=None):
         tokens.revoke_token(actor=actor, token=token)
-    service_accounts.update_service_account(actor=actor, account=account, active=False)
+    return service_accounts.update_service_account(actor=actor, account=account, active=False)

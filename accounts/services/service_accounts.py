@@ -150,7 +150,7 @@ def update_service_account(
     Raises Forbidden, Invalid, NotFound.
     """
     account = locked(actor, account)
-    before = _shown(account)
+    before = account_values(account)
     if role is not None:
         account.role = get_role(role)
     if owner is not None or unowned:
@@ -172,14 +172,15 @@ def update_service_account(
         require_all(actor, account.role.holds, f"let {account.name} act as {account.role.name}")
         _require_within_owner(account)
     validate(account)
-    after = _shown(account)
+    after = account_values(account)
     if after != before:
         account.save()
         record(Event.SERVICE_ACCOUNT_UPDATED, actor=actor, target=account.name, data={"old": before, "new": after})
     return account
 
 
-def _shown(account: ServiceAccount) -> dict[str, str | bool | None]:
+def account_values(account: ServiceAccount) -> dict[str, str | bool | None]:
+    """Return what can be changed of an account, by the names that the audit log has."""
     return {
         "role": account.role.name,
         "active": account.is_active,

@@ -17,7 +17,7 @@ from audit.events import Event
 from audit.record import record
 from core.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError
 from rbac.models import Role
-from rbac.permissions import ADMIN, Permission, cap_to_owner
+from rbac.permissions import ADMIN, Permission
 from rbac.principals import Kind, Principal
 from rbac.services import get_role, lock_policy, require, require_all, validate
 
@@ -160,13 +160,13 @@ def _email(text: str) -> str:
         raise Invalid.field("email", str(error)) from None
 
 
-def _locked(user: User) -> User:
+def lock_user(user: User) -> User:
     """Take the lock and return the row as it is now. Raises NotFound when it went meanwhile."""
     lock_policy()
     return get_user(user.uid)
 
 
-def _ensure_admin_remains(user: User) -> None:
+def require_other_admin(user: User) -> None:
     """Raise Conflict when this is the last active admin. Call it under `lock_policy`, before the change (promise 33)."""
     if (
         user.is_active
@@ -180,11 +180,11 @@ def _ensure_admin_remains(user: User) -> None:
 def set_role(*, actor: Principal, user: User, role: str, source: RoleSource = RoleSource.MANUAL) -> User:
     """Give a user another role and return the user. Raises Forbidden, Invalid, Conflict, NotFound."""
     require(actor, Permission.USERS_WRITE)
-    user = _locked(user)
+    user = lock_user(user)
     given, before = get_role(role), user.role
     require_all(actor, given.holds | before.holds, f"change the role of {user.username} from {before.name} to {given.name}")
     if given.name != ADMIN:
-        _ensure_admin_remains(user)
+        require_other_admin(user)
     if (given.pk, source) == (before.pk, user.role_source):
         return user
     user.role, user.role_source = given, source
@@ -205,10 +205,10 @@ def set_active(*, actor: Principal, user: User, active: bool) -> User:
     Raises Forbidden, Conflict, NotFound.
     """
     require(actor, Permission.USERS_WRITE)
-    user = _locked(user)
+    user = lock_user(user)
     require_all(actor, user.role.holds, f"{'enable' if active else 'disable'} {user.username}")
     if not active:
-        _ensure_admin_remains(user)
+        require_other_admin(user)
     if user.is_active != active:
         user.is_active = active
         user.save(update_fields=["is_active"])
@@ -232,7 +232,7 @@ def update_profile(
 ) -> User:
     """Change what does not decide about permissions, and by which kind of credential a user comes. Raises Forbidden, Invalid."""
     require(actor, Permission.USERS_WRITE)
-    user = _locked(user)
+    user = lock_user(user)
     require_all(actor, user.role.holds, f"change {user.username}")
     before = {"email": user.email, "display_name": user.display_name, "sign_in": str(user.sign_in)}
     user.email = user.email if email is None else _email(email)
@@ -254,7 +254,7 @@ def update_profile(
 def set_password(*, actor: Principal, user: User, password: str) -> User:
     """Set somebody's password; it opens sign-in by password, and ends all of the user's sessions. Raises Forbidden, Invalid."""
     require(actor, Permission.USERS_WRITE)
-    user = _locked(user)
+    user = lock_user(user)
     require_all(actor, user.role.holds, f"set the password of {user.username}")
     return _set_password(actor, user, password)
 
@@ -268,7 +268,7 @@ def replace_own_password(*, actor: Principal, user: User, password: str) -> User
     require(actor, Permission.PASSWORD_OWN)
     if actor.kind is not Kind.USER or actor.uid != user.uid:
         raise Forbidden("You can change your own password only.")
-    locked = _locked(user)
+    locked = lock_user(user)
     if locked.password != user.password:
         raise Conflict("Your password was changed meanwhile.")
     return _set_password(actor, locked, password)
@@ -280,34 +280,6 @@ def _set_password(actor: Principal, user: User, password: str) -> User:
     user.save(update_fields=["password", "sign_in"])
     record(Event.USER_PASSWORD_CHANGED, actor=actor, target=user.username)
     return user
-
-
-@transaction.atomic
-def delete_user(*, actor: Principal, user: User, transfer_to: User | None = None) -> None:
-    """Delete a user. Their service accounts go to `transfer_to`, or stay without an owner.
-
-    An account that stays keeps no more than its owner could do: it takes over the owner's role where that was less, and is
-    disabled where the owner was. Raises Forbidden, Invalid, Conflict, NotFound.
-    """
-    require(actor, Permission.USERS_WRITE)
-    user = _locked(user)
-    require_all(actor, user.role.holds, f"delete {user.username}")
-    _ensure_admin_remains(user)
-    if transfer_to is not None and transfer_to.pk == user.pk:
-        raise Invalid.field("transfer_to", "Service accounts cannot go to the user who is deleted.")
-    accounts = list(ServiceAccount.objects.filter(owner=user).select_related("role"))
-    for account in accounts:
-        account.owner = transfer_to
-        role, _ = cap_to_owner(account.role.name, account.role.holds, user.role.name, user.role.holds)
-        account.role = account.role if role in ("", account.role.name) else user.role
-        account.is_active = account.is_active and user.is_active and role != ""  # "": no role says what it could do
-        account.save(update_fields=["owner", "role", "is_active"])
-    data = {"uid": user.uid, "role": user.role.name, "service_accounts": [account.name for account in accounts]}
-    if transfer_to is not None:
-        require_all(actor, transfer_to.role.holds, f"give service accounts to {transfer_to.username}")
-        data["transferred_to"] = transfer_to.username
-    user.delete()
-    record(Event.USER_DELETED, actor=actor, target=user.username, data=data)
 
 
 @dataclass(frozen=True, slots=True)

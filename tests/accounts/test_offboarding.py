@@ -4,7 +4,7 @@ import pytest
 
 from accounts.models import ServiceAccount, User
 from accounts.services import offboarding, service_accounts
-from accounts.services.offboarding import Fate
+from accounts.services.offboarding import AccountAction
 from rbac.principals import system
 from tests.factories import ServiceAccountFactory, UserFactory, principal
 from tests.races import at_once
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("separate_connections")
 ROUNDS = 15
 
 
-@pytest.mark.parametrize("leave", [offboarding.delete, offboarding.disable])
+@pytest.mark.parametrize("leave", [offboarding.delete_user, offboarding.disable_user])
 def test_promise_44_no_service_account_slips_through_when_its_owner_leaves(leave):
     for number in range(ROUNDS):
         leaver = UserFactory()
@@ -24,7 +24,8 @@ def test_promise_44_no_service_account_slips_through_when_its_owner_leaves(leave
             return service_accounts.create_service_account(actor=actor, name=f"{leave.__name__}-{number}", role="user")
 
         def go(leaver=leaver):
-            leave(actor=system("tests"), user=User.objects.select_related("role").get(pk=leaver.pk), fate=Fate.REVOKE)
+            user = User.objects.select_related("role").get(pk=leaver.pk)
+            leave(actor=system("tests"), user=user, account_action=AccountAction.REVOKE)
 
         results = at_once(make, go)
         assert not isinstance(results[1], Exception), results

@@ -6,7 +6,7 @@ from django.db import connection, transaction
 
 from accounts import selectors
 from accounts.models import RoleSource, ServiceAccount, SignIn, Token, User
-from accounts.services import service_accounts, tokens, users
+from accounts.services import offboarding, service_accounts, tokens, users
 from audit.models import Entry
 from authn import lockout, sso
 from authn.credentials import Bearer, InvalidCredential
@@ -61,7 +61,7 @@ def test_promise_34_also_through_the_gateway(settings):
     [
         lambda actor, user: users.set_role(actor=actor, user=user, role="user"),
         lambda actor, user: users.set_active(actor=actor, user=user, active=False),
-        lambda actor, user: users.delete_user(actor=actor, user=user),
+        lambda actor, user: offboarding.delete_user(actor=actor, user=user),
         lambda actor, user: users.set_role(actor=actor, user=user, role="viewer", source=RoleSource.GROUP),
     ],
     ids=["demote", "disable", "delete", "demote by a group"],
@@ -79,7 +79,7 @@ def test_promise_33_different_ends_at_once_leave_one_too():
     results = at_once(
         lambda: users.set_role(actor=actor, user=people[0], role="user"),
         lambda: users.set_active(actor=actor, user=people[1], active=False),
-        lambda: users.delete_user(actor=actor, user=people[2]),
+        lambda: offboarding.delete_user(actor=actor, user=people[2]),
     )
     assert [type(error) for error in errors(results)] == [Conflict]
     assert users.active_admins() == 1

@@ -6,7 +6,8 @@ from django.contrib.auth.hashers import check_password, make_password
 
 from accounts.identifiers import user_uid
 from accounts.models import RoleSource, ServiceAccount, SignIn, User
-from accounts.services import users
+from accounts.services import offboarding, users
+from accounts.services.offboarding import AccountAction
 from audit.models import Entry
 from authn import own_password
 from core.errors import Conflict, Forbidden, Invalid, NotFound
@@ -154,8 +155,8 @@ ESCALATIONS = {
     "enabling a stronger one": lambda admin, weak: users.set_active(actor=WEAK, user=admin, active=True),
     "setting a stronger one's password": lambda admin, weak: users.set_password(actor=WEAK, user=admin, password=GOOD),
     "opening a stronger one's sign-in": lambda admin, weak: users.update_profile(actor=WEAK, user=admin, sign_in="both"),
-    "deleting a stronger one": lambda admin, weak: users.delete_user(actor=WEAK, user=admin),
-    "giving machines to a stronger one": lambda admin, weak: users.delete_user(actor=WEAK, user=weak, transfer_to=admin),
+    "deleting a stronger one": lambda admin, weak: offboarding.delete_user(actor=WEAK, user=admin),
+    "giving machines to a stronger one": lambda admin, weak: offboarding.delete_user(actor=WEAK, user=weak, transfer_to=admin),
 }
 
 
@@ -192,7 +193,7 @@ CALLS = {
     "set_active": lambda who, bob: users.set_active(actor=who, user=bob, active=False),
     "update_profile": lambda who, bob: users.update_profile(actor=who, user=bob, display_name="x"),
     "set_password": lambda who, bob: users.set_password(actor=who, user=bob, password=GOOD),
-    "delete_user": lambda who, bob: users.delete_user(actor=who, user=bob),
+    "delete_user": lambda who, bob: offboarding.delete_user(actor=who, user=bob),
     "bulk_set_role": lambda who, bob: users.bulk_set_role(actor=who, uids=[bob.uid], role="viewer"),
 }
 
@@ -218,8 +219,8 @@ ENDS = {
     "demoting": lambda actor, user: users.set_role(actor=actor, user=user, role="user"),
     "demoting by a group": lambda actor, user: users.set_role(actor=actor, user=user, role="user", source=RoleSource.GROUP),
     "disabling": lambda actor, user: users.set_active(actor=actor, user=user, active=False),
-    "deleting": lambda actor, user: users.delete_user(actor=actor, user=user),
-    "deleting with a successor": lambda actor, user: users.delete_user(actor=actor, user=user, transfer_to=UserFactory()),
+    "deleting": lambda actor, user: offboarding.delete_user(actor=actor, user=user),
+    "deleting with a successor": lambda actor, user: offboarding.delete_user(actor=actor, user=user, transfer_to=UserFactory()),
 }
 
 
@@ -255,7 +256,7 @@ def test_promise_33_many_at_once_leave_the_last_admin_and_say_so(alice, bob, sys
 def test_a_disabled_admin_may_be_demoted_and_deleted(alice, system):
     other = UserFactory(role=role("admin"), is_active=False)
     users.set_role(actor=system, user=other, role="user")
-    users.delete_user(actor=system, user=other)
+    offboarding.delete_user(actor=system, user=other)
     assert users.active_admins() == 1
 
 
@@ -368,7 +369,7 @@ def test_who_has_no_password_cannot_change_it(bob, vera, pipeline, system):
 
 def test_deleting_keeps_the_machines_without_an_owner_and_within_what_they_could_do(bob, pipeline, system):
     stronger = ServiceAccountFactory(name="stronger", owner=bob, role=role("admin"))
-    users.delete_user(actor=system, user=bob)
+    offboarding.delete_user(actor=system, user=bob)
     pipeline.refresh_from_db()
     stronger.refresh_from_db()
     assert (pipeline.owner, pipeline.role.name, pipeline.is_active) == (None, "user", True)
@@ -380,13 +381,13 @@ def test_deleting_keeps_the_machines_without_an_owner_and_within_what_they_could
 
 def test_promise_14_the_machines_of_a_disabled_user_do_not_wake_up_by_deleting_it(bob, pipeline, system):
     User.objects.filter(pk=bob.pk).update(is_active=False)
-    users.delete_user(actor=system, user=bob)
+    offboarding.delete_user(actor=system, user=bob)
     pipeline.refresh_from_db()
     assert (pipeline.owner, pipeline.is_active) == (None, False)
 
 
 def test_machines_can_be_handed_over(bob, vera, pipeline, system):
-    users.delete_user(actor=system, user=bob, transfer_to=vera)
+    offboarding.delete_user(actor=system, user=bob, transfer_to=vera)
     pipeline.refresh_from_db()
     assert (pipeline.owner, pipeline.is_active) == (vera, True)
     assert last()[2]["transferred_to"] == "vera@example.com"
@@ -394,10 +395,45 @@ def test_machines_can_be_handed_over(bob, vera, pipeline, system):
 
 def test_machines_cannot_be_handed_to_whom_is_deleted(bob, pipeline, system):
     with pytest.raises(Invalid) as raised:
-        users.delete_user(actor=system, user=bob, transfer_to=bob)
+        offboarding.delete_user(actor=system, user=bob, transfer_to=bob)
     assert "transfer_to" in raised.value.fields
     pipeline.refresh_from_db()
     assert pipeline.owner == bob
+
+
+def test_service_accounts_cannot_be_transferred_to_a_disabled_user(bob, vera, pipeline, system):
+    User.objects.filter(pk=vera.pk).update(is_active=False)  # `vera` is as she was read before
+    for action in (None, AccountAction.TRANSFER):
+        with pytest.raises(Invalid) as raised:
+            offboarding.delete_user(actor=system, user=bob, account_action=action, transfer_to=vera)
+        assert raised.value.fields == {"transfer_to": ["vera@example.com is disabled. Name a user who is active."]}
+    pipeline.refresh_from_db()
+    assert (pipeline.owner, pipeline.is_active) == (bob, True)
+
+
+def test_each_service_account_that_a_deletion_changes_is_recorded_with_old_and_new(bob, vera, pipeline, system):
+    ServiceAccountFactory(name="stronger", owner=bob, role=role("admin"))
+    offboarding.delete_user(actor=system, user=bob, transfer_to=vera)
+    entries = {entry.target: entry.data for entry in Entry.objects.filter(event="service-account.updated")}
+    common = {"active": True, "description": ""}
+    assert entries == {
+        "pipeline": {
+            "old": {**common, "role": "user", "owner": "bob@example.com"},
+            "new": {**common, "role": "user", "owner": "vera@example.com"},
+        },
+        "stronger": {
+            "old": {**common, "role": "admin", "owner": "bob@example.com"},
+            "new": {**common, "role": "user", "owner": "vera@example.com"},
+        },
+    }
+
+
+def test_a_service_account_that_a_deletion_disables_is_recorded(bob, pipeline, system):
+    User.objects.filter(pk=bob.pk).update(is_active=False)
+    offboarding.delete_user(actor=system, user=bob)
+    [entry] = Entry.objects.filter(event="service-account.updated", target="pipeline")
+    assert (entry.data["old"]["active"], entry.data["new"]["active"]) == (True, False)
+    assert (entry.data["old"]["owner"], entry.data["new"]["owner"]) == ("bob@example.com", None)
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
@@ -426,7 +462,7 @@ def test_promise_30_an_account_gains_nothing_by_its_owners_deletion(system):
     hr = Role.objects.create(name="hr", permissions=["upstream:read", "users:read"])
     dave = UserFactory(role=hr)
     account = ServiceAccountFactory(owner=dave, role=ci)
-    users.delete_user(actor=system, user=dave)
+    offboarding.delete_user(actor=system, user=dave)
     account.refresh_from_db()
     assert (account.role, account.is_active) == (ci, False), "no role says what it could do, so it stops"
 
@@ -434,6 +470,6 @@ def test_promise_30_an_account_gains_nothing_by_its_owners_deletion(system):
 def test_promise_14_a_transfer_at_deletion_revives_nothing_of_a_disabled_owner(system, bob, alice):
     account = ServiceAccountFactory(owner=bob)
     users.set_active(actor=system, user=bob, active=False)
-    users.delete_user(actor=system, user=bob, transfer_to=alice)
+    offboarding.delete_user(actor=system, user=bob, transfer_to=alice)
     account.refresh_from_db()
     assert (account.owner, account.is_active) == (alice, False)

@@ -132,9 +132,10 @@ def test_a_deleted_users_accounts_go_to_the_heir(as_alice: Api, bob: User, vera:
     assert pipeline.owner == vera
 
 
-@pytest.mark.parametrize("heir", ["ffffffff", "", "{bob}"])
-def test_an_heir_who_is_none_is_refused_and_nobody_is_deleted(as_alice: Api, bob: User, heir: str) -> None:
-    found = api_client.problem(as_alice.delete(f"/users/{bob.uid}?transfer_to={heir.format(bob=bob.uid)}"), 400)
+@pytest.mark.parametrize("heir", ["ffffffff", "", "{bob}", "{disabled}"])
+def test_an_heir_who_cannot_be_one_is_refused_and_nobody_is_deleted(as_alice: Api, bob: User, heir: str) -> None:
+    uid = heir.format(bob=bob.uid, disabled=UserFactory(is_active=False).uid)
+    found = api_client.problem(as_alice.delete(f"/users/{bob.uid}?transfer_to={uid}"), 400)
     assert "transfer_to" in found["errors"]
     assert User.objects.filter(pk=bob.pk).exists()
 

@@ -283,7 +283,7 @@ def test_deleted_without_more_the_accounts_go_on_without_an_owner(office, bob, p
     ("sent", "field", "said"),
     [
         ({}, "fate", "required"),
-        ({"fate": "transfer"}, "transfer_to", "Say to whom"),
+        ({"fate": "transfer"}, "transfer_to", "Name the user"),
         ({"fate": "transfer", "transfer_to": "nobody"}, "transfer_to", "no user named"),
         ({"fate": "transfer", "transfer_to": "bob@example.com"}, "transfer_to", "who leaves"),
         ({"fate": "transfer", "transfer_to": "gone@example.com"}, "transfer_to", "is disabled"),
@@ -310,7 +310,7 @@ def test_roles_of_which_neither_contains_the_other_are_not_guessed(office, bob, 
     other = Role.objects.create(name="auditor", permissions=["audit:read"])
     UserFactory(username="olga@example.com", role=other)
     answer = office.post(f"{LIST}/{bob.uid}/disable", {"fate": "transfer", "transfer_to": "olga@example.com"})
-    assert "of which neither contains the other" in words(answer)
+    assert "Neither contains the other" in words(answer)
     pipeline.refresh_from_db()
     assert pipeline.owner == bob
 

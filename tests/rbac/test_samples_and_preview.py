@@ -5,7 +5,7 @@ from django.db import DatabaseError, connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.principal_lookup import permissions_of, service_account_principal
-from accounts.services import users
+from accounts.services import offboarding, users
 from core.errors import Conflict, Forbidden, Invalid
 from core.paths import split_path
 from rbac import packs, preview, principals, samples, services
@@ -147,7 +147,7 @@ def test_a_preview_of_a_role_tells_it_too_also_of_machines_by_their_owner(noted,
 
 def test_who_is_gone_or_disabled_is_not_tried(noted, alice, bob, vera, system):
     users.set_active(actor=system, user=bob, active=False)
-    users.delete_user(actor=system, user=vera)
+    offboarding.delete_user(actor=system, user=vera)
     found = preview.of_routes(actor=principal(alice), specs=[], permissions_of=permissions_of)
     assert shown(found.lost) == [("alice@example.com", "GET", "/things"), ("alice@example.com", "POST", "/things")]
 
