@@ -238,7 +238,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
         dry_run, update = _flag(request, "dry_run"), _flag(request, "update")
         text = self.given(CsvIn)["csv"]
         report = user_import.import_users(actor=self.principal, text=text, dry_run=dry_run, update=update)
-        if report.failures:
+        if report.errors:
             return respond(_failed(report))
         return Response({"applied": report.applied, "created": list(report.created), "changed": list(report.changed)})
 
@@ -279,8 +279,8 @@ def _flag(request: Request, name: str) -> bool:
 
 def _failed(report: user_import.ImportReport) -> dict[str, Any]:
     by_line: dict[str, list[str]] = {}
-    for failure in report.failures:
+    for failure in report.errors:
         by_line.setdefault(f"line {failure.line}", []).append(failure.error)
-    failures = [{"line": f.line, "username": f.username, "error": f.error} for f in report.failures]
+    failures = [{"line": f.line, "username": f.username, "error": f.error} for f in report.errors]
     detail = f"Nothing was imported: {len(by_line)} of the lines cannot be accepted."
     return problem(400, "invalid", detail, by_line, failures=failures)

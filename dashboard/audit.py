@@ -1,7 +1,5 @@
 """The audit log: what happened, who did it, and why something was refused."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
@@ -12,9 +10,9 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
 
 from accounts.principal_lookup import current_principal
-from accounts.services.user_csv import safe
 from audit.events import Event
 from audit.models import Entry
+from core.csv_lines import csv_line
 from dashboard.audit_text import REFUSALS, told
 from dashboard.base import Page
 from dashboard.lists import paginate
@@ -115,16 +113,10 @@ def _values(entry: Entry) -> dict[str, Any]:
 
 def _csv(entries: Iterator[Entry]) -> Iterator[str]:
     """Yield lines that no spreadsheet takes for formulas."""
-    yield _line(_COLUMNS)
+    yield csv_line(_COLUMNS)
     for entry in entries:
         values = _values(entry) | {"data": json.dumps(entry.data, ensure_ascii=False) if entry.data else ""}
-        yield _line([safe(str(value)) for value in values.values()])
-
-
-def _line(cells: Any) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer).writerow(cells)
-    return buffer.getvalue()
+        yield csv_line(values.values())
 
 
 def _json(entries: Iterator[Entry]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from django.utils.html import format_html
 
 from accounts.services import user_csv, user_import
 from accounts.services.user_csv import IMPORTED, MAX_BYTES
-from accounts.services.user_import import Line, Outcome
+from accounts.services.user_import import ImportPlan, RowAction, RowChange
 from core.errors import Invalid, ServiceError
 from dashboard.base import FormPage, Page
 from dashboard.navigation import links
@@ -68,14 +68,14 @@ class UserImportForm(forms.Form):
         return values
 
 
-def fingerprint(text: str, lines: tuple[Line, ...]) -> str:
+def fingerprint(text: str, changes: tuple[RowChange, ...]) -> str:
     """Return a hash of a text and its effect: the same text has another effect after the default role changes, for example."""
-    return sha256(repr((text, lines)).encode("utf-8", "surrogatepass")).hexdigest()
+    return sha256(repr((text, changes)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _cells(line: Line) -> list[tuple[str, str, str | None]]:
+def _cells(change: RowChange) -> list[tuple[str, str, str | None]]:
     """Return for each column its title, the new value, and the old value if that differs."""
-    return [(title, line.values.get(name, ""), line.before.get(name)) for name, title in _COLUMNS.items()]
+    return [(title, change.values.get(name, ""), change.before.get(name)) for name, title in _COLUMNS.items()]
 
 
 class UserImportPage(FormPage):
@@ -92,23 +92,24 @@ class UserImportPage(FormPage):
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         """Return a preview, or import the lines whose preview was seen. After a change in between, preview again."""
         text, update = values["text"].replace("\r\n", "\n"), values["update"]
-        if len(user_csv.read(text)[0]) > MAX_LINES:
+        if len(user_csv.read_rows(text)[0]) > MAX_LINES:
             raise Invalid.field(
                 "text", f"The dashboard imports at most {MAX_LINES:,} lines. Use manage.py import_users for larger files."
             )
-        report = user_import.import_users(actor=self.principal, text=text, dry_run=True, update=update)
-        seen, has_errors = fingerprint(text, report.lines), bool(report.failures)
-        if values["seen"] == seen and report.lines and not has_errors:
-            return self._import(text, update, report.lines)  # type: ignore[return-value] # a response like any other
+        plan = user_import.plan_import(actor=self.principal, text=text, update=update)
+        changes = plan.report.changes
+        seen, has_errors = fingerprint(text, changes), bool(plan.report.errors)
+        if values["seen"] == seen and changes and not has_errors:
+            return self._import(plan)  # type: ignore[return-value] # a response like any other
         return self.render(
             form=UserImportForm(initial={"text": text, "update": update, "seen": "" if has_errors else seen}),
-            lines=[(line, _cells(line)) for line in sorted(report.lines, key=lambda line: not line.fault)],
-            number={outcome.value: sum(line.outcome is outcome for line in report.lines) for outcome in Outcome},
-            passwords=sum(line.password for line in report.lines),
+            lines=[(change, _cells(change)) for change in sorted(changes, key=lambda change: not change.error)],
+            number={action.value: sum(change.action is action for change in changes) for action in RowAction},
+            passwords=sum(change.password for change in changes),
             is_repeated=bool(values["seen"]),
         )
 
-    def _import(self, text: str, update: bool, lines: tuple[Line, ...]) -> StreamingHttpResponse:
+    def _import(self, plan: ImportPlan) -> StreamingHttpResponse:
         """Return a page that streams the progress of the import."""
         shared = {
             "principal": self.principal,
@@ -116,14 +117,14 @@ class UserImportPage(FormPage):
             "section": self.section,
             "marker": _MARKER,
         }
-        page = render_to_string("dashboard/users_import_running.html", {**shared, "count": len(lines)}, self.request)
+        page = render_to_string("dashboard/users_import_running.html", {**shared, "count": len(plan.rows)}, self.request)
         head, _, tail = page.partition(_MARKER)
-        return StreamingHttpResponse(streamed(self.request, self._pieces(head, text, update, lines, tail)))
+        return StreamingHttpResponse(streamed(self.request, self._pieces(head, plan, tail)))
 
-    def _pieces(self, head: str, text: str, update: bool, lines: tuple[Line, ...], tail: str) -> Iterator[str]:
+    def _pieces(self, head: str, plan: ImportPlan, tail: str) -> Iterator[str]:
         yield head
         sent = 0
-        steps = user_import.importing(actor=self.principal, text=text, update=update, expected=lines)
+        steps = user_import.apply_plan(actor=self.principal, plan=plan)
         while True:
             try:
                 done, total = next(steps)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from accounts.models import User
 from accounts.services import users
-from accounts.services.user_csv import plain, safe
+from core.csv_lines import escape_cell, unescape_cell
 from core.errors import ServiceError
 from integrations.skypilot.roles import ROLES, skypilot_role
 from rbac.permissions import Permission
@@ -81,7 +81,7 @@ def _read(text: str) -> tuple[list[_Row], list[str]]:
         if not found["username"] or not found["password"]:
             faults.append(f"Line {number}: Username and password are required")
             continue
-        rows.append(_Row(plain(found["username"]), found["password"], found["role"].lower()))
+        rows.append(_Row(unescape_cell(found["username"]), found["password"], found["role"].lower()))
     if not rows and faults:
         raise Refused(400, f"No valid users found. Errors: {'; '.join(faults)}")
     return rows, faults
@@ -90,7 +90,7 @@ def _read(text: str) -> tuple[list[_Row], list[str]]:
 def export_users(call: Call) -> dict[str, Any]:  # noqa: ARG001 - as every operation
     """Return all people as CSV, oldest first; the column of the passwords is empty."""
     people = User.objects.select_related("role").order_by("created_at", "pk")
-    lines = [f"{safe(user.username)},,{skypilot_role(user.role.holds)}" for user in people]
+    lines = [f"{escape_cell(user.username)},,{skypilot_role(user.role.holds)}" for user in people]
     return {"csv_content": "\n".join([",".join(COLUMNS), *lines]), "user_count": len(lines)}
 
 

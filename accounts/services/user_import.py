@@ -1,4 +1,4 @@
-"""Users as a CSV file has them: what each line would do can be asked before; all lines are done, or none is."""
+"""Import users from CSV: `plan_import` finds out what each row would do, and `apply_plan` does it for all rows or for none."""
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,31 +12,30 @@ from django.db import transaction
 from accounts.identifiers import BadName, canonical_username
 from accounts.models import User
 from accounts.principal_lookup import current_principal
-from accounts.services.user_csv import VALUES, Row, read, values
-from accounts.services.users import FIRST_ADMIN, Hashed, create_user, judge_password, set_active, set_role, update_profile
+from accounts.services.user_csv import VALUES, UserRow, read_rows, user_values
+from accounts.services.users import (
+    FIRST_ADMIN,
+    HashedPassword,
+    create_user,
+    set_active,
+    set_role,
+    update_profile,
+    validate_new_password,
+)
 from core.errors import Forbidden, Invalid, ServiceError
 from rbac.explain import Standing
 from rbac.permissions import ADMIN, Permission
 from rbac.principals import Kind, Principal
 from rbac.services import lock_policy, require
 
-_MAY_BE_EMPTY: Final = ("email", "display_name")  # elsewhere an empty cell says nothing
+_CAN_BE_EMPTIED: Final = ("email", "display_name")  # an empty cell of another column leaves the value as it is
 
 Progress = Callable[[int, int], None]
-Steps = Generator[tuple[int, int], None, "ImportReport"]
+Step = tuple[int, int]  # how many steps of how many are done
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What is wrong with one line; `line` is where it starts in the file, the header's is 1."""
-
-    line: int
-    username: str
-    error: str
-
-
-class Outcome(StrEnum):
-    """What a line does, or would do, to its user."""
+class RowAction(StrEnum):
+    """What a row does to its user."""
 
     CREATED = "created"
     CHANGED = "changed"
@@ -45,246 +44,237 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """What one line does: `values` of the user afterwards, and of those that it changes what they were `before`.
+class RowError:
+    """What is wrong with one row; `line` is its first line in the file, where the header is line 1."""
 
-    Of a refused one, `values` are as the file has them, and `fault` is what is wrong with it. A password is never in it.
+    line: int
+    username: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """What one row does: the `values` of the user afterwards and, of those that change, the values `before`.
+
+    Of a row with an `error`, `values` are the cells of the file. A password is never in it; `password` says whether one is set.
     """
 
     line: int
     username: str
-    outcome: Outcome
+    action: RowAction
     values: Mapping[str, str]
     before: Mapping[str, str] = field(default_factory=dict)
     password: bool = False
-    fault: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What became of a file, or, where it was not applied, what would; `lines` are all of it, in order."""
+    """What an import did or, where it is not `applied`, would do; `changes` has every row in order."""
 
-    lines: tuple[Line, ...]
+    changes: tuple[RowChange, ...]
     applied: bool
 
     @property
-    def failures(self) -> tuple[Failure, ...]:
-        """What is wrong with which line."""
-        return tuple(Failure(line.line, line.username, line.fault) for line in self.lines if line.fault)
+    def errors(self) -> tuple[RowError, ...]:
+        return tuple(RowError(change.line, change.username, change.error) for change in self.changes if change.error)
 
     @property
     def created(self) -> tuple[str, ...]:
-        """The new users' names; with any failure, none."""
-        return self._names(Outcome.CREATED)
+        """The names of the new users; empty if any row has an error."""
+        return self._names(RowAction.CREATED)
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """The names of the users that are otherwise than before; with any failure, none."""
-        return self._names(Outcome.CHANGED)
+        """The names of the users who change; empty if any row has an error."""
+        return self._names(RowAction.CHANGED)
 
-    def _names(self, outcome: Outcome) -> tuple[str, ...]:
-        return () if self.failures else tuple(line.username for line in self.lines if line.outcome is outcome)
+    def _names(self, action: RowAction) -> tuple[str, ...]:
+        return () if self.errors else tuple(change.username for change in self.changes if change.action is action)
 
 
-class _Refused(Exception):
-    """Ends the transaction of an import that cannot be applied."""
+@dataclass(frozen=True, slots=True)
+class ImportPlan:
+    """The readable rows of a file, and the report of what they would do to users."""
+
+    rows: tuple[UserRow, ...]
+    update: bool
+    report: ImportReport
+    steps: int  # to plan and apply all rows
+
+
+class _PlanFailed(Exception):
+    """Rolls back the transaction of an import that cannot be applied."""
 
 
 def import_users(
     *, actor: Principal, text: str, dry_run: bool = False, update: bool = False, progress: Progress | None = None
 ) -> ImportReport:
-    """Do what a CSV text says and return the report; all of it or, with any failure, nothing.
+    """Plan the import of a CSV text and, unless it is a `dry_run` or a row has an error, apply it. Returns the report.
 
-    Its first line names the columns, in any order and case: username, and where wanted password, role, email, display_name,
-    sign_in and active (true or false); what only an export has (created_at, last_seen_at) is ignored. An empty role, password,
-    sign_in or active is as good as none; an empty email or display_name is an empty one. A user who exists is a failure; with
-    `update` they become what the other columns say, but for the password, and whoever is that already stays as they are. Each
-    line is judged by itself first, so that one that takes the last admin's role is refused, whatever the lines before it give.
-    `progress` hears how many steps of how many are done. Raises Forbidden, and Invalid for a file of which no line can be read.
+    The first line names the columns, in any order and case: username and, optionally, password, role, email, display_name,
+    sign_in and active (true or false). The other columns of an export (created_at, last_seen_at) are ignored. An empty role,
+    password, sign_in or active counts as missing; an empty email or display_name is stored as empty. An existing user is an
+    error; with `update`, the user gets the values of the other columns, but never a password. Each row is planned on its own,
+    so a row that takes the role of the last admin is an error even if a row before it makes another admin. `progress` is
+    called with the number of steps done and of all steps. Raises Forbidden, and Invalid for an unreadable file.
     """
-    steps = importing(actor=actor, text=text, dry_run=dry_run, update=update, progress=progress)
+    plan = plan_import(actor=actor, text=text, update=update, progress=progress)
+    if dry_run:
+        return plan.report
+    steps = apply_plan(actor=actor, plan=plan, progress=progress)
     while True:
         try:
-            done = next(steps)
+            step = next(steps)
         except StopIteration as end:
             report: ImportReport = end.value
             return report
         if progress is not None:
-            progress(*done)
+            progress(*step)
 
 
-def importing(
-    *,
-    actor: Principal,
-    text: str,
-    dry_run: bool = False,
-    update: bool = False,
-    expected: tuple[Line, ...] | None = None,
-    progress: Progress | None = None,
-) -> Steps:
-    """Do what `import_users` does, step by step: yields how many of how many are done, and returns the report.
-
-    Where lines are `expected`, nothing is written unless it is exactly that.
-
-    It never waits for its reader while it holds a lock, so a browser that does not read on holds up nobody: of the transaction
-    that writes only `progress` hears. Who stops before it has changed nobody.
-    """
+def plan_import(*, actor: Principal, text: str, update: bool = False, progress: Progress | None = None) -> ImportPlan:
+    """Return what each row of a CSV text would do. Changes nothing. Raises Forbidden, and Invalid for an unreadable file."""
     require(actor, Permission.USERS_WRITE)
     if update:
-        require(actor, Permission.USERS_READ)  # a line says what was there before
-    rows, unread = read(text)
-    count = _Count(2 * len(rows) + sum(1 for row in rows if row.password), progress)
-    # First every line on its own, undone at once: errors show, and no lock is held for longer than one line takes.
-    planned = yield from _rehearse(actor, rows, update, count)
-    report = _report([*planned.values(), *(Line(line, "", Outcome.REFUSED, {}, fault=fault) for line, fault in unread.items())])
-    if report.failures or dry_run or (expected is not None and report.lines != expected):
-        return report
-    # Ten thousand hashes take minutes: they are made while others can write.
-    hashed = yield from _hash(rows, count)
-    report = _write(actor, rows, update, hashed, planned, count)
-    if rows and report.applied:
-        yield count.another()
+        require(actor, Permission.USERS_READ)  # the plan shows the values before the change
+    rows, errors = read_rows(text)
+    steps = sum(3 if row.password else 2 for row in rows)  # plan and write each row, and hash each password
+    changes = [RowChange(line, "", RowAction.REFUSED, {}, error=error) for line, error in errors.items()]
+    changes += _planned(actor, rows, update, (lambda done: progress(done, steps)) if progress is not None else None)
+    return ImportPlan(tuple(rows), update, _report(changes), steps)
+
+
+def apply_plan(*, actor: Principal, plan: ImportPlan, progress: Progress | None = None) -> Generator[Step, None, ImportReport]:
+    """Apply a plan without errors, all rows or none: yield each step, and return the report.
+
+    A row that would now do something else than planned is an error. No lock is held while a step is yielded, so a slow reader
+    blocks nobody; the steps inside the transaction are passed to `progress` instead. Closing the generator before the last
+    step changes nobody. Raises Forbidden.
+    """
+    if plan.report.errors:
+        return plan.report
+    done, total = len(plan.rows), plan.steps
+    # Hashing ten thousand passwords takes minutes, so it is done before the lock is taken.
+    hashed: dict[int, HashedPassword] = {}
+    for row in plan.rows:
+        if row.password:
+            hashed[row.line] = HashedPassword(make_password(row.password))
+            done += 1
+            yield done, total
+    report = _write(actor, plan, hashed, done, progress)
+    if plan.rows and report.applied:
+        yield total, total
     return report
 
 
-def _rehearse(
-    actor: Principal, rows: Iterable[Row], update: bool, count: "_Count"
-) -> Generator[tuple[int, int], None, dict[int, Line]]:
-    """Return what each row would do, by its line, after it was done and undone."""
-    planned: dict[int, Line] = {}
-    seen: dict[str, int] = {}
-    newcomers: str | None = None  # the role of who is given none, once a line before has decided it
-    for row in rows:
-        yield count.another()
+def _planned(actor: Principal, rows: list[UserRow], update: bool, progress: Callable[[int], None] | None) -> list[RowChange]:
+    """Return what each row would do: each is written and rolled back on its own, so no lock is held longer than for one row."""
+    changes: list[RowChange] = []
+    lines: dict[str, int] = {}
+    default_role: str | None = None  # of new users, once a row has made the first admin
+    for number, row in enumerate(rows, 1):
+        if progress is not None:
+            progress(number)
         with transaction.atomic():
-            line = _do(actor, row, update, Hashed("!") if row.password else None, newcomers)
+            change = _apply_row(actor, row, update, HashedPassword("!") if row.password else None, default_role)
             transaction.set_rollback(True)
-        if not line.fault:
-            line = _judged(row, line, seen)
-        if settings.RBAC_DEFAULT_ROLE == FIRST_ADMIN and not line.fault and _is_active_admin(line):
-            newcomers = "user"
-        planned[row.line] = line
-    return planned
+        if not change.error:
+            change = _checked(row, change, lines)
+        if settings.RBAC_DEFAULT_ROLE == FIRST_ADMIN and not change.error and _is_active_admin(change):
+            default_role = "user"
+        changes.append(change)
+    return changes
 
 
-def _is_active_admin(line: Line) -> bool:
-    return line.values["role"] == ADMIN and line.values["active"] == "true"
+def _is_active_admin(change: RowChange) -> bool:
+    return change.values["role"] == ADMIN and change.values["active"] == "true"
 
 
-def _judged(row: Row, line: Line, seen: dict[str, int]) -> Line:
-    """Return the line, or, where its password is not good enough or its name was `seen` before, why it is refused."""
-    if line.username in seen:
-        return _refused(row, f"{line.username} is on line {seen[line.username]} already.")
-    seen[line.username] = row.line
+def _checked(row: UserRow, change: RowChange, lines: dict[str, int]) -> RowChange:
+    """Return the change, with an error if the password is too weak or the name is on one of the `lines` before."""
+    if change.username in lines:
+        return _refused(row, f"{change.username} is already on line {lines[change.username]}.")
+    lines[change.username] = row.line
     if row.password:
-        named = {name: line.values[name] for name in _MAY_BE_EMPTY}
+        profile = {name: change.values[name] for name in _CAN_BE_EMPTIED}
         try:
-            judge_password(row.password, User(username=line.username, **named))
+            validate_new_password(row.password, User(username=change.username, **profile))
         except ServiceError as error:
             return _refused(row, error.message)
-    return line
-
-
-def _hash(rows: Iterable[Row], count: "_Count") -> Generator[tuple[int, int], None, dict[int, Hashed]]:
-    """Return the hashes of the rows' passwords, by line."""
-    hashed: dict[int, Hashed] = {}
-    for row in rows:
-        if row.password:
-            hashed[row.line] = Hashed(make_password(row.password))
-            yield count.another()
-    return hashed
+    return change
 
 
 def _write(
-    actor: Principal,
-    rows: Iterable[Row],
-    update: bool,
-    hashed: Mapping[int, Hashed],
-    planned: Mapping[int, Line],
-    count: "_Count",
+    actor: Principal, plan: ImportPlan, hashed: Mapping[int, HashedPassword], done: int, progress: Progress | None
 ) -> ImportReport:
-    """Do what was planned, all of it in one transaction or nothing; the last step is the caller's to count. Raises Forbidden."""
-    lines = []
+    """Write all rows in one transaction, or none, and return the report. Raises Forbidden."""
+    planned = {change.line: change for change in plan.report.changes}
+    changes = []
     try:
         with transaction.atomic():
             lock_policy()
-            _require_still(actor)
-            for number, row in enumerate(rows):
-                if number:
-                    count.tell()
-                line = _do(actor, row, update, hashed.get(row.line))
-                if not line.fault and line != planned[row.line]:
-                    line = _refused(row, "Somebody changed this meanwhile. Look again at what the file would do.")
-                lines.append(line)
-            if any(line.fault for line in lines):
-                raise _Refused
-    except _Refused:
-        return _report(lines)
-    return _report(lines, applied=True)
+            _require_same_permissions(actor)
+            for number, row in enumerate(plan.rows):
+                if number and progress is not None:  # the last step is the caller's: it is done when the transaction is
+                    progress(done + number, plan.steps)
+                change = _apply_row(actor, row, plan.update, hashed.get(row.line))
+                if not change.error and change != planned[row.line]:
+                    change = _refused(row, "This user was changed by somebody else after the preview. Preview the file again.")
+                changes.append(change)
+            if any(change.error for change in changes):
+                raise _PlanFailed
+    except _PlanFailed:
+        return _report(changes)
+    return _report(changes, applied=True)
 
 
-def _require_still(actor: Principal) -> None:
-    """Raise Forbidden when the actor may less than at the beginning: hashing takes minutes. Call it under `lock_policy`."""
+def _require_same_permissions(actor: Principal) -> None:
+    """Raise Forbidden if the actor has lost a permission since the start: hashing takes minutes. Call it under `lock_policy`."""
     if actor.kind is Kind.SYSTEM:
         return
-    found = current_principal(actor.kind, actor.uid, actor.name)
-    if found is None or found[1] is not Standing.GOOD or not actor.permissions <= found[0].permissions:
-        raise Forbidden("You may less than when this began.")
+    current = current_principal(actor.kind, actor.uid, actor.name)
+    if current is None or current[1] is not Standing.GOOD or not actor.permissions <= current[0].permissions:
+        raise Forbidden("Your permissions were reduced while the import was running, so nothing was imported.")
 
 
-class _Count:
-    """How many steps of how many are done."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._total, self._done, self._progress = total, 0, progress
-
-    def another(self) -> tuple[int, int]:
-        """Count a step."""
-        self._done += 1
-        return self._done, self._total
-
-    def tell(self) -> None:
-        """Count a step that cannot be yielded, and tell of it."""
-        done = self.another()
-        if self._progress is not None:
-            self._progress(*done)
+def _report(changes: Iterable[RowChange], *, applied: bool = False) -> ImportReport:
+    return ImportReport(tuple(sorted(changes, key=lambda change: change.line)), applied)
 
 
-def _report(lines: Iterable[Line], *, applied: bool = False) -> ImportReport:
-    return ImportReport(tuple(sorted(lines, key=lambda line: line.line)), applied)
-
-
-def _do(actor: Principal, row: Row, update: bool, password: Hashed | None, newcomers: str | None = None) -> Line:
-    """Do what the row says, and return what that was; or what was refused, with nothing done."""
+def _apply_row(
+    actor: Principal, row: UserRow, update: bool, password: HashedPassword | None, default_role: str | None = None
+) -> RowChange:
+    """Write one row and return what changed; if a service refuses it, write nothing and return the error."""
     try:
         with transaction.atomic():
             user = _existing(row) if update else None
             if user is not None:
                 return _update(actor, row, user)
-            user = _create(actor, row, password, newcomers)
-            return Line(row.line, user.username, Outcome.CREATED, values(user), password=bool(row.password))
+            user = _create(actor, row, password, default_role)
+            return RowChange(row.line, user.username, RowAction.CREATED, user_values(user), password=bool(row.password))
     except ServiceError as error:
         return _refused(row, error.message)
 
 
-def _refused(row: Row, fault: str) -> Line:
-    shown = {name: row.values.get(name, "") for name in VALUES}
-    return Line(row.line, row.username, Outcome.REFUSED, shown, password=bool(row.password), fault=fault)
+def _refused(row: UserRow, error: str) -> RowChange:
+    cells = {name: row.values.get(name, "") for name in VALUES}
+    return RowChange(row.line, row.username, RowAction.REFUSED, cells, password=bool(row.password), error=error)
 
 
-def _existing(row: Row) -> User | None:
+def _existing(row: UserRow) -> User | None:
     try:
         return User.objects.select_related("role").filter(username=canonical_username(row.username)).first()
     except BadName:
-        return None  # who creates it says what is wrong
+        return None  # `create_user` explains what is wrong with the name
 
 
-def _update(actor: Principal, row: Row, user: User) -> Line:
-    """Make a user what the row says, and return what that changed. Raises ServiceError."""
+def _update(actor: Principal, row: UserRow, user: User) -> RowChange:
+    """Give a user the values of the row, and return what changed. Raises ServiceError."""
     if row.password:
-        raise Invalid.field("password", f"{user.username} exists already. An import sets no password but a new user's.")
-    before = values(user)
-    new = {name: value for name, value in _said(row).items() if value != before[name]}
+        raise Invalid.field("password", f"{user.username} already exists. An import sets passwords of new users only.")
+    before = user_values(user)
+    new = {name: value for name, value in _values(row).items() if value != before[name]}
     if "role" in new:
         user = set_role(actor=actor, user=user, role=new["role"])
     profile = {name: new[name] for name in ("email", "display_name", "sign_in") if name in new}
@@ -292,30 +282,32 @@ def _update(actor: Principal, row: Row, user: User) -> Line:
         user = update_profile(actor=actor, user=user, **profile)
     if "active" in new:
         user = set_active(actor=actor, user=user, active=new["active"] == "true")
-    after = values(user)
+    after = user_values(user)
     changed = {name: before[name] for name in VALUES if after[name] != before[name]}
-    return Line(row.line, user.username, Outcome.CHANGED if changed else Outcome.SAME, after, changed)
+    return RowChange(row.line, user.username, RowAction.CHANGED if changed else RowAction.SAME, after, changed)
 
 
-def _create(actor: Principal, row: Row, password: Hashed | None, newcomers: str | None) -> User:
-    said = _said(row)
+def _create(actor: Principal, row: UserRow, password: HashedPassword | None, default_role: str | None) -> User:
+    values = _values(row)
     return create_user(
         actor=actor,
         username=row.username,
         password=password,
-        role=said.get("role", newcomers),
-        email=said.get("email"),
-        display_name=said.get("display_name", ""),
-        sign_in=said.get("sign_in"),
-        active=said.get("active") != "false",
+        role=values.get("role", default_role),
+        email=values.get("email"),
+        display_name=values.get("display_name", ""),
+        sign_in=values.get("sign_in"),
+        active=values.get("active") != "false",
     )
 
 
-def _said(row: Row) -> dict[str, str]:
-    """Return what a row says of its user, but for name and password. Raises Invalid."""
-    said = {name: row.values[name] for name in VALUES if row.values.get(name) or (name in row.values and name in _MAY_BE_EMPTY)}
-    if "active" in said:
-        said["active"] = said["active"].lower()  # spreadsheets write TRUE
-        if said["active"] not in {"true", "false"}:
-            raise Invalid.field("active", "active is true or false.")
-    return said
+def _values(row: UserRow) -> dict[str, str]:
+    """Return the values that a row gives its user, without name and password. Raises Invalid."""
+    values = {
+        name: row.values[name] for name in VALUES if row.values.get(name) or (name in row.values and name in _CAN_BE_EMPTIED)
+    }
+    if "active" in values:
+        values["active"] = values["active"].lower()  # spreadsheets write TRUE
+        if values["active"] not in {"true", "false"}:
+            raise Invalid.field("active", "The column active has true or false.")
+    return values

@@ -82,13 +82,13 @@ def _canonical(username: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Hashed:
-    """A password that was judged by `judge_password` and hashed ahead, so that no lock is held while many are hashed."""
+class HashedPassword:
+    """A password that was judged by `validate_new_password` and hashed ahead, so that no lock is held while many are hashed."""
 
     encoded: str = field(repr=False)
 
 
-def judge_password(password: str, user: User) -> None:
+def validate_new_password(password: str, user: User) -> None:
     """Raise Invalid unless the password is good enough for this user."""
     try:
         validate_password(password, user)
@@ -96,11 +96,11 @@ def judge_password(password: str, user: User) -> None:
         raise Invalid(" ".join(error.messages), fields={"password": error.messages}) from None
 
 
-def _hashed(password: str | Hashed, user: User) -> str:
+def _hashed(password: str | HashedPassword, user: User) -> str:
     """Return the hash of a password that is good enough. Raises Invalid."""
-    if isinstance(password, Hashed):
+    if isinstance(password, HashedPassword):
         return password.encoded
-    judge_password(password, user)
+    validate_new_password(password, user)
     return make_password(password)
 
 
@@ -109,7 +109,7 @@ def create_user(
     *,
     actor: Principal,
     username: str,
-    password: str | Hashed | None = None,
+    password: str | HashedPassword | None = None,
     role: str | None = None,
     email: str | None = None,
     display_name: str = "",
@@ -283,22 +283,22 @@ def _set_password(actor: Principal, user: User, password: str) -> User:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class BulkResult:
     """What became of one item of a bulk action: `error` is None when it was done."""
 
     target: str
     error: str | None = None
 
 
-def bulk_set_role(*, actor: Principal, uids: Iterable[str], role: str) -> list[Outcome]:
+def bulk_set_role(*, actor: Principal, uids: Iterable[str], role: str) -> list[BulkResult]:
     """Give many users a role, each on its own, and return an outcome for each. Raises Forbidden and Invalid for all at once."""
     require(actor, Permission.USERS_WRITE)
     require_all(actor, get_role(role).holds, f"give the role {role}")
-    outcomes = []
+    results = []
     for uid in uids:
         try:
             set_role(actor=actor, user=get_user(uid), role=role)
-            outcomes.append(Outcome(uid))
+            results.append(BulkResult(uid))
         except ServiceError as error:
-            outcomes.append(Outcome(uid, error.message))
-    return outcomes
+            results.append(BulkResult(uid, error.message))
+    return results

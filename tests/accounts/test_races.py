@@ -140,7 +140,7 @@ def test_promise_44_of_many_creations_of_one_name_one_wins(settings):
 
 def test_promise_44_a_user_and_a_machine_never_get_the_same_name_at_once():
     actor = principal(admin("alice"))
-    hashed = users.Hashed(password_hash())
+    hashed = users.HashedPassword(password_hash())
     results = at_once(
         lambda: users.create_user(actor=actor, username="robot", password=hashed),
         lambda: service_accounts.create_service_account(actor=actor, name="robot"),

@@ -58,7 +58,7 @@ def test_a_user_without_a_password_comes_by_single_sign_on(system):
 
 
 def test_a_password_hashed_ahead_is_taken_as_it_is(system, alice):
-    hashed = users.Hashed(alice.password)
+    hashed = users.HashedPassword(alice.password)
     assert alice.password not in repr(hashed)
     user = users.create_user(actor=system, username="carol@example.com", password=hashed, role="user")
     assert (user.password, user.sign_in) == (alice.password, SignIn.PASSWORD)

@@ -74,13 +74,24 @@ def test_what_was_shown_is_imported_and_its_progress_told(office):
     assert User.objects.get(username="carol@example.com").role.name == "user"
 
 
+def test_each_line_is_planned_once_for_a_preview_and_once_more_for_the_import(office, monkeypatch):
+    calls = []
+    apply_row = user_import._apply_row
+    monkeypatch.setattr(user_import, "_apply_row", lambda *args: calls.append(args[1].line) or apply_row(*args))
+    shown = seen(look(office, GOOD))
+    assert calls == [2, 3]
+    calls.clear()
+    assert "Import complete: 2 users created." in words_of(office.post(PAGE, {"text": GOOD, "seen": shown}))
+    assert calls == [2, 3, 2, 3], "planned, and written"
+
+
 def test_faults_stand_beside_their_lines_and_nothing_is_lost_or_written(office, bob):
     text = "username,role\ncarol@example.com,user\nbob@example.com,user\nerin@example.com,captain\nx\n"
     answer = look(office, text)
     said = words(answer)
     assert "3 of 4 lines have errors. Nothing was imported." in said
     assert "captain" in said
-    assert "This line has 1 values, the header has 2." in said
+    assert "This line has 1 values, but the header has 2." in said
     assert "carol@example.com,user" in answer.text
     assert "Import" not in re.findall(r'<button type="submit">([^<]*)</button>', answer.text)[-1]
     again = office.post(PAGE, {"text": text, "seen": seen(answer)})
@@ -102,17 +113,15 @@ def test_line_ends_as_browsers_send_them_are_no_other_text(office):
 
 def test_a_world_that_changed_in_between_is_told_and_nobody_is_created(office, monkeypatch):
     shown = seen(look(office, GOOD))
-    real = user_import.importing
+    real = user_import.apply_plan
 
     def late(**arguments):
         steps = real(**arguments)
-        if arguments.get("dry_run"):
-            return (yield from steps)
         yield next(steps)
         UserFactory(username="dan@example.com")
         return (yield from steps)
 
-    monkeypatch.setattr(user_import, "importing", late)
+    monkeypatch.setattr(user_import, "apply_plan", late)
     page = b"".join(office.post(PAGE, {"text": GOOD, "seen": shown}).streaming_content).decode()
     assert "Nothing was imported, because these lines can no longer be imported as previewed:" in page
     assert "Line 3, dan@example.com" in page
@@ -120,8 +129,9 @@ def test_a_world_that_changed_in_between_is_told_and_nobody_is_created(office, m
 
 
 def test_who_closes_the_page_before_it_is_written_has_created_nobody(alice):
-    steps = user_import.importing(actor=principal(alice), text=GOOD)
-    assert [next(steps) for _ in range(3)][-1] == (3, 5)  # both lines were tried, and the password hashed
+    plan = user_import.plan_import(actor=principal(alice), text=GOOD)
+    steps = user_import.apply_plan(actor=principal(alice), plan=plan)
+    assert next(steps) == (3, 5)  # both rows are planned, and the password is hashed
     steps.close()
     assert not User.objects.filter(username="carol@example.com").exists()
 
@@ -129,8 +139,9 @@ def test_who_closes_the_page_before_it_is_written_has_created_nobody(alice):
 def test_a_browser_that_does_not_read_on_holds_no_lock(alice):
     """Between two pieces of the page no transaction of the import is open, so nobody else waits for it."""
     outside = len(connection.savepoint_ids)
-    depths = [(len(connection.savepoint_ids), done) for done, _ in user_import.importing(actor=principal(alice), text=GOOD)]
-    assert depths == [(outside, done) for done in (1, 2, 3, 5)]
+    plan = user_import.plan_import(actor=principal(alice), text=GOOD)
+    steps = user_import.apply_plan(actor=principal(alice), plan=plan)
+    assert [(len(connection.savepoint_ids), done) for done, _ in steps] == [(outside, 3), (outside, 5)]
     assert User.objects.filter(username="carol@example.com").exists()
 
 
@@ -203,16 +214,16 @@ def test_what_was_seen_without_update_is_no_leave_to_update(office, bob):
 def test_a_user_who_appears_in_the_last_moment_is_not_changed_unseen(office, monkeypatch):
     text = "username,role\nnew@example.com,viewer\n"
     shown = seen(office.post(PAGE, {"text": text, "seen": "", "update": "on"}))
-    real = user_import.importing
+    real = user_import.apply_plan
 
     def late(**arguments):
-        if not arguments.get("dry_run"):
-            UserFactory(username="new@example.com")
+        UserFactory(username="new@example.com")
         return (yield from real(**arguments))
 
-    monkeypatch.setattr(user_import, "importing", late)
+    monkeypatch.setattr(user_import, "apply_plan", late)
     said = words_of(office.post(PAGE, {"text": text, "seen": shown, "update": "on"}))
-    assert "Nothing was imported, because users or roles changed after the preview" in said
+    assert "Nothing was imported" in said
+    assert "new@example.com: This user was changed by somebody else after the preview." in said
     assert User.objects.get(username="new@example.com").role.name == "user"
 
 

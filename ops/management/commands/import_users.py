@@ -29,7 +29,7 @@ empty email or display_name clears the value. You can import a file that export_
         text = text_files.read(file, limit=user_csv.MAX_BYTES)
         with _progress() as progress:
             report = user_import.import_users(actor=self.actor, text=text, dry_run=dry_run, update=update, progress=progress)
-        failures = [{"line": each.line, "username": each.username, "error": each.error} for each in report.failures]
+        failures = [{"line": each.line, "username": each.username, "error": each.error} for each in report.errors]
         if self.as_json:
             result = {"applied": report.applied, "dry_run": dry_run, "created": report.created, "changed": report.changed}
             self.print_json({**result, "failures": failures})
