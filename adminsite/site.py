@@ -5,12 +5,15 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
 from django.contrib.auth.views import PasswordChangeView
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBase
 from django.urls import reverse
 
 from accounts.models import User
 from authn import own_password
+from authn.interfaces import UrlPatterns, all_belong_to, belongs_to
+from authn.requests import principal_of
 from core.errors import ServiceError
+from rbac.auth_methods import Interface
 from rbac.principals import Principal
 
 
@@ -50,7 +53,7 @@ class OwnPassword(PasswordChangeView):
 
     def get_form_kwargs(self) -> dict[str, Any]:
         """Add the actor."""
-        return {**super().get_form_kwargs(), "actor": self.request.principal}  # type: ignore[attr-defined]
+        return {**super().get_form_kwargs(), "actor": principal_of(self.request)}
 
 
 class LoginForm(AdminAuthenticationForm):
@@ -66,6 +69,17 @@ class Site(admin.AdminSite):
     index_title = "Administration"
     login_form = LoginForm
     site_url = "/skyauth/"  # the pages for people
+
+    def get_urls(self) -> UrlPatterns:
+        return all_belong_to(Interface.DJANGO_ADMIN, super().get_urls(), self.refuse)
+
+    def refuse(self, request: HttpRequest) -> HttpResponseBase:
+        """Return the way to the sign-in page, as for any `request.user` who is not staff; here it is anonymous."""
+        return self.admin_view(self.index)(request)
+
+    @belongs_to(Interface.PUBLIC)
+    def login(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        return super().login(request, extra_context)
 
     def password_change(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """Show or do the change of one's own password."""

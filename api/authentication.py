@@ -1,4 +1,4 @@
-"""Who calls the API: the principal that the middleware found, if it is somebody, and if the browser did not act on its own."""
+"""Authenticates API requests by the principal that PrincipalMiddleware found, and checks where a browser's request comes from."""
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -6,26 +6,22 @@ from rest_framework.authentication import BaseAuthentication, CSRFCheck
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
-from authn.middleware import principal_of
+from authn.requests import principal_of
 from core.problems import challenges
 from core.same_origin import require_same_origin
-from rbac.principals import Kind, Method, Principal
+from rbac import auth_methods
+from rbac.principals import Method, Principal
 
 
 class PrincipalAuthentication(BaseAuthentication):
-    """Lets in users and service accounts. The shared credential is nobody in particular, and opens nothing here.
-
-    Neither does what a person gave to their command line: it is for the protected API, and could else prolong itself.
-    """
+    """The principal of the request. `rbac.auth_methods` says which sign-in methods get this far."""
 
     def authenticate(self, request: Request) -> tuple[Principal, Method] | None:
-        """Return the principal and how it was recognised, or None. Raises PermissionDenied (promise 36)."""
+        """Return the principal and its sign-in method, or None for an anonymous one. Raises PermissionDenied (promise 36)."""
         principal = principal_of(request._request)
-        if principal.kind not in {Kind.USER, Kind.SERVICE_ACCOUNT}:
+        if not principal.is_authenticated:
             return None
-        if principal.method is Method.CLI:
-            raise PermissionDenied("A command line that was signed in does not open this API. Use a service account's token.")
-        if principal.method is not Method.BEARER:  # a browser sends every other credential unasked
+        if auth_methods.is_sent_unasked(principal.method):
             require_same_origin(request._request)
         if principal.method is Method.SESSION:
             _require_csrf_token(request._request)

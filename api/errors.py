@@ -1,7 +1,7 @@
 """Turns whatever stopped a request into the one error shape, `core.problems` (RFC 9457)."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
@@ -11,14 +11,17 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.request import Request
 
+from authn import interfaces
 from authn.jwt_verify import KeysUnavailable
-from authn.middleware import principal_of
 from authn.passwords import Busy
+from authn.requests import principal_of
 from core import errors
 from core.problems import problem
 from core.responses import respond as response_of
 from core.responses import unauthenticated, unavailable
+from rbac.auth_methods import Interface
 from rbac.denials import record_denial
+from rbac.principals import Method
 
 _SERVICE_STATUS: dict[type[errors.ServiceError], int] = {
     errors.Forbidden: 403,
@@ -27,6 +30,7 @@ _SERVICE_STATUS: dict[type[errors.ServiceError], int] = {
     errors.Conflict: 409,
     errors.Stale: 412,
 }
+_NOT_FOR_CLI: Final = "A command line that was signed in does not open this API. Use a service account's token."
 _OURS = (OperationalError, InterfaceError, Busy, KeysUnavailable)
 
 
@@ -49,6 +53,15 @@ def respond(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:
     return response
 
 
+def refuse(request: HttpRequest) -> HttpResponse:
+    """Return the answer to a sign-in method that does not open the API: 403 to a CLI session, else 401."""
+    if principal_of(request).method is not Method.CLI:
+        return unauthenticated(basic=settings.AUTH_BASIC)
+    record_denial(principal_of(request), f"{request.method} {request.path}", _NOT_FOR_CLI)
+    return response_of(problem(403, _CODES[403], _NOT_FOR_CLI))
+
+
+@interfaces.belongs_to(Interface.PUBLIC)
 @csrf_exempt  # nothing is done here, so nothing needs proof, and 404 is the answer to every method
 def unknown(request: HttpRequest, **kwargs: Any) -> HttpResponse:  # noqa: ARG001 - Django's signature
     """Return the 404 of a path that the API does not have."""
@@ -138,6 +151,5 @@ def _flat(detail: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:
 
 
 def _record(request: Request, exc: Exception) -> None:
-    principal = principal_of(request._request)
     reason = exc.message if isinstance(exc, errors.ServiceError) else str(getattr(exc, "detail", "forbidden"))
-    record_denial(principal, f"{request.method} {request.path}", reason)
+    record_denial(principal_of(request._request), f"{request.method} {request.path}", reason)

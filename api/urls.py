@@ -2,17 +2,20 @@
 
 from typing import Any
 
-from django.urls import URLPattern, URLResolver, path
+from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from api.audit_events import EntryViewSet
 from api.docs import OpenApiJson, OpenApiYaml, SwaggerUi
+from api.errors import refuse
 from api.policy import DecisionViewSet, ExplainView, PackViewSet
 from api.roles import GroupRoleViewSet, RoleViewSet
 from api.routes import RouteViewSet
 from api.service_accounts import ServiceAccountViewSet, TokenViewSet
 from api.users import UserViewSet
 from api.whoami import IndexView, PermissionViewSet, WhoamiView
+from authn.interfaces import UrlPatterns, all_belong_to
+from rbac.auth_methods import Interface
 
 app_name = "api"
 
@@ -33,7 +36,7 @@ router = SimpleRouter(trailing_slash=False)
 for _prefix, _view, _name in _RESOURCES:
     router.register(_prefix, _view, basename=_name)
 
-urlpatterns: list[URLPattern | URLResolver] = [
+_patterns: UrlPatterns = [
     path("", IndexView.as_view({"get": "show"}), name="index"),
     path("whoami", WhoamiView.as_view({"get": "show"}), name="whoami"),
     path("policy/explain", ExplainView.as_view({"get": "ask", "post": "ask_by_post"}), name="explain"),
@@ -42,3 +45,4 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("openapi.yaml", OpenApiYaml.as_view(), name="openapi-yaml"),
     path("docs", SwaggerUi.as_view(), name="docs"),
 ]
+urlpatterns = all_belong_to(Interface.REST_API, _patterns, refuse)

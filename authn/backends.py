@@ -14,7 +14,7 @@ from accounts import selectors
 from accounts.models import ServiceAccount, User
 from authn import identify
 from authn.credentials import Basic, Bearer, InvalidCredential, ProxyHeader
-from authn.middleware import proxied_of
+from authn.requests import proxied_of
 from rbac.principals import Kind, Principal
 
 

@@ -30,7 +30,9 @@ from authn import nonces
 from authn.sessions import begin_cli_session
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.lock_timeout import short_lock_timeout
-from rbac.principals import Kind, Method, Principal
+from rbac import auth_methods
+from rbac.auth_methods import Interface
+from rbac.principals import Method, Principal
 from rbac.services import lock_policy
 
 LIFETIME: Final = timedelta(minutes=5)  # as long as the sky CLI asks
@@ -38,7 +40,10 @@ MOST_WAITING: Final = 20  # of one person: more than anybody needs at the same t
 MOST_ASKERS: Final = 1_000
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}\Z")  # RFC 7636 section 4.1
-_PERSONS: Final = frozenset({Method.SESSION, Method.BASIC, Method.PROXY})
+_REFUSED: Final = {
+    Method.BEARER: "A service account signs in with its token: sky api login --token.",
+    Method.CLI: "A command line cannot sign another one in. Open this address in your browser.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +54,14 @@ class CliCredentials:
     cookies: Mapping[str, str] = field(repr=False)
 
 
-def require_person(actor: Principal) -> None:
-    """Raise Forbidden, with words that say what to do, unless the actor may sign a command line in."""
-    if actor.kind is Kind.SERVICE_ACCOUNT:
-        raise Forbidden("A service account signs in with its token: sky api login --token.")
-    if actor.kind is not Kind.USER:
-        raise Forbidden("A password that several people share signs nobody in. Sign in under your own name.")
-    if actor.method not in _PERSONS:  # it would prolong itself for ever
-        raise Forbidden("A command line cannot sign another one in. Open this address in your browser.")
+def refusal(method: Method) -> Forbidden:
+    """Return the error for a caller whose sign-in method cannot authorize a CLI login; its message says what to do instead."""
+    return Forbidden(_REFUSED.get(method, "A password that several people share signs nobody in. Sign in under your own name."))
+
+
+def _require_browser(actor: Principal) -> None:
+    if not auth_methods.opens(actor.method, Interface.CLI_LOGIN):
+        raise refusal(actor.method)
 
 
 def is_challenge(text: str) -> bool:
@@ -71,7 +76,7 @@ def authorize(*, actor: Principal, challenge: str, cookies: Mapping[str, str]) -
     `cookies` are those of the actor's browser, for a person whom a proxy signed in. Raises Forbidden, Invalid, NotFound, and
     Conflict when somebody else authorised it.
     """
-    require_person(actor)
+    _require_browser(actor)
     if not is_challenge(challenge):
         raise Invalid.field("code_challenge", "Invalid code_challenge format")
     lock_policy()
@@ -172,7 +177,7 @@ def grant_now(*, actor: Principal, cookies: Mapping[str, str], port: int | None,
     `port` is the one on which it listens on the actor's computer, if it does. Raises Forbidden, NotFound, and Conflict when the
     nonce was not offered for this, or is used up.
     """
-    require_person(actor)
+    _require_browser(actor)
     lock_policy()
     if not nonces.consume(nonce, actor, _purpose(port)):
         raise Conflict("This page has been used. What it shows is shown once; open it anew for another one.")

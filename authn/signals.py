@@ -10,7 +10,7 @@ from django.utils import timezone
 from accounts.models import User
 from audit.events import Event
 from audit.record import record
-from authn.middleware import proxied_of
+from authn.requests import proxied_of
 from authn.session_store import SIGNED_IN_AT
 from rbac.principals import Kind, Method, Principal
 

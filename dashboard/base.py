@@ -12,18 +12,16 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import View
 
-from authn.middleware import principal_of
+from authn.requests import principal_of
 from core.errors import Forbidden, NotFound, ServiceError
 from core.forms import add_service_error
 from core.redirects import safe_next_path
 from dashboard.navigation import links
 from rbac.denials import record_denial
 from rbac.permissions import Permission
-from rbac.principals import Kind, Method, Principal
+from rbac.principals import Principal
 
 HOME: Final = "/skyauth/"
-# A CLI session (`Method.CLI`) is for the protected API only.
-_BROWSER_METHODS: Final = frozenset({Method.SESSION, Method.BASIC, Method.PROXY})
 
 
 @method_decorator((never_cache, sensitive_post_parameters()), name="dispatch")
@@ -46,18 +44,13 @@ class Page(View):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Check authentication and permissions, and render the errors that the page does not catch."""
         principal = principal_of(request)
-        if not principal.is_authenticated:
-            return _redirect_to_sign_in(request)
         try:
-            if principal.kind is not Kind.USER or principal.method not in _BROWSER_METHODS:
-                raise Forbidden("The dashboard is for users who sign in with a browser. Tokens and CLI sessions cannot open it.")
             if self.needs and not any(principal.holds(permission) for permission in self.needs):
                 needed = " or ".join(self.needs)
                 raise Forbidden(f"This requires the permission {needed}. Your role {principal.role} does not include it.")
             return super().dispatch(request, *args, **kwargs)
         except Forbidden as error:
-            record_denial(principal, f"{request.method} {request.path}", error.message)
-            return self._error_page(403, "Not allowed", error)
+            return self.forbid(error)
         except NotFound as error:
             return self._error_page(404, "Not found", error)
         except ServiceError as error:
@@ -99,6 +92,11 @@ class Page(View):
             return self._error_page(409, "This page cannot be displayed", error)
         messages.error(self.request, error.message)
         return self.redirect_to(self.return_path(self.page_path()))
+
+    def forbid(self, error: Forbidden) -> HttpResponse:
+        """Record the denial, and return the 403."""
+        record_denial(self.principal, f"{self.request.method} {self.request.path}", error.message)
+        return self._error_page(403, "Not allowed", error)
 
     def page_path(self) -> str:
         """Return the page that shows an error when the form names no page to return to."""
@@ -145,6 +143,18 @@ class FormPage(Page):
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         """Call the service with the form's cleaned values, and return the redirect. Raises ServiceError."""
         raise NotImplementedError
+
+
+@never_cache
+def refuse(request: HttpRequest) -> HttpResponse:
+    """Return the response to a sign-in method that does not open the dashboard: a redirect to the sign-in page, or 403."""
+    if not principal_of(request).is_authenticated:
+        return _redirect_to_sign_in(request)
+    page = Page()
+    page.setup(request)
+    return page.forbid(
+        Forbidden("The dashboard is for users who sign in with a browser. Tokens and CLI sessions cannot open it.")
+    )
 
 
 def _redirect_to_sign_in(request: HttpRequest) -> HttpResponse:

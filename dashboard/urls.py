@@ -4,6 +4,7 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 from django.views.generic import RedirectView
 
+from authn.interfaces import UrlPatterns, all_belong_to, belongs_to
 from dashboard import (
     access,
     audit,
@@ -16,8 +17,10 @@ from dashboard import (
     user_files,
     users,
 )
+from dashboard.base import refuse
 from dashboard.home import HomePage, OwnPasswordPage
 from dashboard.sign_in import SignInPage, SignOutView
+from rbac.auth_methods import Interface
 
 app_name = "dashboard"
 
@@ -51,11 +54,13 @@ register_converter(AccountId, "account")
 register_converter(KeyId, "key")
 register_converter(FileKind, "file")
 
-urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="dashboard:home")),
-    path("sign-in", SignInPage.as_view(), name="sign-in"),
-    path("sign-out", SignOutView.as_view(), name="sign-out"),
-    path("skyauth", RedirectView.as_view(pattern_name="dashboard:home")),
+_public = belongs_to(Interface.PUBLIC)
+
+_patterns: UrlPatterns = [
+    path("", _public(RedirectView.as_view(pattern_name="dashboard:home"))),
+    path("sign-in", _public(SignInPage.as_view()), name="sign-in"),
+    path("sign-out", _public(SignOutView.as_view()), name="sign-out"),
+    path("skyauth", _public(RedirectView.as_view(pattern_name="dashboard:home"))),
     path("skyauth/", HomePage.as_view(), name="home"),
     path("skyauth/password", OwnPasswordPage.as_view(), name="own-password"),
     path("skyauth/users", users.UserListPage.as_view(), name="users"),
@@ -122,3 +127,4 @@ urlpatterns = [
     path("skyauth/access/groups/<int:pk>", groups.OneGroup.as_view(), name="group"),
     path("skyauth/access/groups/<int:pk>/delete", groups.GroupDelete.as_view(), name="group-delete"),
 ]
+urlpatterns = all_belong_to(Interface.DASHBOARD, _patterns, refuse)

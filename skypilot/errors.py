@@ -10,8 +10,8 @@ from django.http import HttpRequest, HttpResponse, UnreadablePostError
 
 from authn.credentials import InvalidCredential
 from authn.jwt_verify import KeysUnavailable
-from authn.middleware import refusal_of
 from authn.passwords import Busy
+from authn.requests import refusal_of
 from core import errors
 from core.problems import RETRY_AFTER_SECONDS
 from integrations.skypilot.client import UpstreamUnavailable

@@ -7,12 +7,15 @@ from django.http import HttpRequest, HttpResponse
 
 from accounts.models import SignIn, User
 from authn.credentials import InvalidCredential
-from authn.middleware import principal_of, refusal_of
+from authn.interfaces import belongs_to
+from authn.requests import principal_of, refusal_of
+from rbac.auth_methods import Interface
 from rbac.principals import Kind, Method, Principal
 from skypilot import errors, server_info, versions
 from skypilot.decorators import speaks_skypilot
 
 
+@belongs_to(Interface.PUBLIC)
 @speaks_skypilot
 def health(request: HttpRequest) -> HttpResponse:
     """Return SkyPilot's answer for this caller: 200 `healthy` or `needs_auth`, 400 for an old client, 401 for a bad token.

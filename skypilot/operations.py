@@ -11,17 +11,18 @@ from typing import Any, Final
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 
-from authn.middleware import principal_of
+from authn.requests import principal_of
 from core.errors import Forbidden
 from core.same_origin import require_same_origin
 from integrations.skypilot.roles import skypilot_role
-from rbac import policy
+from rbac import auth_methods, policy
+from rbac.auth_methods import Interface
 from rbac.denials import record_denial
 from rbac.permissions import Permission
-from rbac.principals import Kind, Method, Principal
+from rbac.principals import Principal
 from skypilot import validation, versions
 from skypilot.decorators import View, speaks_skypilot
-from skypilot.errors import Refused, RoleForbidden, as_json, unauthenticated
+from skypilot.errors import Refused, RoleForbidden, as_json
 from skypilot.validation import Fields
 
 ANYBODY: Final[tuple[Permission, ...]] = ()
@@ -50,6 +51,11 @@ class Operation:
     run: Callable[[Call], Any]
     fields: Fields | None = None
     by_cli: bool = False
+
+    @property
+    def interface(self) -> Interface:
+        """What the caller's sign-in method must open."""
+        return Interface.SKYPILOT_API if self.method == "GET" or self.by_cli else Interface.SKYPILOT_CHANGES
 
 
 def views(operations: Iterable[Operation]) -> dict[str, View]:
@@ -91,12 +97,10 @@ def elsewhere(known: Iterable[str]) -> View:
 
 
 def recorded(request: HttpRequest, answer: Callable[[Principal], HttpResponse]) -> HttpResponse:
-    """Return the answer to whoever is signed in, or 401; a refusal of somebody who is signed in is recorded."""
+    """Return the answer to the request's principal. A refusal is recorded."""
     actor = principal_of(request)
-    if actor.kind not in {Kind.USER, Kind.SERVICE_ACCOUNT}:
-        return unauthenticated(request)
     try:
-        if actor.method is not Method.BEARER:  # a browser sends every other credential unasked
+        if auth_methods.is_sent_unasked(actor.method):
             require_same_origin(request)
         return answer(actor)
     except (Forbidden, PermissionDenied, Refused) as refusal:
@@ -113,7 +117,7 @@ def _answer(request: HttpRequest, actor: Principal, methods: Mapping[str, Operat
         raise Refused(405, "Method Not Allowed", headers={"Allow": ", ".join(sorted(methods))})
     if operation.needs and not any(policy.decide(actor.permissions, needed) for needed in operation.needs):
         raise RoleForbidden
-    if actor.method is Method.CLI and operation.method != "GET" and not operation.by_cli:
+    if not auth_methods.opens(actor.method, operation.interface):
         raise Refused(403, "A command line that was signed in changes no users and no tokens. Use the dashboard.")
     versions.require(versions.client_of(request))
     given = {} if operation.fields is None else validation.read(request, operation.fields)

@@ -19,15 +19,17 @@ from django.views import View
 
 from authn import cli_login
 from authn.cli_login import CliCredentials
-from authn.middleware import ignores_credentials, principal_of, proxied_of
+from authn.interfaces import belongs_to, ignores_credentials
+from authn.requests import principal_of, proxied_of
 from core.errors import Conflict, ServiceError
 from core.responses import sign_in_first
 from core.same_origin import require_same_origin
 from core.text import clean
+from rbac.auth_methods import Interface
 from rbac.denials import record_denial
 from rbac.principals import Method, Principal
 from skypilot.decorators import speaks_skypilot
-from skypilot.errors import Refused, as_json
+from skypilot.errors import Refused, as_json, unauthenticated
 from skypilot.operations import recorded
 
 logger = logging.getLogger("skyauth.sign_in")
@@ -54,20 +56,15 @@ class _Consent(View):
     http_method_names = ["get", "head", "post", "options"]
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Answer a person; send who has not signed in to do so, and everybody else away in words."""
-        actor = principal_of(request)
+        """Return the page, or what is wrong as a page."""
         try:
-            if not actor.is_authenticated:
-                response: HttpResponse = sign_in_first(request)
-            else:
-                cli_login.require_person(actor)
-                require_same_origin(request)
-                response = super().dispatch(request, *args, **kwargs)  # type: ignore[assignment] # none of ours streams
+            require_same_origin(request)
+            response: HttpResponse = super().dispatch(request, *args, **kwargs)  # type: ignore[assignment] # none of ours streams
         except _Unusable as error:
             response = _refused(request, error.status, error.message)
         except (ServiceError, PermissionDenied) as error:
             status = 409 if isinstance(error, Conflict) else 403
-            record_denial(actor, f"{request.method} {request.path}", str(error))
+            record_denial(principal_of(request), f"{request.method} {request.path}", str(error))
             response = _refused(request, status, str(error))
         response["Cache-Control"] = "no-store"
         return response
@@ -81,6 +78,31 @@ class _Consent(View):
             **asked,
         }
         return render(request, "skypilot/consent.html", context)
+
+
+def refuse(request: HttpRequest) -> HttpResponse:
+    """Return the answer to a sign-in method that does not open the pages: the way to the sign-in page, or 403 as a page."""
+    principal = principal_of(request)
+    if principal.is_authenticated:
+        reason = str(cli_login.refusal(principal.method))
+        record_denial(principal, f"{request.method} {request.path}", reason)
+        response = _refused(request, 403, reason)
+    else:
+        response = sign_in_first(request)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+@speaks_skypilot
+def refuse_as_json(request: HttpRequest) -> HttpResponse:
+    """Return the answer to a sign-in method that cannot authorize a CLI login: 401 or 403 as SkyPilot words it."""
+
+    def answer(actor: Principal) -> HttpResponse:
+        raise cli_login.refusal(actor.method)
+
+    if principal_of(request).method in {Method.NONE, Method.SHARED}:
+        return unauthenticated(request)
+    return recorded(request, answer)
 
 
 class Authorize(_Consent):
@@ -119,6 +141,7 @@ class Token(_Consent):
         return allowed
 
 
+@belongs_to(Interface.CLI_LOGIN, refuse_as_json)
 @speaks_skypilot
 def authorize(request: HttpRequest) -> HttpResponse:
     """Return 200 when the caller has let a CLI sign in as them; for pages of this very origin, which need no CSRF token."""
@@ -126,16 +149,16 @@ def authorize(request: HttpRequest) -> HttpResponse:
     def answer(actor: Principal) -> HttpResponse:
         if request.method != "POST":
             raise Refused(405, "Method Not Allowed", headers={"Allow": "POST"})
-        cli_login.require_person(actor)
         cli_login.authorize(actor=actor, challenge=_given_challenge(request), cookies=_cookies(request))
         return as_json({"status": "authorized"})
 
     return recorded(request, answer)
 
 
+@belongs_to(Interface.PUBLIC)
 @ignores_credentials
 @speaks_skypilot
-def collect(request: HttpRequest) -> HttpResponse:
+def redeem(request: HttpRequest) -> HttpResponse:
     """Return what was authorised for the `code_verifier`, once; 404 while it was not. The CLI asks once a second, as nobody.
 
     At any other answer it gives up, so a database that is busy just now is 404 too: what was authorised is there a second later.

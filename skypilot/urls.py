@@ -2,9 +2,12 @@
 
 from typing import Final
 
-from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.urls import include, path, re_path
 
+from authn.interfaces import UrlPatterns, all_belong_to, belongs_to
+from rbac.auth_methods import Interface
 from skypilot import sign_in, tokens, users, users_csv
+from skypilot.errors import unauthenticated
 from skypilot.health import health
 from skypilot.operations import Operation, elsewhere, views
 
@@ -13,17 +16,20 @@ app_name = "skypilot"
 OPERATIONS: Final[tuple[Operation, ...]] = (*users.OPERATIONS, *users_csv.OPERATIONS, *tokens.OPERATIONS)
 _views = views(OPERATIONS)
 
-_paths: list[URLPattern | URLResolver] = [
+_consent = belongs_to(Interface.CLI_LOGIN, sign_in.refuse)
+
+_paths: UrlPatterns = [
     path("api/health", health, name="health"),
     path("api/v1/auth/authorize", sign_in.authorize),
-    path("api/v1/auth/token", sign_in.collect),
-    path("auth/authorize", sign_in.Authorize.as_view(), name="authorize"),
-    path("token", sign_in.Token.as_view(), name="token"),
+    path("api/v1/auth/token", sign_in.redeem),
+    path("auth/authorize", _consent(sign_in.Authorize.as_view()), name="authorize"),
+    path("token", _consent(sign_in.Token.as_view()), name="token"),
     *(path(name, view) for name, view in _views.items()),
     re_path(r"\Ausers(?:/|\Z)", elsewhere(_views)),
 ]
 
-urlpatterns: list[URLPattern | URLResolver] = [
+_patterns: UrlPatterns = [
     *_paths,
     path("internal/dashboard/", include((_paths, "dashboard"))),
 ]
+urlpatterns = all_belong_to(Interface.SKYPILOT_API, _patterns, unauthenticated)

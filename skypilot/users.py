@@ -8,7 +8,7 @@ from django.db import transaction
 from accounts.models import ServiceAccount, User
 from accounts.services import offboarding, service_accounts, users
 from authn import own_password
-from authn.middleware import basic_of
+from authn.requests import basic_of
 from core.errors import ServiceError
 from integrations.skypilot.roles import ROLES, skypilot_role
 from rbac.permissions import Permission

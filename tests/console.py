@@ -43,6 +43,23 @@ def end_sessions(name: str) -> int:
     return sessions.end_sessions(actor=_actor(), user=users.find_user(name))
 
 
+def begin_session(name: str, kind: str) -> str:
+    """Begin a browser session ("browser") or a CLI session ("cli") of a user and return its key."""
+    from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+    from django.utils import timezone
+
+    from accounts.models import SessionKind
+    from accounts.services import users
+    from authn.session_store import SIGNED_IN_AT, SessionStore
+
+    user = users.find_user(name)
+    store = SessionStore(kind=SessionKind(kind))
+    store[SESSION_KEY], store[HASH_SESSION_KEY] = str(user.pk), user.get_session_auth_hash()
+    store[SIGNED_IN_AT] = timezone.now().timestamp()
+    store.create()
+    return str(store.session_key)
+
+
 def role_of(name: str) -> str:
     """Return the role of a user."""
     from accounts.services import users
@@ -164,8 +181,9 @@ def recent(method: str) -> list[list[Any]]:
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
-        create_user, set_role, set_active, end_sessions, role_of, ensure_role, create_account, ensure_account, update_account,
-        issue, revoke, last_used, expire, load_pack, replace_routes, no_routes, forget_told_roles, refusals, recent,
+        create_user, set_role, set_active, end_sessions, begin_session, role_of, ensure_role, create_account, ensure_account,
+        update_account, issue, revoke, last_used, expire, load_pack, replace_routes, no_routes, forget_told_roles, refusals,
+        recent,
     )
 }  # fmt: skip
 

@@ -10,9 +10,10 @@ from django.test import RequestFactory
 
 from accounts.models import User
 from audit.models import Entry
-from authn.middleware import PrincipalMiddleware, proxied_of
+from authn.middleware import PrincipalMiddleware
 from authn.proxy_header_middleware import SCOPE_KEY
 from authn.proxy_headers import NO_PROXY_INFO, ProxyInfo
+from authn.requests import proxied_of
 from core.responses import unauthenticated, unavailable
 from gateway import headers
 from rbac.principals import Kind, Method
