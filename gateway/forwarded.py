@@ -69,7 +69,7 @@ def envoy(question: AuthRequest) -> Target:
         raise UnreadableTarget("Host is missing, repeated or not ASCII.")
     if not question.rest:
         raise UnreadableTarget("The proxy did not send the original path behind the endpoint's.")
-    return parse_target(question.method, hosts[0].decode("ascii"), question.rest.partition("?")[0])
+    return parse_target(question.method, hosts[0].decode("ascii"), question.rest)
 
 
 def _told(proxied: ProxyInfo, *keys: str) -> Target:
@@ -80,7 +80,7 @@ def _told(proxied: ProxyInfo, *keys: str) -> Target:
         if not told.get(key):
             raise UnreadableTarget(f"The proxy did not send {_header(key)}.")
     method, host, uri = keys
-    return parse_target(told[method], told[host], told[uri].partition("?")[0])
+    return parse_target(told[method], told[host], told[uri])
 
 
 def _require_trust(proxied: ProxyInfo) -> None:

@@ -1,20 +1,19 @@
-"""What the gateway would answer to a principal, and why: the steps of the verify endpoint without a credential."""
+"""What the gateway answers to a principal, and why: the steps of the verify endpoint without a credential."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from core.errors import Conflict
-from core.paths import AmbiguousPath, split_path
 from rbac.patterns import BadPattern
 from rbac.permissions import Permission
 from rbac.policy import DecisionWithRoles, decide_with_roles, refusal_status, unreadable
 from rbac.principals import Principal
 from rbac.services import role_table, route_table
-from rbac.targets import Target, UnreadableTarget, parse_target, valid_method
+from rbac.targets import UnreadableTarget, parse_target, parse_target_on_any_host
 
 
 class Standing(StrEnum):
-    """Whether somebody's credentials are good at all; all but the first are answered 401 before any route is looked at."""
+    """Whether the credentials of a principal are accepted. All but `GOOD` are answered 401, whatever the routes are."""
 
     GOOD = "good"
     DISABLED_USER = "disabled-user"
@@ -33,10 +32,10 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What `principal` would be answered. `status` is that of the verify endpoint; `reason` is a stable word.
+    """The answer of the gateway to `principal`: `status` is the verify endpoint's, `reason` is a stable word.
 
-    `needed`, `rule` and `roles` are about the route, also where the standing alone decides; `roles` are those that would
-    have been let through.
+    `needed`, `rule` and `roles` are those of the matching route, also where the standing alone decides. `roles` are the names of
+    the roles that hold `needed`.
     """
 
     principal: Principal
@@ -51,10 +50,10 @@ class Explanation:
 
 
 def explain(principal: Principal, standing: Standing, *, method: str, host: str = "", path: str) -> Explanation:
-    """Return what the gateway would answer to a principal of this standing. `host` empty stands for routes of any host.
+    """Return what the gateway answers to a principal of this standing. With an empty `host`, only routes of any host match.
 
-    A method, host or path that cannot be read is explained as the denial that it would be. Raises Conflict where the route
-    table itself cannot be read.
+    `path` may have a query, which is ignored. A method, host or path that cannot be parsed is explained as the denial that it
+    leads to. Raises Conflict where a stored route cannot be compiled.
     """
     with_roles = _decide(principal.permissions, method=method, host=host, path=path)
     decision = with_roles.decision
@@ -78,7 +77,7 @@ def explain(principal: Principal, standing: Standing, *, method: str, host: str 
 
 def _decide(held: frozenset[str], *, method: str, host: str, path: str) -> DecisionWithRoles:
     try:
-        target = _target(method, host, path)
+        target = parse_target(method, host, path) if host else parse_target_on_any_host(method, path)
     except UnreadableTarget as error:
         return DecisionWithRoles(unreadable(str(error)), ())
     try:
@@ -86,16 +85,3 @@ def _decide(held: frozenset[str], *, method: str, host: str, path: str) -> Decis
     except BadPattern:
         raise Conflict("A stored route cannot be read, so every request is answered 503. Correct the routes.") from None
     return decide_with_roles(held, target, table, role_table())
-
-
-def _target(method: str, host: str, path: str) -> Target:
-    """Return the target as the gateway would read it; one without a host is for this module alone. Raises UnreadableTarget."""
-    text = path.partition("?")[0]
-    if host:
-        return parse_target(method, host, text)
-    if not valid_method(method):
-        raise UnreadableTarget("The method is not a method in upper case.")
-    try:
-        return Target(method, "", split_path(text), text)
-    except AmbiguousPath as error:
-        raise UnreadableTarget(str(error)) from None

@@ -1,4 +1,4 @@
-"""What a request asks for: the one parser of method, host and path, for the gateway and for `explain`."""
+"""Parses a request's method, host and path, once for the gateway and for `explain`."""
 
 import re
 from dataclasses import dataclass
@@ -13,24 +13,24 @@ _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-
 
 
 class UnreadableTarget(ValueError):
-    """The method, host or path is missing or has no single meaning; the text says which of them, and why."""
+    """The method, host or path is missing or can be read in two ways; the message names which of them, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a request asks for, read strictly: `method` upper case, `host` canonical, `path` decoded segments."""
+    """The parsed method, host and path of a request: `method` in upper case, `host` canonical, `path` as decoded segments."""
 
     method: str
     host: str
     path: Segments
-    text: str  # the path as it was sent, for people
+    text: str  # the path as it was sent, for messages
 
     def __str__(self) -> str:
         return f"{self.method} {self.host}{self.text}"
 
 
 class RawTarget(NamedTuple):
-    """Method, host and path of a request as they were received and not judged: to be recorded, never to decide by."""
+    """Method, host and path of a request as they were received and not parsed: for records, never for a decision."""
 
     method: str = ""
     host: str = ""
@@ -41,7 +41,7 @@ NOT_RECEIVED: Final = RawTarget()
 
 
 def valid_method(text: str) -> bool:
-    """Return whether `text` is a method name as requests carry it: upper-case letters only."""
+    """Return whether `text` can be the method of a request: upper-case letters only."""
     return bool(_METHOD.match(text))
 
 
@@ -50,21 +50,43 @@ def valid_host(text: str) -> bool:
     return len(text) <= 253 and bool(_HOST.match(text))
 
 
-def parse_target(method: str, host: str, path: str) -> Target:
-    """Return the target of a request's method, Host and path (without its query), read strictly. Raises UnreadableTarget."""
+def parse_target(method: str, host: str, uri: str) -> Target:
+    """Return the target of a request's method, Host header and origin-form URI (path and query). Raises UnreadableTarget."""
+    path = _path(uri)
     return (_cached if len(host) + len(path) <= _SHORT else _parse)(method, host, path)
 
 
+def parse_target_on_any_host(method: str, uri: str) -> Target:
+    """Return the target of a method and a URI, with an empty host: only routes of any host match it. Raises UnreadableTarget."""
+    path = _path(uri)
+    _require_method(method)
+    return Target(method, "", _segments(path), path)
+
+
+def _path(uri: str) -> str:
+    if not uri.isascii():
+        raise UnreadableTarget("The path or the query has a character outside ASCII.")
+    return uri.partition("?")[0]
+
+
 def _parse(method: str, host: str, path: str) -> Target:
+    _require_method(method)
+    return Target(method, canonical_host(host), _segments(path), path)
+
+
+def _require_method(method: str) -> None:
     if not valid_method(method):
         raise UnreadableTarget("The method is not a method in upper case.")
+
+
+def _segments(path: str) -> Segments:
     try:
-        return Target(method, canonical_host(host), split_path(path), path)
+        return split_path(path)
     except AmbiguousPath as error:
         raise UnreadableTarget(str(error)) from None
 
 
-# Strangers choose hosts and paths: long ones, which may have thousands of segments, are not cached.
+# Anybody can choose hosts and paths: long ones, which may have thousands of segments, are not cached.
 _SHORT: Final = 256
 _cached = lru_cache(4_096)(_parse)
 
