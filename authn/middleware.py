@@ -6,6 +6,7 @@ from typing import Any, cast
 from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import Resolver404, resolve
 from django.utils.deprecation import MiddlewareMixin
@@ -16,7 +17,7 @@ from authn import credentials, identify, interfaces
 from authn.credentials import InvalidCredential
 from authn.proxy_headers import ProxyInfo
 from authn.requests import AuthenticatedRequest, principal_of, proxied_of, raw_values
-from authn.session_store import SessionStore
+from authn.session_cookie import session_key
 from core import request_id
 from core.responses import unauthenticated
 from rbac import auth_methods, principals
@@ -36,6 +37,18 @@ class RequestIdMiddleware(MiddlewareMixin):
         return response
 
 
+class SessionCookieMiddleware(SessionMiddleware):
+    """Django's session middleware for the session key that `authn.session_cookie` reads, and for no other."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        key = session_key(raw_values(request, "Cookie"))
+        if key is not None:
+            request.COOKIES[settings.SESSION_COOKIE_NAME] = key
+        else:
+            request.COOKIES.pop(settings.SESSION_COOKIE_NAME, None)
+        super().process_request(request)
+
+
 class PrincipalMiddleware(AuthenticationMiddleware):
     """Sets `request.principal`, and `request.user` to its User or to Django's AnonymousUser.
 
@@ -48,7 +61,6 @@ class PrincipalMiddleware(AuthenticationMiddleware):
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
         proxied = proxied_of(request)
-        _drop_impossible_session(request)
         view = _view(request)
         authenticated = cast(AuthenticatedRequest, request)
         try:
@@ -75,7 +87,7 @@ class PrincipalMiddleware(AuthenticationMiddleware):
                 authorization=raw_values(request, "Authorization"),
                 auth_mode=raw_values(request, "X-Skypilot-Auth-Mode"),
                 proxied=proxied,
-                session_key=request.COOKIES.get(settings.SESSION_COOKIE_NAME),
+                session_key=session_key(raw_values(request, "Cookie")),
             )
         except InvalidCredential as refusal:
             identify.refused(refusal, client=proxied.client)
@@ -87,14 +99,6 @@ def _view(request: HttpRequest) -> Callable[..., Any] | None:
         return resolve(request.path_info).func
     except Resolver404:
         return None
-
-
-def _drop_impossible_session(request: HttpRequest) -> None:
-    """Take a session cookie off the request that no key of ours can be; PostgreSQL raises for a NUL in one."""
-    key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
-    if key is not None and not (key.isascii() and key.isalnum()):
-        del request.COOKIES[settings.SESSION_COOKIE_NAME]
-        request.session = SessionStore()
 
 
 def _user(principal: Principal) -> Any:

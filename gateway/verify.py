@@ -6,8 +6,7 @@ thread. There is one line; the two differ in their `Lookups` alone.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Protocol
 
 from django.conf import settings
@@ -17,6 +16,7 @@ from audit.record import suppress
 from authn import credentials, identify
 from authn.credentials import Credential, InvalidCredential
 from authn.identify import Identification
+from authn.session_cookie import session_key
 from gateway import browsers, forwarded, headers, jwt_issue, pages
 from gateway.cache import CachedCaller, CacheSnapshot, key_of
 from gateway.forwarded import AuthRequest, OriginalRequest, Reader
@@ -287,22 +287,5 @@ def _read(question: AuthRequest) -> Credential | None:
         authorization=authorization,
         auth_mode=auth_mode,
         proxied=question.proxied,
-        session_key=_cookie(cookies, _session_cookie(settings.SESSION_COOKIE_NAME)) if cookies else None,
+        session_key=session_key(cookies) if cookies else None,
     )
-
-
-@lru_cache(1)
-def _session_cookie(name: str) -> bytes:
-    return name.encode("ascii")
-
-
-def _cookie(lines: Sequence[bytes], name: bytes) -> str | None:
-    """Return the value of a cookie (RFC 6265 section 5.4). One that came twice with two values is none."""
-    found = {
-        value.strip()
-        for line in lines
-        for key, equals, value in (pair.partition(b"=") for pair in line.split(b";"))
-        if equals and key.strip() == name
-    }
-    value = found.pop() if len(found) == 1 else b""
-    return value.decode("ascii") if value.isalnum() else None

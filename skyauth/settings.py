@@ -321,7 +321,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "skyauth.pages.InWords",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "authn.middleware.SessionCookieMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "authn.middleware.PrincipalMiddleware",

@@ -1,10 +1,8 @@
 """Which sign-in method opens which interface: the table, and what a real server answers for each of its cells."""
 
-import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import bcrypt
 import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
@@ -18,12 +16,10 @@ from authn.sessions import begin_cli_session
 from rbac import auth_methods
 from rbac.auth_methods import OPENED_BY, Interface
 from rbac.principals import ANONYMOUS, Kind, Method, Principal
-from tests.factories import PASSWORD, principal
+from tests.factories import principal
 from tests.http_client import Reply, ask
-from tests.servers import SkyAuth, skyauth_server
+from tests.servers import SkyAuth
 
-ALICE = "alice@example.com"
-TEAM = "team"
 CHALLENGE = "a" * 43
 METHODS = [method for method in Method if method is not Method.COMMAND]
 TARGET = [("X-Forwarded-Method", "GET"), ("X-Forwarded-Host", "api.example.com"), ("X-Forwarded-Uri", "/things")]
@@ -76,37 +72,6 @@ PAGES = [
     Page(Interface.PUBLIC, "/api/nothing", 404, 404, 0),
     Page(Interface.PUBLIC, f"/api/v1/auth/token?code_verifier={CHALLENGE}", 404, 404, 0),
 ]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[SkyAuth]:
-    """SkyAuth with every sign-in method, and an admin to use each of them."""
-    shared = f"{TEAM}:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}"
-    with skyauth_server(AUTH_USER_HEADER_FORMAT="plaintext", RBAC_DEFAULT_ROLE="user", AUTH_STRING=shared) as running:
-        running.console("create_user", name=ALICE, role="admin", password=PASSWORD, sign_in="both")
-        running.console("create_account", name="pipeline", role="admin")
-        yield running
-
-
-@pytest.fixture(scope="module")
-def credentials(server: SkyAuth) -> dict[Method, list[tuple[str, str]]]:
-    """The header lines of each sign-in method."""
-
-    def basic(name: str) -> list[tuple[str, str]]:
-        return [("Authorization", "Basic " + base64.b64encode(f"{name}:{PASSWORD}".encode()).decode())]
-
-    def session(kind: str) -> list[tuple[str, str]]:
-        return [("Cookie", f"skyauth={server.console('begin_session', name=ALICE, kind=kind)}")]
-
-    return {
-        Method.NONE: [],
-        Method.BEARER: [("Authorization", f"Bearer {server.console('issue', account='pipeline')}")],
-        Method.BASIC: basic(ALICE),
-        Method.PROXY: [("X-Auth-Request-Email", ALICE)],
-        Method.SESSION: session("browser"),
-        Method.CLI: session("cli"),
-        Method.SHARED: basic(TEAM),
-    }
 
 
 def sent(server: SkyAuth, page: Page, lines: list[tuple[str, str]]) -> Reply:
