@@ -55,8 +55,8 @@ def resolve(credential: Credential | None, *, client: str, quietly: bool = False
         if not quietly:
             refused(refusal, client=client)
         raise
-    for use in found.touches:
-        last_used.note(use)
+    for touch in found.touches:
+        last_used.touch(touch)
     return found
 
 
@@ -139,8 +139,8 @@ def sign_in_with_password(credential: Basic, client: str) -> Principal:
     if user is None:
         return principals.shared(credential.username, client)
     found = _person(user, Method.BASIC, client)
-    for use in found.touches:
-        last_used.note(use)
+    for touch in found.touches:
+        last_used.touch(touch)
     return found.principal
 
 

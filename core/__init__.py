@@ -1,1 +1,1 @@
-"""What every room uses: errors, responses, ASGI types, request ids, small data structures. Imports nothing of SkyAuth's own."""
+"""Shared by all other packages: errors, responses, ASGI, request ids, small data structures. Imports none of them."""

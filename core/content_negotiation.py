@@ -5,15 +5,15 @@ from collections.abc import Iterable
 from typing import Final
 
 _HTML: Final = "text/html"
-_JSON: Final = ("application/json", "application/*", "*/*")  # the most specific range counts (RFC 9110 section 12.5.1)
+_JSON: Final = ("application/json", "application/*", "*/*")  # the most specific first
 _QUALITY = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z")
 
 
 def prefers_html(accept: str) -> bool:
-    """Return whether a page is wanted more than JSON (RFC 9110 section 12.5.1). It must be named: a program says `*/*`."""
-    wanted = dict(_ranges(accept.lower().split(",")))
-    json = next((wanted[name] for name in _JSON if name in wanted), 0.0)
-    return wanted.get(_HTML, 0.0) > json
+    """Return whether the header prefers an HTML page to JSON. It must name text/html, because programs send `*/*`."""
+    weights = dict(_ranges(accept.lower().split(",")))
+    json = next((weights[name] for name in _JSON if name in weights), 0.0)
+    return weights.get(_HTML, 0.0) > json
 
 
 def _ranges(texts: Iterable[str]) -> Iterable[tuple[str, float]]:

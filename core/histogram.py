@@ -1,9 +1,9 @@
-"""How long things took, as plain numbers that cost their writer next to nothing. `gateway.metrics` tells them to Prometheus."""
+"""A histogram of durations as plain numbers, cheap to write to. `gateway.metrics` copies them into Prometheus' metrics."""
 
 from bisect import bisect_left
 from typing import Final
 
-# From what memory answers to what nobody waits for any more.
+# Upper bounds in seconds: from a cache hit to a request that has timed out.
 BOUNDS: Final = (
     *(5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3),
     *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
@@ -11,9 +11,9 @@ BOUNDS: Final = (
 
 
 class LatencyHistogram:
-    """How often something took up to each of BOUNDS and no less than the one before; the last number counts what took longer.
+    """Counts of durations, one for each of BOUNDS and a last one for longer durations.
 
-    The numbers only ever grow. One thread alone may write them, without a lock; others may read them at any time.
+    The numbers never decrease. Only one thread writes them, without a lock; any thread can read them at any time.
     """
 
     __slots__ = ("counts", "total")
@@ -23,6 +23,5 @@ class LatencyHistogram:
         self.total = 0.0  # seconds
 
     def add(self, seconds: float) -> None:
-        """Count one."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds

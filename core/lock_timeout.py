@@ -1,4 +1,4 @@
-"""How long a write may wait that nobody asked for: the note of a use, the record of a refusal."""
+"""A short lock time-out for background writes: last-used timestamps, recorded refusals."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ MILLISECONDS: Final = 100
 
 @contextmanager
 def short_lock_timeout() -> Iterator[None]:
-    """Run the block in a transaction that waits MILLISECONDS for a lock instead of DATABASE_TIMEOUT, then raises.
+    """Run the block in a transaction that waits MILLISECONDS for a lock instead of DATABASE_TIMEOUT. Raises a database error.
 
-    Otherwise whoever holds a lock holds up every request that merely wants to leave a note. Inside another transaction,
-    which holds its locks already, it is a savepoint.
+    With the longer time-out, one writer that holds a lock would delay every request that writes such a row. Inside another
+    transaction, which holds its locks already, the block is a savepoint.
     """
     if connection.in_atomic_block:
         with transaction.atomic():

@@ -1,7 +1,7 @@
-"""The one strict reading of a request's path.
+"""The strict parser of request paths.
 
-A path is read once. Anything that two programs could read differently (an encoded slash, a dot segment, a double slash, a
-second decoding) is refused and never repaired, because the upstream may repair it in another way (promise 23).
+A path is decoded once. Anything that two programs can read differently (an encoded slash, a dot segment, a double slash, a second
+decoding) is refused and never repaired, because the upstream can repair it in another way (promise 23).
 """
 
 import re
@@ -11,21 +11,21 @@ Segments = tuple[str, ...]
 
 MAX_PATH: Final = 8_192
 
-# RFC 3986 section 3.3 pchar without ";", plus "/": everything else must be percent-encoded, and some of it may not be.
+# RFC 3986 section 3.3 pchar without ";", plus "/". All other characters must be percent-encoded; _FORBIDDEN_BYTES cannot be.
 _RAW = re.compile(rb"/[A-Za-z0-9\-._~!$&'()*+,=:@%/]*\Z")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
 _FORBIDDEN_BYTES: Final = frozenset(b'/\\%;?#."') | frozenset(range(0x20)) | {0x7F}
 
 
 class AmbiguousPath(ValueError):
-    """The path can be read in more than one way, or is none; the text says why, without repeating the path."""
+    """The text is not a path, or programs can read it in different ways. The message gives the reason without the path."""
 
 
 def split_path(raw: str) -> Segments:
     """Return the decoded segments of a request's path, without its query.
 
-    `raw` is the request target in origin form (RFC 9112 section 3.2.1), exactly as it was sent. `/` is `("",)` and
-    `/a/` is `("a", "")`. Raises AmbiguousPath.
+    `raw` is the unchanged request target in origin form (RFC 9112 section 3.2.1). `/` is `("",)` and `/a/` is `("a", "")`.
+    Raises AmbiguousPath.
     """
     text = raw.partition("?")[0]
     if len(text) > MAX_PATH:
@@ -44,14 +44,14 @@ def split_path(raw: str) -> Segments:
 
 
 def _segment(part: bytes) -> str:
-    """Return one decoded segment, or raise AmbiguousPath."""
+    """Return one decoded segment. Raises AmbiguousPath."""
     if b"%" in part:
         for escape in _ESCAPE.finditer(part):
             if escape[1] is None:
                 raise AmbiguousPath("The path has a broken percent escape.")
             if int(escape[1], 16) in _FORBIDDEN_BYTES:
                 raise AmbiguousPath("The path has an escape that another program may read as structure.")
-        part = _ESCAPE.sub(lambda found: bytes((int(found[1], 16),)), part)
+        part = _ESCAPE.sub(lambda match: bytes((int(match[1], 16),)), part)
     if part in (b".", b".."):
         raise AmbiguousPath("The path has a dot segment.")
     try:

@@ -1,4 +1,4 @@
-"""The one error shape: problem details (RFC 9457), with a stable `code` and, where fields are at fault, `errors`."""
+"""Problem details (RFC 9457), the body of all error responses: with a stable `code` and, for invalid fields, `errors`."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -12,7 +12,7 @@ RETRY_AFTER_SECONDS: Final = 5
 def problem(
     status: int, code: str, detail: str, errors: Mapping[str, Sequence[str]] | None = None, **extra: Any
 ) -> dict[str, Any]:
-    """Return the body of an error answer."""
+    """Return the body of an error response."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -28,7 +28,7 @@ def problem(
 def challenges(*, basic: bool) -> list[str]:
     """Return the WWW-Authenticate challenges of a 401 (RFC 9110 section 11.6.1), one header line each.
 
-    Basic comes first: Chromium looks no further than the first one of a line that has both.
+    Basic comes first, because Chromium reads only the first challenge of a line with both.
     """
     return [*([f'Basic realm="{REALM}", charset="UTF-8"'] if basic else []), f'Bearer realm="{REALM}"']
 

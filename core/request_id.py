@@ -1,4 +1,4 @@
-"""The id of the request that is being worked on: on each log line of it, and in the answers of Django's doors."""
+"""The id of the current request, for log lines and response headers."""
 
 import re
 import secrets
@@ -8,21 +8,21 @@ from typing import Final
 
 HEADER: Final = "X-Request-Id"
 
-_GIVEN: Final = re.compile(rb"[A-Za-z0-9._\-]{1,64}\Z")
+_VALID: Final = re.compile(rb"[A-Za-z0-9._\-]{1,64}\Z")
 _current: Final[ContextVar[str]] = ContextVar("request_id", default="")
 
 
 def current() -> str:
-    """Return the id of the request that this thread or task works on, or "" when it works on none."""
+    """Return the id of the request that this thread or task handles, or ""."""
     return _current.get()
 
 
-def begin(given: Sequence[bytes], *, trusted: bool) -> str:
-    """Begin to work on a request, and return its id: the one that a trusted proxy gave it, if it is one and can be one.
+def begin(values: Sequence[bytes], *, trusted: bool) -> str:
+    """Set and return the id of the current request: the one from a trusted proxy, if there is exactly one valid id.
 
-    `given` are the raw values of HEADER. Everybody else's requests get a random id, and so nobody writes into our log.
+    `values` are the raw values of HEADER. Other requests get a random id, so clients cannot write into the log.
     """
-    fits = trusted and len(given) == 1 and _GIVEN.match(given[0])
-    name = given[0].decode("ascii") if fits else secrets.token_hex(16)
-    _current.set(name)
-    return name
+    valid = trusted and len(values) == 1 and _VALID.match(values[0])
+    current_id = values[0].decode("ascii") if valid else secrets.token_hex(16)
+    _current.set(current_id)
+    return current_id

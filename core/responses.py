@@ -1,4 +1,4 @@
-"""Answers to who may not go on, of the doors that Django serves: in the one shape of `core.problems`, or a way to sign in."""
+"""Error responses of the interfaces that Django serves: problem details, or a redirect to the sign-in page."""
 
 import json
 from collections.abc import Mapping
@@ -13,27 +13,27 @@ from core.redirects import safe_next_path
 
 
 def respond(body: Mapping[str, Any]) -> HttpResponse:
-    """Return the response that carries a problem."""
+    """Return the response with these problem details."""
     response = HttpResponse(json.dumps(body), status=body["status"], content_type=CONTENT_TYPE)
     response["Cache-Control"] = "no-store"
     return response
 
 
 def unauthenticated(*, basic: bool) -> HttpResponse:
-    """Return the 401 that every bad or missing credential gets, whatever was wrong with it (promises 16 and 19)."""
+    """Return the 401 for a bad or missing credential, the same for every fault (promises 16 and 19)."""
     response = respond(problem(401, "unauthenticated", NOT_SIGNED_IN))
     response["WWW-Authenticate"] = ", ".join(challenges(basic=basic))
     return response
 
 
 def unavailable() -> HttpResponse:
-    """Return the 503 of trouble that is ours."""
-    response = respond(problem(503, "unavailable", "SkyAuth cannot answer right now. Nothing was changed; try again shortly."))
+    """Return the 503 for an error of SkyAuth's own."""
+    response = respond(problem(503, "unavailable", "SkyAuth cannot answer right now. Nothing was changed. Try again shortly."))
     response["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
 
 
 def sign_in_first(request: HttpRequest) -> HttpResponseRedirect:
-    """Return the 302 that sends somebody who opens a page to sign in, and from there back to it."""
-    path, back = reverse("dashboard:sign-in"), safe_next_path(request.get_full_path())
-    return HttpResponseRedirect(f"{path}?next={quote(back, safe='')}" if back else path)
+    """Return the 302 to the sign-in page, with the request's path as the return URL."""
+    path, next_path = reverse("dashboard:sign-in"), safe_next_path(request.get_full_path())
+    return HttpResponseRedirect(f"{path}?next={quote(next_path, safe='')}" if next_path else path)

@@ -1,4 +1,4 @@
-"""Whose page a browser's request comes from: a page of another site must not change anything here (promise 36)."""
+"""The same-origin check for writes: pages of other sites cannot change anything (promise 36)."""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 def require_same_origin(request: HttpRequest) -> None:
     """Raise PermissionDenied for a write that a browser sends from another site's page (Fetch Metadata, RFC 6454).
 
-    A client that sends neither header is no browser of today, and has no credential that it was not given.
+    A client that sends neither Sec-Fetch-Site nor Origin is not a current browser, so no other site made it send its credential.
     """
     if request.method in SAFE_METHODS:
         return

@@ -1,7 +1,7 @@
-"""Text from outside on its way into a line of ours."""
+"""Makes text of clients safe for log lines and audit entries."""
 
 
 def clean(text: str, limit: int) -> str:
-    """Return `text` on one line of printable characters, at most `limit` long, so that no entry forges another."""
+    """Return at most `limit` characters of `text`, all printable, so that a text cannot forge another line."""
     text = text[:limit]
     return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

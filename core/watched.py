@@ -1,4 +1,4 @@
-"""How a model declares that its rows decide about requests, so that `revision` watches its table."""
+"""How a model declares that decisions depend on its rows, so that `revision` watches its table."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Watched:
     """The declaration, as the model's attribute `watched`.
 
-    Every field decides but those in `idle`, so that a new one is watched unless somebody says otherwise. `inserts` says that
-    a new row, too, may change an answer that is cached.
+    Every field is watched except those in `idle`, so that a new field is watched by default. `inserts` declares that a new row,
+    too, can change a cached answer.
     """
 
     idle: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""The verify endpoints as a small ASGI layer of their own, in front of Django's handler and without its machinery."""
+"""The verify endpoints as a small ASGI application in front of Django's handler, without its machinery."""
 
 import asyncio
 import logging
@@ -14,201 +14,188 @@ from django.db import close_old_connections
 from authn.proxy_header_middleware import OVERSIZED_KEY, SCOPE_KEY
 from authn.proxy_headers import NO_PROXY_INFO, FilteredHeaders, ProxyInfo, RawHeaders
 from core import request_id
-from core.asgi import Application, Receive, Scope, Send
+from core.asgi import Application, Receive, Scope, Send, send_problem, send_response
 from gateway import jwt_issue, metrics, verify
 from gateway.cache import CacheSnapshot, DecisionCache
-from gateway.forwarded import DIALECTS, AuthRequest, Reader
-from gateway.headers import Answer, HeaderLine, refused, unavailable
+from gateway.forwarded import ENDPOINTS, AuthRequest, TargetReader
+from gateway.headers import Answer, unavailable
 from rbac import policy
 from revision.reader import RevisionReader
 
-PATIENCE_SECONDS: Final = 8.0  # then 503: a database that is gone must not make a queue of everybody
+TIMEOUT_SECONDS: Final = 8.0  # then 503: requests must not queue up behind a database that is gone
 THREADS: Final = 8  # each keeps a database connection of its own
-_PREFIXES: Final = tuple(path for path in DIALECTS if path.endswith(b"/"))
+_PREFIXES: Final = tuple(path for path in ENDPOINTS if path.endswith(b"/"))
 
 A = TypeVar("A", Answer, Answer | None)
-Asked = tuple[bytes, Reader]  # an endpoint: its path, and how its questions are read
+Endpoint = tuple[bytes, TargetReader]  # its path, and the reader of its requests
+OnAnswer = Callable[[Answer], None]
 
 logger = logging.getLogger("skyauth.gateway")
 
 
 class CachedAnswer(NamedTuple):
-    """A question, and the answer that memory has to it, if any, which stands under this mark."""
+    """A request to a verify endpoint and, on a cache hit, its answer, which is valid under `revision` alone."""
 
-    question: AuthRequest
-    reader: Reader
+    request: AuthRequest
+    reader: TargetReader
     oversized: bool = False
     answer: Answer | None = None
-    mark: str = ""
+    revision: str = ""
 
     @property
-    def quick(self) -> bool:
-        """Whether to find the answer out takes one indexed query and no more: it is asked with a service account's token."""
+    def batchable(self) -> bool:
+        """Whether one indexed query suffices for the answer: the credential is a service account's token."""
         return not self.oversized and any(
-            name == b"authorization" and value[:11].lower() == b"bearer sky_" for name, value in self.question.headers
+            name == b"authorization" and value[:11].lower() == b"bearer sky_" for name, value in self.request.headers
         )
 
 
 class ForwardAuthApp:
-    """Answers the verify endpoints; hands everything else on. Without the header filter in front, all is refused."""
+    """Answers the verify endpoints, and passes other requests on. Without the header filter in front, it refuses everything."""
 
-    def __init__(self, application: Application, freshness: RevisionReader | None = None) -> None:
+    def __init__(self, application: Application, revisions: RevisionReader | None = None) -> None:
         self._application = application
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
-        self._memory = DecisionCache()
-        self._gathered: list[tuple[CachedAnswer, Callable[[Answer], None]]] = []
-        metrics.watch(self._memory)
-        self.freshness = freshness or RevisionReader()
-        jwt_issue.keys()  # a key that cannot be used ends the start, and not the first request
+        self._cache = DecisionCache()
+        self._batch: list[tuple[CachedAnswer, OnAnswer]] = []
+        metrics.watch(self._cache)
+        self.revisions = revisions or RevisionReader()
+        jwt_issue.keys()  # an unusable key fails the start, and not the first request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Judge, or pass on."""
-        asked = self.asked(scope.get("raw_path", b""))
-        if asked is not None:
-            began = perf_counter()
-            answer = await self._answer(asked, scope)
-            metrics.DATABASE.decided(answer, began)
-            await _send(send, answer)
+        endpoint = self.endpoint(scope.get("raw_path", b""))
+        if endpoint is not None:
+            started = perf_counter()
+            answer = await self._answer(endpoint, scope)
+            metrics.SLOW_PATH.count(answer, started)
+            await send_response(send, answer.status, answer.headers, answer.body)
         elif scope.get(OVERSIZED_KEY, True):
-            unread = policy.too_large()
-            await _send(send, refused(unread.reason, unread.message), status=431)
+            oversized = policy.too_large()
+            await send_problem(send, 431, oversized.reason, oversized.message)
         elif scope["raw_path"] == jwt_issue.KEYS_PATH and settings.ASSERTION_KEYS:
-            await _write(send, *jwt_issue.published(scope["method"]))
+            await send_response(send, *jwt_issue.key_set_response(scope["method"]))
         else:
             await self._application(scope, receive, send)
 
-    def asked(self, path: bytes) -> Asked | None:
-        """Return the endpoint of this path, or None when it is none.
-
-        It is the raw path, so that no encoding of another one is taken for it.
-        """
-        reader = DIALECTS.get(path)
+    def endpoint(self, path: bytes) -> Endpoint | None:
+        """Return the endpoint of this raw path, or None. An encoded form of an endpoint's path is not that endpoint."""
+        reader = ENDPOINTS.get(path)
         if reader is not None:
             return path, reader
-        return next(((prefix, DIALECTS[prefix]) for prefix in _PREFIXES if path.startswith(prefix)), None)
+        return next(((prefix, ENDPOINTS[prefix]) for prefix in _PREFIXES if path.startswith(prefix)), None)
 
-    def recall(self, asked: Asked, scope: Scope, admitted: FilteredHeaders) -> CachedAnswer:
-        """Return a question with the answer that stands if nothing changed since the mark was read last.
-
-        Reads and writes nothing else than memory.
-        """
-        path, reader = asked
-        question = _question(path, scope, admitted.headers, admitted.proxied)
-        if admitted.oversized:
-            return CachedAnswer(question, reader, True)
-        known = self._memory.known
+    def look_up(self, endpoint: Endpoint, scope: Scope, filtered: FilteredHeaders) -> CachedAnswer:
+        """Return a request with its answer under the policy revision that was read last. Reads and writes memory alone."""
+        path, reader = endpoint
+        request = _auth_request(path, scope, filtered.headers, filtered.proxied)
+        if filtered.oversized:
+            return CachedAnswer(request, reader, True)
+        snapshot = self._cache.snapshot
         try:
-            return CachedAnswer(question, reader, False, verify.answer(question, reader, verify.CacheOnly(known)), known.mark)
+            answer = verify.evaluate(request, reader, verify.CacheOnly(snapshot))
         except verify.CacheMiss:
-            return CachedAnswer(question, reader)
+            return CachedAnswer(request, reader)
         except Exception as error:
-            # The type alone: an exception's text may quote what was sent. The long way answers, if need be with 503.
-            logger.error("A request could not be judged from memory: %s", type(error).__name__, exc_info=settings.DEBUG)
-            return CachedAnswer(question, reader)
+            # The type alone: an exception's text can quote what was sent. The slow path answers, if need be with 503.
+            logger.error("A cache look-up failed: %s", type(error).__name__, exc_info=settings.DEBUG)
+            return CachedAnswer(request, reader)
+        return CachedAnswer(request, reader, False, answer, snapshot.revision)
 
-    async def judge(self, recalled: CachedAnswer, mark: str | None) -> Answer:
-        """Judge in a thread, within PATIENCE_SECONDS. What is found is remembered under this mark, which was read before."""
-        known = None if mark is None else self._memory.at(mark)
-        work = verify.refuse_unread if recalled.oversized else partial(verify.judge, known=known)
+    async def decide(self, cached: CachedAnswer, revision: str | None) -> Answer:
+        """Return the answer from the database, found in a thread within TIMEOUT_SECONDS, else 503.
+
+        Callers are cached under `revision`, which was read before; None caches nothing.
+        """
+        snapshot = None if revision is None else self._cache.at(revision)
+        work = verify.refuse_oversized if cached.oversized else partial(verify.decide, snapshot=snapshot)
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 run = asyncio.get_running_loop().run_in_executor
-                return await run(self._threads, _in_thread, work, recalled.question, recalled.reader)
-        except Exception as error:  # noqa: BLE001 - a time-out, say: what had not begun is taken out of the queue
-            _log(error)
+                return await run(self._threads, _in_thread, work, cached.request, cached.reader)
+        except Exception as error:  # noqa: BLE001 - mostly a time-out; work that has not started leaves the queue
+            _log_failure(error)
             return unavailable()
 
-    def gather(
-        self, recalled: CachedAnswer, mark: str | None, then: Callable[[Answer], None]
-    ) -> Coroutine[Any, Any, None] | None:
-        """Add a question to those that share one turn of a thread, and have `then` called with the answer.
+    def add_to_batch(self, cached: CachedAnswer, revision: str | None, on_answer: OnAnswer) -> Coroutine[Any, Any, None] | None:
+        """Add a request to those that one thread decides together; `on_answer` receives the answer.
 
-        Returns the work that answers all of them, to whoever comes first: it is to be run as a task.
+        For the first request of a batch, returns the coroutine that decides the batch; the caller runs it as a task.
         """
-        self._gathered.append((recalled, then))
-        return self._judge_gathered(mark) if len(self._gathered) == 1 else None
+        self._batch.append((cached, on_answer))
+        return self._decide_batch(revision) if len(self._batch) == 1 else None
 
-    async def _judge_gathered(self, mark: str | None) -> None:
-        gathered, self._gathered = self._gathered, []
-        known = None if mark is None else self._memory.at(mark)
+    async def _decide_batch(self, revision: str | None) -> None:
+        batch, self._batch = self._batch, []
+        snapshot = None if revision is None else self._cache.at(revision)
         answers: list[Answer | None]
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 run = asyncio.get_running_loop().run_in_executor
-                answers = await run(self._threads, _all_in_thread, [recalled for recalled, _ in gathered], known)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must keep nobody waiting
-            _log(error)
-            answers = [unavailable()] * len(gathered)
+                answers = await run(self._threads, _batch_in_thread, [cached for cached, _ in batch], snapshot)
+        except Exception as error:  # noqa: BLE001 - whatever failed, every request gets an answer
+            _log_failure(error)
+            answers = [unavailable()] * len(batch)
         rest = []
-        for (recalled, then), answer in zip(gathered, answers, strict=True):
+        for (cached, on_answer), answer in zip(batch, answers, strict=True):
             if answer is None:
-                rest.append(self._judge_alone(recalled, mark, then))
+                rest.append(self._decide_alone(cached, revision, on_answer))
             else:
-                _tell(then, answer)
+                _deliver(on_answer, answer)
         await asyncio.gather(*rest)
 
-    async def _judge_alone(self, recalled: CachedAnswer, mark: str | None, then: Callable[[Answer], None]) -> None:
-        _tell(then, await self.judge(recalled, mark))
+    async def _decide_alone(self, cached: CachedAnswer, revision: str | None, on_answer: OnAnswer) -> None:
+        _deliver(on_answer, await self.decide(cached, revision))
 
-    async def _answer(self, asked: Asked, scope: Scope) -> Answer:
-        """Return the answer to a gated question. Without the gate nobody is trusted."""
-        found = scope.get(SCOPE_KEY)
-        proxied = found if isinstance(found, ProxyInfo) else NO_PROXY_INFO
-        path, reader = asked
-        question = _question(path, scope, scope["headers"], proxied)
-        return await self.judge(CachedAnswer(question, reader, scope.get(OVERSIZED_KEY, True)), await self.freshness.mark())
+    async def _answer(self, endpoint: Endpoint, scope: Scope) -> Answer:
+        """Return the answer to a request whose headers were filtered. Without the header filter, no peer is trusted."""
+        proxied = scope.get(SCOPE_KEY)
+        if not isinstance(proxied, ProxyInfo):
+            proxied = NO_PROXY_INFO
+        path, reader = endpoint
+        request = _auth_request(path, scope, scope["headers"], proxied)
+        return await self.decide(CachedAnswer(request, reader, scope.get(OVERSIZED_KEY, True)), await self.revisions.revision())
 
 
-def _question(path: bytes, scope: Scope, headers: RawHeaders, proxied: ProxyInfo) -> AuthRequest:
-    """Return what is asked at the endpoint of this path."""
+def _auth_request(path: bytes, scope: Scope, headers: RawHeaders, proxied: ProxyInfo) -> AuthRequest:
+    """Return the request to the endpoint with this path."""
     if not path.endswith(b"/"):
         return AuthRequest(headers, proxied, scope["method"], "", path)
     query = scope.get("query_string", b"")
-    rest = scope["raw_path"][len(path) - 1 :] + (b"?" + query if query else b"")
-    return AuthRequest(headers, proxied, scope["method"], rest.decode("latin-1"), path)
+    suffix = scope["raw_path"][len(path) - 1 :] + (b"?" + query if query else b"")
+    return AuthRequest(headers, proxied, scope["method"], suffix.decode("latin-1"), path)
 
 
-def _in_thread(work: Callable[[AuthRequest, Reader], Answer], question: AuthRequest, reader: Reader) -> Answer:
-    """Judge on a database connection that is alive."""
+def _in_thread(work: Callable[[AuthRequest, TargetReader], Answer], request: AuthRequest, reader: TargetReader) -> Answer:
+    """Decide one request on a usable database connection."""
     close_old_connections()
     try:
-        return _begun(work, question, reader)
+        return _with_request_id(work, request, reader)
     finally:
         close_old_connections()
 
 
-def _begun(work: Callable[[AuthRequest, Reader], A], question: AuthRequest, reader: Reader) -> A:
-    """Judge under the request's id."""
-    request_id.begin([value for name, value in question.headers if name == b"x-request-id"], trusted=question.proxied.trusted)
-    return work(question, reader)
+def _with_request_id(work: Callable[[AuthRequest, TargetReader], A], request: AuthRequest, reader: TargetReader) -> A:
+    request_id.begin([value for name, value in request.headers if name == b"x-request-id"], trusted=request.proxied.trusted)
+    return work(request, reader)
 
 
-def _log(error: Exception) -> None:
+def _log_failure(error: Exception) -> None:
     if not isinstance(error, TimeoutError):
-        logger.error("A request could not be judged: %s", type(error).__name__, exc_info=settings.DEBUG)
+        logger.error("A request could not be decided: %s", type(error).__name__, exc_info=settings.DEBUG)
 
 
-def _tell(then: Callable[[Answer], None], answer: Answer) -> None:
+def _deliver(on_answer: OnAnswer, answer: Answer) -> None:
     try:
-        then(answer)
+        on_answer(answer)
     except Exception:
-        logger.exception("An answer could not be given.")
+        logger.exception("An answer could not be delivered.")
 
 
-def _all_in_thread(questions: list[CachedAnswer], known: CacheSnapshot | None) -> list[Answer | None]:
-    """Judge several questions, one after another, on a database connection that is alive; None for one that takes its time."""
+def _batch_in_thread(batch: list[CachedAnswer], snapshot: CacheSnapshot | None) -> list[Answer | None]:
+    """Decide several requests, one after another, on a usable database connection; None for one that needs more than reading."""
     close_old_connections()
     try:
-        work = partial(verify.judge_by_reading, known=known)
-        return [_begun(work, recalled.question, recalled.reader) for recalled in questions]
+        work = partial(verify.decide_read_only, snapshot=snapshot)
+        return [_with_request_id(work, cached.request, cached.reader) for cached in batch]
     finally:
         close_old_connections()
-
-
-async def _send(send: Send, answer: Answer, *, status: int | None = None) -> None:
-    await _write(send, status or answer.status, answer.headers, answer.body)
-
-
-async def _write(send: Send, status: int, headers: tuple[HeaderLine, ...], body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
-    await send({"type": "http.response.body", "body": body})

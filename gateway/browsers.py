@@ -1,23 +1,23 @@
-"""Tells people from programs: whether a refused request is a browser's, on its way to a page, so that words help more than JSON.
+"""Recognises the requests of browsers that open a page, so that a refusal can be a page instead of JSON.
 
-The client's own headers say so, which prove nothing. They choose the form of a refusal and never whether it is one.
+The client's own headers prove nothing. They choose the form of a refusal, never whether a request is refused.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
 from core.content_negotiation import prefers_html
-from gateway.forwarded import PLAIN, AuthRequest, OriginalRequest, Reader, told
+from gateway.forwarded import WITHOUT_PAGES, AuthRequest, OriginalRequest, TargetReader, original_request
 
-_MAX_ACCEPT: Final = 1_000  # browsers send 150 characters
+_MAX_ACCEPT: Final = 1_000  # bytes; browsers send 150
 
 
-def person(question: AuthRequest, reader: Reader) -> OriginalRequest | None:
-    """Return what the proxy told of the request of somebody who sits before a browser, or None for everybody else."""
-    if question.endpoint in PLAIN or not _navigates(question.headers):
+def page_request(request: AuthRequest, reader: TargetReader) -> OriginalRequest | None:
+    """Return the original request if a browser opens a page with it, else None."""
+    if request.endpoint in WITHOUT_PAGES or not _navigates(request.headers):
         return None
-    asked = told(question, reader)
-    return asked if asked.method in ("GET", "HEAD") else None
+    original = original_request(request, reader)
+    return original if original.method in ("GET", "HEAD") else None
 
 
 def _navigates(headers: Sequence[tuple[bytes, bytes]]) -> bool:
@@ -32,5 +32,5 @@ def _navigates(headers: Sequence[tuple[bytes, bytes]]) -> bool:
             or (name == b"x-requested-with" and value.lower() == b"xmlhttprequest")
         ):
             return False
-    wanted = b",".join(accept)
-    return b"text/html" in wanted.lower() and len(wanted) <= _MAX_ACCEPT and prefers_html(wanted.decode("latin-1"))
+    accepted = b",".join(accept)
+    return b"text/html" in accepted.lower() and len(accepted) <= _MAX_ACCEPT and prefers_html(accepted.decode("latin-1"))

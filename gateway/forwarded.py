@@ -1,7 +1,7 @@
-"""What a proxy says of the request it asks about: one small reader per dialect, and one strict parser behind all of them.
+"""Reads the original request from a proxy's request to a verify endpoint: one small reader per proxy dialect, one strict parser.
 
-Each dialect has an endpoint of its own, so no header guesses which proxy is talking. Method, host and URI are required, once
-each, from a trusted proxy; nothing is guessed or repaired (promises 23 to 26).
+Each dialect has its own endpoint, so SkyAuth never guesses from headers which proxy is asking. Method, host and URI are required,
+once each, from a trusted proxy; nothing is guessed or repaired (promises 23 to 26).
 """
 
 from collections.abc import Callable, Sequence
@@ -14,20 +14,21 @@ from rbac.targets import RawTarget, Target, UnreadableTarget, parse_target, spli
 class AuthRequest(NamedTuple):
     """A proxy's request to a verify endpoint.
 
-    `headers` are raw and gated. `method` is the question's own; `rest` is its request target behind the path of the endpoint.
+    `headers` are the raw headers that the header filter left, and `proxied` what it took from the others. `suffix` is the request
+    target after the path of an endpoint that is a prefix: Envoy sends the original path and query there.
     """
 
     headers: Sequence[tuple[bytes, bytes]]
     proxied: ProxyInfo
     method: str = "GET"
-    rest: str = ""
+    suffix: str = ""
     endpoint: bytes = b"/authz/verify"
 
 
 class OriginalRequest(NamedTuple):
-    """What the proxy said of the original request, as it came and not judged: to be kept and shown, never to decide by.
+    """The original request as the proxy sent it, unchecked: for pages and the audit log, never for a decision.
 
-    Empty where it was not said, not said once, or said by nobody who is trusted.
+    A field is empty where the proxy did not send it exactly once, or is not trusted.
     """
 
     method: str = ""
@@ -37,67 +38,66 @@ class OriginalRequest(NamedTuple):
 
     @property
     def raw(self) -> RawTarget:
-        """What is recorded of it: without query and fragment, which may hold secrets."""
+        """The part that is recorded: without query and fragment, which can contain secrets."""
         return RawTarget(self.method, self.host, self.uri.partition("?")[0].partition("#")[0])
 
 
 NOT_TRUSTED: Final = OriginalRequest()
 
 
-def x_forwarded(question: AuthRequest) -> Target:
+def x_forwarded(request: AuthRequest) -> Target:
     """Return the target from X-Forwarded-Method, -Host and -Uri: Caddy `forward_auth`, Traefik ForwardAuth, our HAProxy script.
 
     Raises UnreadableTarget.
     """
-    return _told(question.proxied, "method", "host", "uri")
+    return _forwarded_target(request.proxied, "method", "host", "uri")
 
 
-def x_original(question: AuthRequest) -> Target:
+def x_original(request: AuthRequest) -> Target:
     """Return the target from X-Original-Method, -Host and -URI: nginx `auth_request`. Raises UnreadableTarget."""
-    return _told(question.proxied, "original-method", "original-host", "original-uri")
+    return _forwarded_target(request.proxied, "original-method", "original-host", "original-uri")
 
 
-def envoy(question: AuthRequest) -> Target:
-    """Return the target from the question itself: Envoy's ext_authz over HTTP.
+def envoy(request: AuthRequest) -> Target:
+    """Return the target from the request to SkyAuth itself: Envoy's ext_authz over HTTP.
 
-    Envoy asks with the original method and Host, and with the original path and query behind `path_prefix`.
-    Raises UnreadableTarget.
+    Envoy sends the original method and Host, and the original path and query after `path_prefix`. Raises UnreadableTarget.
     """
-    _require_trust(question.proxied)
-    hosts = [value for name, value in question.headers if name == b"host"]
+    _require_trust(request.proxied)
+    hosts = [value for name, value in request.headers if name == b"host"]
     if len(hosts) != 1 or not hosts[0].isascii():
         raise UnreadableTarget("Host is missing, repeated or not ASCII.")
-    if not question.rest:
-        raise UnreadableTarget("The proxy did not send the original path behind the endpoint's.")
-    return parse_target(question.method, hosts[0].decode("ascii"), question.rest)
+    if not request.suffix:
+        raise UnreadableTarget("The proxy did not send the original path after the path of the endpoint.")
+    return parse_target(request.method, hosts[0].decode("ascii"), request.suffix)
 
 
-def _told(proxied: ProxyInfo, *keys: str) -> Target:
+def _forwarded_target(proxied: ProxyInfo, *keys: str) -> Target:
     """Return the target from the three headers of a family: method, host and URI. Raises UnreadableTarget."""
     _require_trust(proxied)
-    told = proxied.forwarded
+    values = proxied.forwarded
     for key in keys:
-        if not told.get(key):
+        if not values.get(key):
             raise UnreadableTarget(f"The proxy did not send {_header(key)}.")
     method, host, uri = keys
-    return parse_target(told[method], told[host], told[uri])
+    return parse_target(values[method], values[host], values[uri])
 
 
 def _require_trust(proxied: ProxyInfo) -> None:
     if not proxied.trusted:
-        raise UnreadableTarget("The request did not come through a trusted proxy. TRUSTED_PROXIES names whom SkyAuth trusts.")
+        raise UnreadableTarget("The request did not come through a trusted proxy. Add the proxy's address to TRUSTED_PROXIES.")
     if proxied.repeated:
         raise UnreadableTarget(f"{_header(min(proxied.repeated))} is repeated or not ASCII.")
 
 
 def _header(key: str) -> str:
-    """Return the name of the header that the gate keeps under this key."""
+    """Return the name of the header whose value is in `ProxyInfo.forwarded` under this key."""
     family, _, name = key.rpartition("-")
     return f"X-{family.capitalize() or 'Forwarded'}-{name.capitalize()}"
 
 
 def origin(proto: str, host: str) -> tuple[str, str, int] | None:
-    """Return scheme, host and port (RFC 6454 section 4) of what a proxy told, or None when that is no origin."""
+    """Return scheme, host and port (RFC 6454 section 4) of a forwarded scheme and host, or None when they are not an origin."""
     if proto not in _PORTS:
         return None
     try:
@@ -107,32 +107,34 @@ def origin(proto: str, host: str) -> tuple[str, str, int] | None:
     return proto, name, int(port[:6]) if port else _PORTS[proto]
 
 
-def told(question: AuthRequest, reader: "Reader") -> OriginalRequest:
-    """Return what the proxy said of the original request in the way that this reader reads."""
-    proxied = question.proxied
+def original_request(request: AuthRequest, reader: "TargetReader") -> OriginalRequest:
+    """Return the original request from the headers that this reader reads."""
+    proxied = request.proxied
     if not proxied.trusted or proxied.repeated:
         return NOT_TRUSTED
-    said = proxied.forwarded
-    proto = said.get("proto", "")
+    values = proxied.forwarded
+    proto = values.get("proto", "")
     if reader is envoy:
-        hosts = [value for name, value in question.headers if name == b"host"]
-        return OriginalRequest(question.method, hosts[0].decode("latin-1") if len(hosts) == 1 else "", question.rest, proto)
+        hosts = [value for name, value in request.headers if name == b"host"]
+        return OriginalRequest(request.method, hosts[0].decode("latin-1") if len(hosts) == 1 else "", request.suffix, proto)
     family = "original-" if reader is x_original else ""
-    return OriginalRequest(said.get(f"{family}method", ""), said.get(f"{family}host", ""), said.get(f"{family}uri", ""), proto)
+    return OriginalRequest(
+        values.get(f"{family}method", ""), values.get(f"{family}host", ""), values.get(f"{family}uri", ""), proto
+    )
 
 
-Reader = Callable[[AuthRequest], Target]
+TargetReader = Callable[[AuthRequest], Target]
 _PORTS: Final = {"http": 80, "https": 443}
 
-# By the exact raw path of the endpoint. One that ends in a slash is a prefix: what stands behind it is the question's `rest`.
-# nginx's `auth_request` understands no answer but 2xx, 401 and 403, and drops their bodies: it asks a second time, at
-# /authz/nginx/answer, for what a refused client is to be told.
-DIALECTS: Final[dict[bytes, Reader]] = {
+# By the exact raw path of the endpoint. One that ends in a slash is a prefix; what follows it is `AuthRequest.suffix`.
+# nginx's `auth_request` accepts no status but 2xx, 401 and 403, and drops their bodies. For the response to a refused client it
+# therefore sends a second request, to /authz/nginx/answer.
+ENDPOINTS: Final[dict[bytes, TargetReader]] = {
     b"/authz/verify": x_forwarded,
     b"/authz/nginx": x_original,
     b"/authz/nginx/answer": x_original,
     b"/authz/envoy/": envoy,
 }
 
-PLAIN: Final = frozenset({b"/authz/nginx"})  # where no answer is made for people
-REFUSED: Final = frozenset({b"/authz/nginx/answer"})  # asked about what was refused a moment ago: no answer lets it through
+WITHOUT_PAGES: Final = frozenset({b"/authz/nginx"})  # never returns an HTML page
+REFUSALS_ONLY: Final = frozenset({b"/authz/nginx/answer"})  # asked after a refusal: never returns 200

@@ -1,4 +1,4 @@
-"""Turns a decision into status, headers and body: the one place where an upstream is told who calls."""
+"""Makes the answer to a decision: status, headers and body. The only module that writes the identity headers."""
 
 import json
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
+from core.asgi import HeaderLine
 from core.problems import CONTENT_TYPE, NOT_SIGNED_IN, RETRY_AFTER_SECONDS, challenges, problem
 from rbac.policy import Decision, Reason, refusal_status
 from rbac.principals import Kind, Principal
@@ -19,13 +20,11 @@ IDENTITY: Final = (
     "X-Auth-Request-Method",
 )
 ASSERTION: Final = "X-Auth-Request-Jwt"
-# An empty identity means "an administrator" to an upstream that is fail-open, as SkyPilot's is. A gateway lets one through to it
-# only where this says that nobody was meant: whoever knows the shared password, where that is switched on.
+# An upstream that fails open, as SkyPilot's does, takes an empty identity for an administrator. The gateway of such an upstream
+# lets one through only where this header is "true": a request with the shared password, if SKYPILOT_SHARED_BASIC is on.
 SHARED: Final = "X-Auth-Request-Shared"
 
 DECISION: Final = "X-Skyauth-Decision"
-
-HeaderLine = tuple[bytes, bytes]
 
 _IDENTITY: Final = tuple(name.lower().encode() for name in IDENTITY)
 _ASSERTION: Final = ASSERTION.lower().encode()
@@ -36,7 +35,7 @@ _STATUS_LINES: Final = {
 
 
 class Cause(StrEnum):
-    """Why an answer is as it is, where no decision says so. With `rbac.policy.Reason`, every reason that is counted."""
+    """The reason of an answer that has no decision. With `rbac.policy.Reason`, these are all reasons that metrics count."""
 
     BAD_CREDENTIAL = "bad-credential"
     NO_CREDENTIAL = "no-credential"
@@ -47,11 +46,11 @@ class Cause(StrEnum):
 class Answer:
     """A complete HTTP answer. The status is 200, 401, 403 or 503, and nothing else (promise 29); 302 in redirect mode alone.
 
-    `wire` is its status line, and what follows it, as they go over HTTP/1.1 (RFC 9112 section 2.1).
+    `wire` is the HTTP/1.1 message (RFC 9112 section 2.1): the status line, and everything after it.
     """
 
     status: int
-    reason: Reason | Cause = field(compare=False)  # for our own counting: whoever gets the answer is not told
+    reason: Reason | Cause = field(compare=False)  # for metrics; not part of the response
     headers: tuple[HeaderLine, ...]
     body: bytes = b""
     wire: tuple[bytes, bytes] = field(init=False, compare=False, repr=False)
@@ -62,16 +61,16 @@ class Answer:
 
 
 def allowed(principal: Principal, assertion: str = "", *, shared: bool = False) -> Answer:
-    """Return the 200 that lets a request through, with who it is and, where there is one, the signed assertion of it.
+    """Return the 200 with the identity headers and, if there is one, the signed assertion.
 
-    `shared` says to an upstream like SkyPilot's, of whoever knows the shared password, that they may come without an identity.
+    `shared` lets requests with the shared password reach an upstream like SkyPilot's without an identity.
     """
-    meant = "true" if shared and principal.kind is Kind.SHARED else ""
-    return _answer(200, Reason.GRANTED, principal, assertion=assertion, shared=meant)
+    without_identity = "true" if shared and principal.kind is Kind.SHARED else ""
+    return _answer(200, Reason.GRANTED, principal, assertion=assertion, shared=without_identity)
 
 
 def denied(principal: Principal, decision: Decision, reference: str, *, basic: bool) -> Answer:
-    """Return the refusal: 403 with the reason and the decision's id, but 401 to strangers, who learn nothing of the routes."""
+    """Return 403 with the reason and the decision id, or for an anonymous caller 401, which reveals nothing about the routes."""
     if refusal_status(decision, authenticated=principal.is_authenticated) == 401:
         return unauthenticated(basic=basic, cause=Cause.NO_CREDENTIAL)
     body = problem(
@@ -83,33 +82,28 @@ def denied(principal: Principal, decision: Decision, reference: str, *, basic: b
         rule=decision.rule or None,
         decision=reference,
     )
-    said = {key: value for key, value in body.items() if value is not None}
-    return _answer(403, decision.reason, principal, body=said, extra=((DECISION.lower().encode(), reference.encode("ascii")),))
+    fields = {key: value for key, value in body.items() if value is not None}
+    return _answer(403, decision.reason, principal, body=fields, extra=((DECISION.lower().encode(), reference.encode("ascii")),))
 
 
 @lru_cache(4)
 def unauthenticated(*, basic: bool, cause: Cause = Cause.BAD_CREDENTIAL) -> Answer:
-    """Return the 401 that a bad or missing credential gets, whatever was wrong with it."""
+    """Return the 401 for a bad or missing credential, the same for every fault."""
     lines = tuple((b"www-authenticate", challenge.encode("ascii")) for challenge in challenges(basic=basic))
     return _answer(401, cause, None, body=problem(401, "unauthenticated", NOT_SIGNED_IN), extra=lines)
 
 
-def refused(reason: Reason, message: str) -> Answer:
-    """Return the 403 of a request that is not looked at, whoever sends it."""
-    return _answer(403, reason, None, body=problem(403, reason, message))
-
-
 def unavailable() -> Answer:
-    """Return the 503 of trouble that is ours."""
-    body = problem(503, "unavailable", "SkyAuth cannot answer right now; try again shortly.")
+    """Return the 503 for an error of SkyAuth's own."""
+    body = problem(503, "unavailable", "SkyAuth cannot answer right now. Try again shortly.")
     return _answer(503, Cause.UNAVAILABLE, None, body=body, extra=((b"retry-after", str(RETRY_AFTER_SECONDS).encode()),))
 
 
 def page(refusal: Answer, content: bytes, policy: str) -> Answer:
-    """Return a refusal with a page in the place of its body; `policy` is the page's Content-Security-Policy."""
-    body = (b"content-type", b"content-length")
+    """Return a refusal with an HTML page as its body; `policy` is the page's Content-Security-Policy."""
+    replaced = (b"content-type", b"content-length")
     lines = (
-        *(line for line in refusal.headers if line[0] not in body),
+        *(line for line in refusal.headers if line[0] not in replaced),
         (b"content-length", str(len(content)).encode()),
         (b"content-type", b"text/html; charset=utf-8"),
         (b"content-security-policy", policy.encode("ascii")),
@@ -119,8 +113,8 @@ def page(refusal: Answer, content: bytes, policy: str) -> Answer:
     return Answer(refusal.status, refusal.reason, lines, content)
 
 
-def sent_to(location: str) -> Answer:
-    """Return the 302 that sends a browser to a page of ours; redirect mode alone gives it."""
+def redirect(location: str) -> Answer:
+    """Return the 302 to a page of SkyAuth, which only redirect mode uses."""
     return _answer(302, Cause.NO_CREDENTIAL, None, extra=((b"location", location.encode("ascii")),))
 
 
@@ -149,10 +143,10 @@ def _answer(
 
 
 def _identity(principal: Principal | None) -> list[HeaderLine]:
-    """Return every identity header, empty where there is nothing to say, so that no client's own copy survives (promise 28)."""
+    """Return every identity header, empty without a value, so that the proxy replaces any that a client sent (promise 28)."""
     values = ("",) * len(IDENTITY)
     if principal is not None and principal.is_authenticated:
-        # A caller without an identity has no id either; a comma inside a group's name must not make it two groups.
+        # A caller without an identity has no uid either. A comma in a group name must not make it two groups.
         uid = principal.uid if principal.identity else ""
         groups = ",".join(group.replace(",", "?") for group in principal.groups)
         values = (principal.identity, uid, groups, principal.role, principal.method)
@@ -160,7 +154,7 @@ def _identity(principal: Principal | None) -> list[HeaderLine]:
 
 
 def _value(text: str) -> bytes:
-    """Return a header value: group names may hold anything, so what is not printable ASCII becomes a question mark."""
+    """Return a header value. Characters that are not printable ASCII, which group names can contain, become question marks."""
     if not (text.isascii() and text.isprintable()):
         text = "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
     return text.encode("ascii")

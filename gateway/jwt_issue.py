@@ -1,7 +1,7 @@
-"""The signed assertion: who calls, for upstreams that verify rather than trust, and the keys with which they do.
+"""Signed assertions of the caller, for upstreams that verify them instead of trusting headers, and the public keys to do so.
 
-It is a JSON Web Token (RFC 7519). It says who was let through, not what was asked for, and stands for LIFE_SECONDS. What others
-sign is verified in `authn.jwt_verify`; nothing here reads an assertion, and SkyAuth accepts none of its own.
+An assertion is a JSON Web Token (RFC 7519). It names the caller of an allowed request, not the request, and is valid for
+VALID_SECONDS. Assertions of others are verified in `authn.jwt_verify`. SkyAuth accepts none of its own.
 """
 
 import json
@@ -15,17 +15,17 @@ from django.conf import settings
 
 from authn import jwt_keys
 from authn.jwt_keys import SigningKey
-from gateway.headers import HeaderLine
+from core.asgi import HeaderLine
 from rbac.principals import Principal
 
-LIFE_SECONDS: Final = 60
-LEFT_SECONDS: Final = 30  # with less than that left, another is made
+VALID_SECONDS: Final = 60
+RENEWAL_SECONDS: Final = 30  # an assertion that expires sooner is not sent again: a new one is made
 KEYS_PATH: Final = b"/.well-known/jwks.json"
-KEYS_AGE_SECONDS: Final = 300  # for so long a verifier need not ask again
+KEYS_AGE_SECONDS: Final = 300  # for how long a verifier can cache the key set
 
 
 def keys() -> tuple[SigningKey, ...]:
-    """Return the configured keys, of which the first signs; none where the feature is off. Raises signing.Unusable."""
+    """Return the configured keys, of which the first signs; none if assertions are off. Raises jwt_keys.Unusable."""
     return _read(tuple(settings.ASSERTION_KEYS))
 
 
@@ -35,20 +35,20 @@ def _read(files: tuple[Path, ...]) -> tuple[SigningKey, ...]:
 
 
 def assertion(principal: Principal, audience: str, now: float) -> str:
-    """Return the assertion that this principal, who has an identity, was let through at `now` (seconds since the epoch)."""
-    first = keys()[0]
-    said = claims(principal, issuer=settings.PUBLIC_URL, audience=audience, now=int(now))
-    return jwt.encode(said, first.private, first.algorithm, headers={"kid": first.kid})
+    """Return a signed assertion of this principal, who has an identity, issued at `now` (seconds since the epoch)."""
+    key = keys()[0]
+    payload = claims(principal, issuer=settings.PUBLIC_URL, audience=audience, now=int(now))
+    return jwt.encode(payload, key.private, key.algorithm, headers={"kid": key.kid})
 
 
 def claims(principal: Principal, *, issuer: str, audience: str, now: int) -> dict[str, Any]:
-    """Return what an assertion says: the same as the identity headers, with the groups as a list and as they are."""
+    """Return the claims of an assertion: the values of the identity headers, with the groups as an unchanged list."""
     return {
         "iss": issuer,
         "sub": principal.uid,
         "aud": audience,
         "iat": now,
-        "exp": now + LIFE_SECONDS,
+        "exp": now + VALID_SECONDS,
         "email": principal.identity,
         "groups": list(principal.groups),
         "role": principal.role,
@@ -56,13 +56,13 @@ def claims(principal: Principal, *, issuer: str, audience: str, now: int) -> dic
     }
 
 
-def key_set(of: Iterable[SigningKey]) -> bytes:
-    """Return the public halves as a key set (RFC 7517 section 5)."""
-    return json.dumps({"keys": [each.public() for each in of]}).encode("ascii")
+def key_set(signing_keys: Iterable[SigningKey]) -> bytes:
+    """Return the public keys as a JSON Web Key Set (RFC 7517 section 5)."""
+    return json.dumps({"keys": [key.public() for key in signing_keys]}).encode("ascii")
 
 
-def published(method: str) -> tuple[int, tuple[HeaderLine, ...], bytes]:
-    """Return status, headers and body of the answer to whoever asks for the key set."""
+def key_set_response(method: str) -> tuple[int, tuple[HeaderLine, ...], bytes]:
+    """Return status, headers and body of the response with the key set."""
     if method not in {"GET", "HEAD"}:
         return 405, ((b"allow", b"GET, HEAD"), (b"content-length", b"0")), b""
     content = key_set(keys())

@@ -1,17 +1,16 @@
-"""What Prometheus is told of this process, or of all workers of one server.
+"""The metrics of this process, or of all workers of one server.
 
-Where requests are answered, plain numbers are counted: a counter of Prometheus' takes a lock and microseconds, and the whole
-answer has not many more. They are carried over when they are asked for and, where several workers share a directory
-(PROMETHEUS_MULTIPROC_DIR, which `skyauth.server` sets), once a second: a worker that is killed takes a second with it.
+Requests increment plain numbers, because a Prometheus counter takes a lock and microseconds, and a whole answer takes hardly
+longer. The numbers are copied into Prometheus' metrics at each scrape and, where several workers share a directory
+(PROMETHEUS_MULTIPROC_DIR, which `skyauth.server` sets), once a second. A worker that is killed loses its last second.
 
-No label has a value that comes with a request: OUTCOMES names all reasons there are.
+No label has a value that comes from a request: OUTCOMES lists all reasons.
 """
 
 import atexit
 import fcntl
 import os
 import threading
-import time
 from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from authn import passwords
+from core.flusher import Flusher
 from core.histogram import BOUNDS, LatencyHistogram
 from gateway.cache import DecisionCache
 from gateway.headers import Answer, Cause
@@ -44,8 +44,11 @@ _FLUSH_SECONDS: Final = 1.0
 _DIRECTORY: Final = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")  # prometheus_client reads it on import, too
 
 
-class Way(LatencyHistogram):
-    """What came of the questions that were answered in one way, and how long that took. Written by the event loop alone."""
+class PathMetrics(LatencyHistogram):
+    """The answers of the fast or the slow path by reason, and how long they took. Only the event loop writes them.
+
+    `name` is the value of the label `way`.
+    """
 
     __slots__ = ("name", "reasons")
 
@@ -54,20 +57,20 @@ class Way(LatencyHistogram):
         self.name = name
         self.reasons = dict.fromkeys(OUTCOMES, 0)
 
-    def decided(self, answer: Answer, began: float) -> None:
-        """Count an answer to a question that came at `began`, by `time.perf_counter`."""
-        seconds = perf_counter() - began
+    def count(self, answer: Answer, started: float) -> None:
+        """Count the answer to a request that arrived at `started`, by `time.perf_counter`."""
+        seconds = perf_counter() - started
         self.reasons[answer.reason] += 1
         self.counts[bisect_left(BOUNDS, seconds)] += 1  # `LatencyHistogram.add`, without the call
         self.total += seconds
 
 
-MEMORY: Final = Way("memory")
-DATABASE: Final = Way("database")
+FAST_PATH: Final = PathMetrics("memory")
+SLOW_PATH: Final = PathMetrics("database")
 
 
-class _Bulk(Histogram):
-    """A histogram to which many observations are added at a time."""
+class _BulkHistogram(Histogram):
+    """A histogram that takes many observations at a time."""
 
     def add(self, counts: Sequence[float], total: float) -> None:
         """Add `counts` observations to each bucket, and their sum."""
@@ -81,48 +84,49 @@ disable_created_metrics()  # type: ignore[no-untyped-call] # with several worker
 _registry: Final = CollectorRegistry()
 _decisions: Final = Counter(
     "skyauth_decisions",
-    "Answers of the verify endpoints. `way` says whether memory sufficed or the database was asked: cache hits and misses.",
+    "Answers of the forward-auth endpoints. `way` is `memory` for a cache hit, `database` for a cache miss.",
     ["outcome", "reason", "way"],
     registry=_registry,
 )
-_decision_seconds: Final = _Bulk(
+_decision_seconds: Final = _BulkHistogram(
     "skyauth_decision_seconds",
-    "From the arrival of a question at a verify endpoint to its answer.",
+    "Seconds from the arrival of a request at a forward-auth endpoint to its answer.",
     ["way"],
     registry=_registry,
     buckets=BOUNDS,
 )
-_remembered: Final = Gauge(
+_cached_callers: Final = Gauge(
     "skyauth_remembered_callers",
-    "Callers who are recognised without the database while nothing that decides changes.",
+    "Callers in the decision cache.",
     registry=_registry,
     multiprocess_mode="livesum",
 )
-_mark_seconds: Final = _Bulk(
+_revision_seconds: Final = _BulkHistogram(
     "skyauth_mark_read_seconds",
-    "How long a read of the database's mark took, shared by all questions that waited for it. Nothing is notified and nothing"
-    " lives by a time-to-live: this is the whole delay between a change and the answers that heed it.",
+    "Seconds to read the policy revision, once for all requests that wait for it. This is the whole delay until a change applies:"
+    " there are no notifications and there is no time-to-live.",
     registry=_registry,
     buckets=BOUNDS,
 )
-_mark_failed: Final = Counter(
+_revision_failures: Final = Counter(
     "skyauth_mark_reads_failed",
-    "Reads of the mark that ended without it. Nothing remembered is used then, and the database is asked.",
+    "Failed reads of the policy revision. The requests that wait for it are answered from the database, not from the cache.",
     registry=_registry,
 )
 _hashing: Final = Gauge(
     "skyauth_password_hashing",
-    "Passwords that are being checked (at most AUTH_HASHING_SLOTS for each worker), and those that wait for a place.",
+    "Password checks: running (at most AUTH_HASHING_SLOTS for each worker), and waiting for a slot.",
     ["state"],
     registry=_registry,
     multiprocess_mode="livesum",
 )
 _busy: Final = Counter(
     "skyauth_password_busy",
-    "Sign-ins that were answered with 503 because too many passwords were being checked.",
+    "Sign-ins that got 503 because too many password checks were waiting.",
     registry=_registry,
 )
-# prometheus_client's own reader sees one process; of several workers, the sum is told, or the least of what has no sum.
+# prometheus_client's own collector reads one process. With several workers this is the sum, or the minimum for the
+# last two.
 _cpu: Final = Counter("process_cpu_seconds", "User and system CPU time spent, in seconds.", registry=_registry)
 _process: Final = {
     gauge._name: gauge
@@ -130,26 +134,31 @@ _process: Final = {
         Gauge("process_virtual_memory_bytes", "Virtual memory.", registry=_registry, multiprocess_mode="livesum"),
         Gauge("process_resident_memory_bytes", "Resident memory.", registry=_registry, multiprocess_mode="livesum"),
         Gauge("process_open_fds", "Open file descriptors.", registry=_registry, multiprocess_mode="livesum"),
-        Gauge("process_max_fds", "The limit of open file descriptors.", registry=_registry, multiprocess_mode="livemin"),
-        Gauge("process_start_time_seconds", "Start, since the epoch.", registry=_registry, multiprocess_mode="livemin"),
+        Gauge("process_max_fds", "Maximum number of open file descriptors.", registry=_registry, multiprocess_mode="livemin"),
+        Gauge(
+            "process_start_time_seconds",
+            "Start time, in seconds since the epoch.",
+            registry=_registry,
+            multiprocess_mode="livemin",
+        ),
     )
 }
 _reader: Final = ProcessCollector(registry=None)
 
 _lock = threading.Lock()
-_told: dict[Hashable, float] = {}
-_memory: DecisionCache | None = None
-_alive: IO[bytes] | None = None  # locked for as long as this process lives
+_copied: dict[Hashable, float] = {}  # the values at the last flush
+_cache: DecisionCache | None = None
+_alive: IO[bytes] | None = None  # locked until this process ends
 
 
-def watch(memory: DecisionCache) -> None:
-    """Tell the size of this memory."""
-    global _memory  # noqa: PLW0603 - one process, one memory
-    _memory = memory
+def watch(cache: DecisionCache) -> None:
+    """Report the size of this cache."""
+    global _cache  # noqa: PLW0603 - one process, one cache
+    _cache = cache
 
 
 def start() -> None:
-    """Begin to carry over what is counted, where several workers share a directory."""
+    """Start the flusher, where several workers share a directory."""
     global _alive  # noqa: PLW0603 - one process, one file
     if not _DIRECTORY or _alive is not None:
         return
@@ -157,64 +166,58 @@ def start() -> None:
     _alive = new.open("wb")
     fcntl.flock(_alive, fcntl.LOCK_EX)
     new.rename(new.with_suffix(".alive"))  # only now can others find it, and try its lock
-    threading.Thread(target=_run, name="metrics", daemon=True).start()
+    Flusher("metrics", flush, _FLUSH_SECONDS).start()
     atexit.register(flush)
 
 
 def collected() -> CollectorRegistry:
-    """Return what was counted up to now, of all workers."""
+    """Return the current metrics of all workers."""
     flush()
     if not _DIRECTORY:
         return _registry
-    _bury_the_dead(Path(_DIRECTORY))
+    _remove_dead_workers(Path(_DIRECTORY))
     registry = CollectorRegistry()
     MultiProcessCollector(registry, _DIRECTORY)  # type: ignore[no-untyped-call]
     return registry
 
 
 def flush() -> None:
-    """Carry over what was counted since the last time."""
+    """Add to Prometheus' metrics what was counted since the last flush."""
     with _lock:
-        for way in (MEMORY, DATABASE):
-            for reason, count in way.reasons.items():
-                _decisions.labels(OUTCOMES[reason], reason, way.name).inc(_since((way.name, reason), count))
-            _carry(way, _decision_seconds.labels(way.name), way.name)
-        _carry(reader.reads, _mark_seconds, "mark")
-        _mark_failed.inc(_since("mark failed", reader.reads.failed))
-        _busy.inc(_since("busy", passwords.load.busy))
+        for path in (FAST_PATH, SLOW_PATH):
+            for reason, count in path.reasons.items():
+                _decisions.labels(OUTCOMES[reason], reason, path.name).inc(_growth((path.name, reason), count))
+            _add(path, _decision_seconds.labels(path.name), path.name)
+        _add(reader.read_times, _revision_seconds, "revision")
+        _revision_failures.inc(_growth("revision failures", reader.read_times.failed))
+        _busy.inc(_growth("busy", passwords.load.busy))
         _hashing.labels("running").set(passwords.load.running)
         _hashing.labels("waiting").set(passwords.load.waiting)
-        _remembered.set(len(_memory) if _memory is not None else 0)
+        _cached_callers.set(len(_cache) if _cache is not None else 0)
         for family in _reader.collect():
             if family.name in _process:
                 _process[family.name].set(family.samples[0].value)
             elif family.name == "process_cpu_seconds":
-                _cpu.inc(_since("cpu", family.samples[0].value))
+                _cpu.inc(_growth("cpu", family.samples[0].value))
 
 
-def _since(key: Hashable, now: float) -> float:
-    """Return by how much a number grew since it was last told."""
-    before, _told[key] = _told.get(key, 0), now
-    return now - before
+def _growth(key: Hashable, value: float) -> float:
+    """Return by how much a number grew since the last flush."""
+    before, _copied[key] = _copied.get(key, 0), value
+    return value - before
 
 
-def _carry(timings: LatencyHistogram, into: _Bulk, key: str) -> None:
+def _add(times: LatencyHistogram, into: _BulkHistogram, key: str) -> None:
     into.add(
-        [_since((key, index), count) for index, count in enumerate(timings.counts)],
-        _since((key, "total"), timings.total),
+        [_growth((key, index), count) for index, count in enumerate(times.counts)],
+        _growth((key, "total"), times.total),
     )
 
 
-def _run() -> None:
-    while True:
-        time.sleep(_FLUSH_SECONDS)
-        flush()
-
-
-def _bury_the_dead(directory: Path) -> None:
-    """Forget the gauges of workers that are gone, which the kernel tells by letting go of their locks; their counts stay."""
+def _remove_dead_workers(directory: Path) -> None:
+    """Remove the gauges of workers that have ended, whose file locks the kernel has released. Their counters stay."""
     for path in directory.glob("*.alive"):
-        with suppress(OSError), path.open("rb") as file:  # it is locked, or another scrape was here first
+        with suppress(OSError), path.open("rb") as file:  # it is locked, or another scrape came first
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mark_process_dead(int(path.stem), directory)  # type: ignore[no-untyped-call]
             path.unlink()

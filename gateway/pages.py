@@ -1,4 +1,4 @@
-"""Refusals in words, for people in browsers. Made in a thread, and only once a request is refused."""
+"""Refusals as HTML pages, for browsers. They are rendered in a thread, and only after a request was refused."""
 
 import base64
 import hashlib
@@ -21,92 +21,93 @@ from rbac import policy, services
 from rbac.denials import Denial
 from rbac.principals import Kind, Method, Principal
 
-_RECOGNISED: Final = {
-    Method.BEARER: "by a service account's token",
-    Method.BASIC: "by the name and password that your browser sent",
-    Method.PROXY: "by the single sign-on in front of this address",
-    Method.SESSION: "by your signing in here",
-    Method.SHARED: "by a password that several people share",
+_AUTHENTICATED_BY: Final = {
+    Method.BEARER: "a service account's token",
+    Method.BASIC: "the user name and password that your browser sent",
+    Method.PROXY: "the single sign-on in front of this address",
+    Method.SESSION: "your session on SkyAuth",
+    Method.SHARED: "a shared password",
 }
-_INSTEAD: Final = {  # how to come as somebody else; a session is ended on the sign-in page
-    Method.BASIC: "close your browser, which then asks for a name and a password again",
+_OTHER_USER: Final = {  # how to sign in as another user; the sign-in page signs out a session itself
+    Method.BASIC: "close your browser, which then asks for a user name and password again",
     Method.PROXY: "sign out at the single sign-on",
-    Method.SHARED: "close your browser, which then asks for a name and a password again",
+    Method.SHARED: "close your browser, which then asks for a user name and password again",
 }
 
 
-def denied(refusal: Answer, person: OriginalRequest, denial: Denial, reference: str) -> Answer:
-    """Return a 403 as a page: what was refused and why, to whom, what it needs, and what can be done."""
+def denied(refusal: Answer, original: OriginalRequest, denial: Denial, reference: str) -> Answer:
+    """Return a 403 as a page: the request, the caller, the required permission, the decision id, and what to do next."""
     return _page(
         refusal,
         "gateway/denied.html",
-        person,
+        original,
         denial=denial,
-        who=_who(denial.principal),
-        recognised=_RECOGNISED.get(denial.principal.method, ""),
-        instead=_INSTEAD.get(denial.principal.method, ""),
+        caller=_caller(denial.principal),
+        authenticated_by=_AUTHENTICATED_BY.get(denial.principal.method, ""),
+        other_user=_OTHER_USER.get(denial.principal.method, ""),
         roles=policy.holders(denial.decision.needed, services.role_table()) if denial.decision.needed else (),
         reference=reference,
-        sign_in=_sign_in() if denial.principal.method is Method.SESSION and _is_ours(person) else "",
+        sign_in=_sign_in() if denial.principal.method is Method.SESSION and _is_own_origin(original) else "",
     )
 
 
-def unauthenticated(refusal: Answer, person: OriginalRequest) -> Answer:
-    """Return a 401 as a page: how to sign in. It tells no more than the 401 does."""
-    return _page(refusal, "gateway/unauthenticated.html", person, sign_in=_sign_in(_back(person)) if _is_ours(person) else "")
+def unauthenticated(refusal: Answer, original: OriginalRequest) -> Answer:
+    """Return a 401 as a page: how to sign in. It reveals no more than the 401 does."""
+    sign_in = _sign_in(_next_path(original)) if _is_own_origin(original) else ""
+    return _page(refusal, "gateway/unauthenticated.html", original, sign_in=sign_in)
 
 
-def sign_in(person: OriginalRequest) -> Answer | None:
-    """Return the 302 that sends somebody to sign in and then back, in redirect mode, or None where that cannot be.
+def sign_in_redirect(original: OriginalRequest) -> Answer | None:
+    """Return the 302 to the sign-in page, or None.
 
-    It can on SkyAuth's own origin alone, where a session is worth something; for GET, which can be repeated; and where the
-    way back is clear.
+    It needs redirect mode; SkyAuth's own origin, where a session authenticates; GET, which can be repeated; and a safe return
+    URL.
     """
-    back = _back(person)
-    if not settings.AUTH_REDIRECT or person.method != "GET" or not back or not _is_ours(person):
+    next_path = _next_path(original)
+    if not settings.AUTH_REDIRECT or original.method != "GET" or not next_path or not _is_own_origin(original):
         return None
-    return headers.sent_to(f"{settings.PUBLIC_URL}{_sign_in(back)}")
+    return headers.redirect(f"{settings.PUBLIC_URL}{_sign_in(next_path)}")
 
 
-def _back(person: OriginalRequest) -> str:
-    """Return where they wanted to go, or "". The sign-in page itself is no such place: one could never get out of it."""
-    back = safe_next_path(person.uri)
-    return "" if back.partition("?")[0] == _sign_in() else back
+def _next_path(original: OriginalRequest) -> str:
+    """Return the return URL, or "". The sign-in page itself is none: it would return to itself for ever."""
+    path = safe_next_path(original.uri)
+    return "" if path.partition("?")[0] == _sign_in() else path
 
 
-def _sign_in(back: str = "") -> str:
-    """Return the path of the sign-in page, and how to go on from there."""
+def _sign_in(next_path: str = "") -> str:
+    """Return the path of the sign-in page, with the return URL."""
     path = reverse("dashboard:sign-in")
-    return f"{path}?next={quote(back, safe='')}" if back else path
+    return f"{path}?next={quote(next_path, safe='')}" if next_path else path
 
 
-def _is_ours(person: OriginalRequest) -> bool:
-    """Return whether the request was made to the origin of SkyAuth's own pages."""
+def _is_own_origin(original: OriginalRequest) -> bool:
+    """Return whether the request was sent to the origin of SkyAuth's own pages."""
     own = urlsplit(settings.PUBLIC_URL)
-    return origin(person.proto, person.host) == origin(own.scheme, own.netloc)
+    return origin(original.proto, original.host) == origin(own.scheme, own.netloc)
 
 
-def _who(principal: Principal) -> str:
+def _caller(principal: Principal) -> str:
     match principal.kind:
         case Kind.USER:
             return principal.name
         case Kind.SERVICE_ACCOUNT:
             return f"the service account {principal.name}"
         case Kind.SHARED:
-            return f"somebody who knows the password of {principal.name}"
+            return f"a user of the shared password of {principal.name}"
         case _:
             return ""
 
 
-def _page(refusal: Answer, template: str, person: OriginalRequest, **context: Any) -> Answer:
-    style, policy_line = _style()
-    content = render_to_string(template, {"told": person, "style": style, **context})
-    return headers.page(refusal, content.encode("utf-8"), policy_line)
+def _page(refusal: Answer, template: str, original: OriginalRequest, **context: Any) -> Answer:
+    style, content_policy = _style()
+    content = render_to_string(template, {"original": original, "style": style, **context})
+    return headers.page(refusal, content.encode("utf-8"), content_policy)
 
 
 @lru_cache(1)
 def _style() -> tuple[str, str]:
-    """Return the text of the style sheet of SkyAuth's own pages, and the policy under which a page may hold just that."""
+    """Return the style sheet of SkyAuth's own pages, and a Content-Security-Policy that allows this style sheet alone."""
     text = Path(str(find("skyauth/page.css"))).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     directives = (
@@ -116,4 +117,4 @@ def _style() -> tuple[str, str]:
         "base-uri 'none'",
         "form-action 'none'",
     )
-    return mark_safe(text), "; ".join(directives)  # noqa: S308 # nosec - a file of ours
+    return mark_safe(text), "; ".join(directives)  # noqa: S308 # nosec - a file of SkyAuth

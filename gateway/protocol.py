@@ -1,8 +1,8 @@
-"""The short way of a verify request: the protocol itself writes its answer, at once when memory holds all that it takes.
+"""The fast path of a verify request: the protocol itself writes the answer, at once on a cache hit.
 
-uvicorn makes a task for each request, which calls the application. Here a question to the verify line is put to what is
-remembered as soon as its head is whole. The answer waits for the database to tell that nothing has changed since, and is
-written. Only what memory does not suffice for takes the long way, through a thread.
+uvicorn makes a task for each request, which calls the application. Here a request to a verify endpoint is looked up in the
+decision cache as soon as its headers are complete. The answer is written once the database has confirmed that the policy
+revision is still the same. Only a cache miss takes the slow path, through a thread.
 """
 
 from collections.abc import Coroutine
@@ -18,80 +18,82 @@ if TYPE_CHECKING:  # a worker imports this module before Django is set up
 
 
 class _NoEvent:
-    """Stands where uvicorn keeps an event for whoever waits for a body: nobody does."""
+    """In the place of uvicorn's event for an application that waits for a body: there is none."""
 
     def set(self) -> None:
-        """Wake nobody."""
+        """Do nothing."""
 
 
 class RequestCycle:
-    """A question that waits for the mark and, where memory has no answer to it, for the database. To uvicorn: a request."""
+    """A verify request that waits for the policy revision and, on a cache miss, for the database.
+
+    uvicorn treats it as one of its own request cycles, and reads the attributes below.
+    """
 
     message_event = _NoEvent()
-    body = b""  # is taken off the connection and not looked at
+    body = b""  # read from the connection, and ignored
     keep_alive = more_body = True
     disconnected = response_complete = False
 
-    def __init__(self, protocol: "ForwardAuthProtocol", recalled: "CachedAnswer", began: float) -> None:
+    def __init__(self, protocol: "ForwardAuthProtocol", cached: "CachedAnswer", started: float) -> None:
         self._protocol = protocol
-        self._recalled = recalled
-        self._began = began
+        self._cached = cached
+        self._started = started
 
-    def hear(self, mark: str | None) -> None:
-        """Write the answer that memory had if it stands under this mark; else find out what stands now."""
-        recalled = self._recalled
-        if recalled.answer is not None and mark == recalled.mark:
-            self._finish(recalled.answer)
-            self._protocol.memory.decided(recalled.answer, self._began)
-        elif recalled.quick:
-            work = self._protocol.line.gather(recalled, mark, self._found)
+    def on_revision(self, revision: str | None) -> None:
+        """Write the cached answer if it is valid under this revision; else decide anew."""
+        cached = self._cached
+        if cached.answer is not None and revision == cached.revision:
+            self._finish(cached.answer)
+            self._protocol.fast_path.count(cached.answer, self._started)
+        elif cached.batchable:
+            work = self._protocol.forward_auth.add_to_batch(cached, revision, self._on_answer)
             if work is not None:
                 self._protocol.run(work)
         else:
-            self._protocol.run(self._find_out(mark))
+            self._protocol.run(self._decide(revision))
 
-    async def _find_out(self, mark: str | None) -> None:
-        self._found(await self._protocol.line.judge(self._recalled, mark))
+    async def _decide(self, revision: str | None) -> None:
+        self._on_answer(await self._protocol.forward_auth.decide(self._cached, revision))
 
-    def _found(self, answer: "Answer") -> None:
-        self._protocol.database.decided(answer, self._began)
+    def _on_answer(self, answer: "Answer") -> None:
+        self._protocol.slow_path.count(answer, self._started)
         self._finish(answer)
 
     def _finish(self, answer: "Answer") -> None:
-        # uvicorn notes on the last request of a connection alone that nobody is there any more to be answered.
+        # uvicorn sets `disconnected` on the last request of a connection only.
         if not self.disconnected and not self._protocol.transport.is_closing():
-            self._protocol.finish(self, answer, bodiless=self._recalled.question.method == "HEAD")
+            self._protocol.finish(self, answer, head=self._cached.request.method == "HEAD")
 
 
 class ForwardAuthProtocol(LimitedProtocol):
-    """Answers verify requests itself, from memory where that can be."""
+    """Answers verify requests itself, from the decision cache where it can; uvicorn passes all others to the application."""
 
-    _made_of: list[tuple[bytes, bytes]] | None = None
-    _lines = b""
+    _default_headers: list[tuple[bytes, bytes]] | None = None
+    _default_lines = b""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         from gateway import metrics  # Django is set up by now
 
         # The application that uvicorn serves: the header filter, and behind it the verify endpoints.
-        self._gate = self.app
-        self.line = self._gate.application
-        self.memory, self.database = metrics.MEMORY, metrics.DATABASE
+        self._header_filter = self.app
+        self.forward_auth = self._header_filter.application
+        self.fast_path, self.slow_path = metrics.FAST_PATH, metrics.SLOW_PATH
 
     def on_message_begin(self) -> None:
-        """A head begins. uvicorn makes a scope for it here, which a question does not need."""
+        """Reset the request. uvicorn makes its scope here, which a verify request does not need."""
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
 
     def begin(self) -> None:
-        """Begin to answer a request whose head is whole."""
         path, _, query = self.url.partition(b"?")
-        asked = self.line.asked(path)
-        if asked is None or not self._plain():
-            self._begin_for_uvicorn()
+        endpoint = self.forward_auth.endpoint(path)
+        if endpoint is None or not self._is_plain():
+            self._begin_in_uvicorn()
             return
-        began = perf_counter()
+        started = perf_counter()
         scope: Scope = {
             "method": self.parser.get_method().decode("ascii"),
             "raw_path": path,
@@ -99,20 +101,21 @@ class ForwardAuthProtocol(LimitedProtocol):
             "headers": self.headers,
             "client": self.client,
         }
-        exchange = RequestCycle(self, self.line.recall(asked, scope, self._gate.filter_headers(scope)), began)
-        self.cycle = exchange  # type: ignore[assignment] # it has all that uvicorn asks of one
-        self.line.freshness.read(exchange.hear)
+        cached = self.forward_auth.look_up(endpoint, scope, self._header_filter.filter_headers(scope))
+        cycle = RequestCycle(self, cached, started)
+        self.cycle = cycle  # type: ignore[assignment] # it has all that uvicorn reads of one
+        self.forward_auth.revisions.read(cycle.on_revision)
 
-    def _begin_for_uvicorn(self) -> None:
-        """Make the scope after all, and let uvicorn begin."""
+    def _begin_in_uvicorn(self) -> None:
+        """Make the scope after all, and let uvicorn handle the request."""
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects
         self.headers += headers  # the scope has this very list
         super().begin()
 
-    def _plain(self) -> bool:
-        """Return whether nothing about the request's connection is out of the ordinary. Of the rest uvicorn knows more."""
+    def _is_plain(self) -> bool:
+        """Return whether the request needs nothing of HTTP/1.1 that uvicorn implements and this protocol does not."""
         parser = self.parser
         return (
             self.idle()
@@ -123,27 +126,27 @@ class ForwardAuthProtocol(LimitedProtocol):
             and not self.flow.write_paused
         )
 
-    def finish(self, exchange: RequestCycle, answer: "Answer", *, bodiless: bool) -> None:
-        """Write an answer: its status line, what uvicorn puts into every answer, and what follows."""
-        first, rest = answer.wire
-        if bodiless and answer.body:
+    def finish(self, cycle: RequestCycle, answer: "Answer", *, head: bool) -> None:
+        """Write an answer: status line, uvicorn's default headers, the answer's own headers, and the body unless `head`."""
+        status_line, rest = answer.wire
+        if head and answer.body:
             rest = rest[: -len(answer.body)]
-        self.transport.write(first + self._defaults() + rest)
-        exchange.response_complete = True
-        if not exchange.keep_alive:  # uvicorn is shutting down
+        self.transport.write(status_line + self._default_header_lines() + rest)
+        cycle.response_complete = True
+        if not cycle.keep_alive:  # uvicorn is shutting down
             self.transport.close()
         self.on_response_complete()
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have something done that takes longer. uvicorn waits for it when it shuts down."""
+        """Run a coroutine as a task. uvicorn waits for it when it shuts down."""
         task = self.loop.create_task(work)
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
-    def _defaults(self) -> bytes:
-        """Return the header lines that uvicorn puts into every answer; it renews them, the date, once a second."""
+    def _default_header_lines(self) -> bytes:
+        """Return the header lines that uvicorn adds to every response. It makes a new list with a new Date once a second."""
         headers = self.server_state.default_headers
-        if headers is not ForwardAuthProtocol._made_of:
-            ForwardAuthProtocol._made_of = headers
-            ForwardAuthProtocol._lines = b"".join(b"%s: %s\r\n" % line for line in headers)
-        return ForwardAuthProtocol._lines
+        if headers is not ForwardAuthProtocol._default_headers:
+            ForwardAuthProtocol._default_headers = headers
+            ForwardAuthProtocol._default_lines = b"".join(b"%s: %s\r\n" % line for line in headers)
+        return ForwardAuthProtocol._default_lines

@@ -1,4 +1,4 @@
-"""The paths of this door that Django's handler serves. The verify endpoints are not here: `gateway.asgi` answers them first."""
+"""The paths of the gateway that Django serves. The verify endpoints are not here: `gateway.asgi` answers them before Django."""
 
 from django.urls import path
 

@@ -1,7 +1,7 @@
-"""The straight line: headers to credential to principal, target to permission, both to a decision, decision to answer.
+"""The decision pipeline: headers to credential to caller, target to required permission, both to a decision, decision to answer.
 
-It is walked with what is remembered, in the event loop, and where that does not suffice once more with the database, in a
-thread. There is one line; the two differ in their `Lookups` alone.
+It runs with the decision cache alone, in the event loop (the fast path). Where that is a cache miss, it runs once more with the
+database, in a thread (the slow path). There is one pipeline; the two paths differ in their `Lookups` only.
 """
 
 import logging
@@ -18,8 +18,8 @@ from authn.credentials import Credential, InvalidCredential
 from authn.identify import Identification
 from authn.session_cookie import session_key
 from gateway import browsers, forwarded, headers, jwt_issue, pages
-from gateway.cache import CachedCaller, CacheSnapshot, key_of
-from gateway.forwarded import AuthRequest, OriginalRequest, Reader
+from gateway.cache import CachedCaller, CacheSnapshot, cache_key
+from gateway.forwarded import AuthRequest, OriginalRequest, TargetReader
 from gateway.headers import Answer
 from integrations.skypilot import role_sync
 from integrations.skypilot.client import UpstreamUnavailable
@@ -31,80 +31,80 @@ logger = logging.getLogger("skyauth.gateway")
 
 
 class CacheMiss(Exception):
-    """DecisionCache does not suffice for this question: the database has to be asked, or something be written."""
+    """The lookups at hand do not suffice: the database must be read, or written."""
 
 
 class Lookups(Protocol):
-    """Where the line has from what it cannot work out."""
+    """What the pipeline reads and writes. Each method can raise CacheMiss."""
 
     def caller(self, credential: Credential | None, client: str) -> CachedCaller:
-        """Return who shows the credential. Raises InvalidCredential, after recording the refusal."""
+        """Return the caller that the credential authenticates. Raises InvalidCredential, after recording the refusal."""
         ...
 
-    def table(self) -> Table:
-        """Return the route table as it is now."""
+    def route_table(self) -> Table:
+        """Return the current route table."""
         ...
 
-    def signed(self, caller: CachedCaller, audience: str) -> Answer:
-        """Return the 200 with an assertion of the caller, which that audience may verify."""
+    def signed_answer(self, caller: CachedCaller, audience: str) -> Answer:
+        """Return the 200 with an assertion of the caller for this audience."""
         ...
 
-    def tell(self, caller: CachedCaller) -> None:
-        """Have the upstream told what it must know of a caller before it gets a request. Raises UpstreamUnavailable."""
+    def sync_role(self, caller: CachedCaller) -> None:
+        """Return once the SkyPilot API server has the caller's role. Raises UpstreamUnavailable."""
         ...
 
-    def unreadable(self, refusal: InvalidCredential, client: str) -> None:
-        """Record that a credential could not even be read."""
+    def record_malformed(self, refusal: InvalidCredential, client: str) -> None:
+        """Record that a credential could not be parsed."""
         ...
 
-    def person(self, question: AuthRequest, reader: Reader) -> OriginalRequest | None:
-        """Return what was told of the request of a person, who gets a page for a refusal; None for programs."""
+    def page_request(self, request: AuthRequest, reader: TargetReader) -> OriginalRequest | None:
+        """Return the original request if a browser opens a page with it, for a refusal as a page; else None."""
         ...
 
-    def denied(self, denial: Denial) -> str:
-        """Record that a request was denied, and return the id under which that is found."""
+    def record_denial(self, denial: Denial) -> str:
+        """Record a denied request, and return its decision id."""
         ...
 
 
 class CacheOnly:
-    """What is known under the current mark, and nothing else: raises CacheMiss where that does not suffice."""
+    """Lookups in the decision cache alone, for the event loop: CacheMiss for everything else."""
 
-    def __init__(self, known: CacheSnapshot) -> None:
-        self._known = known
+    def __init__(self, snapshot: CacheSnapshot) -> None:
+        self._snapshot = snapshot
 
     def caller(self, credential: Credential | None, client: str) -> CachedCaller:
         if credential is None:
             return CachedCaller(Identification(principals.anonymous(client)))
         now = time.time()
-        found = self._known.caller(key_of(credential, client), now)
-        if found is None:
+        caller = self._snapshot.caller(cache_key(credential, client), now)
+        if caller is None:
             raise CacheMiss
-        found.note(now)
-        return found
+        caller.touch(now)
+        return caller
 
-    def table(self) -> Table:
-        if self._known.table is None:
+    def route_table(self) -> Table:
+        if self._snapshot.route_table is None:
             raise CacheMiss
-        return self._known.table
+        return self._snapshot.route_table
 
-    def signed(self, caller: CachedCaller, audience: str) -> Answer:
-        found = self._known.signed(caller, audience, time.time())
-        if found is None:
-            raise CacheMiss  # signing takes too long to hold the event loop up for
-        return found
+    def signed_answer(self, caller: CachedCaller, audience: str) -> Answer:
+        answer = self._snapshot.signed_answer(caller, audience, time.time())
+        if answer is None:
+            raise CacheMiss  # signing would block the event loop for too long
+        return answer
 
-    def tell(self, caller: CachedCaller) -> None:
-        if not caller.told:
+    def sync_role(self, caller: CachedCaller) -> None:
+        if not caller.role_synced:
             raise CacheMiss
 
-    def unreadable(self, *_: object) -> None:
+    def record_malformed(self, *_: object) -> None:
         raise CacheMiss
 
-    def person(self, question: AuthRequest, reader: Reader) -> None:
-        if browsers.person(question, reader) is not None:
+    def page_request(self, request: AuthRequest, reader: TargetReader) -> None:
+        if browsers.page_request(request, reader) is not None:
             raise CacheMiss
 
-    def denied(self, denial: Denial) -> str:
+    def record_denial(self, denial: Denial) -> str:
         reference = suppress(Event.REQUEST_DENIED, denial.key())
         if reference is None:
             raise CacheMiss
@@ -112,171 +112,165 @@ class CacheOnly:
 
 
 class DatabaseLookups:
-    """Looks up what is not known, and adds it to what is known under the mark that was read before; without one, to nothing."""
+    """Lookups in the database, whose results are added to the snapshot; without a snapshot, nothing is cached.
 
-    def __init__(self, known: CacheSnapshot | None = None) -> None:
-        self._known = known
+    `read_only` raises CacheMiss where the answer takes more than reading: a refusal to record, or a role to send.
+    """
+
+    def __init__(self, snapshot: CacheSnapshot | None = None, *, read_only: bool = False) -> None:
+        self._snapshot = snapshot
+        self._read_only = read_only
 
     def caller(self, credential: Credential | None, client: str) -> CachedCaller:
-        if self._known is None or credential is None:
-            return CachedCaller(self.resolve(credential, client))
-        key = key_of(credential, client)
-        found = self._known.caller(key, time.time())
-        if found is None:
-            found = CachedCaller(self.resolve(credential, client))
-            self._known.add(key, found)
-        return found
+        if self._snapshot is None or credential is None:
+            return CachedCaller(self._identify(credential, client))
+        key = cache_key(credential, client)
+        caller = self._snapshot.caller(key, time.time())
+        if caller is None:
+            caller = CachedCaller(self._identify(credential, client))
+            self._snapshot.add_caller(key, caller)
+        return caller
 
-    def resolve(self, credential: Credential | None, client: str) -> Identification:
-        """Return who shows the credential. Raises InvalidCredential."""
-        return identify.resolve(credential, client=client)
+    def _identify(self, credential: Credential | None, client: str) -> Identification:
+        try:
+            return identify.resolve(credential, client=client, quietly=self._read_only)
+        except InvalidCredential as refusal:
+            if self._read_only and not identify.is_suppressed(refusal, client=client):
+                raise CacheMiss from None
+            raise
 
-    def table(self) -> Table:
-        if self._known is None:
+    def route_table(self) -> Table:
+        if self._snapshot is None:
             return services.route_table()
-        if self._known.table is None:
-            self._known.table = services.route_table()
-        return self._known.table
+        if self._snapshot.route_table is None:
+            self._snapshot.route_table = services.route_table()
+        return self._snapshot.route_table
 
-    def signed(self, caller: CachedCaller, audience: str) -> Answer:
+    def signed_answer(self, caller: CachedCaller, audience: str) -> Answer:
         now = time.time()
-        found = self._known.signed(caller, audience, now) if self._known is not None else None
-        if found is None:
-            found = headers.allowed(caller.principal, jwt_issue.assertion(caller.principal, audience, now))
-            if self._known is not None:
-                self._known.add_signed(caller, audience, found, int(now) + jwt_issue.LIFE_SECONDS - jwt_issue.LEFT_SECONDS)
-        return found
+        answer = self._snapshot.signed_answer(caller, audience, now) if self._snapshot is not None else None
+        if answer is None:
+            answer = headers.allowed(caller.principal, jwt_issue.assertion(caller.principal, audience, now))
+            if self._snapshot is not None:
+                valid_until = int(now) + jwt_issue.VALID_SECONDS - jwt_issue.RENEWAL_SECONDS
+                self._snapshot.add_signed_answer(caller, audience, answer, valid_until)
+        return answer
 
-    def tell(self, caller: CachedCaller) -> None:
-        if not caller.told:
+    def sync_role(self, caller: CachedCaller) -> None:
+        if caller.role_synced:
+            return
+        if not self._read_only:
             role_sync.sync(caller.principal)
-            caller.told = True
+        elif not role_sync.is_synced(caller.principal):
+            raise CacheMiss  # the SkyPilot API server can take seconds
+        caller.role_synced = True
 
-    def unreadable(self, refusal: InvalidCredential, client: str) -> None:
-        identify.refused(refusal, client=client)
+    def record_malformed(self, refusal: InvalidCredential, client: str) -> None:
+        if not self._read_only:
+            identify.refused(refusal, client=client)
+        elif not identify.is_suppressed(refusal, client=client):
+            raise CacheMiss
 
-    def person(self, question: AuthRequest, reader: Reader) -> OriginalRequest | None:
-        return browsers.person(question, reader)
+    def page_request(self, request: AuthRequest, reader: TargetReader) -> OriginalRequest | None:
+        return browsers.page_request(request, reader)
 
-    def denied(self, denial: Denial) -> str:
+    def record_denial(self, denial: Denial) -> str:
+        if self._read_only:
+            reference = suppress(Event.REQUEST_DENIED, denial.key())
+            if reference is None:
+                raise CacheMiss
+            return reference
         return record_denial(denial.principal, denial.asked, denial.reason, key=denial.key(), facts=denial.facts())
 
 
-class DatabaseReads(DatabaseLookups):
-    """The same as far as reading takes one: raises CacheMiss where a refusal has to be written down, which may wait."""
-
-    def resolve(self, credential: Credential | None, client: str) -> Identification:
-        try:
-            return identify.resolve(credential, client=client, quietly=True)
-        except InvalidCredential as refusal:
-            if identify.is_suppressed(refusal, client=client):
-                raise
-            raise CacheMiss from None
-
-    def tell(self, caller: CachedCaller) -> None:
-        if not caller.told:
-            if not role_sync.is_synced(caller.principal):
-                raise CacheMiss  # the upstream may take its time
-            caller.told = True
-
-    def unreadable(self, refusal: InvalidCredential, client: str) -> None:
-        if not identify.is_suppressed(refusal, client=client):
-            raise CacheMiss
-
-    def denied(self, denial: Denial) -> str:
-        reference = suppress(Event.REQUEST_DENIED, denial.key())
-        if reference is None:
-            raise CacheMiss
-        return reference
+def decide(request: AuthRequest, reader: TargetReader = forwarded.x_forwarded, snapshot: CacheSnapshot | None = None) -> Answer:
+    """Return the answer to a request, from the database. Never raises: an error of SkyAuth's own is 503."""
+    return _or_unavailable(lambda: evaluate(request, reader, DatabaseLookups(snapshot)))
 
 
-def judge_by_reading(question: AuthRequest, reader: Reader, known: CacheSnapshot | None) -> Answer | None:
-    """Return what `judge` does, or None where the answer takes more than reading. Never raises."""
+def decide_read_only(request: AuthRequest, reader: TargetReader, snapshot: CacheSnapshot | None) -> Answer | None:
+    """Return what `decide` returns, or None where the answer takes more than reading from the database. Never raises."""
     try:
-        return _whatever_happens(lambda: answer(question, reader, DatabaseReads(known)))
+        return _or_unavailable(lambda: evaluate(request, reader, DatabaseLookups(snapshot, read_only=True)))
     except CacheMiss:
         return None
 
 
-def judge(question: AuthRequest, reader: Reader = forwarded.x_forwarded, known: CacheSnapshot | None = None) -> Answer:
-    """Return the answer to a proxy that asks about a request. Never raises: whatever goes wrong with us is 503."""
-    return _whatever_happens(lambda: answer(question, reader, DatabaseLookups(known)))
+def refuse_oversized(request: AuthRequest, reader: TargetReader) -> Answer:
+    """Return the 403 for a request whose header section is too large to be read. Never raises."""
+    denial = Denial(principals.anonymous(request.proxied.client), policy.too_large(), None)
+    return _or_unavailable(lambda: _deny(request._replace(headers=()), reader, DatabaseLookups(), denial))
 
 
-def refuse_unread(question: AuthRequest, reader: Reader) -> Answer:
-    """Return the 403 of a request whose header section is too large to be looked at. Never raises."""
-    denial = Denial(principals.anonymous(question.proxied.client), policy.too_large(), None)
-    return _whatever_happens(lambda: _deny(question._replace(headers=()), reader, DatabaseLookups(), denial))
-
-
-def _whatever_happens(walk: Callable[[], Answer]) -> Answer:
+def _or_unavailable(evaluation: Callable[[], Answer]) -> Answer:
     try:
-        return walk()
+        return evaluation()
     except CacheMiss:
         raise
     except UpstreamUnavailable:
-        return headers.unavailable()  # why, was logged
+        return headers.unavailable()  # the reason has been logged
     except Exception as error:
-        # The type alone: an exception's text may quote what was sent.
-        logger.error("A request could not be judged: %s", type(error).__name__, exc_info=settings.DEBUG)
+        # The type alone: an exception's text can quote what was sent.
+        logger.error("A request could not be decided: %s", type(error).__name__, exc_info=settings.DEBUG)
         return headers.unavailable()
 
 
-def answer(question: AuthRequest, reader: Reader, sources: Lookups) -> Answer:
-    """Walk the line. Raises CacheMiss, and whatever the sources raise."""
-    client = question.proxied.client
+def evaluate(request: AuthRequest, reader: TargetReader, lookups: Lookups) -> Answer:
+    """Run the decision pipeline. Raises CacheMiss, and whatever else the lookups raise."""
+    client = request.proxied.client
     try:
-        credential = _read(question)
+        credential = _credential(request)
     except InvalidCredential as refusal:
-        sources.unreadable(refusal, client)
-        return _not_recognised(question, reader, sources)
+        lookups.record_malformed(refusal, client)
+        return _refuse_credential(request, reader, lookups)
     try:
-        caller = sources.caller(credential, client)
+        caller = lookups.caller(credential, client)
     except InvalidCredential:
-        return _not_recognised(question, reader, sources)
+        return _refuse_credential(request, reader, lookups)
     try:
-        target = reader(question)
+        target = reader(request)
     except targets.UnreadableTarget as error:
-        denial = Denial(caller.principal, policy.unreadable(str(error)), None, forwarded.told(question, reader).raw)
+        raw = forwarded.original_request(request, reader).raw
+        denial = Denial(caller.principal, policy.unreadable(str(error)), None, raw)
     else:
-        decision = policy.decide_request(caller.principal.permissions, target, sources.table())
+        decision = policy.decide_request(caller.principal.permissions, target, lookups.route_table())
         samples.sample.note(caller.principal, target, allowed=decision.allowed)
         if decision:
-            if question.endpoint in forwarded.REFUSED:  # granted since: nginx would hand the client our 200 for the API's
+            if request.endpoint in forwarded.REFUSALS_ONLY:  # allowed since: nginx would send the client our 200 as the API's
                 return headers.unavailable()
-            sources.tell(caller)
+            lookups.sync_role(caller)
             if settings.ASSERTION_KEYS and caller.principal.identity:
-                return sources.signed(caller, settings.ASSERTION_AUDIENCE or target.host)
+                return lookups.signed_answer(caller, settings.ASSERTION_AUDIENCE or target.host)
             return caller.allowed()
         denial = Denial(caller.principal, decision, target)
-    return _deny(question, reader, sources, denial)
+    return _deny(request, reader, lookups, denial)
 
 
-def _not_recognised(question: AuthRequest, reader: Reader, sources: Lookups) -> Answer:
-    """Return the answer to a credential that is bad. Nobody is sent away to sign in: it would be shown again afterwards."""
-    person = sources.person(question, reader)
+def _refuse_credential(request: AuthRequest, reader: TargetReader, lookups: Lookups) -> Answer:
+    """Return the 401 for a bad credential. No redirect to the sign-in page: the browser would send the credential again after."""
+    original = lookups.page_request(request, reader)
     refusal = headers.unauthenticated(basic=settings.AUTH_BASIC)
-    return refusal if person is None else pages.unauthenticated(refusal, person)
+    return refusal if original is None else pages.unauthenticated(refusal, original)
 
 
-def _deny(question: AuthRequest, reader: Reader, sources: Lookups, denial: Denial) -> Answer:
-    """Return the answer to a denial, which is recorded: a page for people, who are sent to sign in where that helps."""
-    person = sources.person(question, reader)
-    reference = sources.denied(denial)
+def _deny(request: AuthRequest, reader: TargetReader, lookups: Lookups, denial: Denial) -> Answer:
+    """Record a denial and return its answer: for browsers a page, or a redirect to the sign-in page where signing in helps."""
+    original = lookups.page_request(request, reader)
+    reference = lookups.record_denial(denial)
     refusal = headers.denied(denial.principal, denial.decision, reference, basic=settings.AUTH_BASIC)
-    if person is None:
+    if original is None:
         return refusal
     if refusal.status == 401:
-        return pages.sign_in(person) or pages.unauthenticated(refusal, person)
-    return pages.denied(refusal, person, denial, reference)
+        return pages.sign_in_redirect(original) or pages.unauthenticated(refusal, original)
+    return pages.denied(refusal, original, denial, reference)
 
 
-def _read(question: AuthRequest) -> Credential | None:
-    """Return the credential among raw headers. Raises InvalidCredential."""
+def _credential(request: AuthRequest) -> Credential | None:
+    """Return the credential among the raw headers. Raises InvalidCredential."""
     authorization: list[bytes] = []
     auth_mode: list[bytes] = []
     cookies: list[bytes] = []
-    for name, value in question.headers:
+    for name, value in request.headers:
         if name == b"authorization":
             authorization.append(value)
         elif name == b"x-skypilot-auth-mode":
@@ -286,6 +280,6 @@ def _read(question: AuthRequest) -> Credential | None:
     return credentials.read(
         authorization=authorization,
         auth_mode=auth_mode,
-        proxied=question.proxied,
+        proxied=request.proxied,
         session_key=session_key(cookies) if cookies else None,
     )

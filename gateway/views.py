@@ -1,4 +1,4 @@
-"""What Django's handler serves of this door: the metrics, to whoever may read them."""
+"""The view of the gateway that Django serves: the metrics, for roles with `metrics:read`."""
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -9,7 +9,7 @@ from authn.interfaces import belongs_to
 from authn.requests import principal_of
 from core.problems import problem
 from core.responses import respond
-from gateway import metrics as counted
+from gateway import metrics as gateway_metrics
 from gateway.inventory import Inventory
 from rbac import policy
 from rbac.auth_methods import Interface
@@ -18,19 +18,19 @@ from rbac.permissions import Permission
 
 
 @belongs_to(Interface.METRICS)
-@csrf_exempt  # nothing is changed here, so nothing needs proof
+@csrf_exempt  # it changes nothing
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Return the metrics in Prometheus' text format, or in OpenMetrics where that is asked for."""
+    """Return the metrics in Prometheus' text format, or in OpenMetrics if the Accept header asks for it."""
     decision = policy.decide(principal_of(request).permissions, Permission.METRICS_READ)
     if not decision:
         record_denial(principal_of(request), f"{request.method} {request.path}", decision.message)
         return respond(problem(403, decision.reason, decision.message))
     if request.method not in {"GET", "HEAD"}:
-        response = respond(problem(405, "method-not-allowed", "Metrics are read, with GET."))
+        response = respond(problem(405, "method-not-allowed", "Use GET to read the metrics."))
         response["Allow"] = "GET, HEAD"
         return response
     registry = CollectorRegistry()
-    registry.register(counted.collected())
+    registry.register(gateway_metrics.collected())
     registry.register(Inventory())
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return HttpResponse(encode(registry), content_type=content_type, headers={"Cache-Control": "no-store"})

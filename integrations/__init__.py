@@ -1,1 +1,1 @@
-"""Other systems that SkyAuth talks to."""
+"""Clients of other systems."""

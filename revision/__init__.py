@@ -1,1 +1,1 @@
-"""The policy revision: one value that changes with everything that decides, so that no cached answer is stale."""
+"""The policy revision, which changes with everything that a decision depends on, and the last-used timestamps, which do not."""

@@ -1,7 +1,7 @@
-"""ReadTimes the mark of `revision.triggers` for an event loop: anew for whoever asks, once for all who were waiting.
+"""Reads the policy revision (`revision.triggers`) in an event loop: one read serves all callers that wait for it.
 
-Like a database's group commit: who asks joins those that wait for the next read, and a read serves only those that were
-waiting when it began. What it tells is therefore never older than the question. Nothing lives by a time-to-live.
+As in a database's group commit, a caller joins those that wait for the next read, and a read serves only callers that were
+waiting when it began. The revision that a caller receives is therefore never older than its call. There is no time-to-live.
 """
 
 import asyncio
@@ -24,13 +24,14 @@ from revision.triggers import READ
 logger = logging.getLogger("skyauth.gateway")
 
 Callback = Callable[[str | None], None]
+"""Receives the revision, or None when it could not be read."""
 
-_PATIENCE_SECONDS: Final = 1.0  # then the question takes the long way, which has a patience of its own
-_AGAIN_SECONDS: Final = 0.5  # between two attempts to connect
+_TIMEOUT_SECONDS: Final = 1.0  # then the request takes the slow path, which has a time-out of its own
+_RECONNECT_SECONDS: Final = 0.5  # between two attempts to connect
 
 
 class ReadTimes(LatencyHistogram):
-    """How long this process's reads of the mark took, and how many ended without it."""
+    """How long this process's reads of the revision took, and how many failed."""
 
     __slots__ = ("failed",)
 
@@ -39,82 +40,80 @@ class ReadTimes(LatencyHistogram):
         self.failed = 0
 
 
-reads = ReadTimes()
+read_times = ReadTimes()
 
 
-class Reader(Protocol):
-    """ReadTimes the mark from one kind of database, without holding the event loop up."""
+class RevisionSource(Protocol):
+    """Reads the revision from one kind of database, without blocking the event loop."""
 
-    def begin(self, heard: Callback) -> None:
-        """Begin a read that ends with one call of `heard`: the mark, or None when it could not be read."""
+    def begin(self, callback: Callback) -> None:
+        """Begin a read, which ends with one call of `callback`."""
         ...
 
-    def close(self) -> None:
-        """Let go of the connection."""
-        ...
+    def close(self) -> None: ...
 
 
 class RevisionReader:
-    """Tells the mark to whoever asks. None instead of a mark means: nothing remembered may be used."""
+    """Gives the policy revision to any number of callers. None instead of a revision means: do not use the cache."""
 
-    def __init__(self, make: Callable[[], Reader] | None = None) -> None:
-        self._make = make or _reader
-        self._reader: Reader | None = None
+    def __init__(self, make_source: Callable[[], RevisionSource] | None = None) -> None:
+        self._make_source = make_source or _source
+        self._source: RevisionSource | None = None
         self._waiting: list[Callback] = []
-        self._asked: list[Callback] = []  # of the read that is under way
-        self._began = 0.0
+        self._reading: list[Callback] = []  # the callers of the read that is running
+        self._started = 0.0
 
-    def read(self, heard: Callback) -> None:
-        """Have `heard` called, soon and once, with the mark as it is at some moment after this call."""
-        self._waiting.append(heard)
-        if len(self._waiting) == 1 and not self._asked:
-            # Not at once: whoever's bytes the loop has in its hands already shall wait for the same read.
+    def read(self, callback: Callback) -> None:
+        """Call `callback` soon and once, with the revision at a moment after this call."""
+        self._waiting.append(callback)
+        if len(self._waiting) == 1 and not self._reading:
+            # Not at once, so that requests whose bytes the loop has already received can join this read.
             asyncio.get_running_loop().call_soon(self._begin)
 
-    async def mark(self) -> str | None:
-        """Return the mark, or None when it cannot be read."""
-        told: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self.read(lambda mark: None if told.done() else told.set_result(mark))
-        return await told
+    async def revision(self) -> str | None:
+        """Return the revision, or None when it cannot be read."""
+        future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self.read(lambda revision: None if future.done() else future.set_result(revision))
+        return await future
 
     def close(self) -> None:
-        """Let go of the connection; the next read makes another."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        """Close the source; the next read makes another."""
+        if self._source is not None:
+            self._source.close()
+            self._source = None
 
     def _begin(self) -> None:
-        if self._asked or not self._waiting:
+        if self._reading or not self._waiting:
             return
-        self._asked, self._waiting = self._waiting, []
-        if self._reader is None:
-            self._reader = self._make()
-        self._began = perf_counter()
-        self._reader.begin(self._tell)
+        self._reading, self._waiting = self._waiting, []
+        if self._source is None:
+            self._source = self._make_source()
+        self._started = perf_counter()
+        self._source.begin(self._finish)
 
-    def _tell(self, mark: str | None) -> None:
-        if mark is None:
-            reads.failed += 1
+    def _finish(self, revision: str | None) -> None:
+        if revision is None:
+            read_times.failed += 1
         else:
-            reads.add(perf_counter() - self._began)
-        asked, self._asked = self._asked, []
-        for heard in asked:
+            read_times.add(perf_counter() - self._started)
+        callbacks, self._reading = self._reading, []
+        for callback in callbacks:
             try:
-                heard(mark)
-            except Exception:  # one that fails must not keep the others waiting
-                logger.exception("A question could not be gone on with.")
+                callback(revision)
+            except Exception:  # one that fails must not stop the others
+                logger.exception("A request failed after the policy revision was read.")
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._begin)
 
 
-def _reader() -> Reader:
+def _source() -> RevisionSource:
     return SqliteSource(str(connection.settings_dict["NAME"])) if connection.vendor == "sqlite" else PostgresSource()
 
 
 class SqliteSource:
-    """ReadTimes from a file: a few microseconds, in the loop itself. One that is locked is not waited for.
+    """Reads from a file, in the event loop itself: this takes a few microseconds. It does not wait for a lock.
 
-    A file that was put in the place of the one that is open tells nothing: what others read may still be the old one.
+    A file that replaced the open one gives None, because other connections can still read the old one.
     """
 
     def __init__(self, path: str) -> None:
@@ -122,61 +121,59 @@ class SqliteSource:
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
 
-    def begin(self, heard: Callback) -> None:
-        """Read, and tell."""
+    def begin(self, callback: Callback) -> None:
         try:
             if self._connection is None:
                 self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
             row = self._connection.execute(READ).fetchone()
-            found = self._path.stat()
+            status = self._path.stat()
         except (sqlite3.Error, OSError):
             self.close()
-            heard(None)
+            callback(None)
             return
-        file = (found.st_dev, found.st_ino)
+        file = (status.st_dev, status.st_ino)
         self._file = self._file or file
-        heard(row[0] if row and file == self._file else None)
+        callback(row[0] if row and file == self._file else None)
 
     def close(self) -> None:
-        """Let go of the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
 class PostgresSource:
-    """Reads over one connection of its own through libpq's non-blocking interface, which costs the loop some ten microseconds."""
+    """Reads over its own connection through libpq's non-blocking interface, which takes the loop some ten microseconds."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection: psycopg.Connection[Any] | None = None
-        self._watched = -1  # the descriptor of its socket
-        self._heard: Callback | None = None
-        self._found: str | None = None
-        self._clock: asyncio.TimerHandle | None = None
+        self._descriptor = -1  # of the connection's socket
+        self._callback: Callback | None = None
+        self._revision: str | None = None
+        self._timeout: asyncio.TimerHandle | None = None
         self._connecting: asyncio.Future[psycopg.Connection[Any] | None] | None = None
-        self._tried = float("-inf")
+        self._attempted_at = float("-inf")  # the last attempt, by the loop's clock
 
-    def begin(self, heard: Callback) -> None:
-        """Send the query; its answer is told when it comes. Without a connection: None at once, and one is being made."""
+    def begin(self, callback: Callback) -> None:
+        """Send the query. Without a connection, call `callback` with None at once and begin to connect."""
         if self._connection is None:
             self._connect()
-            heard(None)
+            callback(None)
             return
-        self._heard, self._found = heard, None
+        self._callback, self._revision = callback, None
         try:
             self._connection.pgconn.send_query(READ.encode())
             unsent = self._connection.pgconn.flush()
         except psycopg.Error:
-            self._lost()
+            self._reconnect()
             return
-        if unsent:  # a query of 50 bytes does not fit: nobody reads at the other end
-            self._lost()
+        if unsent:  # a query of 50 bytes does not fit into the socket's buffer: the server has stopped reading
+            self._reconnect()
             return
-        self._clock = self._loop.call_later(_PATIENCE_SECONDS, self._lost)
+        self._timeout = self._loop.call_later(_TIMEOUT_SECONDS, self._reconnect)
 
     def _readable(self) -> None:
-        """Take what the server sent; when the answer is whole, tell it."""
+        """Take what the server sent, and finish the read when the result is complete."""
         if self._connection is None:
             return
         pgconn = self._connection.pgconn
@@ -187,62 +184,61 @@ class PostgresSource:
                 if result is None:
                     break
                 if result.status != pq.ExecStatus.TUPLES_OK:
-                    self._lost()
+                    self._reconnect()
                     return
                 value = result.get_value(0, 0) if result.ntuples else None
-                self._found = value.decode("ascii") if value is not None else None
+                self._revision = value.decode("ascii") if value is not None else None
             else:
                 return
         except psycopg.Error:
-            self._lost()
+            self._reconnect()
             return
-        self._done()
+        self._finish()
 
-    def _done(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
-        heard, self._heard = self._heard, None
-        if heard is not None:
-            heard(self._found)
+    def _finish(self) -> None:
+        if self._timeout is not None:
+            self._timeout.cancel()
+            self._timeout = None
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback(self._revision)
 
-    def _lost(self) -> None:
-        """Give the connection up, tell that the mark is not known, and try to connect again."""
+    def _reconnect(self) -> None:
+        """Close the connection, finish the read without a revision, and connect again."""
         self.close()
-        self._found = None
-        self._done()
+        self._revision = None
+        self._finish()
         self._connect()
 
     def _connect(self) -> None:
         now = self._loop.time()
-        if self._connecting is None and now - self._tried >= _AGAIN_SECONDS:
-            self._tried = now
+        if self._connecting is None and now - self._attempted_at >= _RECONNECT_SECONDS:
+            self._attempted_at = now
             self._connecting = self._loop.run_in_executor(None, self._open)
             self._connecting.add_done_callback(self._opened)
 
     def _open(self) -> psycopg.Connection[Any] | None:
-        """Return a new connection, or None; in a thread."""
+        """Return a new connection, or None. Runs in a thread."""
         params = connection.get_connection_params()
         for name in ("pool", "cursor_factory", "context"):
             params.pop(name, None)
         params["connect_timeout"] = settings.DATABASE_TIMEOUT
         with suppress(psycopg.Error, OSError):
-            made = psycopg.connect(**params, autocommit=True)
-            made.pgconn.nonblocking = 1
-            return made
+            opened = psycopg.connect(**params, autocommit=True)
+            opened.pgconn.nonblocking = 1
+            return opened
         return None
 
-    def _opened(self, done: "asyncio.Future[psycopg.Connection[Any] | None]") -> None:
+    def _opened(self, future: "asyncio.Future[psycopg.Connection[Any] | None]") -> None:
         self._connecting = None
-        made = None if done.cancelled() or done.exception() else done.result()
-        if made is not None:
-            self._connection, self._watched = made, made.pgconn.socket
-            self._loop.add_reader(self._watched, self._readable)
+        opened = None if future.cancelled() or future.exception() else future.result()
+        if opened is not None:
+            self._connection, self._descriptor = opened, opened.pgconn.socket
+            self._loop.add_reader(self._descriptor, self._readable)
 
     def close(self) -> None:
-        """Let go of the connection."""
         if self._connection is not None:
-            # By the number that it had: a lost connection no longer knows it, and the next one to get it is a client's.
-            self._loop.remove_reader(self._watched)
+            # By the stored number: a lost connection no longer knows it, and the kernel gives it to a client's connection next.
+            self._loop.remove_reader(self._descriptor)
             self._connection.close()
             self._connection = None

@@ -20,11 +20,11 @@ class WatchedTable:
         return self.model._meta.db_table
 
     def columns(self) -> list[str]:
-        """Return the columns that decide."""
+        """Return the columns on which decisions depend."""
         return [str(field.column) for field in self.model._meta.concrete_fields if field.name not in self.watched.idle]
 
     def unique(self) -> list[str]:
-        """Return the columns that are each unique."""
+        """Return the columns with a unique constraint of their own."""
         return [str(field.column) for field in self.model._meta.concrete_fields if field.unique]
 
 

@@ -1,4 +1,4 @@
-"""The application: trust gate, then the verify line, the health probes, and Django's handler."""
+"""The ASGI application: the header filter, the verify endpoints, the health probes, the request limits, and Django's handler."""
 
 import gc
 import os
@@ -14,16 +14,16 @@ from core.request_limits import RequestLimitMiddleware  # noqa: E402
 from gateway import metrics  # noqa: E402
 from gateway.asgi import ForwardAuthApp  # noqa: E402
 from rbac.samples import sample  # noqa: E402
-from revision.last_used import collector  # noqa: E402
+from revision.last_used import writer  # noqa: E402
 from skyauth.health import Health  # noqa: E402
 
-collector.start()  # a server writes uses beside the requests
+writer.start()
 sample.start()
 metrics.start()
-line = ForwardAuthApp(Health(RequestLimitMiddleware(_django)))
-application = ProxyHeaderMiddleware(line, policy_from_settings())
+forward_auth = ForwardAuthApp(Health(RequestLimitMiddleware(_django)))
+application = ProxyHeaderMiddleware(forward_auth, policy_from_settings())
 
-# What is there by now is there to stay: it is not looked at each time that garbage is collected, which is seldom.
+# The objects made so far stay for ever: the garbage collector need not traverse them, and runs seldom.
 gc.collect()
 gc.freeze()
 gc.set_threshold(20_000, 20, 100)

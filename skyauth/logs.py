@@ -1,4 +1,4 @@
-"""How log records become lines, so that none shows more than it should and none looks like another's (promise 42)."""
+"""Log formats and filters. No line contains a secret, and no text of a client can forge a line (promise 42)."""
 
 import logging
 import time
@@ -9,7 +9,7 @@ from pythonjsonlogger.json import JsonFormatter
 from core import request_id
 from core.text import clean
 
-# What an object of JSON shows, in this order. Libraries attach more to a record: Django the request, with its query.
+# The fields of a JSON object, in this order. Libraries attach more to a record: Django attaches the request, with its query.
 FIELDS: Final = (
     *("time", "level", "logger", "message", "request_id"),
     *("event", "caller", "method", "client", "target", "reason", "suppressed", "decision"),
@@ -19,18 +19,17 @@ _LONGEST: Final = 10_000
 
 
 class RequestId(logging.Filter):
-    """Puts the id of the request that is worked on on each record, "" where there is none."""
+    """Adds the id of the current request to each record, or ""."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return True."""
         record.request_id = request_id.current()
         return True
 
 
-class Seldom(logging.Filter):
-    """Lets through one record a minute of each kind that a stranger can cause any number of, and without its traceback.
+class SuspiciousRequestFilter(logging.Filter):
+    """Passes one record a minute from each `django.security` logger, without its traceback; clients can cause any number of them.
 
-    Those are Django's of a request that it finds suspicious, such as one for a Host that ALLOWED_HOSTS does not name.
+    Django logs there what it refuses as suspicious, such as a Host that is not in ALLOWED_HOSTS.
     """
 
     def __init__(self) -> None:
@@ -38,7 +37,6 @@ class Seldom(logging.Filter):
         self._next: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the record is written."""
         if not record.name.startswith("django.security."):
             return True
         now = time.monotonic()
@@ -49,30 +47,29 @@ class Seldom(logging.Filter):
         return True
 
 
-class Lines(logging.Formatter):
-    """Writes records for people. What follows on a first line, such as a traceback, is indented: a time alone begins one."""
+class TextFormatter(logging.Formatter):
+    """Formats records as text. Only the first line of a record begins with a time; others, such as a traceback, are indented."""
 
     def __init__(self) -> None:
         super().__init__("{asctime} {levelname} {name} {message}", style="{")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, or lines."""
         return "\n    ".join(clean(line, _LONGEST) for line in super().format(record).splitlines())
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """Return the first line, with the request's id at its end, where there is one."""
+        """Return the first line, which ends with the request id if there is one."""
         line = super().formatMessage(record)
-        name = getattr(record, "request_id", "")
-        return f"{line} [{name}]" if name else line
+        current_id = getattr(record, "request_id", "")
+        return f"{line} [{current_id}]" if current_id else line
 
 
-class Json(JsonFormatter):
-    """Writes each record as an object of JSON, in ASCII on one line; `time` is in UTC (ISO 8601)."""
+class JsonLineFormatter(JsonFormatter):
+    """Formats each record as a JSON object in ASCII on one line; `time` is in UTC (ISO 8601)."""
 
     def __init__(self) -> None:
         names = {"levelname": "level", "name": "logger", "exc_info": "exception", "stack_info": "stack"}
         super().__init__(["levelname", "name", "message"], timestamp="time", rename_fields=names)
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        """Return FIELDS, as far as there is something to say."""
+        """Return those of FIELDS that have a value."""
         return {name: log_data[name] for name in FIELDS if log_data.get(name)}

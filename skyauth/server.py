@@ -1,4 +1,4 @@
-"""How SkyAuth is served. The profile is part of the security model: raw headers reach the gate, and nothing rewrites them."""
+"""Runs the server. Its options are part of the security model: raw headers reach the header filter, and nothing rewrites them."""
 
 import os
 import tempfile
@@ -11,7 +11,7 @@ from gateway.protocol import ForwardAuthProtocol
 
 
 def serve(*, host: str, port: int, workers: int = 1, reload: bool = False, log_level: str = "info") -> None:
-    """Serve until told to stop. `reload` restarts on changed code, for development, with one worker."""
+    """Serve until the process is stopped. `reload` restarts the server when code changes, for development, with one worker."""
     with _shared_metrics(workers):
         uvicorn.run(
             "skyauth.asgi:application",
@@ -20,25 +20,25 @@ def serve(*, host: str, port: int, workers: int = 1, reload: bool = False, log_l
             workers=None if reload else workers,
             reload=reload,
             log_level=log_level,
-            log_config=None,  # its lines are written as ours are
+            log_config=None,  # uvicorn logs through SkyAuth's own configuration
             http=ForwardAuthProtocol,
             loop="uvloop",
             ws="none",
             lifespan="off",
             interface="asgi3",
-            proxy_headers=False,  # uvicorn's own rewriting would replace the socket's peer by what a header says
+            proxy_headers=False,  # uvicorn would replace the socket's peer by the value of a header
             server_header=False,
-            access_log=False,  # paths and addresses are the proxy's to log; decisions are in the audit log
-            timeout_keep_alive=75,  # longer than nginx and Caddy keep idle connections to us
+            access_log=False,  # the proxy logs paths and addresses; the audit log has the decisions
+            timeout_keep_alive=75,  # seconds; longer than nginx and Caddy keep idle connections to an upstream
             timeout_graceful_shutdown=10,
         )
 
 
 @contextmanager
 def _shared_metrics(workers: int) -> Iterator[None]:
-    """Give several workers a directory in which they share their metrics: a scrape reaches one of them, and tells of all.
+    """Give several workers a directory for their metrics, so that a scrape of one of them returns those of all.
 
-    It is a new one each time, for counts of an earlier server would be told as this one's.
+    The directory is new each time. Otherwise the counts of an earlier server would be added to this one's.
     """
     if workers == 1:
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)

@@ -320,7 +320,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
-    "skyauth.pages.InWords",
+    "skyauth.pages.ErrorPages",
     "authn.middleware.SessionCookieMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -478,8 +478,8 @@ SILENCED_SYSTEM_CHECKS = [
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "skyauth.logs.RequestId"}, "seldom": {"()": "skyauth.logs.Seldom"}},
-    "formatters": {"line": {"()": "skyauth.logs.Lines"}, "json": {"()": "skyauth.logs.Json"}},
+    "filters": {"request_id": {"()": "skyauth.logs.RequestId"}, "seldom": {"()": "skyauth.logs.SuspiciousRequestFilter"}},
+    "formatters": {"line": {"()": "skyauth.logs.TextFormatter"}, "json": {"()": "skyauth.logs.JsonLineFormatter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "filters": ["seldom", "request_id"], "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {

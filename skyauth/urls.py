@@ -1,4 +1,4 @@
-"""What Django's handler serves. The verify endpoints and the health probes are not here: they are answered before it."""
+"""The URLs that Django serves. The verify endpoints and the health probes are not here: they are answered before Django."""
 
 from django.contrib import admin
 from django.urls import include, path, re_path

@@ -33,7 +33,7 @@ def proxied(
 
 def judge(lines: Lines, proxied: ProxyInfo) -> Answer:
     """Return the answer to a question with these header lines, found out from the database alone."""
-    return verify.judge(AuthRequest(lines, proxied))
+    return verify.decide(AuthRequest(lines, proxied))
 
 
 def denied(user: User, method: str = "GET", path: str = "/things") -> str:

@@ -1,7 +1,7 @@
-"""The one client of the SkyPilot API server behind SkyAuth (SKYPILOT_URL): it asks, and believes only what answers there.
+"""The HTTP client of the SkyPilot API server behind SkyAuth (SKYPILOT_URL).
 
-It follows no redirect and no proxy of the environment: what it sends may name an administrator. Every question has an end,
-also where the body drips.
+It follows no redirect and uses no proxy of the environment, because its requests can carry an administrator's identity. Every
+request has a time limit, also when the server sends the body byte by byte.
 """
 
 import json
@@ -22,23 +22,23 @@ MAX_BYTES: Final = 1_000_000
 
 
 class UpstreamUnavailable(Exception):
-    """The server cannot be asked, or its answer cannot be read: trouble of ours (503), not the caller's."""
+    """The server does not answer, or its response cannot be read: the caller gets 503."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the server answered; the names of the headers are in lower case, and of a repeated one the last counts."""
+    """A response of the server. Header names are in lower case; of a repeated header, only the last value is kept."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
 
     def json(self) -> Any:
-        """Return the body's value. Raises UpstreamUnavailable when it is no JSON."""
+        """Return the parsed body. Raises UpstreamUnavailable when it is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
-            raise UpstreamUnavailable("The SkyPilot API server answered with something that is no JSON.") from None
+            raise UpstreamUnavailable("The SkyPilot API server returned a body that is not JSON.") from None
 
 
 def ask(
@@ -49,19 +49,19 @@ def ask(
     body: Any = None,
     timeout: float = TIMEOUT_SECONDS,
 ) -> Reply:
-    """Return the answer to one request, whatever its status; `body` goes as JSON, `timeout` seconds are all that it may take.
+    """Send one request and return the response, whatever its status. `body` is sent as JSON; `timeout` is in seconds.
 
     Raises UpstreamUnavailable. Blocks: never call it in the event loop.
     """
-    until = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout
     connection, prefix = _connection(timeout)
-    sent = {"Accept": "application/json", **({} if body is None else {"Content-Type": "application/json"}), **(headers or {})}
+    lines = {"Accept": "application/json", **({} if body is None else {"Content-Type": "application/json"}), **(headers or {})}
     try:
-        connection.request(method, prefix + path, body=None if body is None else json.dumps(body).encode(), headers=sent)
-        with _cut_at(until, connection.sock):
-            response = _begun(connection, until)
-            content = _read(connection, response, until)
-    except (OSError, HTTPException, ValueError) as error:  # ValueError: a path or header that HTTP has no form for
+        connection.request(method, prefix + path, body=None if body is None else json.dumps(body).encode(), headers=lines)
+        with _cut_at(deadline, connection.sock):
+            response = _response(connection, deadline)
+            content = _read(connection, response, deadline)
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: a path or header that HTTP cannot express
         raise UpstreamUnavailable(f"The SkyPilot API server does not answer: {type(error).__name__}.") from None
     finally:
         connection.close()
@@ -69,57 +69,57 @@ def ask(
 
 
 def _connection(timeout: float) -> tuple[HTTPConnection, str]:
-    """Return a connection to SKYPILOT_URL, not yet made, and the path in front of every path. Raises UpstreamUnavailable."""
+    """Return an unopened connection to SKYPILOT_URL, and the prefix of every path. Raises UpstreamUnavailable."""
     parts = urlsplit(settings.SKYPILOT_URL)
     if not parts.hostname:
-        raise UpstreamUnavailable("There is no SkyPilot API server: SKYPILOT_URL is empty.")
-    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    return kind(parts.hostname, parts.port, timeout=timeout), parts.path
+        raise UpstreamUnavailable("No SkyPilot API server is configured: SKYPILOT_URL is empty.")
+    connection_class = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    return connection_class(parts.hostname, parts.port, timeout=timeout), parts.path
 
 
-def _begun(connection: HTTPConnection, until: float) -> HTTPResponse:
-    _hurry(connection, until)
+def _response(connection: HTTPConnection, deadline: float) -> HTTPResponse:
+    _set_timeout(connection, deadline)
     return connection.getresponse()
 
 
-def _read(connection: HTTPConnection, response: HTTPResponse, until: float) -> bytes:
-    """Return the body, piece by piece, so that the end of the patience is looked at between two of them."""
-    pieces: list[bytes] = []
+def _read(connection: HTTPConnection, response: HTTPResponse, deadline: float) -> bytes:
+    """Return the body. It is read in chunks, with the remaining time as the time-out of each."""
+    chunks: list[bytes] = []
     size = 0
-    while piece := response.read1(65_536):
-        pieces.append(piece)
-        size += len(piece)
+    while chunk := response.read1(65_536):
+        chunks.append(chunk)
+        size += len(chunk)
         if size > MAX_BYTES:
-            raise HTTPException("The answer is too large.")
-        _hurry(connection, until)
-    if response.length:  # `read1` does not say that the connection ended before the body did
-        raise HTTPException("The answer is not whole.")
-    return b"".join(pieces)
+            raise HTTPException("The body is too large.")
+        _set_timeout(connection, deadline)
+    if response.length:  # `read1` does not raise when the connection ends before the body
+        raise HTTPException("The body is incomplete.")
+    return b"".join(chunks)
 
 
 @contextmanager
-def _cut_at(until: float, sock: socket.socket) -> Iterator[None]:
-    """Cut the connection when the time is over: one that drips byte by byte never lets a single step take too long."""
-    alarm = threading.Timer(until - time.monotonic(), _cut, (sock,))
-    alarm.daemon = True
-    alarm.start()
+def _cut_at(deadline: float, sock: socket.socket) -> Iterator[None]:
+    """Shut the connection down at the deadline: a server that sends byte by byte never exceeds the socket's own time-out."""
+    timer = threading.Timer(deadline - time.monotonic(), _cut, (sock,))
+    timer.daemon = True
+    timer.start()
     try:
         yield
     finally:
-        alarm.cancel()
-        if time.monotonic() >= until:  # what was cut off may look whole
+        timer.cancel()
+        if time.monotonic() >= deadline:  # a response that was cut off can look complete
             raise TimeoutError
 
 
 def _cut(sock: socket.socket) -> None:
     with suppress(OSError):
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # the connection's own, also below TLS
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # the TCP socket, also under TLS
 
 
-def _hurry(connection: HTTPConnection, until: float) -> None:
-    """Let the next step take no longer than is left. Raises TimeoutError."""
-    left = until - time.monotonic()
-    if left <= 0:
+def _set_timeout(connection: HTTPConnection, deadline: float) -> None:
+    """Set the remaining time as the time-out of the next operation. Raises TimeoutError."""
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
         raise TimeoutError
-    if connection.sock is not None:  # an answer that ends the connection has taken the socket with it
-        connection.sock.settimeout(left)
+    if connection.sock is not None:  # a response that ends the connection has closed the socket
+        connection.sock.settimeout(remaining)

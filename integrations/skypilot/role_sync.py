@@ -30,148 +30,148 @@ from rbac.principals import Kind, Principal
 logger = logging.getLogger("skyauth.skypilot")
 
 IDENTITY: Final = "X-Auth-Request-Email"  # the gateways of deploy/skypilot use the same name
-NOTHING: Final = ""
+UNCONFIRMED: Final = ""
 
-_TIMEOUT_SECONDS: Final = 2.0  # for each of the two questions that telling takes
-_PATIENCE_SECONDS: Final = 4.0  # for another process that is just telling; less than the verify line's own
-# Longer than telling may take. Whoever ends in the middle keeps others out for so long, and no longer.
-_HELD: Final = timedelta(seconds=15)
-_LOOK_SECONDS: Final = 0.05
-# A server that is away is asked by one caller a second; all others hear at once that it is.
-_AWAY_SECONDS: Final = 1.0
-# Of the verify line's eight threads: a server that hangs must not keep those waiting who need nothing of it.
-_AT_ONCE: Final = 4
-_SLOT_SECONDS: Final = 0.5  # longer than several take one after another, where the server answers
+_TIMEOUT_SECONDS: Final = 2.0  # for each of the two requests that a sync takes
+_LEASE_WAIT_SECONDS: Final = 4.0  # for another process that holds the lease; less than the gateway's time-out
+# Longer than a sync takes. A process that ends while it holds the lease blocks others for this long.
+_LEASE_LIFETIME: Final = timedelta(seconds=15)
+_POLL_SECONDS: Final = 0.05
+# While the server is unavailable, one request a second tries to reach it; all others fail at once.
+_UNAVAILABLE_SECONDS: Final = 1.0
+# Of the gateway's eight threads: a server that hangs must not delay requests that do not need it.
+_MAX_RUNNING: Final = 4
+_SLOT_SECONDS: Final = 0.5  # longer than several syncs take, one after another, while the server answers
 
 
 class _Attempts:
-    """Who is telling just now in this process, and until when nobody need try."""
+    """The syncs that this process is running, and until when (by the monotonic clock) none is tried."""
 
     def __init__(self) -> None:
-        self.slots = threading.BoundedSemaphore(_AT_ONCE)
-        self.away_until = 0.0
+        self.slots = threading.BoundedSemaphore(_MAX_RUNNING)
+        self.unavailable_until = 0.0
 
 
 attempts = _Attempts()
 
 
 def needed(principal: Principal) -> bool:
-    """Return whether the server has to know the caller's role: there is a server, and the caller has a name there."""
+    """Return whether the caller's role must be synced: a server is configured, and the caller has an identity."""
     return bool(settings.SKYPILOT_URL) and bool(principal.identity)
 
 
 def is_synced(principal: Principal) -> bool:
-    """Return whether the server has confirmed the role that the caller has. One query."""
-    return _said(principal) == skypilot_role(principal.permissions)
+    """Return whether the server has confirmed the caller's current role. One query."""
+    return _confirmed_role(principal) == skypilot_role(principal.permissions)
 
 
 def sync(principal: Principal) -> None:
     """Return once the server has the caller's role. Raises UpstreamUnavailable when it does not confirm it.
 
-    Blocks while it asks the server, at most a few seconds: never call it in the event loop.
+    Blocks for up to a few seconds: never call it in the event loop.
     """
     if is_synced(principal):
         return
-    if time.monotonic() < attempts.away_until:
-        raise UpstreamUnavailable("The SkyPilot API server was away a moment ago.")
+    if time.monotonic() < attempts.unavailable_until:
+        raise UpstreamUnavailable("The SkyPilot API server was unavailable a moment ago.")
     if not attempts.slots.acquire(timeout=_SLOT_SECONDS):
         raise UpstreamUnavailable("Several roles are already being sent to the SkyPilot API server.")
     try:
-        _tell_in_lease(principal)
+        _sync_in_lease(principal)
     finally:
         attempts.slots.release()
 
 
 def forget() -> int:
-    """Delete what the server has confirmed, so that every role is sent again before the next request; return how many."""
+    """Delete the confirmed roles, so that each is sent again before the next request; return how many there were."""
     return SyncedRole.objects.filter(server=settings.SKYPILOT_URL).delete()[0]
 
 
-def _said(principal: Principal) -> str:
-    return _row(principal).values_list("role", flat=True).first() or NOTHING
+def _confirmed_role(principal: Principal) -> str:
+    return _row(principal).values_list("role", flat=True).first() or UNCONFIRMED
 
 
-def _tell_in_lease(principal: Principal) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while (lease := _lease(principal)) is None:
+def _sync_in_lease(principal: Principal) -> None:
+    deadline = time.monotonic() + _LEASE_WAIT_SECONDS
+    while (lease := _take_lease(principal)) is None:
         if is_synced(principal):
             return
         if time.monotonic() > deadline:
-            raise UpstreamUnavailable("Somebody else is telling this role, and does not end.")
-        time.sleep(_LOOK_SECONDS)
-    certain = NOTHING  # what fails may have been heard nevertheless
+            raise UpstreamUnavailable("Another process is sending this role and does not finish.")
+        time.sleep(_POLL_SECONDS)
+    confirmed = UNCONFIRMED  # a failed request can have reached the server
     try:
-        role = _role_that_counts(principal)
+        role = _current_role(principal)
         _require_own_id(principal.identity)
-        _say(principal.identity, role)
-        certain = role
+        _send_role(principal.identity, role)
+        confirmed = role
     finally:
-        kept = _row(principal).filter(lease=lease).update(role=certain, lease="", lease_since=None)
-    if not kept:
-        raise UpstreamUnavailable("Telling took so long that somebody else began anew.")
-    logger.info("The SkyPilot API server was told that %s is %s.", principal.identity, certain)
+        had_lease = _row(principal).filter(lease=lease).update(role=confirmed, lease="", lease_since=None)
+    if not had_lease:
+        raise UpstreamUnavailable("The sync took so long that another process took the lease.")
+    logger.info("The SkyPilot API server has the role %s for %s.", confirmed, principal.identity)
 
 
-def _lease(principal: Principal) -> str | None:
+def _take_lease(principal: Principal) -> str | None:
     """Take the row's lease, empty its role and return the lease; None when another process has it or has just finished."""
     now = timezone.now()
     lease = uuid4().hex
     new = SyncedRole(server=settings.SKYPILOT_URL, name=principal.identity)
-    SyncedRole.objects.bulk_create([new], ignore_conflicts=True)  # unless there is one
-    free = _row(principal).filter(Q(lease="") | Q(lease_since__lt=now - _HELD))
-    untold = free.exclude(role=skypilot_role(principal.permissions))
-    return lease if untold.update(role=NOTHING, lease=lease, lease_since=now) else None
+    SyncedRole.objects.bulk_create([new], ignore_conflicts=True)  # unless it exists
+    free = _row(principal).filter(Q(lease="") | Q(lease_since__lt=now - _LEASE_LIFETIME))
+    outdated = free.exclude(role=skypilot_role(principal.permissions))
+    return lease if outdated.update(role=UNCONFIRMED, lease=lease, lease_since=now) else None
 
 
 def _row(principal: Principal) -> QuerySet[SyncedRole]:
     return SyncedRole.objects.filter(server=settings.SKYPILOT_URL, name=principal.identity)
 
 
-def _role_that_counts(principal: Principal) -> str:
-    """Return the role that the caller has by now. Raises UpstreamUnavailable when there is no such caller any more."""
-    found = (
+def _current_role(principal: Principal) -> str:
+    """Return the caller's role as it is now. Raises UpstreamUnavailable when the caller was deleted."""
+    record = (
         selectors.token_by_key(principal.token_key_id)
         if principal.kind is Kind.SERVICE_ACCOUNT
         else selectors.user_by_pk(principal.pk or 0)
     )
-    if found is None:
-        raise UpstreamUnavailable("The caller is gone.")
-    return skypilot_role(found.permissions)
+    if record is None:
+        raise UpstreamUnavailable("The caller was deleted.")
+    return skypilot_role(record.permissions)
 
 
 def _require_own_id(name: str) -> None:
-    """Raise UpstreamUnavailable for a name that the server would take for another user's.
+    """Raise UpstreamUnavailable for a name that has the same id as another user at the server.
 
-    It makes a user's id of 32 bits of the name's digest. Of two with the same, SkyAuth gives the second another id, the server
-    does not: to it they would be one, with one role and the same clusters.
+    The server makes the id of a user from 32 bits of the name's digest. SkyAuth gives the second of two such users another id,
+    the server does not: they would be one user there, with one role and the same clusters.
     """
     other = User.objects.filter(uid=user_uid(name)).exclude(username=name).first()
     if other is not None:
-        logger.error("To the SkyPilot API server %s would be %s: give one of them another name.", name, other.username)
-        raise UpstreamUnavailable("The SkyPilot API server would take the caller for somebody else.")
+        logger.error("%s and %s have the same id at the SkyPilot API server. Rename one of them.", name, other.username)
+        raise UpstreamUnavailable("The caller has the same id as another user at the SkyPilot API server.")
 
 
-def _say(name: str, role: str) -> None:
-    """Let the server know the name, and give it the role. Raises UpstreamUnavailable unless the server did both."""
+def _send_role(name: str, role: str) -> None:
+    """Create the user at the server if need be, and set its role. Raises UpstreamUnavailable unless the server confirms both."""
     try:
-        user_id, had = _made_known(name)
-        if had != role:
-            # Without an identity: so it does what it is asked, on the private connection that is nobody else's.
+        user_id, current = _server_user(name)
+        if current != role:
+            # Without an identity header: the server then allows it, on this private connection.
             reply = ask("POST", "/users/update", body={"user_id": user_id, "role": role}, timeout=_TIMEOUT_SECONDS)
             if reply.status != 200:
-                raise UpstreamUnavailable(f"The SkyPilot API server answered {reply.status} when it was told a role.")
+                raise UpstreamUnavailable(f"The SkyPilot API server returned {reply.status} to the change of a role.")
     except UpstreamUnavailable as error:
-        attempts.away_until = time.monotonic() + _AWAY_SECONDS
-        logger.warning("A role could not be told: %s", error)
+        attempts.unavailable_until = time.monotonic() + _UNAVAILABLE_SECONDS
+        logger.warning("A role could not be synced: %s", error)
         raise
 
 
-def _made_known(name: str) -> tuple[str, str]:
-    """Return the id and the role that a name has at the server, which makes a user of it. Raises UpstreamUnavailable."""
+def _server_user(name: str) -> tuple[str, str]:
+    """Return the id and the role of a user at the server, which creates an unknown one. Raises UpstreamUnavailable."""
     reply = ask("GET", "/users/role", headers={IDENTITY: name}, timeout=_TIMEOUT_SECONDS)
-    known = reply.json() if reply.status == 200 else None
-    match known:
-        case {"id": str(user_id), "name": str(named), "role": str(role)} if user_id and named == name:
+    user = reply.json() if reply.status == 200 else None
+    match user:
+        case {"id": str(user_id), "name": str(user_name), "role": str(role)} if user_id and user_name == name:
             return user_id, role
-    # One that does not believe the header takes everybody for nobody in particular.
-    raise UpstreamUnavailable(f"The SkyPilot API server answered {reply.status} and does not know who was named.")
+    # A server that does not trust the header returns an anonymous user.
+    raise UpstreamUnavailable(f"The SkyPilot API server returned {reply.status} and not the user of the identity header.")

@@ -1,4 +1,4 @@
-"""SkyPilot knows three roles, SkyAuth any number: the one function that says which of the three a caller is to SkyPilot."""
+"""Maps permissions to the three roles of SkyPilot. SkyAuth can have any number of roles."""
 
 from collections.abc import Set
 from typing import Final
@@ -9,7 +9,7 @@ ROLES: Final = ("admin", "user", "viewer")
 
 
 def skypilot_role(permissions: Set[str]) -> str:
-    """Return "admin" for whoever holds upstream:admin, "user" for whoever holds upstream:write, and "viewer" for all others."""
+    """Return "admin" for permissions with upstream:admin, "user" for those with upstream:write, else "viewer"."""
     if Permission.UPSTREAM_ADMIN in permissions:
         return "admin"
     return "user" if Permission.UPSTREAM_WRITE in permissions else "viewer"

@@ -1,4 +1,4 @@
-"""The verify line as an ASGI layer: which requests it answers, and that it needs the gate."""
+"""The verify endpoints as an ASGI application: which requests it answers, and that it needs the header filter."""
 
 import asyncio
 import json
@@ -15,21 +15,25 @@ from gateway.asgi import ForwardAuthApp
 from revision.reader import RevisionReader
 
 POLICY = TrustPolicy(parse_networks(["10.0.0.0/8"]))
-ASKED = [(b"x-forwarded-method", b"GET"), (b"x-forwarded-host", b"h"), (b"x-forwarded-uri", b"//")]  # unreadable: no route needed
+ORIGINAL = [
+    (b"x-forwarded-method", b"GET"),
+    (b"x-forwarded-host", b"h"),
+    (b"x-forwarded-uri", b"//"),
+]  # unreadable: no route needed
 
 
-class Untold:
-    """A reader of the mark that cannot read it."""
+class NoRevision:
+    """A source that cannot read the policy revision."""
 
-    def begin(self, heard):
-        heard(None)
+    def begin(self, callback):
+        callback(None)
 
     def close(self):
         pass
 
 
 class Django:
-    """Stands where Django's handler stands, and says so."""
+    """Stands in for Django's handler."""
 
     async def __call__(self, scope, receive, send):
         await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -43,7 +47,7 @@ def ask(application, path, headers=(), **scope):
     async def send(message):
         sent.append(message)
 
-    whole = {
+    request = {
         "type": "http",
         "method": "GET",
         "raw_path": path,
@@ -52,25 +56,25 @@ def ask(application, path, headers=(), **scope):
         "client": ("10.0.0.1", 5),
         **scope,
     }
-    asyncio.run(application(whole, None, send))
+    asyncio.run(application(request, None, send))
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     return sent[0]["status"], sent[1]["body"]
 
 
 @pytest.fixture
-def ungated():
-    """The verify line without the gate, with one thread, so that its one connection can be closed, and without a memory."""
-    made = ForwardAuthApp(Django(), RevisionReader(Untold))
-    made._threads.shutdown()
-    made._threads = ThreadPoolExecutor(1)
-    yield made
-    made._threads.submit(connections.close_all).result()
-    made._threads.shutdown()
+def unfiltered():
+    """The application without the header filter and without a cache, with one thread, whose one connection can be closed."""
+    application = ForwardAuthApp(Django(), RevisionReader(NoRevision))
+    application._threads.shutdown()
+    application._threads = ThreadPoolExecutor(1)
+    yield application
+    application._threads.submit(connections.close_all).result()
+    application._threads.shutdown()
 
 
 @pytest.fixture
-def line(ungated):
-    return ProxyHeaderMiddleware(ungated, POLICY)
+def application(unfiltered):
+    return ProxyHeaderMiddleware(unfiltered, POLICY)
 
 
 @pytest.mark.parametrize(
@@ -87,13 +91,13 @@ def line(ungated):
         b"/authz/verify;x",
     ],
 )
-def test_promise_23_only_the_exact_raw_path_is_answered(line, path):
-    assert ask(line, path) == (204, b"django")
+def test_promise_23_only_the_exact_raw_path_is_an_endpoint(application, path):
+    assert ask(application, path) == (204, b"django")
 
 
 @pytest.fixture
 def keys(settings, tmp_path):
-    """Assertions are switched on."""
+    """Turn assertions on."""
     path = tmp_path / "key.pem"
     path.write_text(jwt_keys.new_pem())
     path.chmod(0o600)
@@ -101,56 +105,57 @@ def keys(settings, tmp_path):
 
 
 @pytest.mark.parametrize("headers", [[], [(b"host", b"any.internal")], [(b"authorization", b"Bearer sky_bad")]])
-def test_the_key_set_is_told_to_everybody_under_any_host(keys, line, headers):
-    status, body = ask(line, b"/.well-known/jwks.json", headers, method="GET", client=("192.0.2.1", 5))
+def test_the_key_set_is_public_under_any_host(keys, application, headers):
+    status, body = ask(application, b"/.well-known/jwks.json", headers, method="GET", client=("192.0.2.1", 5))
     assert status == 200
     assert [key["alg"] for key in json.loads(body)["keys"]] == ["EdDSA"]
 
 
 @pytest.mark.parametrize("path", [b"/.well-known/jwks.json/", b"/.well-known/%6awks.json", b"//.well-known/jwks.json", b"/x"])
-def test_the_key_set_is_at_its_exact_path_alone(keys, line, path):
-    assert ask(line, path, method="GET") == (204, b"django")
+def test_the_key_set_has_one_exact_path(keys, application, path):
+    assert ask(application, path, method="GET") == (204, b"django")
 
 
-def test_without_keys_there_is_no_key_set(line):
-    assert ask(line, b"/.well-known/jwks.json", method="GET") == (204, b"django")
+def test_without_keys_there_is_no_key_set(application):
+    assert ask(application, b"/.well-known/jwks.json", method="GET") == (204, b"django")
 
 
-def test_an_oversized_header_section_reaches_nobody(line):
-    status, body = ask(line, b"/anything", [(b"a", b"b")] * 101)
+def test_an_oversized_header_section_gets_431_as_problem_details(application):
+    status, body = ask(application, b"/anything", [(b"a", b"b")] * 101)
     assert status == 431
-    assert b"headers-too-large" in body
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"]) == (431, "headers-too-large")
 
 
-def test_promise_29_an_oversized_question_is_403_because_a_proxy_expects_no_other(separate_connections, line):
-    status, body = ask(line, b"/authz/verify", [(b"a", b"b")] * 101)
+def test_promise_29_an_oversized_verify_request_gets_403_because_proxies_expect_no_431(separate_connections, application):
+    status, body = ask(application, b"/authz/verify", [(b"a", b"b")] * 101)
     assert status == 403
-    told = json.loads(body)
-    assert told["code"] == "headers-too-large"
-    entry = Entry.objects.get(reference=told["decision"])
+    problem = json.loads(body)
+    assert problem["code"] == "headers-too-large"
+    entry = Entry.objects.get(reference=problem["decision"])
     assert (entry.actor, entry.peer, entry.target) == ("anonymous", "10.0.0.1", "unreadable request")
 
 
-def test_nothing_of_an_oversized_question_is_looked_at(separate_connections, line):
-    page_wanted = [(b"accept", b"text/html"), *ASKED[:2], (b"x-forwarded-uri", b"/a")]
-    _, body = ask(line, b"/authz/verify", [*page_wanted, *[(b"a", b"b")] * 101])
+def test_no_header_of_an_oversized_verify_request_is_read(separate_connections, application):
+    browser = [(b"accept", b"text/html"), *ORIGINAL[:2], (b"x-forwarded-uri", b"/a")]
+    _, body = ask(application, b"/authz/verify", [*browser, *[(b"a", b"b")] * 101])
     assert json.loads(body)["code"] == "headers-too-large"
 
 
-def test_a_question_is_judged_in_a_thread_with_what_the_gate_found(separate_connections, line):
-    status, body = ask(line, b"/authz/verify", ASKED)
+def test_a_request_is_decided_in_a_thread_with_the_result_of_the_header_filter(separate_connections, application):
+    status, body = ask(application, b"/authz/verify", ORIGINAL)
     assert status == 403
     assert b"empty segment" in body
-    status, body = ask(line, b"/authz/verify", ASKED, client=("192.0.2.1", 5))
+    status, body = ask(application, b"/authz/verify", ORIGINAL, client=("192.0.2.1", 5))
     assert status == 403
     assert b"TRUSTED_PROXIES" in body
 
 
 @pytest.mark.parametrize("scope", [{}, {SCOPE_KEY: {"trusted": True}, OVERSIZED_KEY: False}, {OVERSIZED_KEY: True}])
-def test_promise_01_without_the_gate_every_question_is_refused(separate_connections, ungated, scope):
-    status, _ = ask(ungated, b"/authz/verify", [(b"x-auth-request-email", b"alice@example.com"), *ASKED], **scope)
+def test_promise_01_without_the_header_filter_every_verify_request_is_refused(separate_connections, unfiltered, scope):
+    status, _ = ask(unfiltered, b"/authz/verify", [(b"x-auth-request-email", b"alice@example.com"), *ORIGINAL], **scope)
     assert status == 403
 
 
-def test_promise_01_without_the_gate_nothing_else_is_served(ungated):
-    assert ask(ungated, b"/")[0] == 431
+def test_promise_01_without_the_header_filter_nothing_else_is_served(unfiltered):
+    assert ask(unfiltered, b"/")[0] == 431

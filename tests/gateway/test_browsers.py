@@ -1,4 +1,4 @@
-"""Who sits before a browser and opens a page, by what browsers and programs really send."""
+"""Which requests are a browser that opens a page, by the headers that browsers and programs really send."""
 
 import pytest
 from hypothesis import given, settings
@@ -6,15 +6,15 @@ from hypothesis import strategies as st
 
 from authn.proxy_headers import ProxyInfo
 from core.content_negotiation import prefers_html
-from gateway.browsers import person
-from gateway.forwarded import DIALECTS, AuthRequest, OriginalRequest, origin, x_forwarded, x_original
+from gateway.browsers import page_request
+from gateway.forwarded import ENDPOINTS, AuthRequest, OriginalRequest, origin, x_forwarded, x_original
 from tests.verify_client import proxied
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
 NAVIGATES = [(b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"document"), (b"sec-fetch-site", b"none")]
 
 
-def asked(accept=CHROME, *lines, method="GET", endpoint=b"/authz/verify"):
+def request_of(accept=CHROME, *lines, method="GET", endpoint=b"/authz/verify"):
     accepts = [] if accept is None else [(b"accept", accept.encode("latin-1"))]
     return AuthRequest([*accepts, *lines], proxied(method, "/a?b=c"), "GET", "", endpoint)
 
@@ -31,9 +31,9 @@ def asked(accept=CHROME, *lines, method="GET", endpoint=b"/authz/verify"):
         "application/json;q=0,text/html;q=0.001",
     ],
 )
-def test_browsers_want_a_page(accept):
+def test_browsers_prefer_a_page(accept):
     assert prefers_html(accept)
-    assert person(asked(accept), x_forwarded) == OriginalRequest("GET", "api.example.com", "/a?b=c", "https")
+    assert page_request(request_of(accept), x_forwarded) == OriginalRequest("GET", "api.example.com", "/a?b=c", "https")
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ def test_browsers_want_a_page(accept):
     ],
 )
 def test_programs_get_json(accept):
-    assert person(asked(accept), x_forwarded) is None
+    assert page_request(request_of(accept), x_forwarded) is None
 
 
-def test_accept_may_come_in_several_lines():
-    assert person(asked("application/xml;q=0.9", (b"accept", b"text/html")), x_forwarded)
-    assert person(asked("text/html;q=0.9", (b"accept", b"application/json")), x_forwarded) is None
+def test_accept_can_have_several_header_lines():
+    assert page_request(request_of("application/xml;q=0.9", (b"accept", b"text/html")), x_forwarded)
+    assert page_request(request_of("text/html;q=0.9", (b"accept", b"application/json")), x_forwarded) is None
 
 
 @pytest.mark.parametrize(
@@ -84,46 +84,46 @@ def test_accept_may_come_in_several_lines():
         (b"sec-fetch-dest", b"script"),
     ],
 )
-def test_a_script_on_a_page_is_a_program(line):
-    assert person(asked(CHROME, line), x_forwarded) is None
-    assert person(asked(CHROME, *NAVIGATES, line), x_forwarded) is None, "also when another line says otherwise"
+def test_a_script_on_a_page_gets_json(line):
+    assert page_request(request_of(CHROME, line), x_forwarded) is None
+    assert page_request(request_of(CHROME, *NAVIGATES, line), x_forwarded) is None, "also when another header says otherwise"
 
 
-def test_a_navigation_says_so():
-    assert person(asked(CHROME, *NAVIGATES), x_forwarded)
+def test_a_navigation_gets_a_page():
+    assert page_request(request_of(CHROME, *NAVIGATES), x_forwarded)
 
 
 @pytest.mark.parametrize(("method", "expected"), [("GET", True), ("HEAD", True), ("POST", False), ("get", False), ("", False)])
-def test_only_what_opens_a_page_is_answered_with_one(method, expected):
-    assert bool(person(asked(method=method), x_forwarded)) is expected
+def test_only_get_and_head_get_a_page(method, expected):
+    assert bool(page_request(request_of(method=method), x_forwarded)) is expected
 
 
-def test_nginxs_first_question_gets_no_page_and_its_second_one_does():
-    said = {"original-method": "GET", "original-host": "h", "original-uri": "/x"}
-    found = proxied()._replace(forwarded=said)
+def test_the_first_request_of_nginx_gets_no_page_and_the_second_one_does():
+    values = {"original-method": "GET", "original-host": "h", "original-uri": "/x"}
+    proxy_info = proxied()._replace(forwarded=values)
     for endpoint, expected in ((b"/authz/nginx", None), (b"/authz/nginx/answer", OriginalRequest("GET", "h", "/x"))):
-        assert DIALECTS[endpoint] is x_original
-        assert person(asked(endpoint=endpoint)._replace(proxied=found), x_original) == expected
+        assert ENDPOINTS[endpoint] is x_original
+        assert page_request(request_of(endpoint=endpoint)._replace(proxied=proxy_info), x_original) == expected
 
 
-def test_envoys_question_is_the_request_itself():
-    question = AuthRequest([(b"accept", CHROME.encode()), (b"host", b"h:8080")], proxied(), "GET", "/x?y", b"/authz/envoy/")
-    assert person(question, DIALECTS[b"/authz/envoy/"]) == OriginalRequest("GET", "h:8080", "/x?y", "https")
-    assert person(question._replace(method="POST"), DIALECTS[b"/authz/envoy/"]) is None
+def test_a_request_of_envoy_is_the_original_request():
+    request = AuthRequest([(b"accept", CHROME.encode()), (b"host", b"h:8080")], proxied(), "GET", "/x?y", b"/authz/envoy/")
+    assert page_request(request, ENDPOINTS[b"/authz/envoy/"]) == OriginalRequest("GET", "h:8080", "/x?y", "https")
+    assert page_request(request._replace(method="POST"), ENDPOINTS[b"/authz/envoy/"]) is None
 
 
-def test_promise_01_what_a_stranger_says_of_a_request_is_not_shown_on_a_page():
-    told = ProxyInfo(forwarded={"method": "GET", "host": "evil.example", "uri": "/"})
-    assert person(asked()._replace(proxied=told), x_forwarded) is None
+def test_promise_01_forwarded_headers_of_an_untrusted_peer_are_not_shown_on_a_page():
+    untrusted = ProxyInfo(forwarded={"method": "GET", "host": "evil.example", "uri": "/"})
+    assert page_request(request_of()._replace(proxied=untrusted), x_forwarded) is None
     repeated = proxied()._replace(repeated=frozenset({"host"}))
-    assert person(asked()._replace(proxied=repeated), x_forwarded) is None
+    assert page_request(request_of()._replace(proxied=repeated), x_forwarded) is None
 
 
 @settings(deadline=None)
 @given(st.text(max_size=80), st.lists(st.tuples(st.sampled_from([b"sec-fetch-mode", b"accept", b"x"]), st.binary(max_size=20))))
-def test_no_header_makes_it_fail(accept, lines):
+def test_no_header_raises_an_error(accept, lines):
     prefers_html(accept)
-    person(AuthRequest([(b"accept", b"text/html"), *lines], proxied()), x_forwarded)
+    page_request(AuthRequest([(b"accept", b"text/html"), *lines], proxied()), x_forwarded)
 
 
 @pytest.mark.parametrize(
@@ -148,5 +148,5 @@ def test_an_origin_has_one_spelling(proto, host, expected):
     assert origin(proto, host) == expected
 
 
-def test_a_port_of_many_digits_is_no_trouble():
+def test_a_port_of_many_digits_is_not_an_error():
     assert origin("https", "a:" + "4" * 10_000) != origin("https", "a")

@@ -1,4 +1,4 @@
-"""What is remembered between requests: as long as nothing that decides changes, and no longer than it would stand anyway."""
+"""The decision cache: valid for one policy revision, and never for longer than the credential itself."""
 
 import time
 from datetime import timedelta
@@ -13,7 +13,7 @@ from authn import passwords
 from authn.credentials import Basic, Bearer, ProxyHeader, Session
 from authn.identify import FOR_EVER, Identification
 from gateway import cache, verify
-from gateway.cache import CachedCaller, CacheSnapshot, DecisionCache, key_of
+from gateway.cache import CachedCaller, CacheSnapshot, DecisionCache, cache_key
 from gateway.forwarded import AuthRequest, x_forwarded
 from rbac.principals import anonymous
 from revision import last_used
@@ -30,13 +30,13 @@ def header_mode(settings, read_write):
 
 
 @pytest.fixture
-def known():
-    return CacheSnapshot("mark")
+def snapshot():
+    return CacheSnapshot("revision")
 
 
 @pytest.fixture
-def questions(client, bob, pipeline_token):
-    """A question for each kind of credential that can be remembered."""
+def requests(client, bob, pipeline_token):
+    """A request with each kind of credential that can be cached."""
     GroupRoleFactory(group="dev")
     client.login(username="bob@example.com", password=PASSWORD)
     return {
@@ -52,58 +52,60 @@ def questions(client, bob, pipeline_token):
 KINDS = ["bearer", "basic", "shared", "session", "proxy", "groups"]
 
 
-def recalled(question, known):
-    """Return the answer from memory alone, or None."""
+def from_cache(request, snapshot):
+    """Return the answer from the cache alone, or None."""
     try:
-        return verify.answer(question, x_forwarded, verify.CacheOnly(known))
+        return verify.evaluate(request, x_forwarded, verify.CacheOnly(snapshot))
     except verify.CacheMiss:
         return None
 
 
-def judged(question, known=None):
-    return verify.judge(question, x_forwarded, known)
+def decide(request, snapshot=None):
+    return verify.decide(request, x_forwarded, snapshot)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_the_database_said_is_said_again_from_memory_without_a_query(questions, known, django_assert_num_queries, kind):
-    assert recalled(questions[kind], known) is None
-    answer = judged(questions[kind], known)
+def test_an_answer_from_the_database_is_repeated_from_the_cache_without_a_query(
+    requests, snapshot, django_assert_num_queries, kind
+):
+    assert from_cache(requests[kind], snapshot) is None
+    answer = decide(requests[kind], snapshot)
     assert answer.status == 200
     with django_assert_num_queries(0):
-        assert recalled(questions[kind], known) == answer
-    assert judged(questions[kind]) == answer, "and it is what the database says without any memory"
+        assert from_cache(requests[kind], snapshot) == answer
+    assert decide(requests[kind]) == answer, "the same answer as without a cache"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_promise_14_under_another_mark_nothing_is_remembered(questions, kind):
-    kept = DecisionCache()
-    judged(questions[kind], kept.at("one"))
-    assert recalled(questions[kind], kept.at("one")) is not None
-    assert recalled(questions[kind], kept.at("two")) is None
-    assert recalled(questions[kind], kept.at("one")) is None, "not even when the old mark came again"
-    assert len(kept) == 0
+def test_promise_14_another_revision_empties_the_cache(requests, kind):
+    decision_cache = DecisionCache()
+    decide(requests[kind], decision_cache.at("one"))
+    assert from_cache(requests[kind], decision_cache.at("one")) is not None
+    assert from_cache(requests[kind], decision_cache.at("two")) is None
+    assert from_cache(requests[kind], decision_cache.at("one")) is None, "not even when the old revision comes again"
+    assert len(decision_cache) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_was_found_out_under_an_old_mark_is_not_added_to_the_new_one(questions, kind):
-    kept = DecisionCache()
-    old = kept.at("one")
-    new = kept.at("two")
-    judged(questions[kind], old)  # began before the change, ended after it
-    assert recalled(questions[kind], new) is None
+def test_a_caller_found_under_an_old_revision_is_not_added_to_the_new_one(requests, kind):
+    decision_cache = DecisionCache()
+    old = decision_cache.at("one")
+    new = decision_cache.at("two")
+    decide(requests[kind], old)  # began before the change, ended after it
+    assert from_cache(requests[kind], new) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_a_mark_nothing_is_remembered(questions, known, kind):
-    judged(questions[kind], None)
-    assert recalled(questions[kind], known) is None
+def test_without_a_revision_nothing_is_cached(requests, snapshot, kind):
+    decide(requests[kind], None)
+    assert from_cache(requests[kind], snapshot) is None
 
 
-def test_another_path_of_the_same_caller_is_decided_from_memory_too(vera, known, django_assert_num_queries):
+def test_another_path_of_the_same_caller_is_a_cache_hit_too(vera, snapshot, django_assert_num_queries):
     token = AuthRequest([], proxied(subject="vera@example.com"))
-    assert judged(token, known).status == 200
+    assert decide(token, snapshot).status == 200
     with django_assert_num_queries(0):
-        assert recalled(AuthRequest([], proxied(path="/other", subject="vera@example.com")), known).status == 200
+        assert from_cache(AuthRequest([], proxied(path="/other", subject="vera@example.com")), snapshot).status == 200
 
 
 @pytest.mark.parametrize(
@@ -116,9 +118,9 @@ def test_another_path_of_the_same_caller_is_decided_from_memory_too(vera, known,
     ],
 )
 @pytest.mark.parametrize("kind", ["bearer", "basic", "session"])
-def test_promise_08_another_credential_or_client_is_not_taken_for_the_remembered_one(questions, known, kind, change):
-    judged(questions[kind], known)
-    assert recalled(change(questions[kind]), known) is None
+def test_promise_08_another_credential_or_client_is_a_cache_miss(requests, snapshot, kind, change):
+    decide(requests[kind], snapshot)
+    assert from_cache(change(requests[kind]), snapshot) is None
 
 
 @pytest.mark.parametrize(
@@ -133,98 +135,99 @@ def test_promise_08_another_credential_or_client_is_not_taken_for_the_remembered
         (Bearer(b"x"), Session("x")),
     ],
 )
-def test_no_two_credentials_have_one_key(one, other):
-    assert key_of(one, "h") != key_of(other, "h")
-    assert key_of(one, "h") != key_of(one, "i")
-    assert key_of(one, "h") == key_of(one, "h")
+def test_two_credentials_never_have_the_same_key(one, other):
+    assert cache_key(one, "h") != cache_key(other, "h")
+    assert cache_key(one, "h") != cache_key(one, "i")
+    assert cache_key(one, "h") == cache_key(one, "h")
 
 
-def test_promise_10_a_key_does_not_hold_the_secret(pipeline_token):
-    assert pipeline_token.encode() not in key_of(Bearer(pipeline_token.encode()), "h")[0]
+def test_promise_10_a_key_does_not_contain_the_secret(pipeline_token):
+    assert pipeline_token.encode() not in cache_key(Bearer(pipeline_token.encode()), "h")[0]
 
 
 @pytest.mark.parametrize("lines", [[], bearer("sky_nonsense"), basic("bob@example.com", "wrong"), cookie("a" * 32)])
-def test_no_refusal_is_remembered(known, bob, lines):
-    assert judged(AuthRequest(lines, proxied()), known).status == 401
-    assert len(known) == 0
+def test_a_refused_credential_is_not_cached(snapshot, bob, lines):
+    assert decide(AuthRequest(lines, proxied()), snapshot).status == 401
+    assert len(snapshot) == 0
 
 
-def test_promise_12_a_remembered_token_dies_at_its_expiry(pipeline, known):
+def test_promise_12_a_cached_token_expires_on_time(pipeline, snapshot):
     token = make_token(pipeline, days=1)[1]
-    question = AuthRequest(bearer(token), proxied())
-    judged(question, known)
-    ends = Token.objects.get().expires_at
-    with time_machine.travel(ends - timedelta(seconds=1), tick=False):
-        assert recalled(question, known).status == 200
-    with time_machine.travel(ends, tick=False):
-        assert recalled(question, known) is None
-        assert judged(question, known).status == 401
+    request = AuthRequest(bearer(token), proxied())
+    decide(request, snapshot)
+    expires_at = Token.objects.get().expires_at
+    with time_machine.travel(expires_at - timedelta(seconds=1), tick=False):
+        assert from_cache(request, snapshot).status == 200
+    with time_machine.travel(expires_at, tick=False):
+        assert from_cache(request, snapshot) is None
+        assert decide(request, snapshot).status == 401
 
 
-def test_promise_40_a_remembered_session_ends_when_it_ends(questions, known, settings):
-    judged(questions["session"], known)
+def test_promise_40_a_cached_session_expires_on_time(requests, snapshot, settings):
+    decide(requests["session"], snapshot)
     with time_machine.travel(timezone.now() + timedelta(seconds=settings.SESSION_COOKIE_AGE + 1), tick=False):
-        assert recalled(questions["session"], known) is None
+        assert from_cache(requests["session"], snapshot) is None
 
 
 @pytest.mark.parametrize("kind", ["basic", "shared"])
-def test_a_remembered_password_is_forgotten_with_the_pair(questions, known, settings, kind):
-    judged(questions[kind], known)
+def test_a_cached_password_expires_with_the_verified_pair(requests, snapshot, settings, kind):
+    decide(requests[kind], snapshot)
     with time_machine.travel(timezone.now() + timedelta(seconds=settings.AUTH_REMEMBER_SECONDS + 1), tick=False):
-        assert recalled(questions[kind], known) is None
+        assert from_cache(requests[kind], snapshot) is None
 
 
-def test_passwords_that_are_not_remembered_are_not_remembered_here_either(bob, settings, known):
+def test_with_auth_remember_seconds_0_no_password_is_cached(bob, settings, snapshot):
     settings.AUTH_REMEMBER_SECONDS = 0
-    question = AuthRequest(basic("bob@example.com", PASSWORD), proxied())
-    assert judged(question, known).status == 200
-    assert recalled(question, known) is None
+    request = AuthRequest(basic("bob@example.com", PASSWORD), proxied())
+    assert decide(request, snapshot).status == 200
+    assert from_cache(request, snapshot) is None
 
 
-def test_after_a_change_elsewhere_a_remembered_password_is_not_hashed_again(questions, monkeypatch):
-    judged(questions["basic"], CacheSnapshot("one"))
+def test_after_an_unrelated_change_a_verified_password_is_not_hashed_again(requests, monkeypatch):
+    decide(requests["basic"], CacheSnapshot("one"))
     monkeypatch.setattr(passwords, "check_password", lambda *_: pytest.fail("hashed"))
-    assert judged(questions["basic"], CacheSnapshot("two")).status == 200
+    assert decide(requests["basic"], CacheSnapshot("two")).status == 200
 
 
-def test_promise_06_a_signed_assertion_is_verified_every_time(bob, known, settings, monkeypatch):
+def test_promise_06_an_assertion_of_the_proxy_is_verified_every_time(bob, snapshot, settings, monkeypatch):
     settings.AUTH_USER_HEADER_FORMAT = "jwt"
     monkeypatch.setattr("authn.jwt_verify.verify", lambda _: ("bob@example.com", None))
-    question = AuthRequest([], proxied(subject="an.assertion.here"))
-    assert judged(question, known).status == 200
-    assert recalled(question, known) is None
+    request = AuthRequest([], proxied(subject="an.assertion.here"))
+    assert decide(request, snapshot).status == 200
+    assert from_cache(request, snapshot) is None
 
 
-def test_memory_is_bounded_and_forgets_the_least_recently_seen(known, monkeypatch):
-    monkeypatch.setattr(cache, "MOST", 3)
+def test_the_cache_is_bounded_and_evicts_the_least_recently_used_caller(monkeypatch):
+    monkeypatch.setattr(cache, "MAX_CALLERS", 3)
+    snapshot = CacheSnapshot("revision")
 
     def add(name):
-        known.add((name, "h"), CachedCaller(Identification(anonymous("h"))))
+        snapshot.add_caller((name, "h"), CachedCaller(Identification(anonymous("h"))))
 
     for name in (b"a", b"b", b"c"):
         add(name)
     now = time.time()
-    assert known.caller((b"a", "h"), now)
+    assert snapshot.caller((b"a", "h"), now)
     add(b"d")
-    assert [bool(known.caller((name, "h"), now)) for name in (b"a", b"b", b"c", b"d")] == [True, False, True, True]
-    assert len(known) == 3
+    assert [bool(snapshot.caller((name, "h"), now)) for name in (b"a", b"b", b"c", b"d")] == [True, False, True, True]
+    assert len(snapshot) == 3
 
 
-def test_what_no_longer_stands_is_not_kept(known):
-    known.add((b"a", "h"), CachedCaller(Identification(anonymous("h"), 0)))
-    known.add((b"b", "h"), CachedCaller(Identification(anonymous("h"), time.time() - 1)))
-    assert len(known) == 0
-    known.add((b"c", "h"), CachedCaller(Identification(anonymous("h"), FOR_EVER)))
-    assert len(known) == 1
+def test_an_expired_caller_is_not_cached(snapshot):
+    snapshot.add_caller((b"a", "h"), CachedCaller(Identification(anonymous("h"), 0)))
+    snapshot.add_caller((b"b", "h"), CachedCaller(Identification(anonymous("h"), time.time() - 1)))
+    assert len(snapshot) == 0
+    snapshot.add_caller((b"c", "h"), CachedCaller(Identification(anonymous("h"), FOR_EVER)))
+    assert len(snapshot) == 1
 
 
-def test_a_use_from_memory_is_noted_once_a_minute(questions, known, monkeypatch):
-    judged(questions["bearer"], known)
+def test_a_cache_hit_touches_the_credential_once_a_minute(requests, snapshot, monkeypatch):
+    decide(requests["bearer"], snapshot)
     waiting = []
-    monkeypatch.setattr(last_used.collector, "add", lambda use, at: waiting.append((use, at)))
+    monkeypatch.setattr(last_used.writer, "add", lambda touch, at: waiting.append((touch, at)))
     start = timezone.now()
     for seconds in (1, 30, 59, 61, 62, 90, 122):
         with time_machine.travel(start + timedelta(seconds=seconds), tick=False):
-            recalled(questions["bearer"], known)
+            from_cache(requests["bearer"], snapshot)
     assert [round((at - start).total_seconds()) for _, at in waiting] == [61, 122]
-    assert waiting[0][0].client == questions["bearer"].proxied.client
+    assert waiting[0][0].client == requests["bearer"].proxied.client

@@ -1,4 +1,4 @@
-"""What the proxy says of the original request: all of it, once, unmistakably, or nothing."""
+"""The original request as the proxy sends it: complete, once and unambiguous, or refused."""
 
 from types import MappingProxyType
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authn.proxy_headers import ProxyInfo
-from gateway.forwarded import DIALECTS, AuthRequest, envoy, x_forwarded, x_original
+from gateway.forwarded import ENDPOINTS, AuthRequest, envoy, x_forwarded, x_original
 from rbac.targets import Target, UnreadableTarget, _cached, canonical_host, parse_target, valid_host
 from tests.verify_client import proxied
 
@@ -15,17 +15,17 @@ GOOD = {"method": "GET", "host": "api.example.com", "uri": "/a/b?c=d"}
 FAMILIES = {"Forwarded": ("", x_forwarded), "Original": ("original-", x_original)}
 
 
-def said(family="Forwarded", **changes):
+def forwarded(family="Forwarded", **changes):
     values = {FAMILIES[family][0] + key: value for key, value in {**GOOD, **changes}.items() if value is not None}
     return AuthRequest([], ProxyInfo(trusted=True, forwarded=MappingProxyType(values)))
 
 
-def asked(rest="/a/b?c=d", *, method="GET", hosts=(b"api.example.com",), **changes):
-    return AuthRequest([(b"host", host) for host in hosts], ProxyInfo(trusted=True)._replace(**changes), method, rest)
+def envoy_request(suffix="/a/b?c=d", *, method="GET", hosts=(b"api.example.com",), **changes):
+    return AuthRequest([(b"host", host) for host in hosts], ProxyInfo(trusted=True)._replace(**changes), method, suffix)
 
 
 def read(family, **changes):
-    return FAMILIES[family][1](said(family, **changes))
+    return FAMILIES[family][1](forwarded(family, **changes))
 
 
 each_family = pytest.mark.parametrize("family", FAMILIES)
@@ -37,47 +37,52 @@ def test_method_host_and_path_make_the_target(family):
     assert read(family, host="API.Example.com.:8443").host == "api.example.com"
 
 
-def test_envoy_says_it_with_the_question_itself():
-    assert envoy(asked()) == Target("GET", "api.example.com", ("a", "b"), "/a/b")
-    assert envoy(asked("/", method="PUT", hosts=[b"API.Example.com.:8443"])) == Target("PUT", "api.example.com", ("",), "/")
+def test_envoy_sends_the_target_as_the_request_itself():
+    assert envoy(envoy_request()) == Target("GET", "api.example.com", ("a", "b"), "/a/b")
+    assert envoy(envoy_request("/", method="PUT", hosts=[b"API.Example.com.:8443"])) == Target(
+        "PUT", "api.example.com", ("",), "/"
+    )
 
 
-def test_no_dialect_reads_what_another_one_says():
+def test_no_dialect_reads_the_headers_of_another_one():
     for family, (_, other) in (("Original", FAMILIES["Forwarded"]), ("Forwarded", FAMILIES["Original"])):
         with pytest.raises(UnreadableTarget, match="did not send"):
-            other(said(family))
+            other(forwarded(family))
     with pytest.raises(UnreadableTarget, match="Host"):
-        envoy(said("Forwarded"))
+        envoy(forwarded("Forwarded"))
 
 
-@pytest.mark.parametrize("reader", DIALECTS.values())
-def test_promise_01_what_an_untrusted_peer_says_is_not_read(reader):
-    both = MappingProxyType({**said("Forwarded").proxied.forwarded, **said("Original").proxied.forwarded})
+@pytest.mark.parametrize("reader", ENDPOINTS.values())
+def test_promise_01_forwarded_headers_of_an_untrusted_peer_are_not_read(reader):
+    both = MappingProxyType({**forwarded("Forwarded").proxied.forwarded, **forwarded("Original").proxied.forwarded})
     with pytest.raises(UnreadableTarget, match="TRUSTED_PROXIES"):
-        reader(asked(trusted=False, forwarded=both))
+        reader(envoy_request(trusted=False, forwarded=both))
 
 
 @each_family
 @pytest.mark.parametrize("name", ["method", "host", "uri"])
 @pytest.mark.parametrize("value", [None, ""])
-def test_promise_25_what_the_proxy_did_not_send_is_not_guessed(family, name, value):
+def test_promise_25_a_missing_header_is_not_guessed(family, name, value):
     with pytest.raises(UnreadableTarget, match=f"X-{family}-{name.capitalize()}"):
         read(family, **{name: value})
 
 
-@pytest.mark.parametrize("question", [asked(""), asked(hosts=[]), asked(hosts=[b"a", b"a"]), asked(hosts=["\u212a".encode()])])
-def test_promise_25_what_envoy_did_not_send_is_not_guessed(question):
+@pytest.mark.parametrize(
+    "request_of_envoy",
+    [envoy_request(""), envoy_request(hosts=[]), envoy_request(hosts=[b"a", b"a"]), envoy_request(hosts=["\u212a".encode()])],
+)
+def test_promise_25_a_missing_path_or_host_of_envoy_is_not_guessed(request_of_envoy):
     with pytest.raises(UnreadableTarget):
-        envoy(question)
+        envoy(request_of_envoy)
 
 
 @pytest.mark.parametrize("name", ["method", "host", "uri", "proto", "original-method", "original-host", "original-uri"])
-@pytest.mark.parametrize("reader", DIALECTS.values())
-def test_promise_04_what_came_more_than_once_is_refused(reader, name):
-    both = MappingProxyType({**said("Forwarded").proxied.forwarded, **said("Original").proxied.forwarded})
+@pytest.mark.parametrize("reader", ENDPOINTS.values())
+def test_promise_04_a_repeated_header_is_refused(reader, name):
+    both = MappingProxyType({**forwarded("Forwarded").proxied.forwarded, **forwarded("Original").proxied.forwarded})
     family, _, last = name.rpartition("-")
     with pytest.raises(UnreadableTarget, match=f"X-{family.capitalize() or 'Forwarded'}-{last.capitalize()} is repeated"):
-        reader(asked(forwarded=both, repeated=frozenset({name})))
+        reader(envoy_request(forwarded=both, repeated=frozenset({name})))
 
 
 METHODS = ["get", "GETz", "GET ", "G", "GET,POST", "M-SEARCH", "*"]
@@ -90,7 +95,7 @@ def test_promise_25_an_odd_method_is_refused(family, method):
     with pytest.raises(UnreadableTarget, match="method"):
         read(family, method=method)
     with pytest.raises(UnreadableTarget, match="method"):
-        envoy(asked(method=method))
+        envoy(envoy_request(method=method))
 
 
 @each_family
@@ -99,19 +104,19 @@ def test_promise_23_an_ambiguous_path_is_refused_with_the_reason(family, uri):
     with pytest.raises(UnreadableTarget, match="path"):
         read(family, uri=uri)
     with pytest.raises(UnreadableTarget, match="path"):
-        envoy(asked(uri))
+        envoy(envoy_request(uri))
 
 
-def test_promise_24_a_query_satisfies_no_path_rule():
-    assert envoy(asked("/a?/b/../c//")).path == ("a",)
+def test_promise_24_a_query_matches_no_path_pattern():
+    assert envoy(envoy_request("/a?/b/../c//")).path == ("a",)
     assert read("Original", uri="/a?/b/../c//").path == ("a",)
 
 
-def test_what_is_remembered_of_paths_is_bounded():
+def test_the_cache_of_parsed_targets_is_bounded():
     _cached.cache_clear()
     for path in ("/" + "a/" * 200, "/a"):
         assert parse_target("GET", "h", path).text == path
-    assert _cached.cache_info().currsize == 1, "a long path, which may have thousands of segments, is not kept"
+    assert _cached.cache_info().currsize == 1, "a long path, which may have thousands of segments, is not cached"
     assert _cached.cache_info().maxsize == 4_096
 
 
@@ -166,7 +171,7 @@ def test_promise_26_a_host_has_one_spelling(text, host):
         "*",
     ],
 )
-def test_promise_26_what_is_no_host_is_refused(text):
+def test_promise_26_an_invalid_host_is_refused(text):
     with pytest.raises(UnreadableTarget, match="host"):
         canonical_host(text)
 
@@ -194,7 +199,7 @@ def test_a_host_is_refused_or_canonical(text):
         },
     )
 )
-def test_reading_raises_nothing_but_unreadable(values):
+def test_a_reader_raises_only_unreadable_target(values):
     try:
         target = x_forwarded(AuthRequest([], ProxyInfo(trusted=True, forwarded=MappingProxyType(values))))
     except UnreadableTarget:
@@ -203,5 +208,5 @@ def test_reading_raises_nothing_but_unreadable(values):
     assert target.text == values["uri"].partition("?")[0]
 
 
-def test_the_helper_of_these_tests_is_readable():
+def test_the_test_helper_makes_a_readable_target():
     assert str(x_forwarded(AuthRequest([], proxied("POST", "/x")))) == "POST api.example.com/x"

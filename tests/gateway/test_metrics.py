@@ -1,4 +1,4 @@
-"""What is counted, that the numbers are true, and who may read them."""
+"""The metrics: that they are correct, and who can read them."""
 
 import asyncio
 import base64
@@ -32,13 +32,13 @@ from rbac import principals
 from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
 from rbac.policy import Decision, Reason
-from revision.reader import RevisionReader, reads
+from revision.reader import RevisionReader, read_times
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token
 from tests.verify_client import CLIENT
 
 Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
 ALICE = principals.Principal(principals.Kind.USER, "96ed8a5c", "alice@example.com", role="admin")
-NOBODY = principals.anonymous(CLIENT)
+ANONYMOUS = principals.anonymous(CLIENT)
 
 
 def numbers(collector) -> Numbers:
@@ -46,18 +46,18 @@ def numbers(collector) -> Numbers:
     return {(s.name, frozenset(s.labels.items())): s.value for family in collector.collect() for s in family.samples}
 
 
-def told() -> Numbers:
-    """Return what Prometheus would be told now of what was counted."""
+def scrape() -> Numbers:
+    """Return the current metrics of the gateway."""
     return numbers(metrics.collected())
 
 
-def grown(before: Numbers, name: str, **labels: str) -> float:
-    """Return by how much a number grew."""
+def increase(before: Numbers, name: str, **labels: str) -> float:
+    """Return by how much a number has grown."""
     key = (name, frozenset(labels.items()))
-    return told()[key] - before[key]
+    return scrape()[key] - before[key]
 
 
-def test_every_reason_has_an_outcome_and_no_label_comes_from_elsewhere():
+def test_every_reason_has_an_outcome_and_there_are_no_other_labels():
     assert set(metrics.OUTCOMES) == set(Reason) | set(Cause)
     assert set(metrics.OUTCOMES.values()) == {"allowed", "unauthenticated", "denied", "unavailable"}
 
@@ -74,29 +74,28 @@ def denied(reason, principal=ALICE):
         (denied(Reason.NO_ROUTE), "denied", "no-route"),
         (denied(Reason.UNKNOWN_PERMISSION), "denied", "unknown-permission"),
         (denied(Reason.UNREADABLE_TARGET), "denied", "unreadable-target"),
-        (denied(Reason.UNREADABLE_TARGET, NOBODY), "denied", "unreadable-target"),
-        (denied(Reason.NO_ROUTE, NOBODY), "unauthenticated", "no-credential"),
+        (denied(Reason.UNREADABLE_TARGET, ANONYMOUS), "denied", "unreadable-target"),
+        (denied(Reason.NO_ROUTE, ANONYMOUS), "unauthenticated", "no-credential"),
         (headers.unauthenticated(basic=True), "unauthenticated", "bad-credential"),
-        (headers.refused(Reason.HEADERS_TOO_LARGE, "Too large."), "denied", "headers-too-large"),
-        (denied(Reason.HEADERS_TOO_LARGE, NOBODY), "denied", "headers-too-large"),
+        (denied(Reason.HEADERS_TOO_LARGE, ANONYMOUS), "denied", "headers-too-large"),
         (headers.page(denied(Reason.NO_ROUTE), b"", ""), "denied", "no-route"),
-        (headers.sent_to("https://auth.example.com/sign-in"), "unauthenticated", "no-credential"),
+        (headers.redirect("https://auth.example.com/sign-in"), "unauthenticated", "no-credential"),
         (headers.unavailable(), "unavailable", "unavailable"),
     ],
 )
-@pytest.mark.parametrize("way", [metrics.MEMORY, metrics.DATABASE])
-def test_an_answer_is_counted_once_by_outcome_reason_and_way(answer, outcome, reason, way):
+@pytest.mark.parametrize("path", [metrics.FAST_PATH, metrics.SLOW_PATH])
+def test_an_answer_is_counted_once_by_outcome_reason_and_way(answer, outcome, reason, path):
     expected = {200: "allowed", 302: "unauthenticated", 401: "unauthenticated", 403: "denied", 503: "unavailable"}
     assert outcome == expected[answer.status]
-    before = told()
-    way.decided(answer, perf_counter() - 0.3)
-    after = told()
+    before = scrape()
+    path.count(answer, perf_counter() - 0.3)
+    after = scrape()
     changed = {
         (name, labels): after[name, labels] - value
         for (name, labels), value in before.items()
         if name.startswith("skyauth_decision") and after[name, labels] != value
     }
-    ways = frozenset({("way", way.name)})
+    ways = frozenset({("way", path.name)})
     assert changed.pop(("skyauth_decisions_total", ways | {("outcome", outcome), ("reason", reason)})) == 1
     assert changed.pop(("skyauth_decision_seconds_count", ways)) == 1
     assert changed.pop(("skyauth_decision_seconds_sum", ways)) == pytest.approx(0.3, abs=0.1)
@@ -105,13 +104,13 @@ def test_an_answer_is_counted_once_by_outcome_reason_and_way(answer, outcome, re
     assert reached == {bound for bound in (*BOUNDS, float("inf")) if bound > 0.4}
 
 
-def test_the_names_of_the_series_are_there_before_anything_happens():
-    named = {labels for name, labels in told() if name == "skyauth_decisions_total"}
+def test_all_series_exist_before_the_first_request():
+    named = {labels for name, labels in scrape() if name == "skyauth_decisions_total"}
     assert len(named) == 2 * len(metrics.OUTCOMES)
 
 
 @given(st.lists(st.floats(min_value=0, max_value=1e4) | st.sampled_from(BOUNDS), min_size=1))
-def test_a_time_is_counted_in_the_first_bucket_that_holds_it(seconds):
+def test_a_duration_is_counted_in_the_first_bucket_that_contains_it(seconds):
     timings = LatencyHistogram()
     for each in seconds:
         timings.add(each)
@@ -121,79 +120,79 @@ def test_a_time_is_counted_in_the_first_bucket_that_holds_it(seconds):
     assert timings.total == pytest.approx(sum(seconds))
 
 
-def test_numbers_that_grow_while_they_are_told_are_neither_lost_nor_told_twice():
-    before = told()
+def test_a_number_that_grows_during_a_flush_is_neither_lost_nor_counted_twice():
+    before = scrape()
     answer = headers.allowed(ALICE)
-    tellers = [threading.Thread(target=lambda: [metrics.flush() for _ in range(200)]) for _ in range(3)]
-    for teller in tellers:
-        teller.start()
+    flushers = [threading.Thread(target=lambda: [metrics.flush() for _ in range(200)]) for _ in range(3)]
+    for flusher in flushers:
+        flusher.start()
     for _ in range(20_000):
-        metrics.MEMORY.decided(answer, perf_counter())
-    for teller in tellers:
-        teller.join()
-    assert grown(before, "skyauth_decisions_total", outcome="allowed", reason="granted", way="memory") == 20_000
-    assert grown(before, "skyauth_decision_seconds_count", way="memory") == 20_000
+        metrics.FAST_PATH.count(answer, perf_counter())
+    for flusher in flushers:
+        flusher.join()
+    assert increase(before, "skyauth_decisions_total", outcome="allowed", reason="granted", way="memory") == 20_000
+    assert increase(before, "skyauth_decision_seconds_count", way="memory") == 20_000
 
 
-def test_the_memory_s_size_is_told():
-    memory = DecisionCache()
-    metrics.watch(memory)
-    assert told()["skyauth_remembered_callers", frozenset()] == 0
-    known = memory.at("mark")
-    known._callers.update({(b"1", ""): None, (b"2", ""): None})
-    assert told()["skyauth_remembered_callers", frozenset()] == 2
+def test_the_size_of_the_cache_is_a_metric():
+    cache = DecisionCache()
+    metrics.watch(cache)
+    assert scrape()["skyauth_remembered_callers", frozenset()] == 0
+    snapshot = cache.at("revision")
+    snapshot._callers.update({(b"1", ""): None, (b"2", ""): None})
+    assert scrape()["skyauth_remembered_callers", frozenset()] == 2
 
 
-class Told:
-    """A reader of the mark that tells what it is given, after a while."""
+class SlowSource:
+    """A source that returns the given revisions, each after 0.03 seconds."""
 
-    def __init__(self, *marks: str | None) -> None:
-        self.marks = list(marks)
+    def __init__(self, *revisions: str | None) -> None:
+        self.revisions = list(revisions)
 
-    def begin(self, heard):
+    def begin(self, callback):
         time.sleep(0.03)
-        heard(self.marks.pop(0))
+        callback(self.revisions.pop(0))
 
     def close(self):
         pass
 
 
-def test_a_read_of_the_mark_is_timed_and_one_that_failed_is_counted_apart():
+def test_a_read_of_the_revision_is_timed_and_a_failed_one_is_counted_apart():
     async def read():
-        fresh = RevisionReader(lambda: reader)
-        return [await fresh.mark() for _ in range(3)]
+        reader = RevisionReader(lambda: source)
+        return [await reader.revision() for _ in range(3)]
 
-    reader = Told("one", None, "two")
-    before = told()
+    source = SlowSource("one", None, "two")
+    before = scrape()
     assert asyncio.run(read()) == ["one", None, "two"]
-    assert grown(before, "skyauth_mark_read_seconds_count") == 2
-    assert 0.06 <= grown(before, "skyauth_mark_read_seconds_sum") < 5
-    assert grown(before, "skyauth_mark_read_seconds_bucket", le="0.025") == 0
-    assert grown(before, "skyauth_mark_reads_failed_total") == 1
-    assert reads.failed >= 1
+    assert increase(before, "skyauth_mark_read_seconds_count") == 2
+    assert 0.06 <= increase(before, "skyauth_mark_read_seconds_sum") < 5
+    assert increase(before, "skyauth_mark_read_seconds_bucket", le="0.025") == 0
+    assert increase(before, "skyauth_mark_reads_failed_total") == 1
+    assert read_times.failed >= 1
 
 
 def hashing() -> dict[str, float]:
-    found = told()
-    return {state: found["skyauth_password_hashing", frozenset({("state", state)})] for state in ("running", "waiting")}
+    numbers = scrape()
+    return {state: numbers["skyauth_password_hashing", frozenset({("state", state)})] for state in ("running", "waiting")}
 
 
-def test_passwords_that_are_checked_wait_or_are_turned_away_are_counted(monkeypatch):
+def test_running_waiting_and_rejected_password_checks_are_counted(monkeypatch):
     monkeypatch.setattr(passwords, "WAIT_SECONDS", 0.2)
     monkeypatch.setattr(passwords, "_slots", threading.BoundedSemaphore(1))
     monkeypatch.setattr(passwords, "_queue", threading.BoundedSemaphore(2))
-    before = told()
+    before = scrape()
     assert hashing() == {"running": 0, "waiting": 0}
     gave_up = threading.Event()
 
-    def wait_in_vain():
+    def wait_without_success():
         with pytest.raises(Busy), passwords._slot():
             pass
         gave_up.set()
 
     with passwords._slot():
         assert hashing() == {"running": 1, "waiting": 0}
-        waiter = threading.Thread(target=wait_in_vain)
+        waiter = threading.Thread(target=wait_without_success)
         waiter.start()
         deadline = time.monotonic() + 5
         while hashing() != {"running": 1, "waiting": 1}:
@@ -203,11 +202,11 @@ def test_passwords_that_are_checked_wait_or_are_turned_away_are_counted(monkeypa
         assert gave_up.wait(5)
     waiter.join()
     assert hashing() == {"running": 0, "waiting": 0}
-    assert grown(before, "skyauth_password_busy_total") == 2
+    assert increase(before, "skyauth_password_busy_total") == 2
 
 
 @pytest.mark.django_db
-def test_a_password_that_is_refused_leaves_nothing_counted_as_running(bob):
+def test_after_a_wrong_password_no_check_is_counted_as_running(bob):
     with pytest.raises(InvalidCredential):
         passwords.verify(Basic(bob.username, "wrong"), CLIENT)
     assert hashing() == {"running": 0, "waiting": 0}
@@ -221,12 +220,12 @@ def test_tokens_that_are_accepted_and_expire_soon_are_counted(bob, pipeline, dja
     make_token(ServiceAccountFactory(is_active=False), days=0.5)
     make_token(ServiceAccountFactory(owner=UserFactory(is_active=False)), days=0.5)
     with django_assert_num_queries(3):
-        found = numbers(Inventory())
-    assert found["skyauth_tokens", frozenset()] == 7
+        counts = numbers(Inventory())
+    assert counts["skyauth_tokens", frozenset()] == 7
     assert {
-        days: found["skyauth_tokens_expiring", frozenset({("within_days", str(days))})] for days in inventory.WITHIN_DAYS
+        days: counts["skyauth_tokens_expiring", frozenset({("within_days", str(days))})] for days in inventory.WITHIN_DAYS
     } == {1: 2, 7: 4, 14: 5}
-    states = {(name, dict(labels)["state"]): value for (name, labels), value in found.items() if "state" in dict(labels)}
+    states = {(name, dict(labels)["state"]): value for (name, labels), value in counts.items() if "state" in dict(labels)}
     assert states == {
         ("skyauth_users", "active"): 1,
         ("skyauth_users", "disabled"): 1,
@@ -250,7 +249,7 @@ def test_a_token_that_is_counted_as_accepted_is_accepted(pipeline):
     assert numbers(Inventory())["skyauth_tokens", frozenset()] == usable == 4
 
 
-# Who may read them
+# who can read them
 
 
 def basic(username: str, password: str) -> dict[str, str]:
@@ -274,7 +273,7 @@ def test_a_scraper_s_token_reads_the_metrics_and_nothing_else(scraper):
     assert Client().get("/api/v1/users", headers=scraper).status_code == 403
 
 
-def test_openmetrics_are_told_to_whoever_asks_for_them(scraper):
+def test_openmetrics_are_returned_if_the_accept_header_asks_for_them(scraper):
     wanted = {"Accept": "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.1"}
     answer = Client().get("/metrics", headers=scraper | wanted)
     assert answer["Content-Type"].startswith("application/openmetrics-text")
@@ -290,7 +289,7 @@ def test_promise_35_without_a_credential_there_are_no_metrics(db, method):
 
 
 @pytest.mark.parametrize("role", ["user", "viewer", "most"])
-def test_promise_35_whoever_lacks_the_permission_is_refused_and_recorded(db, role):
+def test_promise_35_a_caller_without_the_permission_is_refused_and_recorded(db, role):
     Role.objects.create(name="most", permissions=sorted(MEANINGS.keys() - {Permission.METRICS_READ}))
     user = UserFactory(role=Role.objects.get(name=role))
     answer = Client().get("/metrics", headers=basic(user.username, PASSWORD))
@@ -304,7 +303,7 @@ def test_promise_35_the_shared_password_reads_no_metrics(db, settings):
     assert Client().get("/metrics", headers=basic("team", "secret")).status_code == 403
 
 
-def test_an_admin_reads_them_in_the_browser(alice: User):
+def test_an_admin_can_open_the_metrics_in_a_browser(alice: User):
     browser = Client(enforce_csrf_checks=True)
     assert browser.login(username=alice.username, password=PASSWORD)
     assert browser.get("/metrics").status_code == 200
@@ -312,17 +311,17 @@ def test_an_admin_reads_them_in_the_browser(alice: User):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-def test_metrics_are_only_read(scraper, method):
+def test_the_metrics_endpoint_only_accepts_get_and_head(scraper, method):
     answer = Client(enforce_csrf_checks=True).generic(method, "/metrics", headers=scraper)
     assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
 
 
-def test_a_revoked_scraper_reads_no_more(scraper):
+def test_a_disabled_scraper_is_refused(scraper):
     ServiceAccount.objects.update(is_active=False)
     assert Client().get("/metrics", headers=scraper).status_code == 401
 
 
-def test_the_whole_page_is_one_that_prometheus_reads(scraper):
+def test_prometheus_can_parse_the_whole_response(scraper):
     text = Client().get("/metrics", headers=scraper).content.decode()
     named = [line.split()[2] for line in text.splitlines() if line.startswith("# HELP")]
     assert len(named) == len(set(named))

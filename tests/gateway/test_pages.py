@@ -1,4 +1,4 @@
-"""Refusals in words: what a page says, what it may load, and where it sends people."""
+"""Refusals as pages: their text, what they can load, and where they redirect."""
 
 import base64
 import hashlib
@@ -12,7 +12,7 @@ from django.db import connection
 
 from audit.models import Entry
 from gateway import verify
-from gateway.forwarded import DIALECTS, AuthRequest
+from gateway.forwarded import ENDPOINTS, AuthRequest
 from gateway.headers import IDENTITY
 from rbac import services as rbac
 from rbac.models import Role, Route
@@ -24,7 +24,7 @@ from tests.verify_client import basic, bearer, cookie, identity, proxied
 pytestmark = pytest.mark.django_db
 
 CHROME = [(b"accept", b"text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8")]
-SITE = "https://api.example.com"  # what tests.verify_client says a proxy was asked
+SITE = "https://api.example.com"  # the host that tests.verify_client uses
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +39,13 @@ def redirecting(settings):
     settings.AUTH_REDIRECT = True
 
 
-def opens(path="/things", lines=(), *, method="GET", host="api.example.com", proto="https", endpoint=b"/authz/verify", **said):
+def open_page(
+    path="/things", lines=(), *, method="GET", host="api.example.com", proto="https", endpoint=b"/authz/verify", **headers
+):
     """Return the answer to a browser that opens a page."""
-    found = proxied(method, path, host=host, **said)
-    found = found._replace(forwarded={**found.forwarded, "proto": proto})
-    return verify.judge(AuthRequest([*CHROME, *lines], found, "GET", "", endpoint), DIALECTS[endpoint])
+    proxy_info = proxied(method, path, host=host, **headers)
+    proxy_info = proxy_info._replace(forwarded={**proxy_info.forwarded, "proto": proto})
+    return verify.decide(AuthRequest([*CHROME, *lines], proxy_info, "GET", "", endpoint), ENDPOINTS[endpoint])
 
 
 def header(answer, name):
@@ -52,8 +54,8 @@ def header(answer, name):
     return values[0] if values else None
 
 
-class Shown(HTMLParser):
-    """What a page shows, and what it names."""
+class Page(HTMLParser):
+    """The text of a page, its addresses, its tags and its style sheet."""
 
     def __init__(self, answer):
         super().__init__()
@@ -79,15 +81,15 @@ class Shown(HTMLParser):
             self.words.append(data)
 
 
-def test_a_person_reads_what_was_refused_why_to_whom_and_what_to_do(vera):
-    answer = opens("/admin/users?secret=1", subject="vera@example.com")
+def test_the_page_of_a_denial_names_request_caller_permission_and_next_step(vera):
+    answer = open_page("/admin/users?secret=1", subject="vera@example.com")
     assert answer.status == 403
-    page = Shown(answer)
+    page = Page(answer)
     decision = header(answer, "x-skyauth-decision")
     for words in (
         "This needs upstream:admin, which the role does not hold.",
         "GET api.example.com/admin/users",
-        "vera@example.com, with the role viewer (recognised by the single sign-on in front of this address)",
+        "vera@example.com, with the role viewer (authenticated by the single sign-on in front of this address)",
         "The permission upstream:admin",
         "Roles that have it admin",
         "#1 * /admin/** -> upstream:admin",
@@ -101,40 +103,40 @@ def test_a_person_reads_what_was_refused_why_to_whom_and_what_to_do(vera):
     assert page.addresses == []
 
 
-def test_somebody_with_a_session_may_sign_in_as_somebody_else(client, vera):
+def test_a_caller_with_a_session_can_sign_in_as_another_user(client, vera):
     client.login(username="vera@example.com", password=PASSWORD)
-    page = Shown(opens("/admin/", cookie(client.session.session_key)))
-    assert "recognised by your signing in here" in page.text
+    page = Page(open_page("/admin/", cookie(client.session.session_key)))
+    assert "authenticated by your session on SkyAuth" in page.text
     assert page.addresses == ["/sign-in"]
-    elsewhere = Shown(opens("/admin/", cookie(client.session.session_key), host="other.example.com"))
-    assert elsewhere.addresses == [], "the session there is not one of SkyAuth's own pages"
+    elsewhere = Page(open_page("/admin/", cookie(client.session.session_key), host="other.example.com"))
+    assert elsewhere.addresses == [], "on that host there is no session of SkyAuth"
 
 
-def test_every_way_of_being_recognised_has_its_words(bob, pipeline_token, settings):
+def test_the_page_names_each_authentication_method(bob, pipeline_token, settings):
     settings.AUTH_STRING = f"team:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}"
-    page = Shown(opens("/admin/", basic("bob@example.com", PASSWORD)))
-    assert "bob@example.com, with the role user (recognised by the name and password that your browser sent)" in page.text
+    page = Page(open_page("/admin/", basic("bob@example.com", PASSWORD)))
+    assert "bob@example.com, with the role user (authenticated by the user name and password that your browser sent)" in page.text
     assert "close your browser" in page.text
-    page = Shown(opens("/admin/", bearer(pipeline_token)))
-    assert "the service account pipeline, with the role user (recognised by a service account's token)" in page.text
+    page = Page(open_page("/admin/", bearer(pipeline_token)))
+    assert "the service account pipeline, with the role user (authenticated by a service account's token)" in page.text
     Route.objects.all().delete()
-    page = Shown(opens("/admin/", basic("team", "secret")))
-    assert "somebody who knows the password of team (recognised by a password that several people share)" in page.text
+    page = Page(open_page("/admin/", basic("team", "secret")))
+    assert "a user of the shared password of team (authenticated by a shared password)" in page.text
     assert "No route allows this method and path." in page.text
     assert "ask an administrator to open this for you" in page.text.lower()
 
 
-def test_an_address_that_reads_in_two_ways_is_explained_as_that():
-    page = Shown(opens("/a%2fb"))
+def test_the_page_explains_an_ambiguous_address():
+    page = Page(open_page("/a%2fb"))
     assert "Signing in would not help here" in page.text
     assert "Check the address" in page.text
     assert "permission" not in page.text
 
 
-def test_whoever_has_not_signed_in_is_told_how_and_nothing_of_the_routes():
-    answer = opens("/admin/users?a=b%20c")
+def test_the_page_for_an_anonymous_caller_links_to_sign_in_and_reveals_no_route():
+    answer = open_page("/admin/users?a=b%20c")
     assert answer.status == 401
-    page = Shown(answer)
+    page = Page(answer)
     assert page.addresses == ["/sign-in?next=%2Fadmin%2Fusers%3Fa%3Db%2520c"]
     assert "api.example.com/admin/users" in page.text
     assert not re.search("upstream:|role|route", page.text)
@@ -142,38 +144,38 @@ def test_whoever_has_not_signed_in_is_told_how_and_nothing_of_the_routes():
     assert [key for key, _ in answer.headers].count(b"www-authenticate") == 2
 
 
-def test_on_another_host_there_is_no_sign_in_page_to_go_to():
-    page = Shown(opens(host="other.example.com"))
+def test_the_page_on_another_host_has_no_link_to_sign_in():
+    page = Page(open_page(host="other.example.com"))
     assert page.addresses == []
     assert "single sign-on" in page.text
 
 
 @pytest.mark.parametrize("lines", [bearer("sky_nonsense"), basic("bob@example.com", "wrong"), basic("nobody", "wrong")])
-def test_promise_16_a_bad_credential_gets_the_page_of_none_at_all(bob, lines):
-    assert opens(lines=lines) == opens()
+def test_promise_16_a_bad_credential_gets_the_same_page_as_none(bob, lines):
+    assert open_page(lines=lines) == open_page()
 
 
 EVIL = "<script>x</script>\"'&{{1}}"
 
 
-def test_nothing_on_a_page_is_anything_but_text(system):
+def test_values_on_a_page_are_escaped(system):
     role = Role.objects.create(name="x", permissions=["upstream:read"])
     user = UserFactory(username="eve@example.com", role=role)
     Role.objects.filter(pk=role.pk).update(name=EVIL)
     Route.objects.update(path="/**", permission="upstream:admin")
     rbac.create_route(actor=system, spec=RouteSpec("/<b>&'", ("GET",), "upstream:admin"), position=1)
     for path in ("/<b>", f"/{EVIL}", "/%3Cb%3E&'"):
-        answer = opens(path, subject=user.username)
+        answer = open_page(path, subject=user.username)
         assert answer.status == 403
-        page = Shown(answer)
+        page = Page(answer)
         assert "script" not in page.tags
         assert "b" not in page.tags
-        assert EVIL in page.text, "the role is shown as it is called"
+        assert EVIL in page.text, "the name of the role is shown as text"
 
 
-def test_a_page_may_load_nothing_and_has_just_the_style_that_its_policy_names(vera):
-    for answer in (opens("/admin/", subject="vera@example.com"), opens()):
-        page = Shown(answer)
+def test_a_page_loads_nothing_and_its_policy_allows_only_its_own_style(vera):
+    for answer in (open_page("/admin/", subject="vera@example.com"), open_page()):
+        page = Page(answer)
         digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
         assert header(answer, "content-security-policy") == (
             f"default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -193,8 +195,8 @@ def luminance(colour):
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def test_both_colour_schemes_can_be_read(vera):
-    style = Shown(opens()).style
+def test_both_colour_schemes_have_enough_contrast(vera):
+    style = Page(open_page()).style
     schemes = [
         dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block)) for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     ]
@@ -209,22 +211,22 @@ def test_both_colour_schemes_can_be_read(vera):
 
 
 @pytest.mark.parametrize("table", ["rbac_route", "rbac_role"])
-def test_promise_43_a_page_that_cannot_be_made_is_503(vera, table):
+def test_promise_43_a_page_that_cannot_be_rendered_is_503(vera, table):
     with connection.cursor() as cursor:
         cursor.execute(f"ALTER TABLE {table} RENAME TO {table}_gone")
-    assert opens("/admin/", subject="vera@example.com").status == 503
+    assert open_page("/admin/", subject="vera@example.com").status == 503
 
 
-def test_a_program_gets_json_and_learns_the_same(vera):
-    answer = verify.judge(AuthRequest([], proxied("GET", "/admin/", subject="vera@example.com")))
+def test_a_program_gets_json(vera):
+    answer = verify.decide(AuthRequest([], proxied("GET", "/admin/", subject="vera@example.com")))
     assert header(answer, "content-type") == "application/problem+json"
 
 
-# sent to sign in
+# redirects to the sign-in page
 
 
-def test_in_redirect_mode_a_browser_is_sent_to_sign_in_and_back(redirecting):
-    answer = opens("/things/7?a=b&c=d%20e%26f")
+def test_in_redirect_mode_a_browser_is_redirected_to_sign_in_with_a_return_url(redirecting):
+    answer = open_page("/things/7?a=b&c=d%20e%26f")
     assert answer.status == 302
     location = header(answer, "location")
     assert location == f"{SITE}/sign-in?next=%2Fthings%2F7%3Fa%3Db%26c%3Dd%2520e%2526f"
@@ -234,16 +236,16 @@ def test_in_redirect_mode_a_browser_is_sent_to_sign_in_and_back(redirecting):
     assert Entry.objects.get(event="request.denied").actor == "anonymous"
 
 
-def test_an_ended_session_is_sent_to_sign_in_too(redirecting):
-    assert opens(lines=cookie("a" * 32)).status == 302
+def test_an_expired_session_is_redirected_to_sign_in_too(redirecting):
+    assert open_page(lines=cookie("a" * 32)).status == 302
 
 
-def test_without_redirect_mode_nobody_is_sent_anywhere():
-    assert opens().status == 401
+def test_without_redirect_mode_there_is_no_redirect():
+    assert open_page().status == 401
 
 
 @pytest.mark.parametrize(
-    "said",
+    "changes",
     [
         {"host": "other.example.com"},
         {"host": "api.example.com:8443"},
@@ -268,53 +270,53 @@ def test_without_redirect_mode_nobody_is_sent_anywhere():
         {"path": "/sign-in?next=%2Fsign-in"},
     ],
 )
-def test_promise_29_only_a_browser_that_opens_a_page_of_skyauths_own_origin_is_sent_to_sign_in(redirecting, said):
-    expected = 403 if said.get("endpoint") else 401  # the nginx endpoint reads other headers, which are missing here
-    assert opens(**said).status == expected
+def test_promise_29_only_a_browser_that_opens_a_page_on_skyauths_own_origin_is_redirected(redirecting, changes):
+    expected = 403 if changes.get("endpoint") else 401  # the nginx endpoint reads other headers, which are missing here
+    assert open_page(**changes).status == expected
 
 
 @pytest.mark.parametrize(
     ("host", "public"), [("API.example.com:443", SITE), ("api.example.com.", SITE), ("[::1]", "https://[::1]:443")]
 )
-def test_the_same_origin_in_another_spelling_is_the_same(redirecting, settings, host, public):
+def test_another_spelling_of_the_same_origin_is_the_same(redirecting, settings, host, public):
     settings.PUBLIC_URL = public
-    assert header(opens(host=host), "location") == f"{public}/sign-in?next=%2Fthings"
+    assert header(open_page(host=host), "location") == f"{public}/sign-in?next=%2Fthings"
 
 
 @pytest.mark.parametrize("uri", EVIL_REDIRECTS)
-def test_promise_41_no_request_makes_a_redirect_that_leads_away(redirecting, uri):
-    answer = opens(uri)
+def test_promise_41_no_request_causes_a_redirect_to_another_site(redirecting, uri):
+    answer = open_page(uri)
     assert answer.status in {401, 403}
     assert header(answer, "location") is None
-    for address in Shown(answer).addresses:
-        assert address == "/sign-in", "the page has no way back to offer either"
+    for address in Page(answer).addresses:
+        assert address == "/sign-in", "the page has no return URL either"
 
 
 @pytest.mark.parametrize(
     "host", ["api.example.com@evil.example", "evil.example/api.example.com", "api.example.com,evil.example", ""]
 )
-def test_promise_41_no_host_makes_one_either(redirecting, host):
-    answer = opens(host=host)
+def test_promise_41_no_host_causes_one_either(redirecting, host):
+    answer = open_page(host=host)
     assert answer.status == 403
     assert header(answer, "location") is None
 
 
-def test_nginxs_second_question_may_be_answered_with_a_redirect_and_its_first_never(redirecting):
-    said = {"original-method": "GET", "original-host": "api.example.com", "original-uri": "/x", "proto": "https"}
-    found = proxied()._replace(forwarded=said)
+def test_the_second_request_of_nginx_can_be_redirected_and_the_first_never(redirecting):
+    values = {"original-method": "GET", "original-host": "api.example.com", "original-uri": "/x", "proto": "https"}
+    proxy_info = proxied()._replace(forwarded=values)
     statuses = [
-        verify.judge(AuthRequest(CHROME, found, "GET", "", endpoint), DIALECTS[endpoint]).status
+        verify.decide(AuthRequest(CHROME, proxy_info, "GET", "", endpoint), ENDPOINTS[endpoint]).status
         for endpoint in (b"/authz/nginx", b"/authz/nginx/answer")
     ]
     assert statuses == [401, 302]
 
 
-def test_envoy_may_send_people_to_sign_in(redirecting):
+def test_a_request_of_envoy_can_be_redirected(redirecting):
     lines = [*CHROME, (b"host", b"api.example.com")]
-    question = AuthRequest(lines, proxied(), "GET", "/x?y=z", b"/authz/envoy/")
-    assert header(verify.judge(question, DIALECTS[b"/authz/envoy/"]), "location") == f"{SITE}/sign-in?next=%2Fx%3Fy%3Dz"
+    request = AuthRequest(lines, proxied(), "GET", "/x?y=z", b"/authz/envoy/")
+    assert header(verify.decide(request, ENDPOINTS[b"/authz/envoy/"]), "location") == f"{SITE}/sign-in?next=%2Fx%3Fy%3Dz"
 
 
-def test_whoever_is_let_through_is_sent_nowhere(redirecting, vera):
-    answer = opens(subject="vera@example.com")
+def test_an_allowed_request_is_not_redirected(redirecting, vera):
+    answer = open_page(subject="vera@example.com")
     assert (answer.status, answer.body) == (200, b"")

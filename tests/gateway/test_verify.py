@@ -1,4 +1,4 @@
-"""The straight line, from what a proxy asks to the answer: 200, 401, 403 or 503, and nothing else but in redirect mode."""
+"""The decision pipeline: the answer is 200, 401, 403 or 503, and 302 in redirect mode only."""
 
 import json
 from types import MappingProxyType
@@ -30,8 +30,8 @@ def body(answer):
 
 
 @pytest.fixture
-def people(alice, bob, vera, pipeline, read_write, settings):
-    """The cast, behind the pack read-write, with header sign-in on."""
+def cast(alice, bob, vera, pipeline, read_write, settings):
+    """The cast behind the policy pack read-write, with sign-in by header on; the credentials of those who have one."""
     settings.AUTH_USER_HEADER_FORMAT = "plaintext"
     settings.RBAC_DEFAULT_ROLE = "viewer"
     return {"pipeline": bearer(make_token(pipeline)[1]), "nobody": [], "forged": bearer(token_format.mint().plaintext)}
@@ -58,27 +58,27 @@ def people(alice, bob, vera, pipeline, read_write, settings):
         ("no address", "GET", 401),
     ],
 )
-def test_everyone_gets_the_answer_of_their_role(people, who, method, status):
-    lines = people.get(who, [])
-    answer = judge(lines, proxied(method, "/things", subject=None if who in people else who))
+def test_each_caller_gets_the_answer_of_their_role(cast, who, method, status):
+    lines = cast.get(who, [])
+    answer = judge(lines, proxied(method, "/things", subject=None if who in cast else who))
     assert answer.status == status
-    said = identity(answer)
-    assert bool(said["email"]) is (status == 200)
+    values = identity(answer)
+    assert bool(values["email"]) is (status == 200)
     if status == 403:
         assert body(answer)["needed"] == "upstream:write"
 
 
 @pytest.mark.parametrize("name", ["alice@example.com", "bob@example.com"])
-def test_a_users_own_password_carries_their_role(people, name):
-    said = identity(judge(basic(name, PASSWORD), proxied("POST")))
-    assert (said["email"], said["method"]) == (name, "basic")
-    assert said["role"] == User.objects.get(username=name).role.name
+def test_a_password_authenticates_with_the_users_role(cast, name):
+    values = identity(judge(basic(name, PASSWORD), proxied("POST")))
+    assert (values["email"], values["method"]) == (name, "basic")
+    assert values["role"] == User.objects.get(username=name).role.name
 
 
-def test_a_session_carries_its_users_role(people, client):
+def test_a_session_authenticates_with_the_users_role(cast, client):
     client.login(username="bob@example.com", password=PASSWORD)
-    said = identity(judge(cookie(client.session.session_key), proxied("POST")))
-    assert (said["email"], said["method"]) == ("bob@example.com", "session")
+    values = identity(judge(cookie(client.session.session_key), proxied("POST")))
+    assert (values["email"], values["method"]) == ("bob@example.com", "session")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_session_carries_its_users_role(people, client):
         lambda key: [(b"set-cookie", f"skyauth={key}".encode())],
     ],
 )
-def test_a_cookie_that_is_not_one_session_is_none(people, client, lines):
+def test_an_ambiguous_or_malformed_session_cookie_is_ignored(cast, client, lines):
     client.login(username="bob@example.com", password=PASSWORD)
     assert judge(lines(client.session.session_key), proxied()).status == 401
 
@@ -107,13 +107,13 @@ def test_a_cookie_that_is_not_one_session_is_none(people, client, lines):
         lambda key: [(b"cookie", b"a=b"), *cookie(key)],
     ],
 )
-def test_a_session_is_found_among_other_cookies(people, client, lines):
+def test_a_session_is_found_among_other_cookies(cast, client, lines):
     client.login(username="bob@example.com", password=PASSWORD)
     assert judge(lines(client.session.session_key), proxied()).status == 200
 
 
 @pytest.mark.parametrize(
-    "found",
+    "proxy_info",
     [
         ProxyInfo(),
         ProxyInfo(peer="192.0.2.7", client="192.0.2.7"),
@@ -124,22 +124,22 @@ def test_a_session_is_found_among_other_cookies(people, client, lines):
         proxied(host="a_b"),
     ],
 )
-def test_promise_25_what_cannot_be_read_is_403_whoever_asks(people, found):
-    for lines in ([], people["pipeline"]):
-        answer = judge(lines, found)
+def test_promise_25_an_unreadable_request_is_403_for_every_caller(cast, proxy_info):
+    for lines in ([], cast["pipeline"]):
+        answer = judge(lines, proxy_info)
         assert answer.status == 403
         assert body(answer)["code"] == "unreadable-target"
     assert Entry.objects.filter(event="request.denied", target="unreadable request").exists()
 
 
-def test_a_bad_credential_is_401_before_the_request_is_read(people):
-    assert judge(people["forged"], proxied(path="//")).status == 401
-    assert judge(people["forged"], ProxyInfo()).status == 401
+def test_a_bad_credential_is_401_before_the_request_is_read(cast):
+    assert judge(cast["forged"], proxied(path="//")).status == 401
+    assert judge(cast["forged"], ProxyInfo()).status == 401
 
 
-def test_promise_04_a_fault_of_the_gate_is_401(people):
-    found = ProxyInfo(trusted=True, peer="10.0.0.1", client=CLIENT, fault="the identity header is repeated")
-    assert judge(people["pipeline"], found) == unauthenticated(basic=True)
+def test_promise_04_a_fault_found_by_the_header_filter_is_401(cast):
+    proxy_info = ProxyInfo(trusted=True, peer="10.0.0.1", client=CLIENT, fault="the identity header is repeated")
+    assert judge(cast["pipeline"], proxy_info) == unauthenticated(basic=True)
     assert Entry.objects.first().reason == "the identity header is repeated"
 
 
@@ -148,25 +148,25 @@ def test_promise_04_a_fault_of_the_gate_is_401(people):
 @pytest.mark.parametrize(
     ("method", "path"), [("OPTIONS", "/"), ("GET", "/health"), ("GET", "/healthz"), ("GET", "/api/health"), ("HEAD", "/metrics")]
 )
-def test_promise_27_no_agent_address_or_preflight_gets_a_bypass(people, agent, client, method, path):
+def test_promise_27_no_user_agent_address_or_preflight_bypasses_the_check(cast, agent, client, method, path):
     lines = [(b"user-agent", agent), (b"access-control-request-method", b"POST"), (b"origin", b"https://evil.example")]
     assert judge(lines, proxied(method, path, client=client)).status == 401
 
 
-def test_a_public_route_is_open_to_everybody_but_not_with_a_bad_credential(people, system):
+def test_a_public_route_allows_anonymous_callers_but_no_bad_credential(cast, system):
     rbac.create_route(actor=system, spec=RouteSpec("/health", ("GET",), "upstream:public"), position=1)
     answer = judge([], proxied(path="/health"))
     assert answer.status == 200
     assert set(identity(answer).values()) == {""}
-    assert judge(people["pipeline"], proxied(path="/health")).status == 200
-    assert judge(people["forged"], proxied(path="/health")).status == 401
+    assert judge(cast["pipeline"], proxied(path="/health")).status == 200
+    assert judge(cast["forged"], proxied(path="/health")).status == 401
     assert judge([], proxied("POST", "/health")).status == 401
 
 
-def test_promise_35_without_routes_nobody_gets_through(people):
+def test_promise_35_without_routes_every_request_is_denied(cast):
     Route.objects.all().delete()
-    for lines, found in (([], proxied(subject="alice@example.com")), (people["pipeline"], proxied())):
-        answer = judge(lines, found)
+    for lines, proxy_info in (([], proxied(subject="alice@example.com")), (cast["pipeline"], proxied())):
+        answer = judge(lines, proxy_info)
         assert (answer.status, body(answer)["code"]) == (403, "no-route")
 
 
@@ -179,7 +179,7 @@ def test_promise_35_without_routes_nobody_gets_through(people):
         {"path": "/x", "methods": [7], "permission": "upstream:read"},
     ],
 )
-def test_promise_35_a_malformed_policy_lets_nobody_through(people, row):
+def test_promise_35_a_malformed_route_denies_every_request(cast, row):
     if row["methods"] is None:
         row = {**row, "methods": {"GET": 1}, "path": "/x*"}
     Route.objects.create(position=0, **row)
@@ -187,65 +187,65 @@ def test_promise_35_a_malformed_policy_lets_nobody_through(people, row):
 
 
 @pytest.mark.parametrize(("permission", "code"), [("upstream:everything", "unknown-permission"), ("", "unknown-permission")])
-def test_promise_35_an_unknown_permission_denies_even_admins(people, permission, code):
+def test_promise_35_an_unknown_permission_denies_even_admins(cast, permission, code):
     Route.objects.create(position=0, path="/**", methods=["*"], permission=permission)
     answer = judge([], proxied(subject="alice@example.com"))
     assert (answer.status, body(answer)["code"]) == (403, code)
 
 
-def test_promise_35_an_unknown_permission_in_a_role_gives_nothing(people):
+def test_promise_35_an_unknown_permission_in_a_role_grants_nothing(cast):
     Role.objects.filter(name="viewer").update(permissions=["upstream:everything", "*", "upstream"])
     assert judge([], proxied(subject="vera@example.com")).status == 403
 
 
-def gone(*tables):
-    """Take tables away, so that the database really answers with an error."""
+def rename_tables(*tables):
+    """Rename tables, so that the database returns an error."""
     for table in tables:
         with connection.cursor() as cursor:
             cursor.execute(f"ALTER TABLE {table} RENAME TO {table}_gone")
 
 
 @pytest.mark.parametrize(
-    ("table", "lines", "found"),
+    ("table", "lines", "proxy_info"),
     [
-        ("rbac_route", lambda people: people["pipeline"], proxied()),
-        ("accounts_token", lambda people: people["pipeline"], proxied()),
-        ("accounts_user", lambda people: basic("bob@example.com", PASSWORD), proxied()),
-        ("accounts_user", lambda people: [], proxied(subject="bob@example.com")),
-        ("accounts_session", lambda people: cookie("x" * 32), proxied()),
-        ("axes_accessattempt", lambda people: basic("bob@example.com", PASSWORD), proxied()),
+        ("rbac_route", lambda cast: cast["pipeline"], proxied()),
+        ("accounts_token", lambda cast: cast["pipeline"], proxied()),
+        ("accounts_user", lambda cast: basic("bob@example.com", PASSWORD), proxied()),
+        ("accounts_user", lambda cast: [], proxied(subject="bob@example.com")),
+        ("accounts_session", lambda cast: cookie("x" * 32), proxied()),
+        ("axes_accessattempt", lambda cast: basic("bob@example.com", PASSWORD), proxied()),
     ],
 )
-def test_promise_43_a_database_that_fails_is_503_never_401_and_never_200(people, caplog, table, lines, found):
-    asked = lines(people)
-    gone(table)
-    answer = judge(asked, found)
+def test_promise_43_a_database_error_is_503_never_401_and_never_200(cast, caplog, table, lines, proxy_info):
+    credential = lines(cast)
+    rename_tables(table)
+    answer = judge(credential, proxy_info)
     assert answer.status == 503
     assert (b"retry-after", b"5") in answer.headers
     assert set(identity(answer).values()) == {""}
-    assert "could not be judged" in caplog.text
+    assert "could not be decided" in caplog.text
 
 
-def test_promise_42_the_log_of_an_error_repeats_nothing_that_was_sent(people, caplog):
-    token = people["pipeline"][0][1].decode()
-    gone("accounts_token")
-    judge(people["pipeline"], proxied(path="/secret-path?token=hunter2"))
+def test_promise_42_the_log_of_an_error_contains_nothing_of_the_request(cast, caplog):
+    token = cast["pipeline"][0][1].decode()
+    rename_tables("accounts_token")
+    judge(cast["pipeline"], proxied(path="/secret-path?token=hunter2"))
     assert token not in caplog.text
     assert token[7:24] not in caplog.text
     assert "hunter2" not in caplog.text
 
 
-def test_promise_17_a_token_in_the_url_is_no_credential_and_is_not_written_down(people):
-    token = people["pipeline"][0][1].decode().removeprefix("Bearer ")
+def test_promise_17_a_token_in_the_url_is_no_credential_and_is_not_recorded(cast):
+    token = cast["pipeline"][0][1].decode().removeprefix("Bearer ")
     for path in (f"/x?access_token={token}", f"/x?token={token}", f"/x?Authorization=Bearer%20{token}"):
         assert judge([], proxied(path=path)).status == 401
     assert token not in str(list(Entry.objects.values()))
 
 
-# what is recorded
+# audit entries
 
 
-def test_a_denied_request_is_recorded_with_its_reason(people):
+def test_a_denied_request_is_recorded_with_its_reason(cast):
     judge([], proxied("POST", "/things?secret=1", subject="vera@example.com"))
     entry = Entry.objects.get(event="request.denied")
     assert (entry.actor, entry.method, entry.peer, entry.target) == (
@@ -254,7 +254,7 @@ def test_a_denied_request_is_recorded_with_its_reason(people):
     assert entry.reason.startswith("not-permitted: This needs upstream:write")
 
 
-def test_of_a_stranger_one_entry_a_minute_tells_enough(people):
+def test_of_an_anonymous_client_one_denial_a_minute_is_recorded(cast):
     for n in range(20):
         judge([], proxied(path=f"/try/{n}"))
     judge([], proxied(client="203.0.113.9"))
@@ -262,13 +262,13 @@ def test_of_a_stranger_one_entry_a_minute_tells_enough(people):
     assert Entry.objects.first().data["suppressed"] == 19
 
 
-def test_what_is_allowed_is_not_recorded(people):
+def test_an_allowed_request_is_not_recorded(cast):
     before = Entry.objects.count()
-    judge(people["pipeline"], proxied())
+    judge(cast["pipeline"], proxied())
     assert Entry.objects.count() == before
 
 
-# whatever comes
+# any input
 
 NAMES = st.sampled_from(
     [
@@ -311,14 +311,14 @@ VALUES = st.one_of(
 
 @settings(deadline=None, max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(headers=st.lists(st.tuples(NAMES, VALUES), max_size=8), peer=st.sampled_from(["10.0.0.1", "192.0.2.7", "", None]))
-def test_promise_29_whatever_is_sent_the_answer_is_one_of_four(people, headers, peer):
+def test_promise_29_the_answer_to_any_headers_is_200_401_or_403(cast, headers, peer):
     policy = TrustPolicy(parse_networks(["10.0.0.0/8"]), "X-Auth-Request-Email", "X-Groups")
     admitted = filter_headers(headers, peer, policy)
     answer = judge([(name.lower(), value) for name, value in admitted.headers], admitted.proxied)
-    assert answer.status in {200, 401, 403}, "nothing that is sent is trouble of ours"
+    assert answer.status in {200, 401, 403}, "no request causes an error of SkyAuth's own"
     assert len(identity(answer)) == len(IDENTITY)
     if peer != "10.0.0.1":
-        assert answer.status != 200, "who is no trusted proxy opens nothing"
+        assert answer.status != 200, "an untrusted peer is never allowed"
 
 
 @settings(deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -330,14 +330,14 @@ def test_promise_29_whatever_is_sent_the_answer_is_one_of_four(people, headers, 
     method=st.text(max_size=6),
     path=st.text(max_size=12),
 )
-def test_promise_29_judging_never_raises(people, lines, subject, groups, client, method, path):
+def test_promise_29_deciding_never_raises(cast, lines, subject, groups, client, method, path):
     answer = judge(lines, proxied(method, path, subject=subject, groups=groups, client=client))
     assert answer.status in {200, 401, 403, 503}
 
 
-def test_promise_29_what_nginx_asks_of_a_refused_request_is_never_a_yes(people):
-    told = MappingProxyType({"original-method": "GET", "original-host": "h", "original-uri": "/things"})
-    asked = AuthRequest(people["pipeline"], ProxyInfo(trusted=True, forwarded=told))
-    assert verify.judge(asked._replace(endpoint=b"/authz/nginx"), x_original).status == 200
-    answer = verify.judge(asked._replace(endpoint=b"/authz/nginx/answer"), x_original)
-    assert (answer.status, identity(answer)["email"]) == (503, ""), "come again: the first question would be answered yes now"
+def test_promise_29_the_second_request_of_nginx_is_never_allowed(cast):
+    original = MappingProxyType({"original-method": "GET", "original-host": "h", "original-uri": "/things"})
+    request = AuthRequest(cast["pipeline"], ProxyInfo(trusted=True, forwarded=original))
+    assert verify.decide(request._replace(endpoint=b"/authz/nginx"), x_original).status == 200
+    answer = verify.decide(request._replace(endpoint=b"/authz/nginx/answer"), x_original)
+    assert (answer.status, identity(answer)["email"]) == (503, ""), "try again: the first request would be allowed now"

@@ -1,4 +1,4 @@
-"""The client of the SkyPilot server: an end to every wait, no detour, and no answer that is believed but cannot be read."""
+"""The client of the SkyPilot server: time limits, no redirects, and no response that cannot be read."""
 
 import socket
 import threading
@@ -18,24 +18,24 @@ Handler = Callable[[socket.socket], None]
 
 @contextmanager
 def server(handler: Handler) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the port of a server that hands its one connection to the handler, and what was sent there."""
-    seen: list[bytes] = []
+    """Yield the port of a server that passes its one connection to the handler, and the requests it received."""
+    requests: list[bytes] = []
 
     def serve() -> None:
         connection, _ = listening.accept()
         with connection:
-            seen.append(_request(connection))
+            requests.append(_request(connection))
             handler(connection)
 
     with socket.create_server((HOST, 0)) as listening:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield listening.getsockname()[1], seen
+        yield listening.getsockname()[1], requests
         thread.join(5)
 
 
 def _request(connection: socket.socket) -> bytes:
-    """Return a request, the body included: it may come in pieces."""
+    """Return a request with its body, which can arrive in several parts."""
     raw = b""
     while b"\r\n\r\n" not in raw or (b"POST" in raw and not raw.endswith(b"}")):
         raw += connection.recv(65_536)
@@ -46,26 +46,26 @@ def answering(raw: bytes) -> Handler:
     return lambda connection: connection.sendall(raw)
 
 
-def test_what_is_asked_and_what_is_answered(settings: Any) -> None:
+def test_the_request_and_the_response_of_one_call(settings: Any) -> None:
     raw = b'HTTP/1.1 201 Created\r\nX-A: 1\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{"a": 1}'
-    with server(answering(raw)) as (port, seen):
+    with server(answering(raw)) as (port, requests):
         settings.SKYPILOT_URL = f"http://{HOST}:{port}/behind"
         reply = ask("POST", "/users/update", headers={"X-Auth-Request-Email": "bob@example.com"}, body={"role": "user"})
     assert (reply.status, reply.headers["x-a"], reply.json()) == (201, "1", {"a": 1})
-    head, body = seen[0].split(b"\r\n\r\n")
+    head, body = requests[0].split(b"\r\n\r\n")
     assert head.startswith(b"POST /behind/users/update HTTP/1.1\r\n")
     assert b"\r\nContent-Type: application/json" in head
     assert b"\r\nX-Auth-Request-Email: bob@example.com" in head
     assert body == b'{"role": "user"}'
 
 
-def test_a_redirect_is_an_answer_and_is_not_followed(settings: Any) -> None:
+def test_a_redirect_is_returned_and_not_followed(settings: Any) -> None:
     with server(answering(b"HTTP/1.1 307 X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")) as (port, _):
         settings.SKYPILOT_URL = f"http://{HOST}:{port}"
         assert ask("GET", "/").status == 307
 
 
-def test_a_proxy_of_the_environment_is_not_asked(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_of_the_environment_is_not_used(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     with server(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as (port, _):
@@ -77,22 +77,22 @@ def _silent(connection: socket.socket) -> None:
     connection.recv(1)
 
 
-def _dripping(connection: socket.socket) -> None:
+def _slow(connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-    with suppress(OSError):  # it had enough
+    with suppress(OSError):  # the client has closed the connection
         for _ in range(100):
             connection.sendall(b"x")
             time.sleep(0.02)
 
 
-@pytest.mark.parametrize("handler", [_silent, _dripping])
-def test_every_wait_has_an_end(settings: Any, handler: Handler) -> None:
+@pytest.mark.parametrize("handler", [_silent, _slow])
+def test_every_request_has_a_time_limit(settings: Any, handler: Handler) -> None:
     with server(handler) as (port, _):
         settings.SKYPILOT_URL = f"http://{HOST}:{port}"
-        began = time.monotonic()
+        started = time.monotonic()
         with pytest.raises(UpstreamUnavailable, match="TimeoutError"):
             ask("GET", "/", timeout=0.3)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - started < 1.5
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_every_wait_has_an_end(settings: Any, handler: Handler) -> None:
     ],
     ids=["nothing", "no HTTP", "half of it", "half of its chunks", "too much"],
 )
-def test_an_answer_that_is_none_is_not_believed(settings: Any, raw: bytes) -> None:
+def test_an_incomplete_or_invalid_response_is_refused(settings: Any, raw: bytes) -> None:
     def answer(connection: socket.socket) -> None:
-        with suppress(OSError):  # it hung up
+        with suppress(OSError):  # the client has closed the connection
             connection.sendall(raw)
 
     with server(answer) as (port, _):
@@ -118,39 +118,39 @@ def test_an_answer_that_is_none_is_not_believed(settings: Any, raw: bytes) -> No
 
 
 @pytest.mark.parametrize("raw", [b"<html>", b"[" * 100_000, b"\xff"])
-def test_nor_is_a_body_that_is_no_json(raw: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(raw: bytes) -> None:
     with pytest.raises(UpstreamUnavailable):
         client.Reply(200, {}, raw).json()
 
 
 @pytest.mark.parametrize("url", ["", f"http://{HOST}:1", f"https://{HOST}:1"])
-def test_where_nobody_listens_or_nobody_is_named_there_is_no_server(settings: Any, url: str) -> None:
+def test_an_unreachable_or_unconfigured_server_is_unavailable(settings: Any, url: str) -> None:
     settings.SKYPILOT_URL = url
     with pytest.raises(UpstreamUnavailable):
         ask("GET", "/")
 
 
 @pytest.mark.parametrize(("path", "value"), [("/a b", "x"), ("/", "x\r\nX-Role: admin"), ("/", "\u20ac")])
-def test_nothing_is_smuggled_into_what_is_asked(settings: Any, path: str, value: str) -> None:
+def test_a_path_or_header_value_cannot_add_to_the_request(settings: Any, path: str, value: str) -> None:
     settings.SKYPILOT_URL = f"http://{HOST}:1"
     with pytest.raises(UpstreamUnavailable):
         ask("GET", path, headers={"X-Auth-Request-Email": value})
 
 
 @pytest.mark.parametrize(
-    "begun", [b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n1;"]
+    "start", [b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n1;"]
 )
-def test_a_head_or_a_chunks_length_that_drips_has_an_end_too(settings: Any, begun: bytes) -> None:
-    def drip(connection: socket.socket) -> None:
+def test_a_response_that_arrives_byte_by_byte_has_a_time_limit_too(settings: Any, start: bytes) -> None:
+    def send_slowly(connection: socket.socket) -> None:
         with suppress(OSError):
-            connection.sendall(begun)
+            connection.sendall(start)
             for _ in range(60):
                 time.sleep(0.05)
                 connection.sendall(b"a")
 
-    with server(drip) as (port, _):
+    with server(send_slowly) as (port, _):
         settings.SKYPILOT_URL = f"http://{HOST}:{port}"
-        began = time.monotonic()
+        started = time.monotonic()
         with pytest.raises(UpstreamUnavailable):
             ask("GET", "/", timeout=0.5)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - started < 1.5

@@ -30,7 +30,7 @@ SYSTEM = system_principal("tests")
 
 
 class Server(ThreadingHTTPServer):
-    """Does with roles what the real server does; `answers` can be put in the place of what it would say to a path."""
+    """Stores roles as the real server does; `answers` replaces its response to a path."""
 
     daemon_threads = True
     block_on_close = False
@@ -39,7 +39,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__((HOST, 0), _Handler)
         self.roles: dict[str, str] = {}
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.delay = 0.0
         self.answers: dict[str, tuple[int, bytes]] = {}
 
@@ -53,13 +53,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         name = self.headers["X-Auth-Request-Email"]
-        self.server.asked.append(f"GET {self.path} {name}")
-        role = self.server.roles.setdefault(name, "admin")  # as it does unless told otherwise
+        self.server.requests.append(f"GET {self.path} {name}")
+        role = self.server.roles.setdefault(name, "admin")  # the default of the real server
         self._answer({"id": user_uid(name), "name": name, "role": role})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(f"POST {self.path} {body['role']} {'X-Auth-Request-Email' in self.headers}")
+        self.server.requests.append(f"POST {self.path} {body['role']} {'X-Auth-Request-Email' in self.headers}")
         time.sleep(self.server.delay)
         [name] = [name for name in self.server.roles if user_uid(name) == body["user_id"]]
         self.server.roles[name] = body["role"]
@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -88,11 +88,11 @@ def server(settings: Any) -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def _not_away() -> None:
+def _no_attempts() -> None:
     role_sync.attempts.__init__()
 
 
-def machine(account: ServiceAccount, token: str) -> Principal:
+def account_principal(account: ServiceAccount, token: str) -> Principal:
     record = selectors.token_by_key(token.split("_")[1])
     assert record is not None
     return Principal(
@@ -101,34 +101,34 @@ def machine(account: ServiceAccount, token: str) -> Principal:
     )  # fmt: skip
 
 
-def test_the_first_time_the_server_hears_the_name_and_then_the_role_and_that_is_all(vera: User, server: Server) -> None:
+def test_the_first_sync_sends_the_name_and_then_the_role_and_the_next_one_nothing(vera: User, server: Server) -> None:
     role_sync.sync(principal(vera))
     assert server.roles == {"vera@example.com": "viewer"}
-    assert server.asked == ["GET /users/role vera@example.com", "POST /users/update viewer False"]
+    assert server.requests == ["GET /users/role vera@example.com", "POST /users/update viewer False"]
     role_sync.sync(principal(vera))
-    assert len(server.asked) == 2, "it was told"
+    assert len(server.requests) == 2, "the role was confirmed"
     row = SyncedRole.objects.get()
     assert (row.role, row.lease, row.lease_since) == ("viewer", "", None)
     assert str(row) == f"vera@example.com at {server.address}: viewer"
 
 
-def test_a_role_that_the_server_knows_already_is_not_told_again(alice: User, server: Server) -> None:
+def test_a_role_that_the_server_already_has_is_not_sent(alice: User, server: Server) -> None:
     role_sync.sync(principal(alice))
-    assert server.asked == ["GET /users/role alice@example.com"]
+    assert server.requests == ["GET /users/role alice@example.com"]
 
 
-def test_a_machine_is_told_of_with_what_its_owner_leaves_it(
+def test_the_role_of_a_service_account_is_limited_by_its_owner(
     bob: User, pipeline: ServiceAccount, pipeline_token: str, server: Server
 ) -> None:
     name = f"pipeline@{pipeline.uid}"
-    role_sync.sync(machine(pipeline, pipeline_token))
+    role_sync.sync(account_principal(pipeline, pipeline_token))
     assert server.roles == {name: "user"}
     users.set_role(actor=SYSTEM, user=bob, role="viewer")
-    role_sync.sync(machine(pipeline, pipeline_token))
+    role_sync.sync(account_principal(pipeline, pipeline_token))
     assert server.roles == {name: "viewer"}
 
 
-def test_a_new_role_is_told_before_the_next_request(bob: User, server: Server) -> None:
+def test_a_new_role_is_sent_before_the_next_request(bob: User, server: Server) -> None:
     role_sync.sync(principal(bob))
     users.set_role(actor=SYSTEM, user=bob, role="viewer")
     bob.refresh_from_db()
@@ -137,7 +137,7 @@ def test_a_new_role_is_told_before_the_next_request(bob: User, server: Server) -
     assert server.roles == {"bob@example.com": "viewer"}
 
 
-def test_an_older_request_does_not_bring_an_older_role_back(bob: User, server: Server) -> None:
+def test_an_older_request_does_not_restore_an_older_role(bob: User, server: Server) -> None:
     before = principal(bob)
     users.set_role(actor=SYSTEM, user=bob, role="viewer")
     bob.refresh_from_db()
@@ -147,7 +147,7 @@ def test_an_older_request_does_not_bring_an_older_role_back(bob: User, server: S
     assert role_sync.is_synced(principal(bob))
 
 
-def test_another_server_is_told_anew(bob: User, server: Server, settings: Any) -> None:
+def test_another_server_gets_the_role_again(bob: User, server: Server, settings: Any) -> None:
     SyncedRole.objects.create(server="http://another:46580", name="bob@example.com", role="user")
     role_sync.sync(principal(bob))
     assert server.roles == {"bob@example.com": "user"}
@@ -160,7 +160,7 @@ def test_another_server_is_told_anew(bob: User, server: Server, settings: Any) -
         ("/users/role", 307, b"{}"),
         ("/users/role", 200, b"<html>"),
         ("/users/role", 200, b"[]"),
-        ("/users/role", 200, b'{"id": "", "name": "", "role": "admin"}'),  # it does not believe the header
+        ("/users/role", 200, b'{"id": "", "name": "", "role": "admin"}'),  # it does not trust the header
         ("/users/role", 200, b'{"id": "81dc9bdb", "name": "mallory@example.com", "role": "viewer"}'),
         ("/users/role", 200, b'{"id": null, "name": "vera@example.com", "role": "viewer"}'),
         ("/users/role", 200, b'{"id": "81dc9bdb", "name": "vera@example.com", "role": ["viewer"]}'),
@@ -168,7 +168,7 @@ def test_another_server_is_told_anew(bob: User, server: Server, settings: Any) -
         ("/users/update", 401, b'"Authentication required"'),
     ],
 )
-def test_a_bad_answer_ends_without_certainty_and_the_next_try_begins_anew(
+def test_after_a_bad_response_the_role_is_unconfirmed_and_the_next_sync_sends_it_again(
     vera: User, server: Server, path: str, status: int, body: bytes
 ) -> None:
     server.answers[path] = (status, body)
@@ -178,82 +178,80 @@ def test_a_bad_answer_ends_without_certainty_and_the_next_try_begins_anew(
     row = SyncedRole.objects.get()
     assert (row.role, row.lease) == ("", "")
     server.answers.clear()
-    role_sync.attempts.away_until = 0.0
+    role_sync.attempts.unavailable_until = 0.0
     role_sync.sync(principal(vera))
     assert server.roles == {"vera@example.com": "viewer"}
 
 
-def test_a_server_that_is_away_is_not_asked_by_everybody(vera: User, bob: User, server: Server, settings: Any) -> None:
+def test_an_unavailable_server_gets_one_request_a_second(vera: User, bob: User, server: Server, settings: Any) -> None:
     role_sync.sync(principal(bob))
     settings.SKYPILOT_URL = f"{server.address}/nowhere"
     server.answers["/nowhere/users/role"] = (404, b"{}")
-    asked = len(server.asked)
+    count = len(server.requests)
     for _ in range(3):
         with pytest.raises(UpstreamUnavailable):
             role_sync.sync(principal(vera))
-    assert len(server.asked) == asked + 1
+    assert len(server.requests) == count + 1
     settings.SKYPILOT_URL = server.address
     role_sync.sync(principal(bob))  # needs nothing of it
 
 
-def test_only_so_many_are_told_at_once(vera: User, server: Server) -> None:
-    taken = [role_sync.attempts.slots.acquire(blocking=False) for _ in range(role_sync._AT_ONCE)]
+def test_the_number_of_concurrent_syncs_is_limited(vera: User, server: Server) -> None:
+    taken = [role_sync.attempts.slots.acquire(blocking=False) for _ in range(role_sync._MAX_RUNNING)]
     assert all(taken)
     with pytest.raises(UpstreamUnavailable):
         role_sync.sync(principal(vera))
-    assert server.asked == []
+    assert server.requests == []
     role_sync.attempts.slots.release()
-    role_sync.attempts.away_until = 0.0
+    role_sync.attempts.unavailable_until = 0.0
     role_sync.sync(principal(vera))
 
 
-def test_who_ended_in_the_middle_keeps_others_out_for_a_while_only(
-    vera: User, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(role_sync, "_PATIENCE_SECONDS", 0.1)
+def test_an_abandoned_lease_expires(vera: User, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(role_sync, "_LEASE_WAIT_SECONDS", 0.1)
     now = timezone.now()
-    row = SyncedRole.objects.create(server=server.address, name="vera@example.com", lease="somebody", lease_since=now)
+    row = SyncedRole.objects.create(server=server.address, name="vera@example.com", lease="another process", lease_since=now)
     with pytest.raises(UpstreamUnavailable):
         role_sync.sync(principal(vera))
-    assert server.asked == []
-    SyncedRole.objects.filter(pk=row.pk).update(lease_since=now - role_sync._HELD - timedelta(seconds=1))
-    role_sync.attempts.away_until = 0.0
+    assert server.requests == []
+    SyncedRole.objects.filter(pk=row.pk).update(lease_since=now - role_sync._LEASE_LIFETIME - timedelta(seconds=1))
+    role_sync.attempts.unavailable_until = 0.0
     role_sync.sync(principal(vera))
     assert server.roles == {"vera@example.com": "viewer"}
 
 
-def test_who_lost_the_turn_meanwhile_is_not_let_through(vera: User, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    say = role_sync._say
+def test_a_sync_that_lost_its_lease_fails(vera: User, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    send_role = role_sync._send_role
 
-    def slowly(name: str, role: str) -> None:
-        say(name, role)
-        SyncedRole.objects.update(lease="somebody else")
+    def lose_lease(name: str, role: str) -> None:
+        send_role(name, role)
+        SyncedRole.objects.update(lease="another process")
 
-    monkeypatch.setattr(role_sync, "_say", slowly)
+    monkeypatch.setattr(role_sync, "_send_role", lose_lease)
     with pytest.raises(UpstreamUnavailable):
         role_sync.sync(principal(vera))
-    assert SyncedRole.objects.get().lease == "somebody else"
+    assert SyncedRole.objects.get().lease == "another process"
 
 
-def test_who_is_gone_is_not_told_of(vera: User, server: Server) -> None:
-    gone = principal(vera)
+def test_the_role_of_a_deleted_user_is_not_sent(vera: User, server: Server) -> None:
+    deleted = principal(vera)
     vera.delete()
     with pytest.raises(UpstreamUnavailable):
-        role_sync.sync(gone)
-    assert server.asked == []
+        role_sync.sync(deleted)
+    assert server.requests == []
 
 
-def test_who_would_be_somebody_else_to_the_server_is_not_let_through(bob: User, vera: User, server: Server) -> None:
-    """The server goes by 32 bits of the name's digest: of ten thousand people, two are the same in one case of a hundred."""
+def test_a_name_with_the_id_of_another_user_at_the_server_is_refused(bob: User, vera: User, server: Server) -> None:
+    """The server makes ids of 32 bits: of ten thousand users, two have the same id with a probability of one percent."""
     User.objects.filter(pk=vera.pk).update(uid=user_uid(vera.username, 1))
-    User.objects.filter(pk=bob.pk).update(uid=user_uid(vera.username))  # as if he had been the first of the two
-    with pytest.raises(UpstreamUnavailable, match="somebody else"):
+    User.objects.filter(pk=bob.pk).update(uid=user_uid(vera.username))  # as if bob had been created first
+    with pytest.raises(UpstreamUnavailable, match="same id"):
         role_sync.sync(principal(vera))
-    assert server.asked == []
+    assert server.requests == []
     assert not role_sync.is_synced(principal(vera))
 
 
-def test_nobody_in_particular_and_no_server_need_no_telling(bob: User, settings: Any) -> None:
+def test_callers_without_an_identity_need_no_sync_and_neither_does_no_server(bob: User, settings: Any) -> None:
     settings.SKYPILOT_URL = ""
     assert not role_sync.needed(principal(bob))
     settings.SKYPILOT_URL = "http://127.0.0.1:46580"
@@ -263,16 +261,16 @@ def test_nobody_in_particular_and_no_server_need_no_telling(bob: User, settings:
 
 
 @pytest.mark.usefixtures("separate_connections")
-def test_parallel_first_requests_tell_once(server: Server) -> None:
+def test_concurrent_first_requests_send_the_role_once(server: Server) -> None:
     user = users.create_user(actor=SYSTEM, username="vera@example.com", role="viewer")
     server.delay = 0.1
     assert at_once(*[lambda: role_sync.sync(principal(user))] * 4) == [None] * 4
-    assert server.asked == ["GET /users/role vera@example.com", "POST /users/update viewer False"]
+    assert server.requests == ["GET /users/role vera@example.com", "POST /users/update viewer False"]
 
 
 @pytest.mark.usefixtures("separate_connections")
-def test_of_requests_with_different_roles_the_role_that_counts_wins(server: Server) -> None:
-    """Three come with the role from before a change and one with the new one, while the server takes its time."""
+def test_of_concurrent_requests_with_different_roles_the_current_role_wins(server: Server) -> None:
+    """Three requests have the role from before a change and one has the new role, while the server is slow."""
     user = users.create_user(actor=SYSTEM, username="bob@example.com", role="user")
     before = principal(user)
     users.set_role(actor=SYSTEM, user=user, role="viewer")
@@ -280,5 +278,5 @@ def test_of_requests_with_different_roles_the_role_that_counts_wins(server: Serv
     server.delay = 0.05
     assert at_once(*[lambda: role_sync.sync(before)] * 3, lambda: role_sync.sync(after)) == [None] * 4
     assert server.roles == {"bob@example.com": "viewer"}
-    assert {line for line in server.asked if line.startswith("POST")} == {"POST /users/update viewer False"}
+    assert {line for line in server.requests if line.startswith("POST")} == {"POST /users/update viewer False"}
     assert SyncedRole.objects.get().role == "viewer"

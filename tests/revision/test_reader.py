@@ -1,4 +1,4 @@
-"""The shared read of the mark: nobody is told one that is older than the question."""
+"""The shared read of the policy revision: no caller gets one that is older than its call."""
 
 import asyncio
 import shutil
@@ -11,133 +11,133 @@ from django.db import connection
 
 from accounts.models import GroupRole, PolicyRevision
 from rbac.models import Role
-from revision import reader
+from revision import reader as reader_module
 from revision.reader import PostgresSource, RevisionReader, SqliteSource
 from tests.races import separate_connections
 
 __all__ = ["separate_connections"]
 
 
-class Held:
-    """A reader whose reads end when the test says so."""
+class HeldSource:
+    """A source whose reads end when the test calls the callback."""
 
     def __init__(self):
-        self.begun = []
+        self.callbacks = []
 
-    def begin(self, heard):
-        self.begun.append(heard)
+    def begin(self, callback):
+        self.callbacks.append(callback)
 
     def close(self):
         pass
 
 
-async def turns(count=3):
-    """Let the event loop do what is due."""
+async def run_loop(count=3):
+    """Let the event loop run what is scheduled."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
-def test_one_read_serves_all_who_were_waiting_when_it_began():
+def test_one_read_serves_all_callers_that_waited_when_it_began():
     async def scenario():
-        reader, heard = Held(), []
-        fresh = RevisionReader(lambda: reader)
+        source, received = HeldSource(), []
+        reader = RevisionReader(lambda: source)
         for name in "abc":
-            fresh.read(lambda mark, name=name: heard.append((name, mark)))
-        await turns()
-        assert len(reader.begun) == 1
-        reader.begun[0]("m")
-        assert heard == [("a", "m"), ("b", "m"), ("c", "m")]
+            reader.read(lambda revision, name=name: received.append((name, revision)))
+        await run_loop()
+        assert len(source.callbacks) == 1
+        source.callbacks[0]("m")
+        assert received == [("a", "m"), ("b", "m"), ("c", "m")]
 
     asyncio.run(scenario())
 
 
-def test_promise_14_who_asks_while_a_read_is_under_way_waits_for_the_next():
+def test_promise_14_a_call_during_a_read_waits_for_the_next_read():
     async def scenario():
-        reader, heard = Held(), []
-        fresh = RevisionReader(lambda: reader)
-        fresh.read(lambda mark: heard.append(("early", mark)))
-        await turns()
-        fresh.read(lambda mark: heard.append(("late", mark)))
-        await turns()
-        assert len(reader.begun) == 1
-        reader.begun[0]("old")
-        await turns()
-        assert heard == [("early", "old")]
-        assert len(reader.begun) == 2
-        reader.begun[1]("new")
-        assert heard == [("early", "old"), ("late", "new")]
+        source, received = HeldSource(), []
+        reader = RevisionReader(lambda: source)
+        reader.read(lambda revision: received.append(("early", revision)))
+        await run_loop()
+        reader.read(lambda revision: received.append(("late", revision)))
+        await run_loop()
+        assert len(source.callbacks) == 1
+        source.callbacks[0]("old")
+        await run_loop()
+        assert received == [("early", "old")]
+        assert len(source.callbacks) == 2
+        source.callbacks[1]("new")
+        assert received == [("early", "old"), ("late", "new")]
 
     asyncio.run(scenario())
 
 
-def test_a_question_asked_by_an_answer_waits_for_a_read_of_its_own():
+def test_a_call_from_a_callback_waits_for_the_next_read():
     async def scenario():
-        reader, heard = Held(), []
-        fresh = RevisionReader(lambda: reader)
-        fresh.read(lambda _: fresh.read(heard.append))
-        await turns()
-        reader.begun[0]("old")
-        assert heard == []
-        await turns()
-        reader.begun[1]("new")
-        assert heard == ["new"]
+        source, received = HeldSource(), []
+        reader = RevisionReader(lambda: source)
+        reader.read(lambda _: reader.read(received.append))
+        await run_loop()
+        source.callbacks[0]("old")
+        assert received == []
+        await run_loop()
+        source.callbacks[1]("new")
+        assert received == ["new"]
 
     asyncio.run(scenario())
 
 
-def test_nobody_who_asks_is_forgotten_whatever_the_order():
+def test_every_call_is_answered_in_any_order():
     async def scenario():
-        class Late(Held):
-            def begin(self, heard):
-                asyncio.get_running_loop().call_later(0.001, heard, "m")
+        class Late(HeldSource):
+            def begin(self, callback):
+                asyncio.get_running_loop().call_later(0.001, callback, "m")
 
-        fresh = RevisionReader(Late)
+        reader = RevisionReader(Late)
 
         async def ask(n):
             await asyncio.sleep(n % 7 / 2_000)
-            return await fresh.mark()
+            return await reader.revision()
 
         assert await asyncio.gather(*(ask(n) for n in range(200))) == ["m"] * 200
 
     asyncio.run(scenario())
 
 
-def test_one_question_that_fails_keeps_no_other_waiting(caplog):
+def test_a_callback_that_fails_does_not_stop_the_others(caplog):
     async def scenario():
-        reader, heard = Held(), []
-        fresh = RevisionReader(lambda: reader)
-        fresh.read(lambda _: heard[7])
-        fresh.read(heard.append)
-        await turns()
-        reader.begun[0]("m")
-        assert heard == ["m"]
+        source, received = HeldSource(), []
+        reader = RevisionReader(lambda: source)
+        reader.read(lambda _: received[7])
+        reader.read(received.append)
+        await run_loop()
+        source.callbacks[0]("m")
+        assert received == ["m"]
 
     asyncio.run(scenario())
-    assert "could not be gone on with" in caplog.text
+    assert "failed after the policy revision was read" in caplog.text
 
 
-def test_a_reader_that_cannot_tell_says_so():
+def test_a_source_that_cannot_read_gives_none():
     async def scenario():
-        class Broken(Held):
-            def begin(self, heard):
-                heard(None)
+        class Broken(HeldSource):
+            def begin(self, callback):
+                callback(None)
 
-        assert await RevisionReader(Broken).mark() is None
+        assert await RevisionReader(Broken).revision() is None
 
     asyncio.run(scenario())
 
 
 @pytest.mark.sqlite
-def test_sqlite_tells_the_mark_as_it_is_now(separate_connections):
+def test_sqlite_reads_the_current_revision(separate_connections):
     async def scenario():
-        fresh = RevisionReader()
-        told = [await fresh.mark()]
+        reader = RevisionReader()
+        revisions = [await reader.revision()]
         await asyncio.to_thread(_change, "dev")
-        told += [await fresh.mark(), await fresh.mark()]
-        fresh.close()
-        told.append(await fresh.mark())
-        fresh.close()
-        return told
+        revisions += [await reader.revision(), await reader.revision()]
+        reader.close()
+        revisions.append(await reader.revision())
+        reader.close()
+        return revisions
 
     before, *after = asyncio.run(scenario())
     assert before
@@ -145,32 +145,32 @@ def test_sqlite_tells_the_mark_as_it_is_now(separate_connections):
     assert before not in after
 
 
-def test_an_sqlite_file_that_cannot_be_read_is_not_waited_for_and_read_again_when_it_can(tmp_path):
+def test_a_locked_or_replaced_sqlite_file_gives_none_without_waiting(tmp_path):
     path = tmp_path / "file.sqlite3"
 
-    def told(reader):
-        heard = []
-        reader.begin(heard.append)
-        return heard
+    def read(source):
+        received = []
+        source.begin(received.append)
+        return received
 
-    reader = SqliteSource(str(path))
-    assert told(reader) == [None], "there is no such table"
+    source = SqliteSource(str(path))
+    assert read(source) == [None], "there is no such table"
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("CREATE TABLE accounts_generation (id INTEGER, mark TEXT)")
-        assert told(reader) == [None], "there is no mark"
+        assert read(source) == [None], "there is no revision"
         writer.execute("INSERT INTO accounts_generation VALUES (1, 'm')")
-        assert told(reader) == ["m"]
+        assert read(source) == ["m"]
         writer.execute("BEGIN EXCLUSIVE")
-        assert told(reader) == [None]
+        assert read(source) == [None]
         writer.execute("ROLLBACK")
-        assert told(reader) == ["m"]
+        assert read(source) == ["m"]
     kept = path.rename(tmp_path / "kept.sqlite3")
-    assert told(reader) == [None], "the file is gone"
+    assert read(source) == [None], "the file is gone"
     shutil.copy(kept, path)
-    assert told(reader) == [None], "another file is in its place"
+    assert read(source) == [None], "another file is in its place"
     kept.rename(path)
-    assert told(reader) == ["m"]
-    reader.close()
+    assert read(source) == ["m"]
+    source.close()
 
 
 def _change(group):
@@ -181,32 +181,34 @@ def _change(group):
 
 
 @pytest.mark.postgres
-def test_postgresql_tells_the_mark_and_comes_back_when_its_connection_is_lost(separate_connections, monkeypatch):
-    monkeypatch.setattr(reader, "_AGAIN_SECONDS", 0.01)
+def test_postgresql_reads_the_revision_and_reconnects_after_a_lost_connection(separate_connections, monkeypatch):
+    monkeypatch.setattr(reader_module, "_RECONNECT_SECONDS", 0.01)
 
-    async def until_told(fresh):
+    async def until_read(reader):
         for _ in range(500):
-            if (mark := await fresh.mark()) is not None:
-                return mark
+            if (revision := await reader.revision()) is not None:
+                return revision
             await asyncio.sleep(0.01)
-        raise AssertionError("the mark was never told")
+        raise AssertionError("the revision was never read")
 
     async def scenario():
-        readers = []
-        fresh = RevisionReader(lambda: readers.append(PostgresSource()) or readers[-1])
-        assert await fresh.mark() is None, "the first question does not wait for the connection"
-        first = await until_told(fresh)
+        sources = []
+        reader = RevisionReader(lambda: sources.append(PostgresSource()) or sources[-1])
+        assert await reader.revision() is None, "the first call does not wait for the connection"
+        first = await until_read(reader)
         await asyncio.to_thread(_change, "dev")
-        second = await fresh.mark()
+        second = await reader.revision()
         assert second not in (None, first)
-        watched, connect = readers[0]._watched, readers[0]._connect
-        monkeypatch.setattr(readers[0], "_connect", lambda: None)  # or a new connection may have the old one's descriptor
-        await asyncio.to_thread(_end, readers[0]._connection.info.backend_pid)
-        assert await fresh.mark() is None, "a lost connection tells nothing"
-        assert not asyncio.get_running_loop().remove_reader(watched), "its descriptor is not watched: a client may have it next"
-        monkeypatch.setattr(readers[0], "_connect", connect)
-        assert await until_told(fresh) == second
-        fresh.close()
+        descriptor, connect = sources[0]._descriptor, sources[0]._connect
+        monkeypatch.setattr(sources[0], "_connect", lambda: None)  # or a new connection may have the old one's descriptor
+        await asyncio.to_thread(_end, sources[0]._connection.info.backend_pid)
+        assert await reader.revision() is None, "a lost connection gives no revision"
+        assert not asyncio.get_running_loop().remove_reader(descriptor), (
+            "its descriptor is not watched: a client's connection can get it next"
+        )
+        monkeypatch.setattr(sources[0], "_connect", connect)
+        assert await until_read(reader) == second
+        reader.close()
 
     asyncio.run(scenario())
 
@@ -218,30 +220,30 @@ def _end(pid):
 
 
 @pytest.mark.postgres
-def test_a_postgresql_that_does_not_answer_is_not_waited_for(separate_connections, monkeypatch):
-    monkeypatch.setattr(reader, "_PATIENCE_SECONDS", 0.2)
-    begun, done = threading.Event(), threading.Event()
+def test_a_postgresql_that_does_not_answer_gives_none_after_the_time_out(separate_connections, monkeypatch):
+    monkeypatch.setattr(reader_module, "_TIMEOUT_SECONDS", 0.2)
+    locked, done = threading.Event(), threading.Event()
 
     def hold():
         with connection.cursor() as cursor:
             cursor.execute("BEGIN")
             cursor.execute("LOCK TABLE accounts_generation IN ACCESS EXCLUSIVE MODE")
-            begun.set()
+            locked.set()
             done.wait(30)
             cursor.execute("ROLLBACK")
         connection.close()
 
     async def scenario():
-        reader = PostgresSource()
-        fresh = RevisionReader(lambda: reader)
-        await fresh.mark()
-        await reader._connecting
-        await turns()
+        source = PostgresSource()
+        reader = RevisionReader(lambda: source)
+        await reader.revision()
+        await source._connecting
+        await run_loop()
         holding = asyncio.get_running_loop().run_in_executor(None, hold)
-        await asyncio.to_thread(begun.wait, 30)
-        assert await fresh.mark() is None
+        await asyncio.to_thread(locked.wait, 30)
+        assert await reader.revision() is None
         done.set()
         await holding
-        fresh.close()
+        reader.close()
 
     asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""The mark of everything that decides: what renews it, and what leaves it alone."""
+"""What changes the policy revision, and what does not."""
 
 import pytest
 from django.db import connection, models, transaction
@@ -18,12 +18,12 @@ __all__ = ["separate_connections"]
 
 @pytest.fixture(autouse=True)
 def _a_database_that_commits(separate_connections):
-    """PostgreSQL renews the mark at the commit, which a test inside one transaction never sees."""
+    """PostgreSQL changes the revision at the commit, which a test inside one transaction never sees."""
 
 
 @pytest.fixture
 def rows():
-    """One row of every kind that decides."""
+    """One row of every watched table."""
     owner = UserFactory(username="bob@example.com")
     make_token(ServiceAccountFactory(name="pipeline", owner=owner))
     ServiceAccountFactory(name="other", owner=UserFactory())
@@ -35,15 +35,15 @@ def rows():
     SyncedRole.objects.create(server="http://127.0.0.1:46580", name="bob@example.com", lease_since=timezone.now())
 
 
-def mark():
+def revision():
     with connection.cursor() as cursor:
         cursor.execute(triggers.READ)
         row = cursor.fetchone()
     return row[0] if row else None
 
 
-def other(field, row):
-    """Return another good value for a column than the row has."""
+def other_value(field, row):
+    """Return another valid value for a column of the row."""
     value = getattr(row, field.attname)
     if isinstance(field, models.ForeignKey):
         return field.related_model._default_manager.exclude(pk=value).first().pk
@@ -69,118 +69,118 @@ COLUMNS = [
 
 
 @pytest.mark.parametrize(("table", "field"), COLUMNS, ids=[f"{t.name}.{f.column}" for t, f in COLUMNS])
-def test_promise_15_a_change_of_any_column_that_decides_renews_the_mark(rows, table, field):
+def test_promise_15_a_change_of_any_watched_column_changes_the_revision(rows, table, field):
     row = table.model._default_manager.exclude(**{"name": "admin"} if table.model is Role else {}).first()
-    before = mark()
+    before = revision()
     assert before
-    table.model._default_manager.filter(pk=row.pk).update(**{field.attname: other(field, row)})
-    assert (mark() != before) is (field.name not in table.watched.idle)
+    table.model._default_manager.filter(pk=row.pk).update(**{field.attname: other_value(field, row)})
+    assert (revision() != before) is (field.name not in table.watched.idle)
 
 
 @pytest.mark.parametrize("table", watched_tables(), ids=lambda table: table.name)
-def test_promise_14_a_row_that_goes_renews_the_mark(rows, table):
+def test_promise_14_a_deleted_row_changes_the_revision(rows, table):
     for dependent in (Session, Token, ServiceAccount, GroupRole, User, Role, Route):
         if dependent is table.model:
             break
         dependent._default_manager.all().delete()
-    before = mark()
+    before = revision()
     table.model._default_manager.all().delete()
-    assert mark() != before
+    assert revision() != before
 
 
 @pytest.mark.parametrize("statement", ["UPDATE accounts_token SET revoked_at = created_at", "DELETE FROM rbac_route"])
-def test_a_writer_who_goes_round_the_services_cannot_forget_it(rows, statement):
-    before = mark()
+def test_a_writer_that_bypasses_the_services_changes_the_revision_too(rows, statement):
+    before = revision()
     with connection.cursor() as cursor:
         cursor.execute(statement)
-    assert mark() != before
+    assert revision() != before
 
 
 @pytest.mark.sqlite  # INSERT OR REPLACE is SQLite's
 @pytest.mark.parametrize("table", watched_tables(), ids=lambda table: table.name)
-def test_a_row_that_is_replaced_in_one_step_renews_the_mark(rows, table):
-    before = mark()
+def test_a_replaced_row_changes_the_revision(rows, table):
+    before = revision()
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA foreign_keys = OFF")
         cursor.execute(f"INSERT OR REPLACE INTO {table.name} SELECT * FROM {table.name} LIMIT 1")  # noqa: S608
-    assert mark() != before
+    assert revision() != before
 
 
-def test_a_change_that_changes_nothing_leaves_the_mark_alone(rows):
-    before = mark()
+def test_an_update_without_a_new_value_keeps_the_revision(rows):
+    before = revision()
     Token.objects.update(name="ci")
     User.objects.update(is_active=True)
-    assert mark() == before
+    assert revision() == before
 
 
-def test_noting_a_use_leaves_the_mark_alone(rows):
-    before = mark()
+def test_a_last_used_timestamp_keeps_the_revision(rows):
+    before = revision()
     token, user = Token.objects.get(), User.objects.first()
     session = SessionStore()
     session.create()
     Session.objects.update(last_used_at="2026-01-01T00:00Z")
-    before = mark()
-    last_used.note(Touch(last_used.TOKEN, token.pk, None, "192.0.2.7"))
-    last_used.note(Touch(last_used.USER, user.pk, None))
-    last_used.note(Touch(last_used.SESSION, digest(str(session.session_key)), None, "192.0.2.8"))
+    before = revision()
+    last_used.touch(Touch(last_used.TOKEN, token.pk, None, "192.0.2.7"))
+    last_used.touch(Touch(last_used.USER, user.pk, None))
+    last_used.touch(Touch(last_used.SESSION, digest(str(session.session_key)), None, "192.0.2.8"))
     assert Token.objects.get().last_used_from == "192.0.2.7"
     assert Session.objects.order_by("-last_used_at").first().address == "192.0.2.8"
     assert User.objects.get(pk=user.pk).last_seen_at is not None
-    assert mark() == before
+    assert revision() == before
 
 
-def test_a_new_row_that_no_answer_can_have_depended_on_leaves_the_mark_alone(rows):
-    before = mark()
+def test_a_new_row_that_no_cached_answer_depends_on_keeps_the_revision(rows):
+    before = revision()
     make_token(ServiceAccountFactory(owner=UserFactory()))
     SessionStore().create()
-    assert mark() == before
+    assert revision() == before
 
 
-def test_a_new_route_or_group_renews_the_mark(rows):
-    before = mark()
+def test_a_new_route_or_group_changes_the_revision(rows):
+    before = revision()
     GroupRoleFactory(group="ops")
-    between = mark()
+    between = revision()
     Route.objects.create(position=2, path="/a", methods=["*"], permission="upstream:read")
-    assert len({before, between, mark()}) == 3
+    assert len({before, between, revision()}) == 3
 
 
-def test_promise_44_the_mark_changes_with_the_change_or_not_at_all(rows):
-    before = mark()
+def test_promise_44_the_revision_changes_in_the_transaction_of_the_change(rows):
+    before = revision()
     with transaction.atomic():
         Token.objects.all().delete()
         transaction.set_rollback(True)
-    assert mark() == before
+    assert revision() == before
     assert Token.objects.exists()
 
 
-def test_a_mark_never_comes_again(rows):
-    seen = {mark()}
+def test_a_revision_is_never_repeated(rows):
+    seen = {revision()}
     for n in range(50):
         Token.objects.update(name=f"n{n}")
-        seen.add(mark())
+        seen.add(revision())
     assert len(seen) == 51
 
 
-def test_a_lost_mark_is_made_anew_by_the_next_change(rows):
+def test_the_next_change_restores_a_deleted_revision(rows):
     PolicyRevision.objects.all().delete()
-    assert mark() is None
+    assert revision() is None
     Token.objects.update(name="other")
-    assert mark()
+    assert revision()
 
 
-def test_triggers_that_a_rebuilt_table_lost_are_missed_and_put_back(rows):
+def test_missing_triggers_are_detected_and_installed_again(rows):
     assert triggers.missing() == []
-    gone = next(name for name, table in triggers.installed(connection).items() if table == "accounts_token")
+    missing = next(name for name, table in triggers.installed(connection).items() if table == "accounts_token")
     with connection.cursor() as cursor:
-        cursor.execute(f"DROP TRIGGER {gone}" + ("" if connection.vendor == "sqlite" else " ON accounts_token"))
+        cursor.execute(f"DROP TRIGGER {missing}" + ("" if connection.vendor == "sqlite" else " ON accounts_token"))
     assert triggers.missing() == ["accounts_token"]
-    before = mark()
+    before = revision()
     triggers.install(connection)
     assert triggers.missing() == []
-    assert mark() != before, "what happened while they were gone, nobody knows"
+    assert revision() != before, "a change without the triggers went unnoticed"
 
 
-def test_a_trigger_that_nobody_wants_any_more_is_removed(rows, monkeypatch):
+def test_a_trigger_of_a_table_that_is_no_longer_watched_is_dropped(rows, monkeypatch):
     monkeypatch.setattr(triggers, "watched_tables", lambda: [table for table in watched_tables() if table.model is not User])
     triggers.install(connection)
     assert User._meta.db_table not in triggers.installed(connection).values()
@@ -190,8 +190,8 @@ def test_a_trigger_that_nobody_wants_any_more_is_removed(rows, monkeypatch):
 
 
 @pytest.mark.postgres  # SQLite has no TRUNCATE
-def test_emptying_a_table_renews_the_mark(rows):
-    before = mark()
+def test_truncating_a_table_changes_the_revision(rows):
+    before = revision()
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE rbac_route")
-    assert mark() != before
+    assert revision() != before

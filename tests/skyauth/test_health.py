@@ -1,4 +1,4 @@
-"""The probes as an ASGI layer: what they answer, and that a crowd costs one look at the database."""
+"""The health probes as an ASGI application: their responses, and that concurrent requests share one database check."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from skyauth.health import Health
 
 
 class Django:
-    """Stands where Django's handler stands, and says so."""
+    """Stands in for Django's handler."""
 
     async def __call__(self, scope, receive, send):
         await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -38,39 +38,39 @@ def answer(path, method="GET", **scope):
 
 
 @pytest.fixture
-def looks(monkeypatch):
-    """Count the looks at the database, each of which takes a moment; `looks.lacks` is what they find."""
+def checks(monkeypatch):
+    """Count the database checks, each of which takes a moment; `checks.fault` is their result."""
 
-    class Looks:
+    class Checks:
         count = 0
-        lacks = ""
+        fault = ""
 
         def __call__(self):
             self.count += 1
             time.sleep(0.05)
-            return self.lacks
+            return self.fault
 
-    made = Looks()
-    monkeypatch.setattr(health, "_look", made)
-    return made
+    checks = Checks()
+    monkeypatch.setattr(health, "_check_database", checks)
+    return checks
 
 
-def test_alive_is_answered_without_a_look_at_anything(looks):
+def test_healthz_is_answered_without_a_check(checks):
     assert answer(b"/healthz") == (200, headers_of(b"ok\n"), b"ok\n")
-    assert looks.count == 0
+    assert checks.count == 0
 
 
 def headers_of(body, kind=b"text/plain"):
     return {b"content-type": kind, b"content-length": str(len(body)).encode(), b"cache-control": b"no-store"}
 
 
-def test_ready_is_answered_after_a_look(looks):
+def test_readyz_is_answered_after_a_check(checks):
     assert answer(b"/readyz") == (200, headers_of(b"ok\n"), b"ok\n")
-    assert looks.count == 1
+    assert checks.count == 1
 
 
-def test_not_ready_says_no_more_than_that(looks):
-    looks.lacks = "The database lacks 2 of its migrations."
+def test_a_503_of_readyz_reveals_no_reason(checks):
+    checks.fault = "The database lacks 2 migrations."
     status, headers, body = answer(b"/readyz")
     assert (status, headers[b"content-type"]) == (503, b"application/problem+json")
     assert headers[b"cache-control"] == b"no-store"
@@ -80,87 +80,87 @@ def test_not_ready_says_no_more_than_that(looks):
 
 
 @pytest.mark.parametrize("path", [b"/healthz", b"/readyz"])
-def test_head_has_the_headers_and_no_body(looks, path):
+def test_head_has_the_headers_and_no_body(checks, path):
     assert answer(path, "HEAD") == (200, headers_of(b"ok\n"), b"")
 
 
 @pytest.mark.parametrize("path", [b"/healthz", b"/readyz"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "GETz"])
-def test_a_probe_only_asks(looks, path, method):
+def test_a_probe_only_accepts_get_and_head(checks, path, method):
     status, headers, _ = answer(path, method)
     assert (status, headers[b"allow"]) == (405, b"GET, HEAD")
-    assert looks.count == 0
+    assert checks.count == 0
 
 
 @pytest.mark.parametrize(
     "path", [b"/healthz/", b"//healthz", b"/health%7a", b"/HEALTHZ", b"/readyz;x", b"/x/readyz", b"/readyz/../admin/", b"", b"/"]
 )
-def test_promise_23_only_the_exact_path_is_a_probe(looks, path):
+def test_promise_23_only_the_exact_path_is_a_probe(checks, path):
     assert answer(path)[0] == 204
-    assert looks.count == 0
+    assert checks.count == 0
 
 
-def test_a_crowd_costs_one_look_and_those_right_after_are_told_the_same(looks):
-    async def crowd():
+def test_concurrent_probes_share_one_check_and_its_result_is_cached(checks):
+    async def concurrent():
         probes = Health(Django())
         first = await asyncio.gather(*(ask(probes, b"/readyz") for _ in range(200)))
         later = [await ask(probes, b"/readyz") for _ in range(20)]
         return {status for status, _, _ in [*first, *later]}
 
-    assert asyncio.run(crowd()) == {200}
-    assert looks.count == 1
+    assert asyncio.run(concurrent()) == {200}
+    assert checks.count == 1
 
 
-def test_what_has_changed_is_told_soon_and_logged_once(looks, monkeypatch, caplog):
-    monkeypatch.setattr(health, "_HOLDS_SECONDS", 0.0)
+def test_a_change_is_visible_soon_and_logged_once(checks, monkeypatch, caplog):
+    monkeypatch.setattr(health, "_CACHED_SECONDS", 0.0)
 
-    async def story():
+    async def scenario():
         probes = Health(Django())
         statuses = []
-        for looks.lacks in ("", "", "It is gone.", "It is gone.", "", ""):
+        for checks.fault in ("", "", "It is missing.", "It is missing.", "", ""):
             statuses.append((await ask(probes, b"/readyz"))[0])
         return statuses
 
     with caplog.at_level(logging.INFO, "skyauth.health"):
-        assert asyncio.run(story()) == [200, 200, 503, 503, 200, 200]
-    assert [record.getMessage() for record in caplog.records] == ["Not ready: It is gone.", "Ready again."]
+        assert asyncio.run(scenario()) == [200, 200, 503, 503, 200, 200]
+    assert [record.getMessage() for record in caplog.records] == ["Not ready: It is missing.", "Ready again."]
 
 
-def test_a_look_that_does_not_end_is_503_in_time_for_all_who_wait(monkeypatch):
+def test_a_check_that_does_not_end_is_503_in_time_for_all_probes(monkeypatch):
     monkeypatch.setattr(health, "READY_SECONDS", 0.2)
     over = threading.Event()
-    monkeypatch.setattr(health, "_look", lambda: over.wait(10) and "")
+    monkeypatch.setattr(health, "_check_database", lambda: over.wait(10) and "")
 
-    async def story():
+    async def scenario():
         probes = Health(Django())
-        began = time.monotonic()
+        started = time.monotonic()
         held = [status for status, _, _ in await asyncio.gather(*(ask(probes, b"/readyz") for _ in range(50)))]
-        took = time.monotonic() - began
+        took = time.monotonic() - started
         alive = (await ask(probes, b"/healthz"))[0]
         over.set()
-        await probes._look
+        await probes._check
         return set(held), took, alive, (await ask(probes, b"/readyz"))[0]
 
-    held, took, alive, after = asyncio.run(story())
+    held, took, alive, after = asyncio.run(scenario())
     assert held == {503}
     assert took < 2
     assert (alive, after) == (200, 200)
 
 
 @pytest.mark.django_db
-def test_nothing_is_lacking_after_migrate():
+def test_after_migrate_the_database_lacks_nothing():
     assert health.lacking() == ""
 
 
 @pytest.mark.django_db
-def test_a_migration_that_is_not_applied_is_lacking():
+def test_a_missing_migration_is_reported():
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'accounts' AND name LIKE '0008%'")
     assert health.lacking() == "1 migration is not applied. Run: manage.py migrate"
 
 
 @pytest.mark.django_db
-def test_a_trigger_that_is_gone_is_lacking():
+def test_a_missing_trigger_is_reported():
     where = "" if connection.vendor == "sqlite" else " ON accounts_token"
     with connection.cursor() as cursor:
         cursor.execute(f"DROP TRIGGER skyauth_mark_{trigger()}{where}")

@@ -1,4 +1,4 @@
-"""Log lines: one for each record, with nothing in it that another could have written (promise 42)."""
+"""Log lines: one for each record, which no text of a client can forge (promise 42)."""
 
 import io
 import json
@@ -14,14 +14,14 @@ from audit.record import record_refusal
 from core import request_id
 from rbac import principals
 from skyauth import logs
-from skyauth.logs import FIELDS, Json, Lines, RequestId, Seldom
+from skyauth.logs import FIELDS, JsonLineFormatter, RequestId, SuspiciousRequestFilter, TextFormatter
 
-BEGINS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ")
+LINE_START = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ")
 FORGED = "x\n2026-11-25 10:00:00,000 INFO skyauth.audit all is well"
 
 
 class Clock:
-    """A monotonic clock that a test moves."""
+    """A monotonic clock that a test sets."""
 
     now = 1_000.0
 
@@ -30,8 +30,8 @@ class Clock:
 
 
 @pytest.fixture
-def written(request):
-    """Log with the formatter that the test asks for; returns what was written."""
+def written():
+    """Return a function that calls `act` and returns its log output in a format."""
 
     def write(formatter, act):
         stream = io.StringIO()
@@ -57,17 +57,17 @@ def log(message, *args, **kwargs):
     return lambda: logging.getLogger("skyauth.tests").warning(message, *args, **kwargs)
 
 
-def test_a_line_says_when_how_bad_from_where_what_and_for_which_request(written):
-    assert written(Lines(), log("Not %s.", "ready"))[23:] == " WARNING skyauth.tests Not ready.\n"
+def test_a_line_has_time_level_logger_message_and_request_id(written):
+    assert written(TextFormatter(), log("Not %s.", "ready"))[23:] == " WARNING skyauth.tests Not ready.\n"
     request_id.begin([b"abc"], trusted=True)
-    assert written(Lines(), log("Not ready."))[23:] == " WARNING skyauth.tests Not ready. [abc]\n"
+    assert written(TextFormatter(), log("Not ready."))[23:] == " WARNING skyauth.tests Not ready. [abc]\n"
 
 
-def test_an_object_has_the_same_and_utc(written):
+def test_a_json_object_has_the_same_fields_and_the_time_in_utc(written):
     request_id.begin([b"abc"], trusted=True)
-    found = json.loads(written(Json(), log("Not %s.", "ready")))
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", found.pop("time"))
-    assert found == {"level": "WARNING", "logger": "skyauth.tests", "message": "Not ready.", "request_id": "abc"}
+    fields = json.loads(written(JsonLineFormatter(), log("Not %s.", "ready")))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", fields.pop("time"))
+    assert fields == {"level": "WARNING", "logger": "skyauth.tests", "message": "Not ready.", "request_id": "abc"}
 
 
 def fail():
@@ -78,44 +78,44 @@ def fail():
 
 
 @pytest.mark.parametrize("act", [log(FORGED), log("%s", FORGED), log("x\r2026"), log("x\x852026\u20282026\x1b[31m"), fail])
-def test_promise_42_no_text_begins_a_line(written, act):
-    first, *others = written(Lines(), act).splitlines()
-    assert BEGINS.match(first)
+def test_promise_42_no_text_can_begin_a_line(written, act):
+    first, *others = written(TextFormatter(), act).splitlines()
+    assert LINE_START.match(first)
     assert all(line.startswith("    ") for line in others)
-    assert all(c.isprintable() or c == "\n" for c in written(Lines(), act))
-    found = written(Json(), act)
-    assert found.count("\n") == 1
-    assert found.isascii()
-    assert json.loads(found)["message"]
+    assert all(c.isprintable() or c == "\n" for c in written(TextFormatter(), act))
+    fields = written(JsonLineFormatter(), act)
+    assert fields.count("\n") == 1
+    assert fields.isascii()
+    assert json.loads(fields)["message"]
 
 
 @given(st.text())
-def test_promise_42_whatever_is_logged_is_one_object_on_one_line(text):
+def test_promise_42_any_message_is_one_json_object_on_one_line(text):
     record = logging.LogRecord("skyauth", logging.INFO, "", 0, "%s", (text,), None)
-    line = Json().format(record)
+    line = JsonLineFormatter().format(record)
     assert len(line.splitlines()) == 1
     assert json.loads(line).get("message", "") == text
-    assert all(part.startswith("    ") for part in Lines().format(record).splitlines()[1:])
+    assert all(part.startswith("    ") for part in TextFormatter().format(record).splitlines()[1:])
 
 
-def test_promise_42_an_object_shows_nothing_that_a_library_attached(written):
+def test_promise_42_a_json_object_has_no_field_that_a_library_attached(written):
     extra = {"request": "GET /?token=secret", "cookies": "secret", "target": "GET h/things"}
-    found = json.loads(written(Json(), log("Bad.", extra=extra)))
-    assert found["target"] == "GET h/things"
-    assert set(found) <= set(FIELDS)
-    assert "secret" not in str(found)
+    fields = json.loads(written(JsonLineFormatter(), log("Bad.", extra=extra)))
+    assert fields["target"] == "GET h/things"
+    assert set(fields) <= set(FIELDS)
+    assert "secret" not in str(fields)
 
 
-def test_an_exception_is_told_in_both(written):
-    assert "ValueError" in json.loads(written(Json(), fail))["exception"]
-    assert "    ValueError: x" in written(Lines(), fail)
+def test_both_formats_contain_the_exception(written):
+    assert "ValueError" in json.loads(written(JsonLineFormatter(), fail))["exception"]
+    assert "    ValueError: x" in written(TextFormatter(), fail)
 
 
-def test_a_refusal_carries_the_id_by_which_it_is_explained(written, db):
-    named = []
-    found = json.loads(written(Json(), lambda: named.append(refuse()())))
-    assert [found["decision"]] == named
-    assert named[0]
+def test_the_log_line_of_a_refusal_has_its_decision_id(written, db):
+    references = []
+    fields = json.loads(written(JsonLineFormatter(), lambda: references.append(refuse()())))
+    assert [fields["decision"]] == references
+    assert references[0]
 
 
 def refuse(caller="pipeline", target="GET h/things"):
@@ -123,13 +123,13 @@ def refuse(caller="pipeline", target="GET h/things"):
     return lambda: record_refusal(Event.REQUEST_DENIED, actor=actor, target=target, reason="no-route: No route.")
 
 
-def test_a_refusal_is_logged_in_words_and_in_fields(written, db):
-    words = written(Lines(), refuse())
+def test_a_refusal_is_logged_as_text_and_as_fields(written, db):
+    line = written(TextFormatter(), refuse())
     assert (
-        words[23:] == " INFO skyauth.audit request.denied: pipeline (bearer) from 192.0.2.7: GET h/things: no-route: No route.\n"
+        line[23:] == " INFO skyauth.audit request.denied: pipeline (bearer) from 192.0.2.7: GET h/things: no-route: No route.\n"
     )
-    found = json.loads(written(Json(), refuse(target="GET h/others")))
-    assert {name: found[name] for name in ("event", "caller", "method", "client", "target", "reason")} == {
+    fields = json.loads(written(JsonLineFormatter(), refuse(target="GET h/others")))
+    assert {name: fields[name] for name in ("event", "caller", "method", "client", "target", "reason")} == {
         "event": "request.denied",
         "caller": "pipeline",
         "method": "bearer",
@@ -142,17 +142,17 @@ def test_a_refusal_is_logged_in_words_and_in_fields(written, db):
 def test_a_flood_of_refusals_does_not_fill_the_log(written, db, settings):
     settings.AUDIT_REFUSALS_PER_MINUTE = 5
     refusals = [refuse(target=f"GET h/{number}") for number in range(100)]
-    assert written(Lines(), lambda: [act() for act in refusals]).count("request.denied") == 5
+    assert written(TextFormatter(), lambda: [act() for act in refusals]).count("request.denied") == 5
 
 
-def test_a_stranger_s_odd_hosts_do_not_fill_the_log_either(monkeypatch):
+def test_invalid_hosts_do_not_fill_the_log_either(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(logs, "time", clock)
-    seldom, failure = Seldom(), (ValueError, ValueError("x"), None)
+    suspicious, failure = SuspiciousRequestFilter(), (ValueError, ValueError("x"), None)
 
     def passes(name):
         record = logging.LogRecord(name, logging.ERROR, "", 0, "Invalid HTTP_HOST header.", (), failure)
-        passed = seldom.filter(record)
+        passed = suspicious.filter(record)
         assert not passed or (record.exc_info is None) is name.startswith("django.security.")
         return passed
 
@@ -163,7 +163,7 @@ def test_a_stranger_s_odd_hosts_do_not_fill_the_log_either(monkeypatch):
     assert [passes("django.security.DisallowedHost") for _ in range(2)] == [True, False]
 
 
-def test_promise_42_what_is_logged_of_a_refusal_is_bounded_and_clean(written, db):
-    found = json.loads(written(Json(), refuse(caller=FORGED, target="/" + "a" * 10_000)))
-    assert len(found["target"]) == 512
-    assert "\n" not in found["caller"] + found["message"]
+def test_promise_42_the_fields_of_a_refusal_are_bounded_and_printable(written, db):
+    fields = json.loads(written(JsonLineFormatter(), refuse(caller=FORGED, target="/" + "a" * 10_000)))
+    assert len(fields["target"]) == 512
+    assert "\n" not in fields["caller"] + fields["message"]

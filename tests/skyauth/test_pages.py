@@ -1,4 +1,4 @@
-"""What a person reads in a browser when no page can be shown, and what a program gets in its place."""
+"""Error pages for browsers, and problem details for other clients."""
 
 import re
 
@@ -18,14 +18,14 @@ SCRIPT = {**BROWSER, "sec-fetch-mode": "cors"}
 
 
 def signed_in(name, **settings):
-    """Return the browser of somebody who has signed in."""
+    """Return a browser in which this user has signed in."""
     browser = Client(headers=BROWSER, **settings)
     assert browser.post("/sign-in", {"username": name, "password": PASSWORD}).status_code == 302
     return browser
 
 
 def title(answer):
-    """Return the heading of a page of ours, which allows nothing but its own files."""
+    """Return the heading of a page, whose policy allows only SkyAuth's own files."""
     assert answer["Content-Type"] == "text/html; charset=utf-8"
     assert not re.search(r"<style|style=|<script|\son\w+=|https?://", answer.text)
     assert "style-src 'self'" in answer["Content-Security-Policy"]
@@ -34,7 +34,7 @@ def title(answer):
 
 
 def break_home(monkeypatch, error):
-    """Let the home page fail."""
+    """Make the home page raise this error."""
 
     def get(_page, _request):
         raise error
@@ -43,43 +43,43 @@ def break_home(monkeypatch, error):
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/skyauth/nothing"])
-def test_an_address_without_a_page_says_so_and_leads_home(path):
+def test_an_unknown_address_gets_a_page_that_links_to_home(path):
     answer = Client(headers=BROWSER).get(path)
-    assert (answer.status_code, title(answer)) == (404, "There is no such page")
+    assert (answer.status_code, title(answer)) == (404, "Page not found")
     assert 'href="/skyauth/"' in answer.text
 
 
-def test_promise_36_a_form_without_proof_is_refused_in_words_that_say_what_to_do():
+def test_promise_36_a_form_without_a_csrf_token_gets_a_page_with_advice():
     answer = Client(enforce_csrf_checks=True, headers=BROWSER).post("/sign-in", {"username": "vera@example.com"})
     assert (answer.status_code, title(answer)) == (403, "This form was not accepted")
     assert "load the page again" in answer.text
 
 
-def test_promise_19_a_refused_credential_is_told_in_words_that_give_nothing_away(vera):
+def test_promise_19_the_page_for_a_refused_credential_reveals_nothing(vera):
     def ask(pair):
         return Client(headers={**BROWSER, "authorization": f"Basic {pair}"}).get("/skyauth/")
 
     unknown, wrong = ask("bm9ib2R5OnBhc3N3b3Jk"), ask("dmVyYUBleGFtcGxlLmNvbTpwYXNzd29yZA==")  # nobody, and vera
-    assert (unknown.status_code, title(unknown)) == (401, "You could not be signed in")
+    assert (unknown.status_code, title(unknown)) == (401, "Sign-in failed")
     assert unknown["WWW-Authenticate"].startswith("Basic ")
     assert unknown.content == wrong.content
 
 
-def test_what_the_role_does_not_permit_is_refused_in_words(alice, monkeypatch):
+def test_a_forbidden_page_gets_an_error_page(alice, monkeypatch):
     browser = signed_in("alice@example.com")
     break_home(monkeypatch, PermissionDenied)
     answer = browser.get("/skyauth/")
     assert (answer.status_code, title(answer)) == (403, "Not allowed")
 
 
-def test_what_cannot_be_read_is_refused_in_words(alice, monkeypatch):
+def test_a_malformed_request_gets_an_error_page(alice, monkeypatch):
     browser = signed_in("alice@example.com")
     break_home(monkeypatch, SuspiciousOperation)
     answer = browser.get("/skyauth/")
-    assert (answer.status_code, title(answer)) == (400, "This cannot be read")
+    assert (answer.status_code, title(answer)) == (400, "Bad request")
 
 
-def test_what_breaks_is_told_with_the_reference_that_the_log_has(alice, monkeypatch):
+def test_an_internal_error_gets_a_page_with_the_request_id_of_the_log(alice, monkeypatch):
     browser = signed_in("alice@example.com", raise_request_exception=False)
     break_home(monkeypatch, RuntimeError("a secret"))
     answer = browser.get("/skyauth/")
@@ -88,7 +88,7 @@ def test_what_breaks_is_told_with_the_reference_that_the_log_has(alice, monkeypa
     assert "a secret" not in answer.text
 
 
-def test_promise_43_trouble_with_the_database_is_told_as_ours(alice, monkeypatch):
+def test_promise_43_a_database_error_gets_a_503_page(alice, monkeypatch):
     browser = signed_in("alice@example.com", raise_request_exception=False)
     break_home(monkeypatch, OperationalError("database is locked"))
     answer = browser.get("/skyauth/")
@@ -97,7 +97,7 @@ def test_promise_43_trouble_with_the_database_is_told_as_ours(alice, monkeypatch
 
 
 @pytest.mark.parametrize(("path", "headers"), [("/nothing", PROGRAM), ("/nothing", SCRIPT), ("/api/v1/nothing", BROWSER)])
-def test_programs_scripts_and_the_api_get_the_problem_as_it_is(path, headers):
+def test_programs_scripts_and_the_api_get_problem_details(path, headers):
     answer = Client(headers=headers).get(path)
     assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
     assert answer.json()["code"] == "not-found"

@@ -1,1 +1,1 @@
-"""The formats of the one language that there is."""
+"""The date and time formats of English, the only language."""

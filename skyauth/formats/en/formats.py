@@ -1,4 +1,4 @@
-"""Dates and times as ISO 8601 writes them, which sort, and which nobody reads the wrong way round."""
+"""Dates and times as in ISO 8601: sortable, and without the ambiguity of day and month."""
 
 DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i:s"
