@@ -1,4 +1,4 @@
-"""The id of a request: whose is believed, and where it is told."""
+"""The request id: which clients can choose it, and where it appears."""
 
 import re
 
@@ -15,13 +15,13 @@ from gateway.forwarded import AuthRequest
 RANDOM = re.compile(r"[0-9a-f]{32}\Z")
 
 
-@pytest.mark.parametrize("given", ["a", "7f3c-4b.1_Z", "a" * 64])
-def test_a_trusted_proxy_s_id_is_kept(given):
-    assert request_id.begin([given.encode()], trusted=True) == given == request_id.current()
+@pytest.mark.parametrize("value", ["a", "7f3c-4b.1_Z", "a" * 64])
+def test_the_id_of_a_trusted_proxy_is_kept(value):
+    assert request_id.begin([value.encode()], trusted=True) == value == request_id.current()
 
 
 @pytest.mark.parametrize(
-    "given",
+    "values",
     [
         [],
         [b""],
@@ -35,39 +35,39 @@ def test_a_trusted_proxy_s_id_is_kept(given):
         [b"a", b"a"],
     ],
 )
-def test_promise_42_what_cannot_be_an_id_is_replaced(given):
-    names = {request_id.begin(given, trusted=True) for _ in range(3)}
-    assert len(names) == 3
-    assert all(map(RANDOM.match, names))
+def test_promise_42_an_invalid_id_is_replaced(values):
+    ids = {request_id.begin(values, trusted=True) for _ in range(3)}
+    assert len(ids) == 3
+    assert all(map(RANDOM.match, ids))
 
 
-def test_promise_42_nobody_else_s_id_is_believed():
+def test_promise_42_the_id_of_an_untrusted_peer_is_replaced():
     assert RANDOM.match(request_id.begin([b"mine"], trusted=False))
 
 
 def ask(proxied, *values):
     request = RequestFactory().get("/")
     request.scope = {"headers": [(b"x-request-id", value) for value in values], SCOPE_KEY: proxied}
-    seen = []
-    middleware = RequestIdMiddleware(lambda request: seen.append(request_id.current()) or Client().get("/api"))
-    return middleware(request)["X-Request-Id"], seen[0]
+    logged = []
+    middleware = RequestIdMiddleware(lambda request: logged.append(request_id.current()) or Client().get("/api"))
+    return middleware(request)["X-Request-Id"], logged[0]
 
 
-def test_django_s_doors_tell_the_id_that_their_log_lines_have():
+def test_responses_of_django_have_the_id_of_their_log_lines():
     assert ask(ProxyInfo(trusted=True), b"from-the-proxy") == ("from-the-proxy",) * 2
-    told, seen = ask(ProxyInfo(), b"from-a-stranger")
-    assert told == seen
-    assert RANDOM.match(told)
+    returned, logged = ask(ProxyInfo(), b"from-a-client")
+    assert returned == logged
+    assert RANDOM.match(returned)
 
 
-def test_every_answer_of_django_s_handler_has_one(db):
+def test_every_response_of_django_has_an_id(db):
     for path in ("/api/v1/users", "/nowhere", "/admin/login/", "/metrics"):
         assert RANDOM.match(Client().get(path)["X-Request-Id"])
     assert Client().get("/nowhere", headers={"Authorization": "Bearer sky_bad"})["X-Request-Id"]
 
 
 @pytest.mark.parametrize(("trusted", "kept"), [(True, True), (False, False)])
-def test_a_question_to_the_verify_line_has_the_proxy_s(db, trusted, kept):
-    question = AuthRequest([(b"x-request-id", b"from-the-proxy")], ProxyInfo(trusted=trusted))
-    _in_thread(lambda question, reader: None, question, None)
+def test_a_verify_request_has_the_id_of_the_proxy(db, trusted, kept):
+    auth_request = AuthRequest([(b"x-request-id", b"from-the-proxy")], ProxyInfo(trusted=trusted))
+    _in_thread(lambda auth_request, reader: None, auth_request, None)
     assert (request_id.current() == "from-the-proxy") is kept

@@ -1,6 +1,6 @@
-"""The role is told before anybody is let through; who cannot be told of waits, and nobody else does.
+"""The role is sent before a request is allowed; a server that fails delays only the callers who need it.
 
-In the server's place stands one that says what the test wants: it hangs, lies and dies. The real one is in tests/e2e/skypilot.
+A fake server responds as the test says: it hangs, fails, and returns wrong values. The real one is in tests/e2e/skypilot.
 """
 
 import json

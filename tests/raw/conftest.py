@@ -1,4 +1,4 @@
-"""The running server profile, with sign-in by header on, so that there is something to gain by a forged header."""
+"""The real server, with sign-in by header on, so that a forged header would gain something."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The header section as bytes: what the running server, and the gate in it, make of what no client library would send."""
+"""The header section as bytes: what the real server and its header filter do with requests that no client library sends."""
 
 from http.client import HTTPException
 
@@ -9,7 +9,7 @@ from tests.servers import SkyAuth
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("raw"), pytest.mark.sqlite]
 
-STRANGER = "127.0.0.2"
+UNTRUSTED = "127.0.0.2"
 ALICE = "alice@example.com"
 TARGET = (("X-Forwarded-Method", "GET"), ("X-Forwarded-Host", HOST), ("X-Forwarded-Uri", "/"))
 
@@ -17,23 +17,23 @@ TARGET = (("X-Forwarded-Method", "GET"), ("X-Forwarded-Host", HOST), ("X-Forward
 def verify(
     server: SkyAuth, *headers: tuple[str | bytes, str | bytes], source: str = HOST, target: str = "/authz/verify"
 ) -> Reply:
-    """Ask the verify endpoint with exactly these headers."""
+    """Send a request with exactly these headers to the verify endpoint."""
     return send(server.port, encode("GET", target, headers), source=source)
 
 
-def named(reply: Reply) -> str | None:
-    """Return whom an answer lets through, None when it lets nobody through."""
+def allowed_user(reply: Reply) -> str | None:
+    """Return the user of an allowed request, or None."""
     return reply.header("X-Auth-Request-Email") if reply.status == 200 else None
 
 
-def test_the_exact_header_of_a_trusted_proxy_is_believed(server: SkyAuth) -> None:
-    assert named(verify(server, *TARGET, ("X-Auth-Request-Email", ALICE))) == ALICE
-    assert named(verify(server, *TARGET, ("x-AUTH-request-EMAIL", ALICE))) == ALICE
+def test_the_exact_header_of_a_trusted_proxy_is_trusted(server: SkyAuth) -> None:
+    assert allowed_user(verify(server, *TARGET, ("X-Auth-Request-Email", ALICE))) == ALICE
+    assert allowed_user(verify(server, *TARGET, ("x-AUTH-request-EMAIL", ALICE))) == ALICE
 
 
-def test_promise_1_a_peer_that_is_no_proxy_can_set_neither_user_nor_path(server: SkyAuth, token: str) -> None:
-    assert verify(server, *TARGET, ("X-Auth-Request-Email", ALICE), source=STRANGER).status == 403
-    assert verify(server, *TARGET, bearer(token), source=STRANGER).json["code"] == "unreadable-target"
+def test_promise_1_an_untrusted_peer_can_set_neither_user_nor_path(server: SkyAuth, token: str) -> None:
+    assert verify(server, *TARGET, ("X-Auth-Request-Email", ALICE), source=UNTRUSTED).status == 403
+    assert verify(server, *TARGET, bearer(token), source=UNTRUSTED).json["code"] == "unreadable-target"
 
 
 @pytest.mark.parametrize(
@@ -43,14 +43,14 @@ def test_promise_1_a_peer_that_is_no_proxy_can_set_neither_user_nor_path(server:
         "HTTP_X_AUTH_REQUEST_EMAIL", "HTTP-X-Auth-Request-Email", "X-Auth-Request-Email-", "X--Auth-Request-Email",
     ],
 )  # fmt: skip
-def test_promise_3_an_alias_never_reaches_the_identity(server: SkyAuth, alias: str) -> None:
+def test_promise_3_an_alias_never_sets_the_identity(server: SkyAuth, alias: str) -> None:
     assert verify(server, *TARGET, (alias, ALICE)).status == 401
-    assert named(verify(server, *TARGET, ("X-Auth-Request-Email", ALICE), (alias, "evil@example.com"))) == ALICE
+    assert allowed_user(verify(server, *TARGET, ("X-Auth-Request-Email", ALICE), (alias, "evil@example.com"))) == ALICE
 
 
 @pytest.mark.parametrize("name", ["Method", "Uri", "Host"])
 @pytest.mark.parametrize("spelling", ["X_Forwarded_{}", "X.Forwarded.{}", "X-Forwarded_{}"])
-def test_promise_3_an_alias_never_speaks_for_the_request_either(server: SkyAuth, token: str, name: str, spelling: str) -> None:
+def test_promise_3_an_alias_never_sets_the_original_request(server: SkyAuth, token: str, name: str, spelling: str) -> None:
     others = [header for header in TARGET if not header[0].endswith(name)]
     value = dict(TARGET)[f"X-Forwarded-{name}"]
     reply = verify(server, *others, (spelling.format(name), value), bearer(token))
@@ -75,14 +75,14 @@ def test_promise_4_a_repeated_credential_is_refused(server: SkyAuth, token: str)
 
 
 @pytest.mark.parametrize("fold", [b"\r\n ", b"\r\n\t"])
-def test_a_folded_line_names_nobody_and_no_path(server: SkyAuth, token: str, fold: bytes) -> None:
+def test_a_folded_header_line_sets_neither_user_nor_path(server: SkyAuth, token: str, fold: bytes) -> None:
     assert no_identity(server, *TARGET, ("X-Auth-Request-Email", b"alice@exa" + fold + b"mple.com"))
     forwarded = [*TARGET[:2], ("X-Forwarded-Uri", b"/a" + fold + b"b")]
     assert no_identity(server, *forwarded, bearer(token))
 
 
 def no_identity(server: SkyAuth, *headers: tuple[str | bytes, str | bytes]) -> bool:
-    """Return whether the server refuses a request, by an answer or by hanging up."""
+    """Return whether the server refuses a request, with a response or by closing the connection."""
     try:
         reply = verify(server, *headers)
     except (OSError, HTTPException):
@@ -91,20 +91,20 @@ def no_identity(server: SkyAuth, *headers: tuple[str | bytes, str | bytes]) -> b
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r"])
-def test_a_value_with_a_bare_line_end_adds_no_second_identity(server: SkyAuth, end: bytes) -> None:
+def test_a_bare_line_end_in_a_value_adds_no_identity(server: SkyAuth, end: bytes) -> None:
     smuggled = ("X-Comment", b"x" + end + b"X-Auth-Request-Email: evil@example.com")
     assert no_identity(server, *TARGET, ("X-Auth-Request-Email", ALICE), smuggled)
 
 
 @pytest.mark.parametrize("value", [b"alice@example.com\0", b"\0", b"alice@example.com\x01", b"\x7falice@example.com"])
-def test_a_control_character_is_no_part_of_an_identity(server: SkyAuth, value: bytes) -> None:
+def test_an_identity_with_a_control_character_is_refused(server: SkyAuth, value: bytes) -> None:
     assert no_identity(server, *TARGET, ("X-Auth-Request-Email", value))
 
 
 @pytest.mark.parametrize(
     "name", [b"X-Auth-Request-Email ", b"X-Auth-Request-Email\t", b" X-Auth-Request-Email", b"X-Auth-Request-Email\0"]
 )
-def test_a_name_with_a_space_in_it_is_no_identity_header(server: SkyAuth, name: bytes) -> None:
+def test_a_header_name_with_a_space_is_no_identity_header(server: SkyAuth, name: bytes) -> None:
     assert no_identity(server, *TARGET, (name, ALICE))
 
 
@@ -119,14 +119,14 @@ def test_a_name_with_a_space_in_it_is_no_identity_header(server: SkyAuth, name: 
     ],
     ids=["one of 70 kB", "many of 5 kB", "200 fields", "a cookie of 40 kB", "a name of 40 kB"],
 )
-def test_a_header_section_too_large_to_be_looked_at_is_refused(server: SkyAuth, token: str, bulk: list[tuple[str, str]]) -> None:
+def test_an_oversized_header_section_is_refused(server: SkyAuth, token: str, bulk: list[tuple[str, str]]) -> None:
     reply = verify(server, *TARGET, bearer(token), *bulk)
     assert (reply.status, reply.json["code"]) == (403, "headers-too-large")
     assert verify(server, bearer(token), *bulk, target="/admin/").status == 431
 
 
 @pytest.mark.parametrize(
-    ("chain", "client", "nobody"),
+    ("chain", "client", "not_client"),
     [
         (["203.0.113.1"], "203.0.113.1", ""),
         (["198.51.100.1, 203.0.113.2"], "203.0.113.2", "198.51.100.1"),
@@ -137,17 +137,17 @@ def test_a_header_section_too_large_to_be_looked_at_is_refused(server: SkyAuth, 
         (["198.51.100.4:80"], HOST, "198.51.100.4"),
     ],
 )
-def test_the_client_is_the_nearest_address_that_is_no_proxy_of_ours(
-    server: SkyAuth, chain: list[str], client: str, nobody: str
+def test_the_client_is_the_nearest_address_that_is_not_a_trusted_proxy(
+    server: SkyAuth, chain: list[str], client: str, not_client: str
 ) -> None:
     assert verify(server, *TARGET, *[("X-Forwarded-For", hop) for hop in chain], bearer("sky_x")).status == 401
     peers = {entry["peer"] for entry in server.console("refusals")}
     assert client in peers
-    assert nobody not in peers
+    assert not_client not in peers
 
 
-def test_a_stranger_chooses_no_address_for_itself(server: SkyAuth) -> None:
-    verify(server, *TARGET, ("X-Forwarded-For", "203.0.113.77"), bearer("sky_x"), source=STRANGER)
+def test_an_untrusted_peer_cannot_choose_its_address(server: SkyAuth) -> None:
+    verify(server, *TARGET, ("X-Forwarded-For", "203.0.113.77"), bearer("sky_x"), source=UNTRUSTED)
     peers = {entry["peer"] for entry in server.console("refusals")}
-    assert STRANGER in peers
+    assert UNTRUSTED in peers
     assert "203.0.113.77" not in peers

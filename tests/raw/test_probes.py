@@ -1,4 +1,4 @@
-"""The probes and the metrics of the running server, asked as strangers, forgers and kubelets ask."""
+"""The health probes and the metrics of the real server, as clients, forgers and kubelets request them."""
 
 import pytest
 
@@ -19,8 +19,8 @@ FORGED = [
 ]
 
 
-def says_nothing(reply: Reply) -> bool:
-    """Return whether the headers are those of a probe, and none that an upstream could take for an identity."""
+def has_only_probe_headers(reply: Reply) -> bool:
+    """Return whether the headers are those of a probe, without any identity header."""
     return {name.lower() for name, _ in reply.headers} == {
         "content-type",
         "content-length",
@@ -32,7 +32,7 @@ def says_nothing(reply: Reply) -> bool:
 
 @pytest.mark.parametrize("path", PROBES)
 @pytest.mark.parametrize("host", ["10.20.30.40:8000", "[fd00::1]", "nobody.example", "a b", ""])
-def test_a_probe_is_answered_under_whatever_host_it_asks(server: SkyAuth, path: str, host: str) -> None:
+def test_a_probe_is_answered_for_any_host(server: SkyAuth, path: str, host: str) -> None:
     reply = ask(server.port, path, [("Host", host)])
     assert (reply.status, reply.body, reply.header("Cache-Control")) == (200, b"ok\n", "no-store")
     assert ask(server.port, "/admin/login/", [("Host", host)]).status == 400, "Django itself refuses this host"
@@ -40,27 +40,33 @@ def test_a_probe_is_answered_under_whatever_host_it_asks(server: SkyAuth, path: 
 
 @pytest.mark.parametrize("path", PROBES)
 @pytest.mark.parametrize("source", [HOST, "127.0.0.2"])
-def test_promise_27_forwarded_headers_decide_nothing_at_a_probe(server: SkyAuth, token: str, path: str, source: str) -> None:
+def test_promise_27_forwarded_headers_do_not_change_a_probe(server: SkyAuth, token: str, path: str, source: str) -> None:
     plain = ask(server.port, path, source=source)
     for headers in (FORGED, [*FORGED, bearer(token)], [bearer("sky_bad")], [("X-Skypilot-Auth-Mode", "token")]):
         reply = ask(server.port, path, headers, source=source)
         assert (reply.status, reply.body) == (plain.status, plain.body) == (200, b"ok\n")
-        assert says_nothing(reply)
+        assert has_only_probe_headers(reply)
 
 
 @pytest.mark.parametrize("path", [*PROBES, "/metrics", "/authz/verify"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 @pytest.mark.parametrize("agent", ["kube-probe/1.37", "Prometheus/3.5", "ELB-HealthChecker/2.0", "GoogleHC/1.0"])
-def test_promise_27_an_upstreams_own_probe_is_judged_like_any_other_path(
+def test_promise_27_a_probe_of_the_upstream_is_decided_like_any_other_path(
     server: SkyAuth, token: str, path: str, method: str, agent: str
 ) -> None:
-    by = ("User-Agent", agent)
-    assert server.ask(by, uri=path, method=method).status == server.ask(by, uri="/things", method=method).status == 401
-    assert server.ask(by, bearer(token), uri=path, method=method).status == server.ask(bearer(token), method=method).status
-    assert server.ask(by, bearer("sky_bad"), uri=path, method=method).status == 401
+    user_agent = ("User-Agent", agent)
+    assert (
+        server.ask(user_agent, uri=path, method=method).status
+        == server.ask(user_agent, uri="/things", method=method).status
+        == 401
+    )
+    assert (
+        server.ask(user_agent, bearer(token), uri=path, method=method).status == server.ask(bearer(token), method=method).status
+    )
+    assert server.ask(user_agent, bearer("sky_bad"), uri=path, method=method).status == 401
 
 
-def test_promise_27_an_upstreams_probe_is_denied_where_its_path_is(server: SkyAuth, token: str) -> None:
+def test_promise_27_a_probe_of_the_upstream_without_a_route_is_denied(server: SkyAuth, token: str) -> None:
     server.console("no_routes")
     try:
         for path in (*PROBES, "/metrics"):
@@ -72,19 +78,19 @@ def test_promise_27_an_upstreams_probe_is_denied_where_its_path_is(server: SkyAu
 
 @pytest.mark.parametrize("path", PROBES)
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-def test_a_probe_only_asks(server: SkyAuth, path: str, method: str) -> None:
+def test_a_probe_only_accepts_get_and_head(server: SkyAuth, path: str, method: str) -> None:
     reply = send(server.port, encode(method, path), method=method)
     assert (reply.status, reply.header("Allow"), reply.json["code"]) == (405, "GET, HEAD", "method-not-allowed")
 
 
 @pytest.mark.parametrize("path", PROBES)
-def test_head_is_answered_without_a_body(server: SkyAuth, path: str) -> None:
+def test_the_response_to_head_has_no_body(server: SkyAuth, path: str) -> None:
     reply = send(server.port, encode("HEAD", path), method="HEAD")
     assert (reply.status, reply.header("Content-Length"), reply.body) == (200, "3", b"")
 
 
 @pytest.mark.parametrize("target", ["/healthz?x=/authz/verify", "/readyz?", f"http://{HOST}/healthz"])
-def test_a_query_changes_nothing(server: SkyAuth, target: str) -> None:
+def test_a_query_does_not_change_a_probe(server: SkyAuth, target: str) -> None:
     assert ask(server.port, target).body == b"ok\n"
 
 
@@ -92,11 +98,11 @@ def test_a_query_changes_nothing(server: SkyAuth, target: str) -> None:
     "target",
     ["/healthz/", "//healthz", "/%68ealthz", "/healthz%00", "/healthz/../admin/", "/authz/verify/../../healthz", "/x/readyz"],
 )
-def test_promise_23_nothing_that_reads_like_a_probe_is_one(server: SkyAuth, target: str) -> None:
+def test_promise_23_only_the_exact_path_is_a_probe(server: SkyAuth, target: str) -> None:
     assert ask(server.port, target).status in {301, 302, 400, 403, 404}
 
 
-def test_a_stranger_s_odd_hosts_leave_one_line_a_minute_and_no_traceback(server: SkyAuth) -> None:
+def test_invalid_hosts_log_one_line_a_minute_without_a_traceback(server: SkyAuth) -> None:
     before = server.log.count("Invalid HTTP_HOST")
     for number in range(50):
         assert ask(server.port, "/admin/login/", [("Host", f"h{number}.example")]).status == 400
@@ -105,21 +111,21 @@ def test_a_stranger_s_odd_hosts_leave_one_line_a_minute_and_no_traceback(server:
     assert "DisallowedHost(" not in server.log
 
 
-def test_a_request_too_large_to_be_looked_at_is_no_probe(server: SkyAuth) -> None:
+def test_a_probe_with_an_oversized_header_section_is_refused(server: SkyAuth) -> None:
     assert ask(server.port, "/healthz", [(f"X-{number}", "a") for number in range(101)]).status == 431
 
 
-def test_promise_35_the_metrics_are_for_whoever_may_read_them(server: SkyAuth, token: str) -> None:
+def test_promise_35_the_metrics_need_a_permission(server: SkyAuth, token: str) -> None:
     assert ask(server.port, "/metrics").status == 401
     assert ask(server.port, "/metrics", [bearer(token)]).status == 403
-    assert ask(server.port, "/metrics", FORGED, source="127.0.0.2").status == 401, "a stranger names nobody"
+    assert ask(server.port, "/metrics", FORGED, source="127.0.0.2").status == 401, "an untrusted peer cannot set a user"
 
 
-def test_a_proxy_s_request_id_comes_back_and_a_strangers_does_not(server: SkyAuth) -> None:
-    asked = [("X-Request-Id", "edge-7f3c")]
-    assert ask(server.port, "/metrics", asked).header("X-Request-Id") == "edge-7f3c"
-    assert len(ask(server.port, "/metrics", asked, source="127.0.0.2").header("X-Request-Id") or "") == 32
-    assert len(ask(server.port, "/metrics", asked * 2).header("X-Request-Id") or "") == 32
+def test_only_the_request_id_of_a_trusted_proxy_is_returned(server: SkyAuth) -> None:
+    headers = [("X-Request-Id", "edge-7f3c")]
+    assert ask(server.port, "/metrics", headers).header("X-Request-Id") == "edge-7f3c"
+    assert len(ask(server.port, "/metrics", headers, source="127.0.0.2").header("X-Request-Id") or "") == 32
+    assert len(ask(server.port, "/metrics", headers * 2).header("X-Request-Id") or "") == 32
 
 
 def series(server: SkyAuth) -> set[str]:
@@ -131,12 +137,12 @@ def series(server: SkyAuth) -> set[str]:
     return {line.rpartition(" ")[0] for line in reply.body.decode().splitlines() if not line.startswith("#")}
 
 
-def test_what_strangers_send_makes_no_series_and_no_label(server: SkyAuth, token: str) -> None:
+def test_no_request_adds_a_series_or_a_label(server: SkyAuth, token: str) -> None:
     before = series(server)
     for number in range(50):
-        told = [("X-Forwarded-Method", f"M{number}"), ("X-Forwarded-Host", f"h{number}"), ("X-Forwarded-Uri", f"/{number}")]
+        original = [("X-Forwarded-Method", f"M{number}"), ("X-Forwarded-Host", f"h{number}"), ("X-Forwarded-Uri", f"/{number}")]
         for credential in ([], [bearer(token)], [bearer(f"sky_{number}")], [("Authorization", f"Odd{number} x")]):
-            ask(server.port, "/authz/verify", [*told, *credential])
+            ask(server.port, "/authz/verify", [*original, *credential])
         ask(server.port, f"/authz/nginx?{number}", [("X-Original-Method", f"M{number}")])
         ask(server.port, f"/nowhere/{number}")
     assert series(server) == before

@@ -1,4 +1,4 @@
-"""What a stranger can make the running server hold: heads, bodies, threads."""
+"""The limits of the real server on headers, bodies and threads."""
 
 import socket
 import threading
@@ -21,46 +21,46 @@ def memory(server: SkyAuth) -> int:
     return int(pages) * 4096
 
 
-def pour(port: int, head: bytes, piece: bytes, most: int) -> int:
-    """Send the head and then pieces until the server ends the connection, or `most` bytes are sent; return how many were."""
+def flood(port: int, head: bytes, chunk: bytes, limit: int) -> int:
+    """Send the head and then chunks until the server closes the connection or `limit` bytes are sent; return how many were."""
     sent = 0
     with socket.create_connection((HOST, port), timeout=10) as connection:
         try:
             connection.sendall(head)
-            while sent < most:
-                connection.sendall(piece)
-                sent += len(piece)
+            while sent < limit:
+                connection.sendall(chunk)
+                sent += len(chunk)
         except OSError:
             pass
     return sent
 
 
-def test_a_header_without_an_end_is_cut_off_and_not_kept(server: SkyAuth) -> None:
+def test_an_endless_header_is_cut_off_and_not_kept_in_memory(server: SkyAuth) -> None:
     before = memory(server)
-    sent = pour(server.port, b"GET /authz/verify HTTP/1.1\r\nHost: h\r\nX-Long: ", b"a" * 65_536, 100_000_000)
-    assert sent < 20_000_000, "what the socket's buffers hold, and not more"
+    sent = flood(server.port, b"GET /authz/verify HTTP/1.1\r\nHost: h\r\nX-Long: ", b"a" * 65_536, 100_000_000)
+    assert sent < 20_000_000, "no more than the socket buffers hold"
     assert memory(server) - before < 20_000_000
     assert server.ask().status == 401
 
 
-def test_many_short_headers_without_an_end_are_cut_off_too(server: SkyAuth) -> None:
-    sent = pour(server.port, b"GET / HTTP/1.1\r\nHost: h\r\n", b"X-A: b\r\n" * 8_000, 100_000_000)
+def test_an_endless_number_of_headers_is_cut_off_too(server: SkyAuth) -> None:
+    sent = flood(server.port, b"GET / HTTP/1.1\r\nHost: h\r\n", b"X-A: b\r\n" * 8_000, 100_000_000)
     assert sent < 20_000_000
 
 
-def test_a_head_just_below_the_bound_is_answered(server: SkyAuth) -> None:
+def test_headers_just_below_the_limit_are_answered(server: SkyAuth) -> None:
     request = encode("GET", "/authz/verify", [("X-Long", "a" * (MAX_HEAD - 1_000))])
     assert send(server.port, request).status == 403
 
 
-def test_a_half_request_is_not_waited_for(server: SkyAuth) -> None:
+def test_an_incomplete_request_times_out(server: SkyAuth) -> None:
     with socket.create_connection((HOST, server.port), timeout=HEAD_SECONDS + 10) as connection:
         connection.sendall(b"GET /authz/verify HTTP/1.1\r\nHost: h\r\nX-Slow: ")
         with suppress(ConnectionResetError):
-            assert connection.recv(1) == b"", "the server ends the connection"
+            assert connection.recv(1) == b"", "the server closes the connection"
 
 
-def test_a_large_body_in_one_piece_with_its_head_counts_as_no_head(server: SkyAuth, token: str) -> None:
+def test_a_large_body_sent_together_with_its_headers_does_not_count_as_headers(server: SkyAuth, token: str) -> None:
     for _ in range(2):
         reply = ask(
             server.port,
@@ -69,10 +69,10 @@ def test_a_large_body_in_one_piece_with_its_head_counts_as_no_head(server: SkyAu
             method="POST",
             body=b" " * 200_000,
         )
-        assert reply.status == 403, "read to its end, and judged"
+        assert reply.status == 403, "the body was read, and the request was decided"
 
 
-def test_requests_one_after_another_on_one_connection_are_all_answered(server: SkyAuth) -> None:
+def test_the_limit_of_headers_counts_for_each_request_of_a_connection(server: SkyAuth) -> None:
     request = b"GET /authz/verify HTTP/1.1\r\nHost: h\r\nX-Fill: " + b"a" * 20_000 + b"\r\n\r\n"
     with socket.create_connection((HOST, server.port), timeout=10) as connection:
         for _ in range(20):
@@ -84,19 +84,19 @@ def test_requests_one_after_another_on_one_connection_are_all_answered(server: S
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_larger_than_anything_here_takes_is_refused_before_it_is_kept(server: SkyAuth, chunked: bool) -> None:
+def test_an_oversized_body_is_refused_before_it_is_in_memory(server: SkyAuth, chunked: bool) -> None:
     before = memory(server)
     if chunked:
         head = b"POST /admin/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-        sent = pour(server.port, head, b"10000\r\n" + b"a" * 65_536 + b"\r\n", 100_000_000)
+        sent = flood(server.port, head, b"10000\r\n" + b"a" * 65_536 + b"\r\n", 100_000_000)
     else:
         head = b"POST /admin/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000000\r\n\r\n"
-        sent = pour(server.port, head, b"a" * 65_536, 100_000_000)
-    assert sent < 5 * MAX_BODY, "the connection is ended soon after the bound"
+        sent = flood(server.port, head, b"a" * 65_536, 100_000_000)
+    assert sent < 5 * MAX_BODY, "the connection is closed soon after the limit"
     assert memory(server) - before < 8 * MAX_BODY
 
 
-def test_a_body_that_does_not_come_holds_no_place_of_others(server: SkyAuth) -> None:
+def test_requests_without_their_body_do_not_block_others(server: SkyAuth) -> None:
     waiting = []
     try:
         for _ in range(60):
@@ -110,7 +110,7 @@ def test_a_body_that_does_not_come_holds_no_place_of_others(server: SkyAuth) -> 
             connection.close()
 
 
-def test_many_requests_at_once_take_a_bounded_number_of_threads(server: SkyAuth) -> None:
+def test_concurrent_requests_use_a_limited_number_of_threads(server: SkyAuth) -> None:
     most = 0
     done = threading.Event()
     status: list[int] = []

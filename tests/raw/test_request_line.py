@@ -1,4 +1,4 @@
-"""The request line as bytes: one path is the verify endpoint, and nothing else that reads like it."""
+"""The request line as bytes: only one exact path is the verify endpoint."""
 
 import pytest
 
@@ -13,7 +13,7 @@ TARGET = (("X-Forwarded-Method", "GET"), ("X-Forwarded-Host", HOST), ("X-Forward
 @pytest.mark.parametrize(
     "target", ["/authz/verify", "/authz/verify?", "/authz/verify?next=/admin/", f"http://{HOST}/authz/verify"]
 )
-def test_the_verify_endpoint_answers_under_its_path_whatever_the_query(server: SkyAuth, token: str, target: str) -> None:
+def test_the_verify_endpoint_ignores_its_query(server: SkyAuth, token: str, target: str) -> None:
     assert send(server.port, encode("GET", target, [*TARGET, bearer(token)])).status == 200
 
 
@@ -25,7 +25,7 @@ def test_the_verify_endpoint_answers_under_its_path_whatever_the_query(server: S
         "/authz", "/", "/authz/verify\\", "/authz/verify/x", "authz/verify", "*",
     ],
 )  # fmt: skip
-def test_promise_23_nothing_that_reads_like_the_verify_endpoint_lets_a_request_through(
+def test_promise_23_a_path_similar_to_the_verify_endpoint_never_allows_a_request(
     server: SkyAuth, token: str, target: str
 ) -> None:
     reply = send(server.port, encode("GET", target, [*TARGET, bearer(token)]))
@@ -34,7 +34,7 @@ def test_promise_23_nothing_that_reads_like_the_verify_endpoint_lets_a_request_t
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_the_method_of_the_question_does_not_matter(server: SkyAuth, token: str, method: str) -> None:
+def test_the_method_of_the_verify_request_does_not_matter(server: SkyAuth, token: str, method: str) -> None:
     assert send(server.port, encode(method, "/authz/verify", [*TARGET, bearer(token)]), method=method).status == 200
     refused = send(server.port, encode(method, "/authz/verify", TARGET), method=method)
     assert refused.status == 401
@@ -42,31 +42,31 @@ def test_the_method_of_the_question_does_not_matter(server: SkyAuth, token: str,
 
 
 @pytest.mark.parametrize("method", ["GETz", "get", "G=T", "\x01"])
-def test_a_question_by_an_odd_method_is_not_answered_with_200(server: SkyAuth, token: str, method: str) -> None:
+def test_a_verify_request_with_an_invalid_method_is_not_allowed(server: SkyAuth, token: str, method: str) -> None:
     assert send(server.port, encode(method, "/authz/verify", [*TARGET[1:], bearer(token)])).status in {400, 403}
 
 
-def test_a_question_with_a_body_is_answered_and_the_connection_goes_on(server: SkyAuth, token: str) -> None:
+def test_a_verify_request_with_a_body_is_answered_and_the_connection_stays_open(server: SkyAuth, token: str) -> None:
     first = encode("POST", "/authz/verify", [*TARGET, bearer(token), ("Connection", "keep-alive")], b"x" * 100_000)
     second = encode("GET", "/authz/verify", TARGET)
     reply = send(server.port, first + second)
     assert reply.status == 200
 
 
-def test_promise_25_without_method_host_or_path_the_answer_is_no(server: SkyAuth, token: str) -> None:
+def test_promise_25_without_method_host_or_path_the_request_is_denied(server: SkyAuth, token: str) -> None:
     for missing in range(len(TARGET)):
         headers = [*TARGET[:missing], *TARGET[missing + 1 :], bearer(token)]
         assert send(server.port, encode("GET", "/authz/verify", headers)).json["code"] == "unreadable-target"
 
 
 @pytest.mark.parametrize("uri", ["/admin#/public", "/public?/../admin", "/%2561dmin", "//evil/admin", "http://x/admin", "?", ""])
-def test_promise_24_only_the_path_decides(server: SkyAuth, token: str, uri: str) -> None:
+def test_promise_24_the_query_does_not_decide(server: SkyAuth, token: str, uri: str) -> None:
     headers = [*TARGET[:2], ("X-Forwarded-Uri", uri), bearer(token)]
     reply = send(server.port, encode("GET", "/authz/verify", headers))
     assert reply.status == (200 if uri == "/public?/../admin" else 403)
 
 
-def test_promise_28_every_identity_header_is_always_written(server: SkyAuth, token: str) -> None:
+def test_promise_28_every_answer_has_every_identity_header(server: SkyAuth, token: str) -> None:
     names = [f"X-Auth-Request-{name}" for name in ("Email", "User", "Groups", "Role", "Method")]
     for headers in ([*TARGET, bearer(token)], TARGET, [], [*TARGET, bearer("sky_x")]):
         reply = send(server.port, encode("GET", "/authz/verify", list(headers)))

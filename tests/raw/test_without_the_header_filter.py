@@ -1,4 +1,4 @@
-"""Servers that go round the trust gate: no identity header is ever believed there. Absent gate means untrusted."""
+"""Servers without the header filter: no identity header is trusted there, because no peer is."""
 
 import secrets
 import sys
@@ -24,9 +24,9 @@ SPELLINGS = (
 )
 
 
-@pytest.fixture(scope="module", params=["wsgi", "asgi", "verify line"])
-def ungated(request: pytest.FixtureRequest, server: SkyAuth) -> Iterator[tuple[str, int]]:
-    """A server without the gate on the data of `server`, and which kind it is."""
+@pytest.fixture(scope="module", params=["wsgi", "asgi", "forward auth"])
+def unfiltered(request: pytest.FixtureRequest, server: SkyAuth) -> Iterator[tuple[str, int]]:
+    """Its kind, and the port of a server without the header filter that uses the data of `server`."""
     port = free_port()
     log = server.data / f"{request.param.replace(' ', '-')}.log"
     running = start(
@@ -47,38 +47,40 @@ def carol(server: SkyAuth) -> tuple[str, bytes]:
 
 
 def admin_page(port: int, *headers: tuple[str, str | bytes]) -> int:
-    """Return the status of the admin's front page: 302 to the login page for strangers, 200 for an admin."""
+    """Return the status of the admin's front page: 302 to the sign-in page for anonymous clients, 200 for an admin."""
     return ask(port, "/admin/", headers).status
 
 
-def test_behind_the_gate_a_trusted_proxys_header_does_open_the_admin(server: SkyAuth) -> None:
+def test_with_the_header_filter_the_header_of_a_trusted_proxy_opens_the_admin(server: SkyAuth) -> None:
     assert SETTINGS["AUTH_USER_HEADER_FORMAT"] == "plaintext"
     assert admin_page(server.port, ("X-Auth-Request-Email", ALICE)) == 200
     assert ask(server.port, "/admin/", [("X-Auth-Request-Email", ALICE)], source="127.0.0.2").status == 302
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
-def test_promise_1_without_the_gate_no_header_names_anybody(ungated: tuple[str, int], name: str) -> None:
-    kind, port = ungated
-    expected = 431 if kind == "verify line" else 302
+def test_promise_1_without_the_header_filter_no_header_sets_a_user(unfiltered: tuple[str, int], name: str) -> None:
+    kind, port = unfiltered
+    expected = 431 if kind == "forward auth" else 302
     assert admin_page(port, (name, ALICE)) == expected
 
 
-@pytest.mark.parametrize("ungated", ["wsgi", "asgi"], indirect=True)
-def test_without_the_gate_credentials_of_ones_own_still_count(ungated: tuple[str, int], carol: tuple[str, bytes]) -> None:
-    _, port = ungated
+@pytest.mark.parametrize("unfiltered", ["wsgi", "asgi"], indirect=True)
+def test_without_the_header_filter_other_credentials_still_authenticate(
+    unfiltered: tuple[str, int], carol: tuple[str, bytes]
+) -> None:
+    _, port = unfiltered
     assert admin_page(port, carol) == 200
     assert admin_page(port, bearer("sky_x"), ("X-Auth-Request-Email", ALICE)) == 401
 
 
-def test_without_the_gate_the_verify_endpoint_lets_nothing_through(ungated: tuple[str, int], token: str) -> None:
-    kind, port = ungated
+def test_without_the_header_filter_the_verify_endpoint_allows_nothing(unfiltered: tuple[str, int], token: str) -> None:
+    kind, port = unfiltered
     headers = [("X-Forwarded-Method", "GET"), ("X-Forwarded-Host", HOST), ("X-Forwarded-Uri", "/"), bearer(token)]
-    assert ask(port, "/authz/verify", headers).status == (403 if kind == "verify line" else 404)
+    assert ask(port, "/authz/verify", headers).status == (403 if kind == "forward auth" else 404)
 
 
-def test_without_the_gate_nobody_chooses_their_address(ungated: tuple[str, int], server: SkyAuth) -> None:
-    _, port = ungated
-    mark = f"192.0.2.{secrets.randbelow(200)}"  # a network that no other test of this server names
-    ask(port, "/admin/", [("X-Forwarded-For", mark), ("X-Forwarded-Host", "evil.example"), bearer("sky_x")])
-    assert mark not in {entry["peer"] for entry in server.console("refusals")}
+def test_without_the_header_filter_no_client_can_choose_its_address(unfiltered: tuple[str, int], server: SkyAuth) -> None:
+    _, port = unfiltered
+    address = f"192.0.2.{secrets.randbelow(200)}"  # a network that no other test of this server names
+    ask(port, "/admin/", [("X-Forwarded-For", address), ("X-Forwarded-Host", "evil.example"), bearer("sky_x")])
+    assert address not in {entry["peer"] for entry in server.console("refusals")}

@@ -1,4 +1,4 @@
-"""SkyAuth served in ways that go round the trust gate, as nobody should serve it: `python -m tests.raw.unfiltered KIND PORT`."""
+"""Serves SkyAuth without the header filter, as nobody should: `python -m tests.raw.unfiltered KIND PORT`."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
 
 
 def main(kind: str, port: int) -> None:
-    """Serve until told to stop."""
+    """Serve until the process is stopped."""
     import uvicorn
     from django.core.asgi import get_asgi_application
     from django.core.wsgi import get_wsgi_application
@@ -18,11 +18,11 @@ def main(kind: str, port: int) -> None:
     if kind == "wsgi":
         make_server(HOST, port, get_wsgi_application()).serve_forever()
     application = get_asgi_application()
-    if kind == "verify line":
+    if kind == "forward auth":
         from gateway.asgi import ForwardAuthApp
 
         application = ForwardAuthApp(application)
-    # uvicorn's own reading of X-Forwarded-For is off: that would be uvicorn's word, not ours.
+    # uvicorn's own handling of X-Forwarded-For is off: the test is about SkyAuth's.
     uvicorn.run(application, host=HOST, port=port, lifespan="off", interface="asgi3", proxy_headers=False)
 
 
