@@ -35,7 +35,7 @@ class Inventory(Collector):
 
 
 def _tokens() -> Iterator[Metric]:
-    """Yield how many tokens are accepted, by the rule of `authn.identify.unusable`, and how many of them expire soon."""
+    """Yield how many tokens are accepted, and how many of them expire soon."""
     now = timezone.now()
     expiries: Any = {f"d{days}": Count("pk", filter=Q(expires_at__lte=now + timedelta(days=days))) for days in WITHIN_DAYS}
     counts = Token.objects.active().aggregate(every=Count("pk"), **expiries)
