@@ -1,4 +1,4 @@
-"""Runs one command, in this process or as its own, and says what came of it."""
+"""Runs a command in this process or as a child process, and returns its exit code and output."""
 
 import io
 import os
@@ -22,7 +22,7 @@ SETTINGS = ROOT / "skyauth" / "settings.py"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -30,7 +30,7 @@ class Ended:
 
 
 def run(*words: str) -> Ended:
-    """Run a command in this process, on the test's database."""
+    """Run a command in this process, on the database of the test."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
     try:
@@ -44,7 +44,7 @@ def run(*words: str) -> Ended:
 
 
 def run_line(*words: str) -> Ended:
-    """Run a command line in this process, on the test's database: its arguments, its checks and its exit code."""
+    """Run a command line in this process, on the database of the test, with its system checks."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
     with mock.patch("django.setup"), mock.patch.object(connections, "close_all"), redirect_stdout(out), redirect_stderr(err):
@@ -56,20 +56,20 @@ def run_line(*words: str) -> Ended:
 
 
 def read_settings(data_dir: Path, **variables: str) -> dict[str, Any]:
-    """Return the settings as these variables, and no others, make them. Raises ImproperlyConfigured."""
+    """Return the settings for these environment variables. Raises ImproperlyConfigured."""
     with only(DATA_DIR=str(data_dir), **variables):
         return {name: value for name, value in runpy.run_path(str(SETTINGS)).items() if name.isupper()}
 
 
 @contextmanager
 def only(**variables: str) -> Iterator[None]:
-    """Run the block with these variables in the environment, and no others."""
+    """Run the block with only these variables in the environment."""
     with mock.patch.dict(os.environ, variables, clear=True):
         yield
 
 
 def run_alone(*words: str, data_dir: Path, **settings: str) -> Ended:
-    """Run a command as a process of its own, with these settings and a database in `data_dir`."""
+    """Run a command as a child process, with these settings and a database in `data_dir`."""
     env = {"PATH": os.environ["PATH"], "DATA_DIR": str(data_dir), **settings}
     done = subprocess.run(
         [sys.executable, "manage.py", *words],

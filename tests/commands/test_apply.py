@@ -64,9 +64,9 @@ def state() -> dict[str, list[object]]:
     }
 
 
-def test_a_declaration_becomes_so(bob: User, apply) -> None:
+def test_apply_makes_everything_match_the_file(bob: User, apply) -> None:
     ended = apply(WHOLE)
-    assert (ended.code, "8 differences, applied." in ended.err) == (0, True), ended
+    assert (ended.code, "8 differences applied." in ended.err) == (0, True), ended
     now = state()
     assert ("deployer", "Deploys from CI.", ["upstream:read", "upstream:write"]) in now["roles"]
     assert Role.objects.get(name="viewer").description == "Reads, and no more."
@@ -82,7 +82,7 @@ def test_a_declaration_becomes_so(bob: User, apply) -> None:
     assert not Token.objects.exists()
 
 
-def test_what_is_not_mentioned_stays(bob: User, apply) -> None:
+def test_values_that_the_file_does_not_mention_are_kept(bob: User, apply) -> None:
     apply(WHOLE)
     apply("service_accounts:\n  - {name: pipeline, description: Weekly build.}\nroles:\n  - name: deployer\n")
     account = ServiceAccount.objects.get(name="pipeline")
@@ -101,10 +101,10 @@ def test_a_second_run_changes_nothing_and_records_nothing(bob: User, apply) -> N
 
 
 @pytest.mark.parametrize("pack", ["open", "read-write", "skypilot"])
-def test_routes_can_be_a_pack_and_stay_it(db: None, apply, pack: str) -> None:
+def test_routes_can_be_a_policy_pack_and_a_second_run_changes_nothing(db: None, apply, pack: str) -> None:
     assert apply(f"routes: {{pack: {pack}}}").code == 0
     entries = Entry.objects.count()
-    assert "Everything is as the file says." in apply(f"routes: {{pack: {pack}}}").err
+    assert "No differences." in apply(f"routes: {{pack: {pack}}}").err
     assert (Entry.objects.count(), Entry.objects.first().reason) == (entries, f"from pack {pack}")
 
 
@@ -118,11 +118,11 @@ def test_a_dry_run_shows_the_differences_and_changes_nothing(bob: User, apply) -
     assert apply(WHOLE, "--dry-run").code == 0
 
 
-def test_a_dry_run_refuses_what_the_run_would_refuse(bob: User, apply) -> None:
+def test_a_dry_run_has_the_same_errors_as_the_run(bob: User, apply) -> None:
     text = "service_accounts: [{name: x, role: admin, owner: bob@example.com}]"
-    dry, wet = apply(text, "--dry-run"), apply(text)
-    assert (dry.code, wet.code) == (1, 1)
-    assert dry.err == wet.err
+    dry_run, real_run = apply(text, "--dry-run"), apply(text)
+    assert (dry_run.code, real_run.code) == (1, 1)
+    assert dry_run.err == real_run.err
 
 
 def test_differences_are_shown_with_old_and_new_values(bob: User, apply) -> None:
@@ -133,7 +133,7 @@ def test_differences_are_shown_with_old_and_new_values(bob: User, apply) -> None
     text = text.replace("[GET, HEAD]", "[GET]")
     table = apply(text, "--dry-run").out
     assert "role: viewer -> user; active: no -> yes" in table
-    assert "owner: bob@example.com -> nobody" in table
+    assert "owner: bob@example.com -> none" in table
     lines = [" ".join(line.split()) for line in table.splitlines()]
     assert "- route #1 GET,HEAD /api/** -> upstream:read" in lines
     assert "+ route #1 GET /api/** -> upstream:read" in lines
@@ -141,7 +141,7 @@ def test_differences_are_shown_with_old_and_new_values(bob: User, apply) -> None
     assert ServiceAccount.objects.get(name="pipeline").owner is None
 
 
-def test_prune_removes_what_the_sections_of_the_file_do_not_name(bob: User, apply) -> None:
+def test_prune_deletes_what_the_sections_of_the_file_do_not_list(bob: User, apply) -> None:
     apply(WHOLE)
     make_token(ServiceAccount.objects.get(name="backup"))
     text = "roles: []\ngroup_roles: [{group: platform team, role: admin, priority: 10}]\n"
@@ -161,14 +161,14 @@ def test_prune_removes_what_the_sections_of_the_file_do_not_name(bob: User, appl
     assert apply(text, "--prune", "--dry-run").code == 0
 
 
-def test_prune_leaves_sections_alone_that_the_file_does_not_have(db: None, apply) -> None:
+def test_prune_keeps_the_rows_of_sections_that_the_file_does_not_have(db: None, apply) -> None:
     ServiceAccountFactory(name="kept")
     GroupRoleFactory(group="kept")
     assert apply("roles: []", "--prune").code == 0
     assert (ServiceAccount.objects.count(), GroupRole.objects.count(), Role.objects.count()) == (1, 1, 3)
 
 
-def test_a_role_in_use_is_not_pruned_and_nothing_else_is_either(bob: User, apply) -> None:
+def test_if_a_role_in_use_cannot_be_pruned_nothing_is_changed(bob: User, apply) -> None:
     apply("roles: [{name: deployer}, {name: spare}]\nservice_accounts: [{name: x, role: deployer}]")
     before = state()
     ended = apply("roles: []", "--prune")
@@ -177,7 +177,7 @@ def test_a_role_in_use_is_not_pruned_and_nothing_else_is_either(bob: User, apply
     assert state() == before
 
 
-def test_everything_that_services_refuse_is_named_by_its_line_and_nothing_is_applied(bob: User, apply) -> None:
+def test_every_error_of_a_service_has_its_line_and_nothing_is_applied(bob: User, apply) -> None:
     before = state()
     ended = apply(
         """\
@@ -196,7 +196,7 @@ service_accounts:
     assert ended.err.splitlines() == [
         "line 3: role admin: The role admin always holds everything; it cannot be changed.",
         "line 5: group role a: There is no role named 'nonsense'. The roles are: admin, fine, user, viewer.",
-        "line 8: service account x: There is no user named 'mallory', who should be the owner.",
+        "line 8: service account x: The owner 'mallory' does not exist.",
         (
             "line 9: service account y: The owner, bob@example.com, holds less than the role admin. "
             "Give a smaller role, another owner, or no owner."
@@ -205,37 +205,37 @@ service_accounts:
     assert state() == before
 
 
-BROKEN = {
+INVALID = {
     "not YAML": ("roles: [", "line 1: This is not YAML"),
     "a tab": ("roles:\n\t- name: x", "line 2: This is not YAML"),
-    "nothing": ("", "line 1: a declaration is a mapping"),
-    "a list": ("- roles", "line 1: a declaration is a mapping"),
+    "nothing": ("", "line 1: the file must be a mapping"),
+    "a list": ("- roles", "line 1: the file must be a mapping"),
     "two documents": ("roles: []\n---\nroles: []", "This is not YAML"),
     "an unknown section": (
         "roles: []\nrolls: []",
-        "line 2: unknown key 'rolls'; known are roles, routes, group_roles, service_accounts.",
+        "line 2: unknown key 'rolls'; the keys are roles, routes, group_roles, service_accounts.",
     ),
     "a section twice": ("roles: []\nroutes: []\nroles: []", "line 3: the key 'roles' is repeated."),
     "a section of nothing": ("roles:\nroutes: []", "line 1: this must be a list of roles; write [] for none."),
     "a key twice": ("roles:\n  - name: a\n    name: b", "line 3: the key 'name' is repeated."),
     "an unknown key": ("roles:\n  - name: a\n    permission: []", "line 3: unknown key 'permission' of a role"),
-    "a role without a name": ("roles:\n  - description: a", "line 2: a role needs a name"),
+    "a role without a name": ("roles:\n  - description: a", "line 2: a role needs the key name"),
     "a role with a bad name": ("roles: [{name: Big Boss}]", "line 1: role 'Big Boss': name: A role name has"),
-    "a role twice": ("roles:\n  - name: a\n  - name: a", "line 3: role 'a' is declared already, on line 2."),
-    "a permission that is none": ("roles: [{name: a, permissions: [fly]}]", "No such permission: fly."),
-    "a permission that is no text": ("roles: [{name: a, permissions: [1]}]", "Permissions are a list of names"),
-    "permissions that are no list": ("roles: [{name: a, permissions: fly}]", "line 1: permissions must be a list."),
-    "a word that YAML reads as false": (
+    "a role twice": ("roles:\n  - name: a\n  - name: a", "line 3: role 'a' is already on line 2."),
+    "a permission that does not exist": ("roles: [{name: a, permissions: [fly]}]", "No such permission: fly."),
+    "a permission that is not text": ("roles: [{name: a, permissions: [1]}]", "Permissions are a list of names"),
+    "permissions that are not a list": ("roles: [{name: a, permissions: fly}]", "line 1: permissions must be a list."),
+    "a name that YAML reads as false": (
         "service_accounts: [{name: no}]",
-        "line 1: a service account needs a name, which is text.",
+        "line 1: a service account needs the key name with a text.",
     ),
     "a number for a flag": ("service_accounts: [{name: a, active: 1}]", "active must be true or false."),
-    "an account with a person's name": ("service_accounts: [{name: a@example.com}]", "A service account's name starts"),
-    "two spellings of an account": ("service_accounts: [{name: a}, {name: A}]", "service account 'a' is declared already"),
+    "an account with the name of a user": ("service_accounts: [{name: a@example.com}]", "A service account's name starts"),
+    "two spellings of an account": ("service_accounts: [{name: a}, {name: A}]", "service account 'a' is already on line 1."),
     "a token": ("service_accounts: [{name: a, token: sky_x}]", "unknown key 'token' of a service account"),
     "a group without a role": ("group_roles: [{group: a}]", "group role 'a': role is missing."),
     "a priority below zero": ("group_roles: [{group: a, role: user, priority: -1}]", "priority:"),
-    "a truth for a priority": ("group_roles: [{group: a, role: user, priority: true}]", "priority must be a whole number."),
+    "a boolean for a priority": ("group_roles: [{group: a, role: user, priority: true}]", "priority must be a whole number."),
     "a route without a path": ("routes: [{methods: [GET], permission: upstream:read}]", "line 1: route: path is missing."),
     "a route with a bad pattern": (
         "routes: [{path: /a/**/b, methods: [GET], permission: upstream:read}]",
@@ -244,57 +244,57 @@ BROKEN = {
     "a route with a bad method": ("routes: [{path: /, methods: [get], permission: upstream:read}]", "Not a method: get."),
     "a route with a bad permission": ("routes: [{path: /, methods: [GET], permission: read}]", "No such permission: read."),
     "a route with an unknown key": ("routes: [{path: /, methods: [GET], permission: upstream:read, x: y}]", "unknown key x"),
-    "a pack that is none": ("routes: {pack: nonsense}", "There is no pack named 'nonsense'."),
-    "a pack and more": ("routes: {pack: open, also: x}", "routes is a list of routes, or pack: NAME."),
-    "an alias": ("roles: [&a {name: a}, *a]", "line 1: aliases (*a) are not read"),
+    "a pack that does not exist": ("routes: {pack: nonsense}", "There is no pack named 'nonsense'."),
+    "a pack and more": ("routes: {pack: open, also: x}", "routes must be a list of routes, or pack: NAME."),
+    "an alias": ("roles: [&a {name: a}, *a]", "line 1: aliases (*a) are not supported"),
     "a merge key": ("roles: [{<<: {name: a}}]", "a key must be text."),
-    "a Python object": ("roles: [{name: !!python/name:os.system x}]", "a value is one line of text"),
-    "a date": ("roles: [{name: 2026-01-01}]", "a value is one line of text"),
-    "a NUL": ('roles: [{name: "a\\0b"}]', "a value is one line of text"),
-    "half a surrogate pair": ('roles: [{name: "\\ud800"}]', "a value is one line of text"),
-    "a character that there is not": ('roles: [{name: "\\UFFFFFFFF"}]', "This is not YAML"),
-    "a deep nest": ("roles: " + "[" * 5_000, "nested too deeply"),
+    "a Python object": ("roles: [{name: !!python/name:os.system x}]", "a value must be one line of text"),
+    "a date": ("roles: [{name: 2026-01-01}]", "a value must be one line of text"),
+    "a NUL": ('roles: [{name: "a\\0b"}]', "a value must be one line of text"),
+    "half a surrogate pair": ('roles: [{name: "\\ud800"}]', "a value must be one line of text"),
+    "a character that does not exist": ('roles: [{name: "\\UFFFFFFFF"}]', "This is not YAML"),
+    "a deep nest": ("roles: " + "[" * 5_000, "the nesting is too deep"),
     "a large file": ("# " + "x" * manifest.MAX_TEXT, "longer than"),
 }
 
 
-@pytest.mark.parametrize("what", BROKEN)
-def test_what_is_broken_is_named_and_nothing_is_applied(db: None, apply, what: str) -> None:
-    text, sentence = BROKEN[what]
+@pytest.mark.parametrize("case", INVALID)
+def test_an_invalid_file_has_an_error_and_nothing_is_applied(db: None, apply, case: str) -> None:
+    text, message = INVALID[case]
     before = state()
     ended = apply(text)
     assert (ended.code, ended.out) == (1, "")
-    assert sentence in ended.err
+    assert message in ended.err
     assert state() == before
 
 
-def test_all_that_is_broken_is_named_at_once_in_the_order_of_the_lines(db: None, apply) -> None:
+def test_all_errors_are_reported_together_in_the_order_of_the_lines(db: None, apply) -> None:
     ended = apply("roles:\n  - {name: A}\n  - {name: fine}\n  - {name: b, x: 1}\nservice_accounts:\n  - {name: 1}\nextra: 1\n")
     assert [line.split(":")[0] for line in ended.err.splitlines()] == ["line 2", "line 4", "line 6", "line 7"]
     assert not Role.objects.filter(name="fine").exists()
 
 
-def test_a_file_that_is_missing_or_no_text_is_refused(db: None, tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_not_text_is_an_error(db: None, tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"roles: []\n# caf\xe9")
     assert "cannot be read: No such file" in run("apply", str(tmp_path / "none")).err
     assert "is not UTF-8 text (line 2)." in run("apply", str(tmp_path / "latin")).err
 
 
-def test_a_declaration_comes_from_standard_input(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_can_be_standard_input(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"roles: [{name: deployer}]")))
     assert run("apply", "-").code == 0
     assert Role.objects.filter(name="deployer").exists()
 
 
-def declared_or_refused(text: str) -> manifest.Declaration | str:
-    """Return the declaration or the words of its refusal; anything else that is raised is a defect."""
+def manifest_or_error(text: str) -> manifest.Manifest | str:
+    """Return the manifest, or the message of Invalid; any other exception is a defect."""
     try:
         return manifest.read(text)
-    except Invalid as refusal:
-        return refusal.message
+    except Invalid as error:
+        return error.message
 
 
-# Keys, values, and what YAML makes something of.
+# Keys, values, and characters with a meaning in YAML.
 _WORDS = st.sampled_from(
     [
         *[
@@ -353,13 +353,13 @@ _VALUES = st.recursive(
 @example(text="%YAML " + "9" * 5_000 + ".1\n---\nroles: []")
 @example(text="!<tag:yaml.org,2002:bool> maybe: 1")
 @example(text="roles: [{name: !!int x}, {name: !!bool x}, {name: !!null x}]")
-def test_any_text_is_a_declaration_or_a_clean_refusal(text: str) -> None:
-    assert declared_or_refused(text)
+def test_any_text_is_a_manifest_or_an_error(text: str) -> None:
+    assert manifest_or_error(text)
 
 
 @given(value=_VALUES | st.dictionaries(st.sampled_from(manifest.SECTIONS), st.lists(_VALUES, max_size=3), max_size=4))
-def test_any_yaml_value_is_a_declaration_or_a_clean_refusal(value: object) -> None:
+def test_any_yaml_value_is_a_manifest_or_an_error(value: object) -> None:
     import yaml
 
     text = yaml.safe_dump(value, allow_unicode=True)
-    assert declared_or_refused(text)
+    assert manifest_or_error(text)

@@ -1,4 +1,4 @@
-"""create_assertion_key: a new key in a file of its owner alone."""
+"""create_assertion_key writes a new key to a file that only its owner can read."""
 
 import json
 import stat
@@ -11,7 +11,7 @@ from tests.commands.run_command import run, run_alone
 
 
 @pytest.mark.parametrize(("words", "algorithm"), [([], "EdDSA"), (["--rsa"], "RS256")])
-def test_a_new_key_is_in_a_file_that_only_its_owner_reads_and_nowhere_else(
+def test_a_new_key_is_only_in_a_file_that_only_its_owner_can_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, words: list[str], algorithm: str
 ) -> None:
     caplog.set_level("DEBUG")
@@ -25,14 +25,14 @@ def test_a_new_key_is_in_a_file_that_only_its_owner_reads_and_nowhere_else(
         assert line not in ended.out + ended.err + caplog.text
 
 
-def test_people_are_told_the_key_id_and_what_comes_next(tmp_path: Path) -> None:
+def test_the_key_id_and_the_next_step_are_printed(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     ended = run("create_assertion_key", str(path))
     assert jwt_keys.read(path).kid in ended.out
     assert "ASSERTION_KEYS" in ended.err
 
 
-def test_two_keys_are_never_the_same(tmp_path: Path) -> None:
+def test_two_keys_are_different(tmp_path: Path) -> None:
     kids = [json.loads(run("create_assertion_key", str(tmp_path / name), "--json").out)["kid"] for name in ("a", "b")]
     assert len(set(kids)) == 2
 
@@ -45,13 +45,13 @@ def test_a_file_that_exists_is_not_overwritten(tmp_path: Path) -> None:
     assert "is not overwritten" in ended.err
 
 
-def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_directory_is_one_message(tmp_path: Path) -> None:
     ended = run("create_assertion_key", str(tmp_path / "none" / "key.pem"))
     assert (ended.code, ended.out) == (1, "")
     assert "cannot be written" in ended.err
 
 
-def test_the_key_that_the_configuration_misses_can_be_made(tmp_path: Path) -> None:
+def test_a_key_that_the_configuration_already_lists_can_be_created(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     assert "skyauth.E020" in run_alone("check", data_dir=tmp_path, ASSERTION_KEYS=str(path)).err
     assert run_alone("create_assertion_key", str(path), data_dir=tmp_path, ASSERTION_KEYS=str(path)).code == 0

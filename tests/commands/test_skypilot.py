@@ -1,4 +1,4 @@
-"""What doctor says of the SkyPilot server behind SkyAuth, and `tell_roles`. The real server's part is in tests/e2e/skypilot."""
+"""The checks of the SkyPilot server, and `sync_roles`. tests/e2e/skypilot tests them with the real server."""
 
 import json
 from typing import Any
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def said(settings: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the server says, by path; None: it does not answer."""
+def responses(settings: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The responses of the server by path; UpstreamUnavailable instead of one that does not come."""
     settings.SKYPILOT_URL = URL
-    answers: dict[str, Any] = {
+    by_path: dict[str, Any] = {
         "/api/health": HEALTH,
         "/workspaces/config": None,
         CONFIG: {"return_value": json.dumps({"rbac": {"default_role": "viewer"}})},
@@ -32,12 +32,12 @@ def said(settings: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def ask(method: str, path: str, **more: Any) -> Reply:
         assert method == "GET"
-        if answers[path] is UpstreamUnavailable:
+        if by_path[path] is UpstreamUnavailable:
             raise UpstreamUnavailable("The SkyPilot API server does not answer: TimeoutError.")
-        return Reply(200, {"x-skypilot-request-id": "r1"}, json.dumps(answers[path]).encode())
+        return Reply(200, {"x-skypilot-request-id": "r1"}, json.dumps(by_path[path]).encode())
 
     monkeypatch.setattr(skypilot, "ask", ask)
-    return answers
+    return by_path
 
 
 def examine() -> list[Finding]:
@@ -49,17 +49,17 @@ def codes() -> list[str]:
     return [finding.code for finding in examine()]
 
 
-def test_without_a_server_there_is_nothing_to_say(said: dict[str, Any], settings: Any) -> None:
+def test_without_a_server_there_is_no_finding(responses: dict[str, Any], settings: Any) -> None:
     settings.SKYPILOT_URL = ""
     assert codes() == []
 
 
-def test_of_a_server_that_is_as_it_should_be_nothing_is_said(said: dict[str, Any]) -> None:
+def test_a_healthy_server_has_no_finding(responses: dict[str, Any]) -> None:
     assert codes() == []
 
 
 @pytest.mark.parametrize(
-    ("path", "answer", "code"),
+    ("path", "response", "code"),
     [
         ("/api/health", UpstreamUnavailable, "skypilot.unreachable"),
         ("/api/health", {"status": "healthy"}, "skypilot.other"),
@@ -70,41 +70,51 @@ def test_of_a_server_that_is_as_it_should_be_nothing_is_said(said: dict[str, Any
         (CONFIG, {"return_value": json.dumps({"rbac": {"default_role": "admin"}})}, "skypilot.default-role"),
     ],
 )
-def test_what_is_wrong_with_the_server_is_said(said: dict[str, Any], path: str, answer: Any, code: str) -> None:
-    said[path] = answer
+def test_each_problem_of_the_server_is_a_finding(responses: dict[str, Any], path: str, response: Any, code: str) -> None:
+    responses[path] = response
     assert codes() == [code]
 
 
 @pytest.mark.parametrize("path", [CONFIG, "/users"])
-def test_a_server_that_is_busy_is_no_finding(said: dict[str, Any], path: str) -> None:
-    said[path] = UpstreamUnavailable
+def test_a_server_that_answers_too_late_is_no_finding(responses: dict[str, Any], path: str) -> None:
+    responses[path] = UpstreamUnavailable
     assert codes() == []
 
 
 @pytest.mark.parametrize("value", [{"return_value": "<html>"}, {}, [], None])
-def test_a_configuration_that_cannot_be_read_is_none(said: dict[str, Any], value: Any) -> None:
-    said[CONFIG] = value
+def test_a_configuration_that_cannot_be_read_is_no_error(responses: dict[str, Any], value: Any) -> None:
+    responses[CONFIG] = value
     assert codes() in ([], ["skypilot.default-role"])
 
 
-def test_roles_that_somebody_else_changed_are_named_and_told_again(said: dict[str, Any]) -> None:
+def test_roles_that_were_changed_on_the_server_are_named_and_sent_again(responses: dict[str, Any]) -> None:
     for name, role in (("alice@example.com", "admin"), ("bob@example.com", "user"), ("gone@example.com", "viewer"), ("new", "")):
         SyncedRole.objects.create(server=URL, name=name, role=role)
     SyncedRole.objects.create(server="http://another", name="vera@example.com", role="viewer")
-    said["/users"] = [{"name": "alice@example.com", "role": "admin"}, {"name": "bob@example.com", "role": "admin"}, "rubbish"]
+    responses["/users"] = [
+        {"name": "alice@example.com", "role": "admin"},
+        {"name": "bob@example.com", "role": "admin"},
+        "rubbish",
+    ]
     [finding] = examine()
     assert finding.code == "skypilot.roles"
     assert "bob@example.com, gone@example.com" in finding.text
     assert "alice" not in finding.text
     assert "skypilot.roles" in run("doctor").out
-    assert json.loads(run("tell_roles", "--json").out) == {"forgotten": 4}
+    assert json.loads(run("sync_roles", "--json").out) == {"roles": 4, "forgotten": 4}
     assert SyncedRole.objects.get().server == "http://another"
     assert codes() == []
 
 
-def test_people_are_told_how_many(said: dict[str, Any], settings: Any) -> None:
+def test_sync_roles_prints_the_number_of_roles_and_its_former_name_is_deprecated(
+    responses: dict[str, Any], settings: Any
+) -> None:
     SyncedRole.objects.create(server=URL, name="bob@example.com", role="user")
-    told = run("tell_roles")
-    assert "1 roles will be told again." in told.out + told.err
+    ended = run("sync_roles")
+    assert (ended.out, ended.err) == ("", "1 role will be sent again.\n")
+    SyncedRole.objects.create(server=URL, name="bob@example.com", role="user")
+    ended = run("tell_roles", "--json")
+    assert json.loads(ended.out) == {"roles": 1, "forgotten": 1}
+    assert ended.err == "tell_roles is deprecated. Use: manage.py sync_roles\n"
     settings.SKYPILOT_URL = ""
-    assert run("tell_roles").code == 1
+    assert run("sync_roles").code == 1

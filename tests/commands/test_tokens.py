@@ -43,7 +43,7 @@ def test_a_service_account_is_created_for_its_owner(bob: User) -> None:
     assert account.owner == bob
 
 
-def test_without_an_owner_nobody_owns_the_account_and_without_a_role_it_is_no_admin(db: None) -> None:
+def test_the_defaults_are_no_owner_and_a_role_that_is_not_admin(db: None) -> None:
     run("create_service_account", "backup")
     account = ServiceAccount.objects.get()
     assert (account.owner, account.role.name) == (None, "user")
@@ -58,7 +58,7 @@ def test_without_an_owner_nobody_owns_the_account_and_without_a_role_it_is_no_ad
         (["x", "--owner", "bob@example.com", "--role", "admin"], "holds less than the role admin"),
     ],
 )
-def test_what_create_service_account_refuses_is_one_sentence(pipeline: ServiceAccount, words: list[str], sentence: str) -> None:
+def test_each_error_of_create_service_account_is_one_message(pipeline: ServiceAccount, words: list[str], sentence: str) -> None:
     ended = run("create_service_account", *words)
     assert (ended.code, ended.out) == (1, "")
     assert sentence in ended.err
@@ -69,9 +69,7 @@ def test_owner_and_no_owner_exclude_each_other(bob: User) -> None:
     assert not ServiceAccount.objects.exists()
 
 
-def test_a_new_token_is_alone_on_standard_output_and_nowhere_else(
-    pipeline: ServiceAccount, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_new_token_is_only_on_standard_output(pipeline: ServiceAccount, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     ended = run("create_token", "pipeline", "--name", "ci")
     token = ended.out.strip()
@@ -80,7 +78,7 @@ def test_a_new_token_is_alone_on_standard_output_and_nowhere_else(
     everywhere = ended.err + caplog.text + repr(list(Entry.objects.values())) + repr(list(Token.objects.values()))
     assert token not in everywhere
     assert token[17:] not in everywhere
-    assert "shown this once" in ended.err
+    assert "shown only once" in ended.err
 
 
 def test_json_holds_the_token_and_its_metadata(pipeline: ServiceAccount) -> None:
@@ -91,14 +89,14 @@ def test_json_holds_the_token_and_its_metadata(pipeline: ServiceAccount) -> None
     assert token_format.parse(answer["token"].encode()).key_id == row.key_id
 
 
-@pytest.mark.parametrize(("days", "life"), [("0", None), ("7", timedelta(days=7))])
-def test_days_say_how_long_a_token_lives(pipeline: ServiceAccount, days: str, life: timedelta | None) -> None:
+@pytest.mark.parametrize(("days", "lifetime"), [("0", None), ("7", timedelta(days=7))])
+def test_days_are_the_lifetime_of_a_token(pipeline: ServiceAccount, days: str, lifetime: timedelta | None) -> None:
     run("create_token", "pipeline", "--days", days)
     row = Token.objects.get()
-    assert (row.expires_at - row.created_at if row.expires_at else None) == life
+    assert (row.expires_at - row.created_at if row.expires_at else None) == lifetime
 
 
-def test_a_token_file_is_the_owners_alone_and_standard_output_is_empty(pipeline: ServiceAccount, tmp_path: Path) -> None:
+def test_only_the_owner_can_read_a_token_file_and_standard_output_is_empty(pipeline: ServiceAccount, tmp_path: Path) -> None:
     file = tmp_path / "token"
     ended = run("create_token", "pipeline", "--output", str(file))
     assert (ended.code, ended.out) == (0, "")
@@ -108,7 +106,7 @@ def test_a_token_file_is_the_owners_alone_and_standard_output_is_empty(pipeline:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_json_beside_a_file_does_not_hold_the_token(pipeline: ServiceAccount, tmp_path: Path) -> None:
+def test_json_does_not_contain_a_token_that_is_written_to_a_file(pipeline: ServiceAccount, tmp_path: Path) -> None:
     file = tmp_path / "token"
     ended = run("create_token", "pipeline", "--output", str(file), "--json")
     assert json.loads(ended.out)["file"] == str(file)
@@ -117,7 +115,7 @@ def test_json_beside_a_file_does_not_hold_the_token(pipeline: ServiceAccount, tm
 
 
 @pytest.mark.parametrize("kind", ["file", "link to nowhere", "folder"])
-def test_an_existing_file_is_refused_before_anything_is_minted(pipeline: ServiceAccount, tmp_path: Path, kind: str) -> None:
+def test_an_existing_file_is_an_error_before_a_token_is_issued(pipeline: ServiceAccount, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "token"
     match kind:
         case "file":
@@ -135,7 +133,7 @@ def test_an_existing_file_is_refused_before_anything_is_minted(pipeline: Service
     assert kind != "file" or path.read_text() == "precious"
 
 
-def test_a_folder_that_is_not_there_is_refused_before_anything_is_minted(pipeline: ServiceAccount, tmp_path: Path) -> None:
+def test_a_missing_directory_is_an_error_before_a_token_is_issued(pipeline: ServiceAccount, tmp_path: Path) -> None:
     ended = run("create_token", "pipeline", "--output", str(tmp_path / "no" / "token"))
     assert ended.code == 1
     assert "cannot be written: No such file or directory." in ended.err
@@ -150,7 +148,7 @@ def test_a_refused_token_leaves_no_file_and_no_account(db: None, tmp_path: Path)
     assert not ServiceAccount.objects.exists()
 
 
-def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+def test_a_file_that_another_process_creates_meanwhile_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "token"
 
     def lose_the_race() -> None:
@@ -164,7 +162,7 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failed_commit_takes_the_written_file_back(tmp_path: Path) -> None:
+def test_a_failed_commit_removes_the_written_file(tmp_path: Path) -> None:
     def fail_after_writing() -> None:
         with new_file(tmp_path / "token") as write:
             write("secret")
@@ -176,7 +174,7 @@ def test_a_failed_commit_takes_the_written_file_back(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_create_makes_the_account_once(db: None) -> None:
+def test_create_creates_the_account_once(db: None) -> None:
     for _ in range(2):
         assert run("create_token", "nightly", "--create", "--role", "viewer").code == 0
     account = ServiceAccount.objects.get()
@@ -186,7 +184,7 @@ def test_create_makes_the_account_once(db: None) -> None:
 def test_create_does_not_change_the_role_of_an_account_that_exists(pipeline: ServiceAccount) -> None:
     ended = run("create_token", "pipeline", "--create", "--role", "viewer")
     assert ended.code == 1
-    assert "has the role user. Change it with set_role." in ended.err
+    assert "has the role user. To change it, use set_role." in ended.err
     assert not Token.objects.exists()
 
 
@@ -194,7 +192,9 @@ def test_a_role_without_create_is_wrong_usage(pipeline: ServiceAccount) -> None:
     assert run("create_token", "pipeline", "--role", "viewer").code == 2
 
 
-def test_a_token_for_nobody_and_one_that_lives_too_long_are_refused(pipeline: ServiceAccount, settings: Settings) -> None:
+def test_a_token_for_an_unknown_account_or_beyond_the_maximum_lifetime_is_an_error(
+    pipeline: ServiceAccount, settings: Settings
+) -> None:
     assert "There is no service account 'mallory'." in run("create_token", "mallory").err
     settings.TOKEN_MAX_DAYS = 10
     ended = run("create_token", "pipeline", "--days", "0")
@@ -219,7 +219,7 @@ def test_rotating_with_grace_keeps_the_old_token_for_a_while(pipeline: ServiceAc
     assert old.expires_at < timezone.now() + timedelta(seconds=61)
 
 
-def test_a_file_that_exists_stops_a_rotation_before_the_old_token_dies(pipeline: ServiceAccount, tmp_path: Path) -> None:
+def test_an_existing_file_is_an_error_before_the_old_token_is_revoked(pipeline: ServiceAccount, tmp_path: Path) -> None:
     old, plaintext = make_token(pipeline)
     (tmp_path / "t").write_text("precious")
     assert run("rotate_token", old.key_id, "--output", str(tmp_path / "t")).code == 1
@@ -227,22 +227,22 @@ def test_a_file_that_exists_stops_a_rotation_before_the_old_token_dies(pipeline:
 
 
 @pytest.mark.parametrize("command", ["rotate_token", "revoke_token"])
-def test_a_whole_token_given_for_a_key_id_is_refused_and_not_repeated(pipeline_token: str, command: str) -> None:
+def test_a_token_instead_of_a_key_id_is_an_error_that_does_not_show_it(pipeline_token: str, command: str) -> None:
     ended = run(command, pipeline_token)
     assert ended.code != 0
-    assert "never give the token itself" in ended.err
+    assert "Never pass the token itself" in ended.err
     assert pipeline_token not in ended.err + ended.out
     assert accepted(pipeline_token)
 
 
 @pytest.mark.parametrize("command", ["rotate_token", "revoke_token"])
-def test_an_unknown_key_id_is_refused(db: None, command: str) -> None:
+def test_an_unknown_key_id_is_an_error(db: None, command: str) -> None:
     ended = run(command, "000000000000")
     assert ended.code == 1
     assert "There is no token '000000000000'." in ended.err
 
 
-def test_revoking_stops_a_token_at_once(pipeline: ServiceAccount) -> None:
+def test_a_revoked_token_is_refused_immediately(pipeline: ServiceAccount) -> None:
     row, plaintext = make_token(pipeline)
     answer = json.loads(run("revoke_token", row.key_id, "--json").out)
     assert (answer[0]["key_id"], answer[0]["state"]) == (row.key_id, "revoked")
@@ -263,14 +263,14 @@ def test_all_tokens_of_an_account_are_revoked_and_no_others(pipeline: ServiceAcc
 
 
 @pytest.mark.parametrize("words", [[], ["--all"], ["--account", "pipeline"], ["000000000000", "--account", "pipeline", "--all"]])
-def test_revoke_wants_key_ids_or_an_account_with_all(pipeline_token: str, words: list[str]) -> None:
+def test_revoke_needs_key_ids_or_an_account_with_all(pipeline_token: str, words: list[str]) -> None:
     assert run("revoke_token", *words).code == 2
     assert accepted(pipeline_token)
 
 
 @pytest.fixture
 def assorted(pipeline: ServiceAccount) -> dict[str, str]:
-    """One token of each sort: key id to sort."""
+    """One token of each kind: key id to kind."""
     now = timezone.now()
     other = ServiceAccountFactory(name="other")
     rows = {
@@ -343,10 +343,10 @@ def test_a_narrow_terminal_does_not_break_key_ids(pipeline: ServiceAccount, monk
 def test_an_empty_list_says_so_beside_standard_output(db: None) -> None:
     ended = run("list_tokens")
     assert (ended.code, ended.out) == (0, "")
-    assert "There is no such token." in ended.err
+    assert "No tokens match." in ended.err
     assert json.loads(run("list_tokens", "--json").out) == []
 
 
 @pytest.mark.parametrize("words", [["--expiring", "-1"], ["--unused", "99999999999"], ["--state", "lost"], ["--unused", "x"]])
-def test_what_cannot_be_asked_is_wrong_usage(db: None, words: list[str]) -> None:
+def test_an_impossible_filter_is_wrong_usage(db: None, words: list[str]) -> None:
     assert run("list_tokens", *words).code != 0

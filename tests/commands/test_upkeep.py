@@ -20,7 +20,7 @@ from tests.factories import ServiceAccountFactory, make_token
 
 @pytest.fixture
 def old_and_new(pipeline: ServiceAccount, bob: User) -> None:
-    """One row that is over and one that is not, of each sort."""
+    """For each model, one row that is no longer used and one that is."""
     now = timezone.now()
     for days in (-1, 1):
         Session.objects.create(session_key=f"s{days}", session_data="", expire_date=now + timedelta(days=days))
@@ -38,8 +38,9 @@ def old_and_new(pipeline: ServiceAccount, bob: User) -> None:
     make_token(pipeline, days=-500)
 
 
-def test_prune_forgets_what_is_over_and_nothing_else(old_and_new: None) -> None:
-    expected = {"sessions": 1, "handovers": 1, "askers": 1, "audit_entries": 1, "sign_in_failures": 1}
+def test_prune_deletes_rows_that_are_no_longer_used_and_nothing_else(old_and_new: None) -> None:
+    expected = {"sessions": 1, "cli_authorizations": 1, "cli_login_requests": 1, "audit_entries": 1, "sign_in_failures": 1}
+    expected |= {"handovers": 1, "askers": 1}  # the former names
     assert json.loads(run("prune", "--dry-run", "--json").out) == {"dry_run": True, **expected}
     assert (Session.objects.count(), Entry.objects.count(), AccessAttempt.objects.count()) == (2, 2, 2)
     assert json.loads(run("prune", "--json").out) == {"dry_run": False, **expected}
@@ -53,25 +54,25 @@ def test_prune_forgets_what_is_over_and_nothing_else(old_and_new: None) -> None:
     assert Token.objects.count() == 1
 
 
-def test_prune_keeps_audit_entries_for_as_long_as_the_setting_says(old_and_new: None, settings: Settings) -> None:
+def test_prune_keeps_audit_entries_for_audit_keep_days(old_and_new: None, settings: Settings) -> None:
     settings.AUDIT_KEEP_DAYS = 500
     run("prune")
     assert Entry.objects.count() == 2
 
 
-def test_prune_tells_people_what_it_forgot(old_and_new: None) -> None:
+def test_prune_prints_the_numbers_of_deleted_rows(old_and_new: None) -> None:
     lines = [line.split() for line in run("prune").out.splitlines()]
-    assert ["ended", "sessions", "1"] in lines
+    assert ["expired", "sessions", "1"] in lines
 
 
 def codes() -> dict[str, str]:
-    """Return what doctor finds, code to severity."""
-    return {found["code"]: found["severity"] for found in json.loads(run("doctor", "--json").out)}
+    """Return the findings of doctor, code to severity."""
+    return {row["code"]: row["severity"] for row in json.loads(run("doctor", "--json").out)}
 
 
 @pytest.fixture
 def healthy(alice: User, read_write: None, settings: Settings, tmp_path: Path) -> None:
-    """An installation of which doctor has nothing bad to say."""
+    """An installation without a finding, except security warnings of Django."""
     settings.DATA_DIR = tmp_path
     User.objects.update(role_source=RoleSource.MANUAL)
     settings.RBAC_DEFAULT_ROLE = "first-admin"
@@ -98,7 +99,7 @@ def test_doctor_shows_the_checks_that_stop_other_commands(healthy: None, setting
     assert codes().items() >= {"skyauth.E003": "error", "skyauth.E011": "error", "skyauth.W102": "warning"}.items()
 
 
-def test_doctor_names_the_tokens_that_want_attention(healthy: None, pipeline: ServiceAccount) -> None:
+def test_doctor_names_tokens_that_never_expire_expire_soon_or_are_unused(healthy: None, pipeline: ServiceAccount) -> None:
     now = timezone.now()
     make_token(pipeline)
     assert not [code for code in codes() if code.startswith("tokens.")]
@@ -111,7 +112,7 @@ def test_doctor_names_the_tokens_that_want_attention(healthy: None, pipeline: Se
     assert found["tokens.unused"].text == f"Tokens that have not been used for 90 days: pipeline {row.key_id}."
 
 
-def test_doctor_names_accounts_that_do_less_than_they_seem_to(
+def test_doctor_names_service_accounts_that_their_owner_limits(
     healthy: None, pipeline: ServiceAccount, bob: User, vera: User
 ) -> None:
     assert not [code for code in codes() if code.startswith("accounts.")]
@@ -122,31 +123,31 @@ def test_doctor_names_accounts_that_do_less_than_they_seem_to(
     assert found["accounts.above-owner"].endswith("their owner's role has fewer: tall.")
 
 
-def test_doctor_names_admins_whom_nobody_made_one(healthy: None, bob: User) -> None:
+def test_doctor_names_admins_without_an_assigned_role(healthy: None, bob: User) -> None:
     assert "users.admin-by-default" not in codes()
     User.objects.filter(pk=bob.pk).update(role=Role.objects.get(name="admin"), role_source=RoleSource.DEFAULT)
     assert codes()["users.admin-by-default"] == "warning"
 
 
-def test_a_long_list_of_names_is_cut_short(healthy: None) -> None:
+def test_a_long_list_of_names_is_shortened(healthy: None) -> None:
     for n in range(8):
         make_token(ServiceAccountFactory(name=f"m{n}"), days=None)
-    what = next(each.text for each in findings(Audience.OPERATOR) if each.code == "tokens.endless")
-    assert what.endswith(" and 3 more.")
+    text = next(each.text for each in findings(Audience.OPERATOR) if each.code == "tokens.endless")
+    assert text.endswith(" and 3 more.")
 
 
 @pytest.mark.parametrize(
-    ("folder", "file", "found"), [(0o755, 0o644, True), (0o755, 0o640, True), (0o700, 0o644, False), (0o755, 0o600, False)]
+    ("folder", "file", "readable"), [(0o755, 0o644, True), (0o755, 0o640, True), (0o700, 0o644, False), (0o755, 0o600, False)]
 )
 def test_a_secret_key_that_others_can_read_is_an_error(
-    healthy: None, settings: Settings, folder: int, file: int, found: bool
+    healthy: None, settings: Settings, folder: int, file: int, readable: bool
 ) -> None:
     import tempfile
 
-    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+    with tempfile.TemporaryDirectory() as name:  # the directories of pytest are not readable by other users
         data = Path(name)
         (data / "secret_key").write_text("x")
         (data / "secret_key").chmod(file)
         data.chmod(folder)
         settings.DATA_DIR = data
-        assert ("files.secret-key" in codes()) is found
+        assert ("files.secret-key" in codes()) is readable

@@ -30,14 +30,14 @@ def test_users_are_imported(db: None, people: Path) -> None:
     assert "2 users created." in answer.err
 
 
-def test_a_dry_run_creates_nobody(db: None, people: Path) -> None:
+def test_a_dry_run_creates_no_user(db: None, people: Path) -> None:
     ended = run("import_users", str(people), "--dry-run")
     assert (ended.code, ended.out) == (0, "")
     assert "2 users would be created (--dry-run)." in ended.err
     assert not User.objects.exists()
 
 
-def test_who_exists_is_changed_on_request(db: None, people: Path) -> None:
+def test_update_changes_existing_users(db: None, people: Path) -> None:
     run("import_users", str(people))
     people.write_text("username,role\nbob@example.com,viewer\nvera,viewer\nwill@example.com,user\n")
     assert (
@@ -57,32 +57,32 @@ def test_users_are_read_from_standard_input(db: None, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run"]])
-def test_every_bad_line_is_in_the_table_and_nobody_is_created(db: None, people: Path, words: list[str]) -> None:
+def test_every_line_with_an_error_is_in_the_table_and_no_user_is_created(db: None, people: Path, words: list[str]) -> None:
     people.write_text(PEOPLE + "mallory,boss,hunter2hunter2\ncarol,user,hunter2\n")
     ended = run("import_users", str(people), *words)
     assert ended.code == 1
     assert [line.split()[:2] for line in ended.out.splitlines()[1:]] == [["4", "mallory"], ["5", "carol"]]
     assert "There is no role named 'boss'." in ended.out
-    assert "2 bad lines; nothing was written." in ended.err
+    assert "2 lines with errors. Nothing was changed." in ended.err
     assert "hunter2" not in ended.out + ended.err
     assert not User.objects.exists()
 
 
-def test_a_file_that_is_no_csv_of_users_is_one_sentence(db: None, people: Path) -> None:
+def test_a_file_with_other_columns_is_one_message(db: None, people: Path) -> None:
     people.write_text("name\nbob\n")
     ended = run("import_users", str(people))
     assert (ended.code, ended.out) == (1, "")
     assert "Unknown column: 'name'." in ended.err
 
 
-def test_what_is_exported_can_be_read_and_holds_no_password(alice: User, bob: User, tmp_path: Path) -> None:
+def test_an_export_can_be_read_and_contains_no_password(alice: User, bob: User, tmp_path: Path) -> None:
     out = run("export_users").out
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [(row["username"], row["role"]) for row in rows] == [("alice@example.com", "admin"), ("bob@example.com", "user")]
     assert "argon2" not in out
 
 
-def test_an_export_into_a_file_is_the_same_and_the_owners_alone(bob: User, tmp_path: Path) -> None:
+def test_an_export_to_a_file_is_the_same_and_only_its_owner_can_read_it(bob: User, tmp_path: Path) -> None:
     file = tmp_path / "people.csv"
     assert run("export_users", str(file)).out == ""
     assert file.read_bytes().decode() == run("export_users").out

@@ -50,7 +50,7 @@ def test_a_password_is_read_from_standard_input(db: None, monkeypatch: pytest.Mo
     assert check_password(GOOD, User.objects.get().password)
 
 
-def test_where_nobody_can_type_the_password_must_come_from_somewhere(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_a_password_option_is_needed(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     stdin(monkeypatch, "")
     ended = run("create_user", "alice")
     assert ended.code == 2
@@ -59,7 +59,7 @@ def test_where_nobody_can_type_the_password_must_come_from_somewhere(db: None, m
 
 
 @pytest.mark.parametrize(("second", "code"), [(GOOD, 0), ("something else", 1)])
-def test_a_typed_password_is_typed_twice(db: None, monkeypatch: pytest.MonkeyPatch, second: str, code: int) -> None:
+def test_a_password_is_typed_twice(db: None, monkeypatch: pytest.MonkeyPatch, second: str, code: int) -> None:
     typed = iter([GOOD, second])
     monkeypatch.setattr("getpass.getpass", lambda prompt: next(typed))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
@@ -71,12 +71,12 @@ def test_a_typed_password_is_typed_twice(db: None, monkeypatch: pytest.MonkeyPat
     ("words", "sign_in"),
     [(["--sso"], SignIn.SSO), (["--sso", "--random-password"], SignIn.BOTH), (["--random-password"], SignIn.PASSWORD)],
 )
-def test_how_a_user_signs_in_follows_from_the_options(db: None, words: list[str], sign_in: SignIn) -> None:
+def test_the_options_decide_how_a_user_signs_in(db: None, words: list[str], sign_in: SignIn) -> None:
     run("create_user", "bob@example.com", *words)
     assert User.objects.get().sign_in == sign_in
 
 
-def test_json_holds_the_user_and_the_password_that_was_made(db: None) -> None:
+def test_json_contains_the_user_and_the_generated_password(db: None) -> None:
     answer = json.loads(run("create_user", "vera@example.com", "--role", "viewer", "--random-password", "--json").out)
     assert (answer["username"], answer["role"], answer["active"]) == ("vera@example.com", "viewer", True)
     assert check_password(answer["password"], User.objects.get().password)
@@ -92,14 +92,14 @@ def test_json_holds_the_user_and_the_password_that_was_made(db: None) -> None:
         (["bob@example.com", "--random-password"], "User 'bob@example.com' already exists."),
     ],
 )
-def test_what_create_user_refuses_is_one_sentence(bob: User, words: list[str], sentence: str) -> None:
+def test_each_error_of_create_user_is_one_message(bob: User, words: list[str], sentence: str) -> None:
     ended = run("create_user", *words)
     assert (ended.code, ended.out) == (1, "")
     assert sentence in ended.err
     assert User.objects.count() == 1
 
 
-def test_a_weak_password_is_not_repeated(db: None, tmp_path: Path) -> None:
+def test_the_error_for_a_weak_password_does_not_show_it(db: None, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("hunter2")
     ended = run("create_user", "alice", "--password-file", str(tmp_path / "password"))
     assert ended.code == 1
@@ -112,7 +112,7 @@ def test_a_password_cannot_be_an_argument(db: None) -> None:
     assert not User.objects.exists()
 
 
-def test_changing_a_password_is_recorded_and_shown_once(bob: User) -> None:
+def test_a_changed_password_is_audited_and_shown_once(bob: User) -> None:
     ended = run("changepassword", "bob@example.com", "--random-password")
     bob.refresh_from_db()
     assert check_password(ended.out.strip(), bob.password)
@@ -120,23 +120,23 @@ def test_changing_a_password_is_recorded_and_shown_once(bob: User) -> None:
     assert ended.out.strip() not in ended.err
 
 
-def test_changing_the_password_of_nobody_is_refused(db: None) -> None:
+def test_changing_the_password_of_an_unknown_user_is_an_error(db: None) -> None:
     ended = run("changepassword", "mallory", "--random-password")
     assert (ended.code, ended.out) == (1, "")
     assert "There is no user named 'mallory'." in ended.err
 
 
-def test_set_role_gives_a_user_another_role(bob: User) -> None:
+def test_set_role_sets_the_role_of_a_user(bob: User) -> None:
     ended = run("set_role", "bob@example.com", "viewer", "--json")
     bob.refresh_from_db()
     assert bob.role.name == json.loads(ended.out)["role"] == "viewer"
 
 
-def test_set_role_gives_a_service_account_another_role(pipeline: ServiceAccount) -> None:
+def test_set_role_sets_the_role_of_a_service_account(pipeline: ServiceAccount) -> None:
     ended = run("set_role", "pipeline", "viewer")
     pipeline.refresh_from_db()
     assert (ended.code, ended.out, pipeline.role.name) == (0, "", "viewer")
-    assert "pipeline has the role viewer." in ended.err
+    assert "pipeline now has the role viewer." in ended.err
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_set_role_gives_a_service_account_another_role(pipeline: ServiceAccount)
         ("alice@example.com", "user", "alice@example.com is the last active admin."),
     ],
 )
-def test_what_set_role_refuses_is_one_sentence(
+def test_each_error_of_set_role_is_one_message(
     alice: User, pipeline: ServiceAccount, name: str, role: str, sentence: str
 ) -> None:
     ended = run("set_role", name, role)

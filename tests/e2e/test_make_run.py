@@ -1,4 +1,4 @@
-"""The launcher behind `make run`: what it starts and prints, what it refuses, and that it leaves nothing behind."""
+"""scripts/run.py, the launcher of `make run`: what it starts and prints, its errors, and that it leaves no processes behind."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def gone(pids: set[int]) -> bool:
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def test_the_three_lines_that_a_first_run_prints_do_what_they_say(place: tuple[Path, dict[str, str]]) -> None:
+def test_the_three_requests_that_a_first_run_prints_have_the_printed_status(place: tuple[Path, dict[str, str]]) -> None:
     data, where = place
     with launched(data, **where) as run:
         commands = re.findall(r"^  curl -i (.+)\n      (\d{3}):", run.output, re.MULTILINE)
@@ -72,7 +72,7 @@ def test_a_second_run_keeps_the_data_and_prints_no_secret(place: tuple[Path, dic
         assert ask(second.gateway, "/", [basic("admin", password)]).status == 200
 
 
-def test_the_secrets_that_a_first_run_shows_are_nowhere_on_disk(place: tuple[Path, dict[str, str]]) -> None:
+def test_the_secrets_that_a_first_run_prints_are_not_on_disk(place: tuple[Path, dict[str, str]]) -> None:
     data, where = place
     with launched(data, **where) as run:
         assert ask(run.gateway, "/", [bearer(run.token)]).status == 200
@@ -95,7 +95,7 @@ def test_a_signal_stops_everything_and_leaves_no_process(place: tuple[Path, dict
         assert "Traceback" not in run.output
 
 
-def test_a_signal_in_the_middle_of_the_start_leaves_no_process_either(place: tuple[Path, dict[str, str]]) -> None:
+def test_a_signal_during_the_start_leaves_no_process(place: tuple[Path, dict[str, str]]) -> None:
     data, where = place
     run = launch(data, **where)
     try:
@@ -108,7 +108,7 @@ def test_a_signal_in_the_middle_of_the_start_leaves_no_process_either(place: tup
 
 
 @pytest.mark.parametrize("victim", ["skyauth", "gateway", "upstream"])
-def test_a_child_that_dies_stops_the_others_and_is_named_with_the_end_of_its_log(
+def test_if_a_program_ends_the_others_are_stopped_and_the_end_of_its_log_is_printed(
     place: tuple[Path, dict[str, str]], victim: str
 ) -> None:
     data, where = place
@@ -122,7 +122,7 @@ def test_a_child_that_dies_stops_the_others_and_is_named_with_the_end_of_its_log
         assert gone(children)
 
 
-def test_the_upstream_may_be_somebody_elses_and_may_come_later(place: tuple[Path, dict[str, str]]) -> None:
+def test_the_upstream_can_be_another_api_and_can_start_later(place: tuple[Path, dict[str, str]]) -> None:
     data, where = place
     with socket.socket() as quiet:
         quiet.bind((HOST, 0))
@@ -135,7 +135,7 @@ def test_the_upstream_may_be_somebody_elses_and_may_come_later(place: tuple[Path
 
 
 @pytest.mark.parametrize("name", ["PORT", "GATEWAY_PORT", "ECHO_PORT"])
-def test_a_port_in_use_is_told_before_anything_starts(place: tuple[Path, dict[str, str]], name: str) -> None:
+def test_a_port_in_use_is_an_error_before_anything_starts(place: tuple[Path, dict[str, str]], name: str) -> None:
     data, where = place
     with socket.socket() as taken:
         taken.bind((HOST, 0))
@@ -151,7 +151,7 @@ def test_a_port_in_use_is_told_before_anything_starts(place: tuple[Path, dict[st
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"PORT": "eighty"}, "PORT='eighty' is not a port"),
         ({"GATEWAY_PORT": "70000"}, "GATEWAY_PORT='70000' is not a port"),
@@ -165,19 +165,19 @@ def test_a_port_in_use_is_told_before_anything_starts(place: tuple[Path, dict[st
         ({"PORT": "21002", "UPSTREAM": "http://localhost:21002"}, "the address of SkyAuth or of the gateway"),
     ],
 )
-def test_an_impossible_wish_is_answered_with_what_to_write_instead(
-    place: tuple[Path, dict[str, str]], settings: dict[str, str], said: str
+def test_an_invalid_variable_is_an_error_with_what_to_write_instead(
+    place: tuple[Path, dict[str, str]], settings: dict[str, str], message: str
 ) -> None:
     data, where = place
     run = launch(data, **{**where, **settings})
     assert run.program.process.wait(20) == 1
-    assert said in run.output
+    assert message in run.output
     assert "Traceback" not in run.output
     assert not run.data.exists()
 
 
 @pytest.mark.parametrize("settings", [{"RBAC_DEFAULT_ROLE": "emperor"}, {"AUTH_BASIC": "perhaps"}, {"AUTH_STRINGS": "x"}])
-def test_a_setting_that_skyauth_refuses_is_told_in_its_words(
+def test_an_invalid_setting_of_skyauth_has_the_message_of_skyauth(
     place: tuple[Path, dict[str, str]], settings: dict[str, str]
 ) -> None:
     data, where = place
@@ -188,7 +188,7 @@ def test_a_setting_that_skyauth_refuses_is_told_in_its_words(
     assert not listens(run.gateway)
 
 
-def test_what_dotenv_says_wins_over_what_the_launcher_would_say(place: tuple[Path, dict[str, str]]) -> None:
+def test_a_setting_in_dotenv_has_precedence_over_the_defaults_of_the_launcher(place: tuple[Path, dict[str, str]]) -> None:
     data, where = place
     copy = data / "project"
     for module in ROOT.glob("*/__init__.py"):
