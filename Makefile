@@ -2,7 +2,7 @@
 
 PYTHON3 ?= python3
 VENV := .venv
-# What SkyAuth is measured against lives apart: .venv holds what is served, tested and shipped, at the versions of its own locks.
+# The peers of the benchmarks have an environment of their own: .venv contains only what the locks of SkyAuth list.
 BENCH := .venv-bench
 # Half a gigabyte; `make bench SKYPILOT=` does without.
 SKYPILOT ?= .venv-skypilot

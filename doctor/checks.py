@@ -52,7 +52,7 @@ _BLOCKING: Final = frozenset({"database.unreachable", "database.migrations"})  #
 def findings(audience: Audience) -> list[Finding]:
     """Return what is wrong with the installation, as far as it is for this audience, errors first.
 
-    Raises a database error where the audience is not told that the database is unreachable.
+    Raises a database error if the database is unreachable, for an audience that does not include that check.
     """
     found: list[Finding] = []
     usable = True

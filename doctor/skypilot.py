@@ -80,8 +80,8 @@ def _roles() -> Iterator[Finding]:
     missing = [name for name, _ in sent if name not in roles]
     if names := [*different, *missing]:
         what = "Users whose role was changed or lost on the SkyPilot API server"
-        shown = tuple(names[:NAMES])
-        yield Finding(Severity.ERROR, "skypilot.roles", what, "Run: manage.py sync_roles", shown, len(names))
+        first = tuple(names[:NAMES])
+        yield Finding(Severity.ERROR, "skypilot.roles", what, "Run: manage.py sync_roles", first, len(names))
 
 
 def _object(response: Reply) -> dict[str, Any]:

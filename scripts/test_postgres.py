@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.servers import postgres  # noqa: E402 - found by the line above
+from tests.servers import postgres  # noqa: E402 - the path comes first
 
 
 def main() -> int:

@@ -53,9 +53,9 @@ class Environment:
         """Start a section of docs/settings.md."""
         self._section = title
 
-    def text(self, name: str, default: str, meaning: str, *, shown: str | None = None) -> str:
-        """Return a text setting; `shown` describes the default in the documentation."""
-        self._note(name, "text", default if shown is None else shown, meaning)
+    def text(self, name: str, default: str, meaning: str, *, default_text: str | None = None) -> str:
+        """Return a text setting; `default_text` describes the default in the documentation."""
+        self._note(name, "text", default if default_text is None else default_text, meaning)
         return str(self._env.str(name, default=default)).strip()
 
     def flag(self, name: str, default: bool, meaning: str) -> bool:
@@ -90,19 +90,19 @@ class Environment:
         return str(raw)
 
     def parsed(
-        self, name: str, kind: str, default: str, meaning: str, parse: Callable[[str], T], *, shown: str | None = None
+        self, name: str, kind: str, default: str, meaning: str, parse: Callable[[str], T], *, default_text: str | None = None
     ) -> T:
         """Return a setting that `parse` converts; the message of its ValueError is shown. Raises ImproperlyConfigured."""
-        self._note(name, kind, default if shown is None else shown, meaning)
+        self._note(name, kind, default if default_text is None else default_text, meaning)
         raw = self._env.str(name, default=default).strip()
         try:
             return parse(raw)
         except ValueError as error:
             raise ImproperlyConfigured(f"{name} cannot be used: {error}") from None
 
-    def database(self, name: str, default: str, meaning: str, *, shown: str) -> dict[str, Any]:
+    def database(self, name: str, default: str, meaning: str, *, default_text: str) -> dict[str, Any]:
         """Return the database at a URL as an entry of DATABASES. Raises ImproperlyConfigured, without the URL."""
-        self._note(name, "URL", shown, meaning)
+        self._note(name, "URL", default_text, meaning)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # the warnings of django-environ contain the URL

@@ -77,7 +77,7 @@ SECRET_KEY = env.parsed(
     "",
     "The key that signs sessions. All replicas need the same key.",
     _secret_key,
-    shown="generated on first start and stored in DATA_DIR/secret_key",
+    default_text="generated on first start and stored in DATA_DIR/secret_key",
 )
 PUBLIC_URL = env.parsed(
     "PUBLIC_URL",
@@ -110,7 +110,7 @@ _database = env.database(
     "DATABASE_URL",
     f"sqlite:///{DATA_DIR / 'skyauth.sqlite3'}",
     "The database. Use SQLite on a single machine, and PostgreSQL for several replicas.",
-    shown="SQLite in DATA_DIR",
+    default_text="SQLite in DATA_DIR",
 )
 DATABASE_TIMEOUT = env.number(
     "DATABASE_TIMEOUT", 5, "The time in seconds to wait for a connection or a lock. After that, the response is 503.", least=1
