@@ -20,7 +20,7 @@ from dashboard.navigation import Link
 from rbac import preview, services
 from rbac.explain import explain
 from rbac.models import Role
-from rbac.permissions import ADMIN, MEANINGS, UPSTREAM, Permission
+from rbac.permissions import MEANINGS, Permission
 from rbac.preview import Effect, Preview
 from rbac.principals import Principal
 
@@ -62,12 +62,12 @@ def tabs(principal: Principal) -> list[Link]:
 
 def may_change(principal: Principal, role: Role) -> bool:
     """Return whether this person is offered to change a role; the services decide whether it is done."""
-    return principal.holds(Permission.ROLES_WRITE) and role.name != ADMIN and role.holds <= principal.permissions
+    return services.is_permitted(services.require_role_change, principal, role)
 
 
 def may_route(principal: Principal) -> bool:
     """Return whether this person is offered to change routes."""
-    return principal.holds(Permission.ROUTES_WRITE) and principal.permissions >= UPSTREAM
+    return services.is_permitted(services.require_routes, principal)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dashboard.access_forms import GroupFilter, KnownGroup, NewGroup, SeenGroup
 from dashboard.forms import role_choices
 from dashboard.lists import paginate
 from rbac.permissions import Permission
+from rbac.services import is_permitted
 
 SORTS = {"rank": ("priority", "group"), "group": ("group",)}
 
@@ -33,9 +34,7 @@ class Groups(AccessPage):
         found = paginate(rows.filter(group__icontains=text) if text else rows, request.GET, sorts=SORTS, default="rank")
         me = self.principal
         for row in found.rows:
-            row.changeable = (  # type: ignore[attr-defined]
-                me.holds(Permission.ROLES_WRITE) and row.role.holds <= me.permissions
-            )
+            row.changeable = is_permitted(groups.require_change, me, row)  # type: ignore[attr-defined]
         return self.render(filter=form, filtered=bool(text), page=found, writes=me.holds(Permission.ROLES_WRITE))
 
 

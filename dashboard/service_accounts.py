@@ -22,6 +22,7 @@ from dashboard.lists import paginate
 from dashboard.service_account_forms import ServiceAccountCreateForm, ServiceAccountFilterForm
 from rbac.permissions import Permission
 from rbac.principals import Principal
+from rbac.services import is_permitted
 
 NEEDS: Final[tuple[Permission, ...]] = (
     Permission.SERVICE_ACCOUNTS_READ,
@@ -43,10 +44,7 @@ MAX_TOKENS: Final = 200  # in each group of the expiry page
 
 def can_manage(principal: Principal, account: ServiceAccount) -> bool:
     """Return whether pages offer this user to change an account; the services decide again."""
-    if principal.holds(Permission.SERVICE_ACCOUNTS_WRITE):
-        return True
-    is_owner = principal.owner is not None and account.owner_id == principal.owner
-    return is_owner and principal.holds(Permission.SERVICE_ACCOUNTS_OWN)
+    return is_permitted(service_accounts.require_change, principal, account)
 
 
 def can_create(principal: Principal) -> bool:

@@ -15,13 +15,14 @@ from dashboard.forms import UserCreateForm, UserFilterForm, role_choices
 from dashboard.lists import PAGE_SIZE, paginate
 from rbac.permissions import Permission
 from rbac.principals import Principal
+from rbac.services import is_permitted
 
 SORTS: Final = {"name": ("username",), "seen": ("last_seen_at",), "created": ()}  # keys ascend with the time of creation
 
 
 def can_change(principal: Principal, user: User) -> bool:
     """Return whether pages offer this user to change another one; the services decide again."""
-    return principal.holds(Permission.USERS_WRITE) and user.role.holds <= principal.permissions
+    return is_permitted(users.require_change, principal, user)
 
 
 def filtered(query: QueryDict) -> tuple[QuerySet[User], UserFilterForm]:

@@ -1,7 +1,7 @@
 """The only writers of roles and routes. Each checks the actor, writes, and records, in one transaction."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from django.conf import settings
@@ -42,6 +42,23 @@ def require_routes(actor: Actor) -> None:
     """Raise Forbidden unless the actor may change routes: who does so can open to themselves all that routes guard."""
     require(actor, Permission.ROUTES_WRITE)
     require_all(actor, UPSTREAM, "change routes")
+
+
+def require_role_change(actor: Actor, role: Role) -> None:
+    """Raise Forbidden or Conflict unless the actor can change this role."""
+    require(actor, Permission.ROLES_WRITE)
+    if role.name == ADMIN:
+        raise Conflict("The role admin always has every permission. It cannot be changed.")
+    require_all(actor, role.holds, f"change the role {role.name}")
+
+
+def is_permitted(check: Callable[..., object], *args: object) -> bool:
+    """Return whether a check such as `require_routes` passes for these arguments, for interfaces that hide what is denied."""
+    try:
+        check(*args)
+    except (Forbidden, Conflict):
+        return False
+    return True
 
 
 def lock_policy() -> Role:
@@ -114,9 +131,7 @@ def update_role(
     lock_policy()
     role = get_role(name)
     check_version(role, version)
-    if name == ADMIN:
-        raise Conflict("The role admin always holds everything; it cannot be changed.")
-    require_all(actor, role.holds, f"change the role {name}")
+    require_role_change(actor, role)
     before = role.permissions
     if permissions is not None:
         role.permissions = sorted(set(permissions))

@@ -87,7 +87,7 @@ def delete_user(
     user = users.lock_user(user)
     if account_action is None:
         account_action = AccountAction.STAY if transfer_to is None else AccountAction.TRANSFER
-    require_all(actor, user.role.holds, f"delete {user.username}")
+    users.require_change(actor, user, "delete")
     users.require_other_admin(user)
     heir = _heir(user, transfer_to) if account_action is AccountAction.TRANSFER else None
     accounts = list(ServiceAccount.objects.filter(owner=user).select_related("role", "owner"))

@@ -39,7 +39,7 @@ def get_account(actor: Principal, uid_or_name: str) -> ServiceAccount:
     return found
 
 
-def _require_manager(actor: Principal, account: ServiceAccount) -> None:
+def require_change(actor: Principal, account: ServiceAccount) -> None:
     """Raise Forbidden unless the actor may manage this account."""
     if actor.holds(Permission.SERVICE_ACCOUNTS_WRITE):
         return
@@ -54,7 +54,7 @@ def locked(actor: Principal, account: ServiceAccount) -> ServiceAccount:
     """Take the lock and return the row as it is now, if the actor may manage it. Raises NotFound, Forbidden."""
     lock_policy()
     account = get_account(actor, account.uid)
-    _require_manager(actor, account)
+    require_change(actor, account)
     return account
 
 

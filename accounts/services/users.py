@@ -160,8 +160,14 @@ def _email(text: str) -> str:
         raise Invalid.field("email", str(error)) from None
 
 
+def require_change(actor: Principal, user: User, doing: str = "change") -> None:
+    """Raise Forbidden unless the actor can change this user: nobody changes a user with more permissions than their own."""
+    require(actor, Permission.USERS_WRITE)
+    require_all(actor, user.role.holds, f"{doing} {user.username}")
+
+
 def lock_user(user: User) -> User:
-    """Take the lock and return the row as it is now. Raises NotFound when it went meanwhile."""
+    """Take the policy lock and return the user as stored now. Raises NotFound."""
     lock_policy()
     return get_user(user.uid)
 
@@ -206,7 +212,7 @@ def set_active(*, actor: Principal, user: User, active: bool) -> User:
     """
     require(actor, Permission.USERS_WRITE)
     user = lock_user(user)
-    require_all(actor, user.role.holds, f"{'enable' if active else 'disable'} {user.username}")
+    require_change(actor, user, "enable" if active else "disable")
     if not active:
         require_other_admin(user)
     if user.is_active != active:
@@ -233,7 +239,7 @@ def update_profile(
     """Change what does not decide about permissions, and by which kind of credential a user comes. Raises Forbidden, Invalid."""
     require(actor, Permission.USERS_WRITE)
     user = lock_user(user)
-    require_all(actor, user.role.holds, f"change {user.username}")
+    require_change(actor, user)
     before = {"email": user.email, "display_name": user.display_name, "sign_in": str(user.sign_in)}
     user.email = user.email if email is None else _email(email)
     user.display_name = user.display_name if display_name is None else display_name
@@ -255,7 +261,7 @@ def set_password(*, actor: Principal, user: User, password: str) -> User:
     """Set somebody's password; it opens sign-in by password, and ends all of the user's sessions. Raises Forbidden, Invalid."""
     require(actor, Permission.USERS_WRITE)
     user = lock_user(user)
-    require_all(actor, user.role.holds, f"set the password of {user.username}")
+    require_change(actor, user, "set the password of")
     return _set_password(actor, user, password)
 
 

@@ -102,7 +102,7 @@ def test_a_role_that_somebody_else_changed_is_not_overwritten():
 
 
 def test_the_admin_role_cannot_be_changed(system):
-    with pytest.raises(Conflict, match="always holds everything"):
+    with pytest.raises(Conflict, match="always has every permission"):
         services.update_role(actor=system, name="admin", permissions=[])
 
 
