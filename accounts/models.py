@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
 
-from accounts.querysets import TokenQuerySet
+from accounts.querysets import SessionQuerySet, TokenQuerySet, session_expires_at
 from core.watched import Watched
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
@@ -218,11 +218,20 @@ class Session(models.Model):
     address = models.CharField(max_length=64, blank=True, default="", editable=False)
     agent = models.CharField(max_length=200, blank=True, default="", editable=False)
 
+    objects = SessionQuerySet.as_manager()
+
     class Meta:
         constraints = (models.CheckConstraint(condition=models.Q(kind__in=SessionKind.values), name="session_kind_is_known"),)
 
     def __str__(self) -> str:
         return f"{self.user or 'nobody'}, {self.kind}, since {self.created_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def expires_at(self) -> datetime:
+        """When the session expires unless it is used again."""
+        return session_expires_at(
+            kind=self.kind, created_at=self.created_at, last_used_at=self.last_used_at, expire_date=self.expire_date
+        )
 
 
 class CliAuthorization(models.Model):

@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 if TYPE_CHECKING:
-    from accounts.models import Token  # noqa: F401 - the parameter of the query set
+    from accounts.models import Session, Token  # noqa: F401 - the parameters of the query sets
 
 SOON_DAYS: Final = 7
 UNUSED_DAYS: Final = 90
@@ -56,3 +56,35 @@ def active_token(prefix: str = "") -> Q:
 def _in_active_state(now: datetime, prefix: str = "") -> Q:
     unexpired = Q(**{f"{prefix}expires_at": None}) | Q(**{f"{prefix}expires_at__gt": now})
     return Q(**{f"{prefix}revoked_at": None}) & unexpired
+
+
+def session_limits(kind: str) -> tuple[timedelta, timedelta | None]:
+    """Return how long a session of this kind lasts after its start, and after its last use (None: no limit)."""
+    from accounts.models import SessionKind
+
+    if kind == SessionKind.CLI:
+        return timedelta(days=settings.CLI_SESSION_DAYS), None
+    return timedelta(seconds=settings.SESSION_COOKIE_AGE), timedelta(hours=settings.SESSION_IDLE_HOURS)
+
+
+def session_expires_at(*, kind: str, created_at: datetime, last_used_at: datetime, expire_date: datetime) -> datetime:
+    """Return when a session expires unless it is used again: by its age, by its idle time or by its stored date."""
+    age, idle = session_limits(kind)
+    end = min(expire_date, created_at + age)
+    return end if idle is None else min(end, last_used_at + idle)
+
+
+class SessionQuerySet(QuerySet["Session"]):
+    """Sessions, as users see them listed and as the verify endpoint accepts them."""
+
+    def live(self) -> SessionQuerySet:
+        """Return the sessions of active users whose `Session.expires_at` is in the future."""
+        from accounts.models import SessionKind
+
+        now = timezone.now()
+        within = Q()
+        for kind in SessionKind:
+            age, idle = session_limits(kind)
+            limits = Q(kind=kind, created_at__gt=now - age)
+            within |= limits if idle is None else limits & Q(last_used_at__gt=now - idle)
+        return self.filter(within, user__is_active=True, expire_date__gt=now)

@@ -57,14 +57,15 @@ class TokenRecord:
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """A session that has not expired, with its user, as sign-in needs it; `data` is what it holds, encoded."""
+    """A session with its user, as sign-in needs it; `data` is what it holds, encoded."""
 
     pk: str
     user: UserRecord
     kind: SessionKind
     data: str = field(repr=False)
-    ends: datetime
+    created_at: datetime
     last_used_at: datetime
+    expire_date: datetime
 
 
 _USER = (
@@ -81,7 +82,7 @@ _USER = (
     "role__permissions",
     "last_seen_at",
 )
-_SESSION = ("pk", "session_data", "expire_date", "kind", "last_used_at")
+_SESSION = ("pk", "session_data", "kind", "created_at", "last_used_at", "expire_date")
 _TOKEN = (
     "pk", "digest", "expires_at", "revoked_at", "last_used_at",
     "account__pk", "account__uid", "account__name", "account__is_active", "account__role__name", "account__role__permissions",
@@ -104,9 +105,13 @@ def _row(table: type[models.Model], columns: tuple[str, ...], key: str, value: s
         return cursor.fetchone()  # type: ignore[no-any-return]
 
 
-def _moment(stored: datetime | None) -> datetime | None:
+def _utc(stored: datetime) -> datetime:
     """Return a stored time with its zone, which SQLite does not keep."""
-    return stored.replace(tzinfo=UTC) if stored is not None and stored.tzinfo is None else stored
+    return stored if stored.tzinfo is not None else stored.replace(tzinfo=UTC)
+
+
+def _moment(stored: datetime | None) -> datetime | None:
+    return None if stored is None else _utc(stored)
 
 
 @lru_cache(1_024)  # there are few roles, and many who share what one holds
@@ -179,16 +184,14 @@ def token_by_key(key_id: str) -> TokenRecord | None:
 
 
 def session_by_digest(digest: str) -> SessionRecord | None:
-    """Return the session that is stored under this digest, with its user; None when it is unknown, has expired or has no user."""
+    """Return the session that is stored under this digest, expired or not; None when it is unknown or has no user."""
     row = _row(Session, (*_SESSION, *(f"user__{name}" for name in _USER)), "session_key", digest)
     if row is None:
         return None
-    (pk, data, ends, kind, used_at), user = row[: len(_SESSION)], row[len(_SESSION) :]
-    ends, used_at = _moment(ends), _moment(used_at)
-    if user[0] is None or ends is None or used_at is None or ends <= timezone.now():
-        return None
-    found = _user(user)
-    return None if found is None else SessionRecord(pk, found, SessionKind(kind), data, ends, used_at)
+    (pk, data, kind, *moments), columns = row[: len(_SESSION)], row[len(_SESSION) :]
+    created_at, last_used_at, expire_date = (_utc(moment) for moment in moments)
+    user = _user(columns) if columns[0] is not None else None
+    return None if user is None else SessionRecord(pk, user, SessionKind(kind), data, created_at, last_used_at, expire_date)
 
 
 def role_of_groups(groups: tuple[str, ...]) -> str | None:

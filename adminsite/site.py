@@ -11,7 +11,7 @@ from django.urls import reverse
 from accounts.models import User
 from authn import own_password
 from authn.interfaces import UrlPatterns, all_belong_to, belongs_to
-from authn.requests import principal_of
+from authn.requests import current_session, principal_of
 from core.errors import ServiceError
 from rbac.auth_methods import Interface
 from rbac.principals import Principal
@@ -20,9 +20,9 @@ from rbac.principals import Principal
 class OwnPasswordForm(AdminPasswordChangeForm):
     """One's own password: the current one, and the new one twice."""
 
-    def __init__(self, *, actor: Principal, **kwargs: Any) -> None:
+    def __init__(self, *, actor: Principal, keep_session: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._actor = actor
+        self._actor, self._keep_session = actor, keep_session
 
     def clean_old_password(self) -> str:
         """Return it as typed; the service looks whether it is right."""
@@ -36,7 +36,9 @@ class OwnPasswordForm(AdminPasswordChangeForm):
             return
         current, new = self.cleaned_data["old_password"], self.cleaned_data["new_password1"]
         try:
-            self.user = own_password.change_own_password(actor=self._actor, current=current, password=new)
+            self.user = own_password.change_own_password(
+                actor=self._actor, current=current, password=new, keep_session=self._keep_session
+            )
         except ServiceError as error:
             field = {"current_password": "old_password", "password": "new_password1"}.get(next(iter(error.fields), ""))
             self.add_error(field, error.message)
@@ -53,7 +55,7 @@ class OwnPassword(PasswordChangeView):
 
     def get_form_kwargs(self) -> dict[str, Any]:
         """Add the actor."""
-        return {**super().get_form_kwargs(), "actor": principal_of(self.request)}
+        return {**super().get_form_kwargs(), "actor": principal_of(self.request), "keep_session": current_session(self.request)}
 
 
 class LoginForm(AdminAuthenticationForm):

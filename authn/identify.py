@@ -1,6 +1,7 @@
 """Who is this: `identify` turns a credential into a principal. The one implementation behind every door."""
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final
 
 from django.conf import settings
@@ -11,7 +12,8 @@ from django.utils.crypto import constant_time_compare
 from accounts import selectors, token_format
 from accounts.identifiers import BadName, canonical_email, canonical_username
 from accounts.models import SessionKind, SignIn, User
-from accounts.selectors import SessionRecord, TokenRecord, UserRecord
+from accounts.querysets import session_expires_at
+from accounts.selectors import TokenRecord, UserRecord
 from audit.events import Event
 from audit.record import record_refusal, suppress
 from authn import jwt_verify, passwords, sso
@@ -180,7 +182,10 @@ def _session(credential: Session, client: str) -> Identification:
     key, shown, since = data.get(SESSION_KEY), data.get(HASH_SESSION_KEY), data.get(SIGNED_IN_AT)
     if key != str(user.pk) or not isinstance(shown, str) or not isinstance(since, int | float):
         return nobody
-    until = min(session.ends.timestamp(), _limit(session, since))
+    started_at = min(session.created_at, datetime.fromtimestamp(since, UTC))  # the database cannot move what is signed
+    until = session_expires_at(
+        kind=session.kind, created_at=started_at, last_used_at=session.last_used_at, expire_date=session.expire_date
+    ).timestamp()
     if not user.active or until <= timezone.now().timestamp():
         return nobody
     if not constant_time_compare(shown, User(password=user.password).get_session_auth_hash()):
@@ -188,13 +193,6 @@ def _session(credential: Session, client: str) -> Identification:
     method = Method.CLI if session.kind is SessionKind.CLI else Method.SESSION
     found = _person(user, method, client, until)
     return replace(found, touches=(*found.touches, Touch(last_used.SESSION, session.pk, session.last_used_at, client)))
-
-
-def _limit(session: SessionRecord, since: float) -> float:
-    """Return when a session that began then ends at the latest, in seconds since the epoch: by its age, and by not being used."""
-    if session.kind is SessionKind.CLI:
-        return since + settings.CLI_SESSION_DAYS * 86_400
-    return min(since + settings.SESSION_COOKIE_AGE, session.last_used_at.timestamp() + settings.SESSION_IDLE_HOURS * 3_600)
 
 
 def _person(user: UserRecord, method: Method, client: str, until: float = FOR_EVER) -> Identification:

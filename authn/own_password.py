@@ -1,4 +1,4 @@
-"""Changing one's own password, which takes a proof of the current one."""
+"""Changes the user's own password, which requires the current one."""
 
 from accounts.models import User
 from accounts.services import users
@@ -9,9 +9,10 @@ from rbac.principals import Kind, Principal
 from rbac.services import require
 
 
-def change_own_password(*, actor: Principal, current: str, password: str) -> User:
+def change_own_password(*, actor: Principal, current: str, password: str, keep_session: str = "") -> User:
     """Change the actor's own password and return the user. Guesses of the current one are throttled as at sign-in.
 
+    The actor's sessions end. The one that is stored under `keep_session` stays, for the caller to put the new password's hash in.
     Raises Forbidden, Invalid, Conflict.
     """
     require(actor, Permission.PASSWORD_OWN)
@@ -20,7 +21,7 @@ def change_own_password(*, actor: Principal, current: str, password: str) -> Use
     user = users.get_user(actor.uid)
     if not user.has_usable_password():
         raise Conflict("You sign in through your identity provider, and have no password here.")
-    # Outside a transaction: a failure that is rolled back would not be counted.
+    # Not in a transaction: a rollback would undo the count of a failure.
     if not proves(user.username, user.password, current, actor.peer):
         raise Invalid.field("current_password", "This is not your current password.")
-    return users.replace_own_password(actor=actor, user=user, password=password)
+    return users.replace_own_password(actor=actor, user=user, password=password, keep_session=keep_session)

@@ -6,6 +6,7 @@ from authn import credentials
 from authn.credentials import Basic, InvalidCredential
 from authn.proxy_header_middleware import SCOPE_KEY
 from authn.proxy_headers import NO_PROXY_INFO, ProxyInfo
+from authn.session_store import digest
 from rbac.principals import ANONYMOUS, Method, Principal
 
 
@@ -57,3 +58,11 @@ def basic_of(request: HttpRequest) -> Basic | None:
         authorization=raw_values(request, "Authorization"), auth_mode=(), proxied=proxied_of(request), session_key=None
     )
     return credential if isinstance(credential, Basic) else None
+
+
+def current_session(request: HttpRequest) -> str:
+    """Return what the session that authenticated the request is stored under; "" where another credential did."""
+    if principal_of(request).method is not Method.SESSION:
+        return ""
+    key = request.session.session_key
+    return digest(key) if key else ""

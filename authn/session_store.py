@@ -5,12 +5,15 @@ the database can act as nobody. Whose session it is, of which kind and from wher
 sessions and end them. And saving writes what the session holds and nothing of that.
 """
 
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.db import IntegrityError, transaction
+from django.db.models import Value
+from django.db.models.functions import Least
 from django.utils import timezone
 
 from accounts.models import Session, SessionKind
@@ -66,8 +69,9 @@ class SessionStore(SessionBase):
         held = self._get_session(no_load=must_create)  # type: ignore[attr-defined]
         if self.session_key is None:  # looked at for the first time, and there is none any more
             raise UpdateError
-        owner = held.get(SESSION_KEY)
-        values = {
+        owner, signed_in_at = held.get(SESSION_KEY), held.get(SIGNED_IN_AT)
+        started_at = datetime.fromtimestamp(signed_in_at, UTC) if isinstance(signed_in_at, int | float) else None
+        values: dict[str, Any] = {
             "session_data": self.encode(held),
             "expire_date": self.get_expiry_date(),
             "user_id": int(owner) if isinstance(owner, str) and owner.isascii() and owner.isdigit() else None,
@@ -77,6 +81,8 @@ class SessionStore(SessionBase):
         key = digest(self.session_key)
         try:
             with transaction.atomic():
+                if started_at is not None:  # a new key begins no new session: its age counts from when the user signed in
+                    values["created_at"] = started_at if must_create else Least("created_at", Value(started_at))
                 if must_create:
                     Session.objects.create(session_key=key, kind=self.kind, **values)
                 elif not Session.objects.filter(session_key=key).update(**values):

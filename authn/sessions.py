@@ -1,7 +1,5 @@
 """Sessions: who is signed in where. Their owner lists and ends them, and so does whoever may change users."""
 
-from datetime import timedelta
-
 from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.db import transaction
@@ -21,15 +19,7 @@ from rbac.services import require
 def list_sessions(*, actor: Principal, user: User) -> QuerySet[Session]:
     """Return the live sessions of a user, the one used last first. Raises Forbidden."""
     _require(actor, user.pk)
-    return live().filter(user=user).order_by("-last_used_at", "-created_at")
-
-
-def live() -> QuerySet[Session]:
-    """Return the sessions of people that have not ended, by their absolute end or by not being used."""
-    now = timezone.now()
-    idle = now - timedelta(hours=settings.SESSION_IDLE_HOURS)
-    signed_in = Session.objects.filter(user__isnull=False, user__is_active=True, expire_date__gt=now)
-    return signed_in.exclude(kind=SessionKind.BROWSER, last_used_at__lt=idle)
+    return Session.objects.live().filter(user=user).order_by("-last_used_at", "-created_at")
 
 
 @transaction.atomic

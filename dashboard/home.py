@@ -12,6 +12,7 @@ from django.utils import timezone
 from accounts.models import ServiceAccount, Token
 from accounts.services import users
 from authn import own_password
+from authn.requests import current_session
 from dashboard import health, service_accounts
 from dashboard.audit_text import told
 from dashboard.base import FormPage, Page
@@ -77,7 +78,10 @@ class OwnPasswordPage(FormPage):
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         """Change the password. The current session stays valid, under a new key."""
         user = own_password.change_own_password(
-            actor=self.principal, current=values["current_password"], password=values["password"]
+            actor=self.principal,
+            current=values["current_password"],
+            password=values["password"],
+            keep_session=current_session(self.request),
         )
         if self.principal.method is Method.SESSION:
             update_session_auth_hash(self.request, user)

@@ -1,17 +1,15 @@
 """The sessions of a user: in browsers, and in command-line clients that the user signed in."""
 
 import re
-from datetime import datetime, timedelta
 from typing import Final
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from accounts.models import Session, SessionKind, User
+from accounts.models import User
 from accounts.services import users
 from authn import sessions
-from authn.session_store import digest
+from authn.requests import current_session
 from core.errors import Forbidden
 from dashboard.base import Page
 from rbac.permissions import Permission
@@ -42,13 +40,6 @@ def client_name(agent: str) -> str:
     return f"{program} on {system}" if program and system else program or system or "unknown client"
 
 
-def expires_at(session: Session) -> datetime:
-    """Return when a session expires if it is not used again: by its age, or by its idle time."""
-    if session.kind == SessionKind.CLI:
-        return session.expire_date
-    return min(session.expire_date, session.last_used_at + timedelta(hours=settings.SESSION_IDLE_HOURS))
-
-
 class SessionListPage(Page):
     """The user's own sessions; with users:write, also those of the user whose id is in the parameter `user`."""
 
@@ -68,15 +59,14 @@ class SessionListPage(Page):
     @property
     def current_key(self) -> str:
         """The stored key of this browser's session; "" if the request is authenticated by other means."""
-        key = self.request.session.session_key
-        return digest(key) if key and self.principal.method == "session" else ""
+        return current_session(self.request)
 
     def get(self, request: HttpRequest) -> HttpResponse:  # noqa: ARG002 - Django's signature
         """Return the list, with the current session first."""
         owner, current = self.owner, self.current_key
         rows = list(sessions.list_sessions(actor=self.principal, user=owner)[: MAX_ROWS + 1])
         for row in rows:
-            row.is_current, row.client, row.expires_at = row.pk == current, client_name(row.agent), expires_at(row)  # type: ignore[attr-defined]
+            row.is_current, row.client = row.pk == current, client_name(row.agent)  # type: ignore[attr-defined]
         return self.render(
             owner=owner,
             is_self=owner.pk == self.principal.pk,

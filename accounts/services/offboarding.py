@@ -5,7 +5,6 @@ from enum import StrEnum
 from typing import Any, Final
 
 from django.db import transaction
-from django.utils import timezone
 
 from accounts.models import ServiceAccount, Session, Token, User
 from accounts.services import service_accounts, tokens, users
@@ -50,7 +49,7 @@ def belongings(user: User) -> Belongings:
         accounts.count(),
         tuple(active.order_by("account__name", "pk")[:MAX_LISTED]),
         active.count(),
-        Session.objects.filter(user=user, expire_date__gt=timezone.now()).count(),
+        Session.objects.filter(user=user).live().count(),
     )
 
 

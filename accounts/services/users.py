@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from accounts.identifiers import BadName, canonical_email, canonical_username, user_uid
-from accounts.models import RoleSource, ServiceAccount, SignIn, User
+from accounts.models import RoleSource, ServiceAccount, Session, SignIn, User
 from accounts.shared_credential import shared_hash
 from audit.events import Event
 from audit.record import record
@@ -266,10 +266,11 @@ def set_password(*, actor: Principal, user: User, password: str) -> User:
 
 
 @transaction.atomic
-def replace_own_password(*, actor: Principal, user: User, password: str) -> User:
+def replace_own_password(*, actor: Principal, user: User, password: str, keep_session: str = "") -> User:
     """Set the password of the actor, who has proven to know the one in `user`; `authn.own_password` asks for the proof.
 
-    Raises Forbidden, Invalid, and Conflict when the password has changed since.
+    The user's sessions end, except the one that is stored under `keep_session`. Raises Forbidden, Invalid, and Conflict when
+    the password has changed since.
     """
     require(actor, Permission.PASSWORD_OWN)
     if actor.kind is not Kind.USER or actor.uid != user.uid:
@@ -277,13 +278,15 @@ def replace_own_password(*, actor: Principal, user: User, password: str) -> User
     locked = lock_user(user)
     if locked.password != user.password:
         raise Conflict("Your password was changed meanwhile.")
-    return _set_password(actor, locked, password)
+    return _set_password(actor, locked, password, keep_session)
 
 
-def _set_password(actor: Principal, user: User, password: str) -> User:
+def _set_password(actor: Principal, user: User, password: str, keep_session: str = "") -> User:
     user.password = _hashed(password, user)
     user.sign_in = SignIn.BOTH if user.sign_in == SignIn.SSO else user.sign_in
     user.save(update_fields=["password", "sign_in"])
+    # Every session names the password it began under, and so is refused from now on: it must not be listed any more.
+    Session.objects.filter(user=user).exclude(session_key=keep_session).delete()
     record(Event.USER_PASSWORD_CHANGED, actor=actor, target=user.username)
     return user
 

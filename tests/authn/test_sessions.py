@@ -1,18 +1,23 @@
 """Sessions as rows of ours: what is stored of them, what each kind opens, when they end, and who may end them."""
 
+from base64 import b64encode
 from datetime import timedelta
 from hashlib import sha256
 
 import pytest
+import time_machine as time_machine_module
 from django.conf import settings as django_settings
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
+from hypothesis import HealthCheck, given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from accounts.models import Session, SessionKind, User
-from accounts.services import users
+from accounts.services import offboarding, users
 from audit.models import Entry
 from authn import sessions
 from authn.credentials import Session as Shown
@@ -20,7 +25,8 @@ from authn.identify import identify
 from authn.session_store import SIGNED_IN_AT, SessionStore, digest
 from core.errors import Forbidden, NotFound
 from rbac.principals import ANONYMOUS, Kind, Method
-from tests.factories import ServiceAccountFactory, principal
+from tests.examples import examples
+from tests.factories import PASSWORD, ServiceAccountFactory, principal
 from tests.verify_client import CLIENT, cookie, identity, judge, proxied
 
 HOUR = timedelta(hours=1)
@@ -164,7 +170,7 @@ def test_promise_40_a_browser_that_is_not_used_is_signed_out(browser, settings):
     assert timezone.now() - Session.objects.get().last_used_at < timedelta(minutes=1)
     Session.objects.update(last_used_at=timezone.now() - 2 * HOUR)
     assert who(key_of(browser)) is Kind.ANONYMOUS
-    assert list(sessions.live()) == []
+    assert list(Session.objects.live()) == []
 
 
 def test_promise_40_a_command_line_may_rest_until_its_absolute_end(bob, settings, time_machine):
@@ -212,7 +218,7 @@ def test_promise_14_disabling_stops_every_session(browser, alice, bob):
     keys = [key_of(browser), cli_of(bob)]
     users.set_active(actor=principal(alice), user=bob, active=False)
     assert [who(key) for key in keys] == [Kind.ANONYMOUS] * 2
-    assert list(sessions.live()) == []
+    assert list(Session.objects.live()) == []
 
 
 def test_a_session_without_its_marks_is_nobodys(bob):
@@ -284,3 +290,109 @@ def test_only_a_user_who_is_there_signs_a_command_line_in(bob, system):
             sessions.begin_cli_session(actor=who_else, address="", agent="")
     assert account.pk
     assert not Session.objects.exists()
+
+
+def listed(user: User) -> int:
+    """Return how many sessions the Sessions page lists, after checking that the leaving sheet says the same."""
+    count = len(sessions.list_sessions(actor=principal(user), user=user))
+    assert offboarding.belongings(user).sessions == count
+    return count
+
+
+def accepted(*keys: str) -> int:
+    return sum(identify(Shown(key), client=CLIENT).kind is Kind.USER for key in keys)
+
+
+def test_a_new_password_leaves_no_session_in_the_lists(browser, alice, bob):
+    keys = [key_of(browser), cli_of(bob)]
+    assert listed(bob) == accepted(*keys) == 2
+    users.set_password(actor=principal(alice), user=bob, password="a quite different phrase")
+    assert listed(bob) == accepted(*keys) == 0
+    assert not Session.objects.filter(user=bob).exists()
+
+
+CHANGE_FIELDS = {
+    "/skyauth/password": ("current_password", "password", "repeat"),
+    "/admin/password_change/": ("old_password", "new_password1", "new_password2"),
+}
+
+
+@pytest.mark.parametrize("page", CHANGE_FIELDS)
+def test_a_changed_own_password_leaves_this_session_alone_in_the_lists(alice, page):
+    here, there = Client(), Client()
+    for client in (here, there):
+        client.force_login(alice)
+    cli_of(alice)
+    fields = (
+        ("current_password", "password", "repeat") if "skyauth" in page else ("old_password", "new_password1", "new_password2")
+    )
+    values = [PASSWORD, "a quite different phrase", "a quite different phrase"]
+    assert here.post(page, dict(zip(fields, values, strict=True))).status_code == 302
+    assert (who(key_of(here)), who(key_of(there))) == (Method.SESSION, Kind.ANONYMOUS)
+    assert listed(alice) == 1
+    assert here.get("/skyauth/sessions").status_code == 200
+
+
+def test_an_own_password_that_is_changed_over_the_api_ends_all_sessions(alice):
+    client = Client(headers={"authorization": f"Basic {b64encode(f'{alice.username}:{PASSWORD}'.encode()).decode()}"})
+    key = cli_of(alice)
+    body = {"current_password": PASSWORD, "password": "a quite different phrase"}
+    answer = client.post("/api/v1/users/me/password", body, content_type="application/json")
+    assert answer.status_code in {200, 204}, answer.content
+    assert listed(alice) == accepted(key) == 0
+
+
+@pytest.mark.parametrize("hours", [1, 2, 3])
+def test_fewer_session_hours_count_in_the_lists_too(browser, bob, settings, time_machine, hours):
+    settings.SESSION_IDLE_HOURS = 24
+    time_machine.move_to(timezone.now() + 2 * HOUR, tick=False)
+    settings.SESSION_COOKIE_AGE = hours * 3_600
+    expected = 1 if hours > 2 else 0
+    assert listed(bob) == accepted(key_of(browser)) == expected
+
+
+def test_fewer_days_of_a_cli_session_count_in_the_lists_too(bob, settings, time_machine):
+    key = cli_of(bob)
+    time_machine.move_to(timezone.now() + timedelta(days=2), tick=False)
+    assert listed(bob) == accepted(key) == 1
+    settings.CLI_SESSION_DAYS = 1
+    assert listed(bob) == accepted(key) == 0
+
+
+def test_promise_40_a_new_key_is_no_later_start_of_a_session(bob, settings, time_machine):
+    settings.SESSION_COOKIE_AGE, settings.SESSION_IDLE_HOURS = 10 * 3_600, 24
+    began = timezone.now()
+    time_machine.move_to(began, tick=False)
+    client = Client()
+    client.force_login(bob)
+    time_machine.move_to(began + 8 * HOUR, tick=False)
+    fields = {"current_password": PASSWORD, "password": "a quite different phrase", "repeat": "a quite different phrase"}
+    assert client.post("/skyauth/password", fields).status_code == 302
+    assert Session.objects.get(user=bob).created_at == began
+    assert Session.objects.get(user=bob).expires_at == began + 10 * HOUR
+    time_machine.move_to(began + 10 * HOUR, tick=False)
+    assert listed(bob) == accepted(key_of(client)) == 0
+
+
+@settings_of_hypothesis(deadline=None, max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(list(SessionKind)),
+    age=st.integers(-30, 30 * 24),
+    rest=st.integers(-30, 30 * 24),
+    left=st.integers(-24, 30 * 24),
+    limits=st.tuples(st.integers(1, 48), st.integers(1, 48), st.integers(1, 14)),
+)
+def test_a_session_is_listed_exactly_while_it_is_accepted(bob, settings, kind, age, rest, left, limits):
+    settings.SESSION_COOKIE_AGE, settings.SESSION_IDLE_HOURS, settings.CLI_SESSION_DAYS = limits[0] * 3_600, *limits[1:]
+    with time_machine_module.travel(timezone.now(), tick=False):
+        now = timezone.now()
+        Session.objects.all().delete()
+        key = cli_of(bob)
+        store = SessionStore(key)
+        store[SIGNED_IN_AT] = (now - age * HOUR).timestamp()
+        store.save()
+        Session.objects.update(
+            kind=kind, created_at=now - age * HOUR, last_used_at=now - rest * HOUR, expire_date=now + left * HOUR
+        )
+        row = Session.objects.get()
+        assert listed(bob) == (row.expires_at > now) == accepted(key)
