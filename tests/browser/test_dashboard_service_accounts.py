@@ -29,7 +29,7 @@ def test_from_nothing_to_a_pipelines_token_and_its_rotation(visit: Visit, house:
     page = watched.page
     watched.open(LIST)
     page.get_by_role("link", name="Create service account").first.click()
-    assert page.get_by_label("Days until the token ends").input_value() == "30"
+    assert page.get_by_label("Days until the token expires").input_value() == "30"
     audit_page(watched)
     page.get_by_label("Name", exact=True).fill("nightly-sweep")
     page.get_by_label("Description").fill("Sweeps every night")
@@ -132,7 +132,7 @@ def test_sessions_are_seen_and_ended(visit: Visit, house: SkyAuth) -> None:
     assert "The session was ended." in plain.text()
     survivor = next(one for one in (here, there) if "/sign-in" not in opened(one))
     survivor.page.get_by_role("button", name="End all other sessions").click()
-    survivor.page.get_by_role("button", name="End all other sessions").click()
+    survivor.page.get_by_role("dialog").get_by_role("button", name="End all other sessions").click()
     survivor.page.get_by_text("1 session was ended.").wait_for()
     assert "/sign-in" in opened(plain)
 
