@@ -45,7 +45,7 @@ def find_principal_for(*, actor: Principal, who: str) -> tuple[Principal, Standi
         return actor, Standing.GOOD
     if not actor.holds(Permission.POLICY_EXPLAIN):
         raise Forbidden(
-            f"To ask about others you need the permission {Permission.POLICY_EXPLAIN}, which your role does not hold."
+            f"To explain other callers you need the permission {Permission.POLICY_EXPLAIN}, which your role does not have."
         )
     return find_principal(who)
 

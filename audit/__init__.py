@@ -1,1 +1,1 @@
-"""What happened: the append-only record every other room writes to and none depends on."""
+"""The append-only audit log: what happened, who did it, and why a request was denied."""

@@ -1,10 +1,10 @@
-"""The names of everything that is recorded, `subject.what-happened`, sorted."""
+"""The audit events, `subject.what-happened`, sorted."""
 
 from enum import StrEnum
 
 
 class Event(StrEnum):
-    """One kind of audit entry; the value is what the database, the API and exports show."""
+    """The kind of an audit entry. The database, the API and exports have the value."""
 
     AUDIT_PRUNED = "audit.pruned"
     CLI_AUTHORIZED = "cli.authorized"

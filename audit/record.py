@@ -1,4 +1,4 @@
-"""The one writer of audit entries."""
+"""Write audit entries, and limit how many denied requests and failed sign-ins are written."""
 
 import logging
 import secrets
@@ -20,13 +20,13 @@ from core.text import clean
 REFERENCE_LENGTH: Final = 12
 _BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
-Key = tuple[str, ...]  # what makes two refusals one
+Key = tuple[str, ...]  # refusals with the same key count as the same
 
 logger = logging.getLogger("skyauth.audit")
 
 
 class Actor(Protocol):
-    """Whoever an entry is about; `rbac.principals.Principal` is the one implementation."""
+    """The caller that an entry is about, such as a `rbac.principals.Principal`."""
 
     @property
     def name(self) -> str: ...
@@ -47,7 +47,7 @@ def record(
     data: Mapping[str, Any] | None = None,
     reference: str = "",
 ) -> Entry:
-    """Append one entry and return it. Called inside the transaction of the change, so both happen or neither does."""
+    """Append one entry and return it. Call it in the transaction of the change, so that both are committed or neither is."""
     return Entry.objects.create(
         event=event,
         actor=clean(actor.name, 320),
@@ -62,9 +62,9 @@ def record(
 
 
 class Slot(NamedTuple):
-    """What a sampler says to a refusal: what it is called, and how many were left out since the last one that was written.
+    """The decision id of a refusal, and how many refusals of its event were left out since the last written one.
 
-    `left_out` None: this one is left out too. Then `reference` is that of its like which was written, or of nothing.
+    `left_out` None: this one is left out too. Its `reference` is then that of the written entry with the same key, if any.
     """
 
     reference: str
@@ -72,7 +72,7 @@ class Slot(NamedTuple):
 
 
 class _Minute:
-    """What one event has used up of the minute that began at `since`."""
+    """How many entries of one event were written and left out in the minute that began at `since`."""
 
     __slots__ = ("left_out", "since", "written")
 
@@ -83,13 +83,13 @@ class _Minute:
 
 
 class RefusalSampler:
-    """How many refusals may be written: one a minute for each key, and `AUDIT_REFUSALS_PER_MINUTE` for each event.
+    """Limits written refusals: one per minute for each key, and `AUDIT_REFUSALS_PER_MINUTE` for each event.
 
-    What is left out is counted and told by the event's next entry that is written, so a flood is visible and cannot fill the
-    disk; and a flood of one event leaves the others what is theirs.
+    The next written entry of the event has the number of those left out, so a flood is visible but cannot fill the disk. A
+    flood of one event does not displace another event.
     """
 
-    MAX_KEYS = 1_000  # a stranger chooses the keys, so the memory they take is bounded; the oldest is forgotten
+    MAX_KEYS = 1_000  # anonymous clients choose keys, so their number is limited; the oldest is dropped
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -97,12 +97,12 @@ class RefusalSampler:
         self._minutes: dict[str, _Minute] = {}
 
     def take(self, event: str, key: Key, limit: int) -> Slot:
-        """Take a place for a refusal, if there is one."""
+        """Return the slot of a refusal: to be written, or left out."""
         with self._lock:
             return self._left_out(event, key, limit) or self._taken(event, key)
 
     def suppress(self, event: str, key: Key, limit: int) -> Slot | None:
-        """Return the place of a refusal that is left out, or None when it is to be written. Never waits: None then, too."""
+        """Return the slot of a refusal that is left out; None if it is to be written, or if the lock is taken."""
         if not self._lock.acquire(blocking=False):
             return None
         try:
@@ -136,7 +136,7 @@ sampler = RefusalSampler()
 
 
 def new_reference() -> str:
-    """Return a new name for a refusal: short enough to be typed, and not to be guessed."""
+    """Return a new decision id: short enough to type, and not guessable."""
     return "".join(secrets.choice(_BASE62) for _ in range(REFERENCE_LENGTH))
 
 
@@ -149,36 +149,36 @@ def record_refusal(
     key: Key = (),
     facts: Mapping[str, Any] | None = None,
 ) -> str:
-    """Append a refused sign-in or a denied request, within the sampler. Never raises: a refusal stays a refusal.
+    """Append a failed sign-in or a denied request, within the limits of the sampler, and return its decision id.
 
-    Refusals with the same `key` count as one; unless given, it is actor, address and target. With `facts`, which are kept as
-    the entry's data, the entry is found by the reference that is returned.
+    Refusals with the same `key` count as the same; the default key is actor, address and target. With `facts`, the data of the
+    entry, the entry can be found by the returned id. Never raises: a refusal stays a refusal if it cannot be written.
     """
-    place = sampler.take(event, key or (actor.name, actor.peer, target), settings.AUDIT_REFUSALS_PER_MINUTE)
-    if place.left_out is None:
-        return place.reference
-    _log(event, actor, target, reason, place)
-    data = {**(facts or {}), **({"suppressed": place.left_out} if place.left_out else {})}
-    reference = "" if facts is None else place.reference
+    slot = sampler.take(event, key or (actor.name, actor.peer, target), settings.AUDIT_REFUSALS_PER_MINUTE)
+    if slot.left_out is None:
+        return slot.reference
+    _log(event, actor, target, reason, slot)
+    data = {**(facts or {}), **({"suppressed": slot.left_out} if slot.left_out else {})}
+    reference = "" if facts is None else slot.reference
     try:
         with short_lock_timeout():
             record(event, actor=actor, target=target, reason=reason, data=data, reference=reference)
     except Error:
         logger.warning("A refusal could not be written to the audit log: %s %s", event, clean(reason, 200))
-    return place.reference
+    return slot.reference
 
 
 def suppress(event: Event, key: Key) -> str | None:
-    """Count a refusal for which nothing is to be written and return its reference, or None: then it is `record_refusal`'s.
+    """Count a refusal that is left out and return its decision id, or None if `record_refusal` has to be called.
 
-    Touches no database and waits for nobody, so an event loop may call it.
+    It neither blocks nor uses the database, so the event loop can call it.
     """
-    place = sampler.suppress(event, key, settings.AUDIT_REFUSALS_PER_MINUTE)
-    return place.reference if place is not None else None
+    slot = sampler.suppress(event, key, settings.AUDIT_REFUSALS_PER_MINUTE)
+    return slot.reference if slot is not None else None
 
 
-def _log(event: Event, actor: Actor, target: str, reason: str, place: Slot) -> None:
-    """Log a refusal, too: in words, and in the fields that LOG_FORMAT=json shows."""
+def _log(event: Event, actor: Actor, target: str, reason: str, slot: Slot) -> None:
+    """Log a refusal, as text and as the fields of LOG_FORMAT=json."""
     fields = {
         "event": str(event),
         "caller": clean(actor.name, 320),
@@ -186,8 +186,8 @@ def _log(event: Event, actor: Actor, target: str, reason: str, place: Slot) -> N
         "client": clean(actor.peer, 64),
         "target": clean(target, 512),
         "reason": clean(reason, 512),
-        "suppressed": place.left_out,
-        "decision": place.reference,
+        "suppressed": slot.left_out,
+        "decision": slot.reference,
     }
-    told = "%(event)s: %(caller)s (%(method)s) from %(client)s: " + ("%(target)s: " if target else "") + "%(reason)s"
-    logger.info(told, fields, extra=fields)
+    message = "%(event)s: %(caller)s (%(method)s) from %(client)s: " + ("%(target)s: " if target else "") + "%(reason)s"
+    logger.info(message, fields, extra=fields)

@@ -1,1 +1,1 @@
-"""May a role do this: permissions, roles, routes, and the one decision."""
+"""Authorization: permissions, roles, routes, the decision, its explanation and its preview."""

@@ -1,4 +1,4 @@
-"""Denied requests: what is recorded of one, and what is known of it later by its decision id."""
+"""Denied requests: record one, and find it again by its decision id."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from rbac.principals import Kind, Method, Principal
 from rbac.services import role_table
 from rbac.targets import NOT_RECEIVED, RawTarget, Target
 
-_LONGEST: Final = 1_000  # characters of a path that is kept
-_CUT: Final = "\N{HORIZONTAL ELLIPSIS}"  # no path as a proxy tells it has one
+_MAX_PATH: Final = 1_000  # characters of the path that is recorded
+_CUT: Final = "\N{HORIZONTAL ELLIPSIS}"  # no request path contains it
 _FACTS: Final = ("method", "host", "path", "needed", "rule", "kind", "role", "source")
 
 
 def facts(principal: Principal, decision: Decision, *, method: str, host: str, path: str) -> dict[str, str]:
-    """Return everything that a decision hung on as text: the data of its audit entry."""
-    kept = path if len(path) <= _LONGEST else path[: _LONGEST - 1] + _CUT
+    """Return everything that the decision depended on, as text: the data of its audit entry."""
+    recorded = path if len(path) <= _MAX_PATH else path[: _MAX_PATH - 1] + _CUT
     values = (
         clean(method, 32),
         clean(host, 300),
-        clean(kept, _LONGEST),
+        clean(recorded, _MAX_PATH),
         decision.needed or "",
         decision.rule,
         principal.kind,
@@ -40,7 +40,7 @@ def facts(principal: Principal, decision: Decision, *, method: str, host: str, p
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """Who was denied what, and why. `target` is None where the request could not be read; then `raw` is all there is of it."""
+    """Who was denied what, and why. `target` is None for an unreadable request; then `raw` has what was received."""
 
     principal: Principal
     decision: Decision
@@ -49,16 +49,16 @@ class Denial:
 
     @property
     def asked(self) -> str:
-        """The request in a line."""
+        """The request as one line of text."""
         return "unreadable request" if self.target is None else str(self.target)
 
     @property
     def reason(self) -> str:
-        """Why, in a word and a sentence."""
+        """The reason as a word, and the message."""
         return f"{self.decision.reason}: {self.decision.message}"
 
     def facts(self) -> dict[str, str]:
-        """Return everything that the decision hung on."""
+        """Return everything that the decision depended on, as `facts` does."""
         if self.target is None:
             method, host, path = self.raw.method, self.raw.host, self.raw.path
         else:
@@ -66,9 +66,10 @@ class Denial:
         return facts(self.principal, self.decision, method=method, host=host, path=path)
 
     def key(self) -> Key:
-        """Return what makes two denials one, for which one entry a minute is enough: the same facts.
+        """Return the key of the denial: denials with the same key have one audit entry per minute.
 
-        Of a stranger one tells enough, whatever paths they try; and one of each kind that they are told the id of.
+        Callers differ by all facts, but anonymous ones only by their address, so that trying many paths makes one entry. Faulty
+        requests have an entry for each reason, because their response has the decision id.
         """
         if not self.principal.is_authenticated:
             return ("anonymous", self.principal.peer, self.reason if self.decision.is_request_fault else "")
@@ -85,16 +86,15 @@ def record_denial(principal: Principal, asked: str, reason: str, *, key: Key = (
 
 
 PrincipalLookup = Callable[[Kind, str, str], tuple[Principal, Standing] | None]
-"""Finds the principal of a kind, uid and name as it is now; `accounts.principal_lookup.current_principal` is the one there is."""
+"""Finds the current principal of a kind, uid and name, such as `accounts.principal_lookup.current_principal`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastDenial:
-    """A decision of the past: a request that was denied, to whom and why, and what they would be answered now.
+    """A denied request, its caller and the reason, and how it would be decided now.
 
-    `source` is how they were recognised (`principals.Method`), `reason` a stable word. `method`, `host` and `path` are what was
-    asked, as far as the proxy said it once. `roles` are those that hold what was needed, today. `now` is None where that
-    cannot be told: then `now_unknown` says why.
+    `source` is how the caller was authenticated (`principals.Method`), `reason` a stable word. `method`, `host` and `path` are
+    as the proxy sent them. `roles` have the required permission today. If `now` is None, `now_unknown` says why.
     """
 
     reference: str
@@ -118,15 +118,12 @@ class PastDenial:
 
 
 def past_denial(reference: str, *, current: PrincipalLookup) -> PastDenial:
-    """Return the decision that a refused caller was told the id of. Raises NotFound."""
+    """Return the denial with this decision id. Raises NotFound."""
     return _past_denial(_entry(reference), current)
 
 
 def past_denial_for(*, actor: Principal, reference: str, current: PrincipalLookup) -> PastDenial:
-    """Return what `past_denial` does, to an actor who is allowed to ask; everybody is about themselves. Others look absent.
-
-    Raises NotFound.
-    """
+    """Return the denial with this decision id, if it is the actor's own or the actor can explain others. Raises NotFound."""
     entry = _entry(reference)
     if not actor.holds(Permission.POLICY_EXPLAIN) and (not actor.uid or entry.actor_uid != actor.uid):
         raise _no_decision(reference)
@@ -142,9 +139,9 @@ def _entry(reference: str) -> Entry:
 
 def _no_decision(reference: str) -> NotFound:
     return NotFound(
-        f"There is no decision {clean(reference, 32)!r} to be found. It may be mistyped, or as old as audit entries are kept, or"
-        " one of a flood of refusals: those are counted and not written down one by one. What somebody would be answered now can"
-        " be asked without it: explain WHO METHOD PATH."
+        f"There is no recorded decision {clean(reference, 32)!r}. It may be mistyped, pruned with old audit entries, or one of "
+        "many denials in the same minute, which are counted but not recorded one by one. To see how a request is decided now, "
+        "use: explain WHO METHOD PATH."
     )
 
 
@@ -175,14 +172,14 @@ def _past_denial(entry: Entry, current: PrincipalLookup) -> PastDenial:
 
 
 def _now(
-    entry: Entry, found: tuple[Principal, Standing] | None, method: str, host: str, path: str
+    entry: Entry, current: tuple[Principal, Standing] | None, method: str, host: str, path: str
 ) -> tuple[Explanation | None, str]:
-    """Return what the same request of the same caller would be answered now, or None and why that cannot be told."""
+    """Return how the same request of the same caller is decided now, or None and the reason why that is unknown."""
     if not (method and host and path) or path.endswith(_CUT):
-        return None, "The request is not known well enough to be asked about again."
-    if found is None:
-        return None, f"There is no {entry.data['kind']} {entry.actor} any more."
+        return None, "The recorded request is incomplete, so it cannot be decided again."
+    if current is None:
+        return None, f"The {entry.data['kind']} {entry.actor} no longer exists."
     try:
-        return explain(*found, method=method, host=host, path=path), ""
+        return explain(*current, method=method, host=host, path=path), ""
     except Conflict as error:
         return None, error.message

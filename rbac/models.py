@@ -1,4 +1,4 @@
-"""Roles and routes as rows. `rbac.services` is their only writer."""
+"""Roles, routes and recent requests as rows. `rbac.services` is the only writer of roles and routes."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from core.watched import Watched
 from rbac.packs import RouteSpec
 from rbac.patterns import MAX_PATTERN, BadPattern, compile_pattern
 from rbac.permissions import ADMIN, EVERYTHING, effective_permissions
-from rbac.routes import ANY_METHOD, Rule, compile_rule, in_words
+from rbac.routes import ANY_METHOD, Rule, compile_rule, route_text
 from rbac.targets import valid_host, valid_method
 
 ROLE_NAME = RegexValidator(
@@ -19,25 +19,25 @@ ROLE_NAME = RegexValidator(
 
 
 def check_permissions(names: Any) -> None:
-    """Raise ValidationError unless `names` is a list of permissions that exist."""
+    """Raise ValidationError unless `names` is a list of existing permissions."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValidationError('Permissions are a list of names, such as ["upstream:read"].')
     if unknown := sorted(set(names) - EVERYTHING):
-        raise ValidationError(f"No such permission: {', '.join(unknown)}. Known are: {', '.join(sorted(EVERYTHING))}.")
+        raise ValidationError(f"Unknown permission: {', '.join(unknown)}. The permissions are: {', '.join(sorted(EVERYTHING))}.")
 
 
 def check_methods(names: Any) -> None:
     """Raise ValidationError unless `names` is a non-empty list of upper-case methods, or ["*"]."""
     if not isinstance(names, list) or not names:
-        raise ValidationError('Methods are a list, such as ["GET", "HEAD"], or ["*"] for all.')
+        raise ValidationError('Methods are a list, such as ["GET", "HEAD"], or ["*"] for any method.')
     if names == [ANY_METHOD]:
         return
     if bad := [name for name in names if not isinstance(name, str) or not valid_method(name)]:
-        raise ValidationError(f'Not a method: {", ".join(map(str, bad))}. Write upper-case names, or ["*"] alone for all.')
+        raise ValidationError(f'Not a method: {", ".join(map(str, bad))}. Use upper-case names, or only ["*"] for any method.')
 
 
 def check_pattern(text: str) -> None:
-    """Raise ValidationError unless `text` is a pattern of the path language."""
+    """Raise ValidationError unless `text` is a path pattern."""
     try:
         compile_pattern(text)
     except BadPattern as error:
@@ -47,24 +47,24 @@ def check_pattern(text: str) -> None:
 def check_host(text: str) -> None:
     """Raise ValidationError unless `text` is empty or a canonical host."""
     if text and not valid_host(text):
-        raise ValidationError("A host is written in lower case and without a port, such as api.example.com; empty means any.")
+        raise ValidationError("A host is in lower case and has no port, such as api.example.com. Empty: any host.")
 
 
 def check_permission(name: str) -> None:
-    """Raise ValidationError unless `name` is a permission that exists."""
+    """Raise ValidationError unless `name` is an existing permission."""
     check_permissions([name])
 
 
 class Role(models.Model):
-    """A named set of permissions. `admin` always holds everything, whatever the row says."""
+    """A named set of permissions. The role `admin` always has all of them, whatever its row has."""
 
     watched = Watched()
 
     name = models.CharField(max_length=32, unique=True, validators=[ROLE_NAME])
     description = models.CharField(max_length=200, blank=True, default="")
     permissions = models.JSONField(default=list, blank=True, validators=[check_permissions])
-    builtin = models.BooleanField(default=False, editable=False, help_text="Came with SkyAuth and cannot be deleted.")
-    version = models.PositiveIntegerField(default=1, editable=False, help_text="Grows by one with each change.")
+    builtin = models.BooleanField(default=False, editable=False, help_text="Built in: it cannot be deleted.")
+    version = models.PositiveIntegerField(default=1, editable=False, help_text="Increases by one with each change.")
 
     class Meta:
         ordering = ("name",)
@@ -78,32 +78,40 @@ class Role(models.Model):
 
     @property
     def holds(self) -> frozenset[str]:
-        """The permissions that the role really gives."""
+        """The effective permissions of the role."""
         return effective_permissions(self.name, self.permissions)
 
 
 class Route(models.Model):
-    """One row of the ordered route table: which permission a method and path of a protected API need."""
+    """One row of the ordered route table: the permission that a method and path of a protected API require."""
 
     watched = Watched(inserts=True)
 
     position = models.PositiveIntegerField(
-        db_index=True, help_text="Routes are tried from the lowest position up; the first match decides."
+        db_index=True, help_text="Routes are matched in ascending order of position. The first match decides."
     )
     host = models.CharField(max_length=253, blank=True, default="", validators=[check_host], help_text="Empty: any host.")
-    path = models.CharField(max_length=MAX_PATTERN, validators=[check_pattern], help_text="Such as /api/**, /jobs/*/logs.")
-    methods = models.JSONField(default=list, validators=[check_methods], help_text='Such as ["GET", "HEAD"], or ["*"].')
-    permission = models.CharField(max_length=64, validators=[check_permission])
-    note = models.CharField(max_length=200, blank=True, default="", help_text="Why the rule is there.")
-    version = models.PositiveIntegerField(default=1, editable=False, help_text="Grows by one with each change.")
+    path = models.CharField(
+        max_length=MAX_PATTERN, validators=[check_pattern], help_text="A path pattern, such as /api/** or /jobs/*/logs."
+    )
+    methods = models.JSONField(
+        default=list, validators=[check_methods], help_text='Method names, such as ["GET", "HEAD"], or ["*"] for any method.'
+    )
+    permission = models.CharField(
+        max_length=64, validators=[check_permission], help_text="The permission that a matching request requires."
+    )
+    note = models.CharField(max_length=200, blank=True, default="", help_text="Why the route exists.")
+    version = models.PositiveIntegerField(default=1, editable=False, help_text="Increases by one with each change.")
 
     class Meta:
         ordering = ("position", "id")
         constraints = (models.CheckConstraint(condition=models.Q(path__startswith="/"), name="route_path_starts_with_a_slash"),)
 
     def __str__(self) -> str:
-        # Not by way of the rule: a row that cannot be compiled must be named, to be deleted.
-        return in_words(position=self.position, host=self.host, path=self.path, methods=self.methods, permission=self.permission)
+        # Without compiling it: a row that cannot be compiled needs a name, so that it can be deleted.
+        return route_text(
+            position=self.position, host=self.host, path=self.path, methods=self.methods, permission=self.permission
+        )
 
     @property
     def spec(self) -> RouteSpec:
@@ -111,14 +119,14 @@ class Route(models.Model):
         return RouteSpec(self.path, tuple(self.methods), self.permission, self.host, self.note)
 
     def compiled(self) -> Rule:
-        """Return the rule of this row. Raises BadPattern if the row was written round the service layer."""
+        """Return the rule of this row. Raises BadPattern if the row was written without `rbac.services`."""
         return compile_rule(
             position=self.position, host=self.host, path=self.path, methods=self.methods, permission=self.permission
         )
 
 
 class RecentRequest(models.Model):
-    """A request that was judged lately. `rbac.samples` writes it, and a change of the rules is tried against it."""
+    """A request that the gateway decided recently, for previews of policy changes. `rbac.samples` is the only writer."""
 
     key = models.CharField(max_length=64, unique=True, editable=False)
     caller_kind = models.CharField(max_length=16)
@@ -131,7 +139,7 @@ class RecentRequest(models.Model):
     at = models.DateTimeField(db_index=True)
 
     class Meta:
-        db_table = "accounts_recentrequest"  # where older versions have it
+        db_table = "accounts_recentrequest"  # the name in older versions
         ordering = ("-at", "-id")
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The pattern language of routes, and whether a pattern matches a path that `core.paths` has read."""
+"""Path patterns of routes, which match the segments that `core.paths` parses."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +11,7 @@ _NOT_IN_PATTERN: Final = frozenset('%;?#\\"')
 
 
 class BadPattern(ValueError):
-    """The pattern is not of the path language; the text says what to write instead."""
+    """The text is not a path pattern; the message says what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Pattern:
 def compile_pattern(text: str) -> Pattern:
     """Return the compiled pattern of `text`.
 
-    A literal segment matches itself, `*` exactly one non-empty segment, and `**`, which may only stand last, any number of
+    A literal segment matches itself, `*` exactly one non-empty segment, and `**`, which can only be last, any number of
     segments including none: `/api/**` matches `/api`, `/api/` and `/api/x/y`. No regular expressions. Raises BadPattern.
     """
     if not text.startswith("/"):
@@ -45,20 +45,20 @@ def compile_pattern(text: str) -> Pattern:
     if open_ended:
         parts.pop()
     if "" in (parts if open_ended else parts[:-1]):
-        raise BadPattern("A pattern has no empty segments, except the one behind a last slash.")
+        raise BadPattern("A pattern has no empty segments, except after a final slash.")
     return Pattern(tuple(_wanted(part) for part in parts), open_ended)
 
 
 def _wanted(part: str) -> str | None:
-    """Return the literal that one segment of a pattern asks for, or None for `*`. Raises BadPattern."""
+    """Return the literal of one segment of a pattern, or None for `*`. Raises BadPattern."""
     if part == "*":
         return None
     if part == "**":
-        raise BadPattern("** may only stand at the end of a pattern.")
+        raise BadPattern("** can only be the last segment of a pattern.")
     if "*" in part:
-        raise BadPattern("* stands for a whole segment; it cannot be a part of one.")
+        raise BadPattern("* matches a whole segment. It cannot be a part of one.")
     if part in (".", ".."):
         raise BadPattern("A pattern has no dot segments.")
     if not part.isprintable() or not _NOT_IN_PATTERN.isdisjoint(part):
-        raise BadPattern("A pattern is written decoded and printable, without % ; ? # \\ and double quotes.")
+        raise BadPattern("A pattern has decoded, printable characters, and no % ; ? # \\ or double quotes.")
     return part

@@ -1,11 +1,11 @@
-"""Everything that can be permitted, `resource:action`, sorted. A role holds some of these; `admin` holds all."""
+"""The permissions, `resource:action`, sorted. A role has some of them; the role `admin` has all."""
 
 from collections.abc import Iterable
 from enum import StrEnum
 
 
 class Permission(StrEnum):
-    """One thing a principal may do. `docs/permissions.md` is generated from these names and `MEANINGS`."""
+    """One permission of a role. `docs/permissions.md` is generated from these names and `MEANINGS`."""
 
     ADMIN_SITE_USE = "admin-site:use"
     AUDIT_READ = "audit:read"
@@ -55,9 +55,10 @@ UPSTREAM: frozenset[str] = frozenset(p for p in Permission if p.startswith("upst
 
 
 def cap_to_owner(role: str, held: frozenset[str], owner_role: str, owners: frozenset[str]) -> tuple[str, frozenset[str]]:
-    """Return the role and the permissions that are left of a machine's within its owner's (ADR 0004).
+    """Return the role and the permissions of a service account, limited to those of its owner (ADR 0004).
 
-    An upstream may go by the role it is told, so that too is cut to the owner's; "" where no role says it.
+    An upstream may decide by the role that it receives, so the role is limited too: to the owner's role if that has fewer
+    permissions, and to "" if no role describes the permissions.
     """
     if held <= owners:
         return role, held
@@ -65,8 +66,8 @@ def cap_to_owner(role: str, held: frozenset[str], owner_role: str, owners: froze
 
 
 def effective_permissions(role: str, names: Iterable[str]) -> frozenset[str]:
-    """Return the permissions that a role really gives: all for `admin`, else the names that exist, and the public one.
+    """Return the effective permissions of a role: all for `admin`, else the existing ones of these names and the public one.
 
-    A name that is no permission gives nothing, so a misspelt or retired one can only take away.
+    An unknown name is ignored, so a misspelt or retired permission can only deny.
     """
     return EVERYTHING if role == ADMIN else (EVERYTHING & frozenset(names)) | PUBLIC

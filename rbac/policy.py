@@ -1,4 +1,4 @@
-"""The one decision: may a principal that holds these permissions do what needs that one, and why."""
+"""The decision: is a principal with these permissions allowed to do what requires that permission, and why."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from rbac.targets import Target
 
 
 class Reason(StrEnum):
-    """Why a decision is as it is; a stable word for logs, metrics and scripts."""
+    """The reason of a decision, a stable word for logs, metrics and scripts."""
 
     GRANTED = "granted"
     HEADERS_TOO_LARGE = "headers-too-large"
@@ -23,7 +23,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Yes or no, with the reason in a word and in a sentence, the permission needed and the rule that asked for it."""
+    """Whether a request is allowed, the reason as a word and as a message, the required permission and the matching rule."""
 
     allowed: bool
     reason: Reason
@@ -40,18 +40,18 @@ class Decision:
         return self.reason in (Reason.UNREADABLE_TARGET, Reason.HEADERS_TOO_LARGE)
 
 
-@lru_cache(4_096)  # of the few roles and rules that there are, each pair is decided once
+@lru_cache(4_096)  # there are few roles and rules, so each pair is decided once
 def decide(held: frozenset[str], needed: Permission | None, rule: str = "") -> Decision:
-    """Return whether `held` contains `needed`. None stands for a permission that does not exist: denied to all."""
+    """Return whether `held` contains `needed`; None, for a permission that does not exist, is denied to everybody."""
     if needed is None:
-        return Decision(False, Reason.UNKNOWN_PERMISSION, "The route asks for a permission that does not exist.", None, rule)
+        return Decision(False, Reason.UNKNOWN_PERMISSION, "The route requires a permission that does not exist.", None, rule)
     if needed in held:
         return Decision(True, Reason.GRANTED, f"Granted by {needed}.", needed, rule)
-    return Decision(False, Reason.NOT_PERMITTED, f"This needs {needed}, which the role does not hold.", needed, rule)
+    return Decision(False, Reason.NOT_PERMITTED, f"This requires {needed}, which the role does not have.", needed, rule)
 
 
 def decide_request(held: frozenset[str], target: Target, table: Table) -> Decision:
-    """Return whether `held` may make the request: the first rule that matches names the permission; no rule, no entry."""
+    """Return whether `held` may make the request: the first matching rule names the permission; without one it is denied."""
     rule = table.first_match(target)
     if rule is None:
         return Decision(False, Reason.NO_ROUTE, "No route allows this method and path.")
@@ -59,7 +59,7 @@ def decide_request(held: frozenset[str], target: Target, table: Table) -> Decisi
 
 
 def refusal_status(decision: Decision, *, authenticated: bool) -> int:
-    """Return the status of a denial: 401 where signing in may help, else 403."""
+    """Return the HTTP status of a denial: 401 if signing in may help, else 403."""
     return 403 if authenticated or decision.is_request_fault else 401
 
 
@@ -69,18 +69,18 @@ def unreadable(message: str) -> Decision:
 
 
 def too_large() -> Decision:
-    """Return the denial of a request whose header section is too large to be looked at."""
-    return Decision(False, Reason.HEADERS_TOO_LARGE, "The header section is too large to be looked at.")
+    """Return the denial of a request whose header section is too large."""
+    return Decision(False, Reason.HEADERS_TOO_LARGE, "The header section is too large.")
 
 
 def holders(needed: Permission | None, roles: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
-    """Return the names of the roles that hold what is needed, sorted."""
+    """Return the names of the roles with this permission, sorted."""
     return tuple(sorted(name for name, holds in roles.items() if needed is not None and needed in holds))
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionWithRoles:
-    """A decision with what a person needs to act on it: the roles that hold what was needed."""
+    """A decision, and the names of the roles that have the required permission."""
 
     decision: Decision
     roles: tuple[str, ...]
@@ -89,6 +89,6 @@ class DecisionWithRoles:
 def decide_with_roles(
     held: frozenset[str], target: Target, table: Table, roles: Mapping[str, frozenset[str]]
 ) -> DecisionWithRoles:
-    """Return the decision of `decide_request` and the names of the roles that would have been let through."""
+    """Return the decision of `decide_request`, and the roles with the required permission."""
     decision = decide_request(held, target, table)
     return DecisionWithRoles(decision, holders(decision.needed, roles))

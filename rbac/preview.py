@@ -1,4 +1,4 @@
-"""What a change of the rules would do, tried against the last requests that were judged, before it is saved."""
+"""Preview a change of routes or of a role with the recent requests, before it is saved."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ CallerKey = tuple[str, str]  # kind and uid
 
 
 class PermissionLookup(Protocol):
-    """Finds what callers hold, with each role replaced; `accounts.principal_lookup.permissions_of` is the one there is."""
+    """Finds the permissions of callers, with replaced roles, such as `accounts.principal_lookup.permissions_of`."""
 
     def __call__(
         self, callers: Iterable[tuple[CallerKey, str]], role_of: Callable[[Role], Role] = ...
@@ -29,7 +29,7 @@ class PermissionLookup(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """A request that would be answered otherwise: `before` and `after` differ in whether it is let through."""
+    """A recent request with another result: `before` and `after` differ in whether it is allowed."""
 
     request: RecentRequest
     before: Decision
@@ -37,33 +37,33 @@ class Effect:
 
     @property
     def gained(self) -> bool:
-        """Whether the caller would gain by the change, and not lose."""
+        """Whether the request would be newly allowed; else it would be newly denied."""
         return self.after.allowed
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a change would do: the requests that would be answered otherwise, the newest first, of how many that were tried."""
+    """The requests with another result after the change, newest first, and how many requests were `tried`."""
 
     effects: tuple[Effect, ...]
     tried: int
 
     @property
     def gained(self) -> tuple[Effect, ...]:
-        """The requests that would be let through from now on."""
+        """The requests that would be newly allowed."""
         return tuple(effect for effect in self.effects if effect.gained)
 
     @property
     def lost(self) -> tuple[Effect, ...]:
-        """The requests that would be refused from now on."""
+        """The requests that would be newly denied."""
         return tuple(effect for effect in self.effects if not effect.gained)
 
 
 def of_routes(*, actor: Principal, specs: Sequence[RouteSpec], permissions_of: PermissionLookup) -> Preview:
-    """Return what these routes would do in the place of those that there are. Changes nothing.
+    """Return the effect of these routes in place of the stored ones. Changes nothing.
 
-    Raises Forbidden unless the actor may read routes and ask about others, Invalid for a route that cannot be, and Conflict
-    where a stored one cannot be read.
+    Raises Forbidden unless the actor can read routes and explain other callers, Invalid for an invalid route, and Conflict
+    if a stored route cannot be read.
     """
     services.require(actor, Permission.ROUTES_READ)
     services.require(actor, Permission.POLICY_EXPLAIN)
@@ -71,12 +71,12 @@ def of_routes(*, actor: Principal, specs: Sequence[RouteSpec], permissions_of: P
 
 
 def of_role(*, actor: Principal, name: str, permissions: Iterable[str], permissions_of: PermissionLookup) -> Preview:
-    """Return what a role would do that held these permissions. Changes nothing. Raises Forbidden, Invalid, Conflict."""
+    """Return the effect of these permissions in a role. Changes nothing. Raises Forbidden, Invalid, Conflict."""
     services.require(actor, Permission.ROLES_READ)
     services.require(actor, Permission.POLICY_EXPLAIN)
     stored = services.get_role(name)
     if name == ADMIN:
-        raise Conflict("The role admin always holds everything; it cannot be changed.")
+        raise Conflict("The role admin always has every permission. It cannot be changed.")
     changed = Role(pk=stored.pk, name=stored.name, permissions=sorted(effective_permissions(name, list(permissions))))
     table = _stored_table()
     return _preview(table, table, lambda role: changed if role.pk == changed.pk else role, permissions_of)
@@ -106,12 +106,12 @@ def _preview(before: Table, after: Table, role_of: Callable[[Role], Role], permi
     effects: list[Effect] = []
     tried = 0
     for request in requests:
-        who = request.caller_kind, request.caller_uid
+        caller = request.caller_kind, request.caller_uid
         target = _target(request)
-        if who not in now or target is None:
+        if caller not in now or target is None:
             continue
         tried += 1
-        effect = Effect(request, decide_request(now[who], target, before), decide_request(then[who], target, after))
+        effect = Effect(request, decide_request(now[caller], target, before), decide_request(then[caller], target, after))
         if effect.before.allowed is not effect.after.allowed:
             effects.append(effect)
     return Preview(tuple(effects), tried)

@@ -1,4 +1,4 @@
-"""Who is calling, as every door sees them: one frozen value, never a model, never the request."""
+"""Principals: who is calling, as every interface sees it. A frozen value, never a model and never the request."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -8,35 +8,35 @@ from rbac.permissions import EVERYTHING, PUBLIC, UPSTREAM
 
 
 class Kind(StrEnum):
-    """What sort of caller a principal is. The name spaces of the kinds never mix."""
+    """The kind of a caller. Names are unique within one kind only."""
 
     ANONYMOUS = "anonymous"
     USER = "user"
     SERVICE_ACCOUNT = "service-account"
-    SHARED = "shared"  # whoever knows the password in AUTH_STRING; nobody in particular
-    SYSTEM = "system"  # manage.py and SkyAuth's own steps
+    SHARED = "shared"  # a client with the shared password in AUTH_STRING
+    SYSTEM = "system"  # manage.py, and SkyAuth itself
 
 
 class Method(StrEnum):
-    """How a principal was recognised."""
+    """By which credential a principal was authenticated."""
 
     NONE = "none"
     BEARER = "bearer"
     BASIC = "basic"
     PROXY = "proxy"
     SESSION = "session"
-    CLI = "cli"  # by the session that a person gave their command line
-    SHARED = "shared"  # by the password in AUTH_STRING
+    CLI = "cli"  # the session that a user gave to their CLI
+    SHARED = "shared"  # the shared password in AUTH_STRING
     COMMAND = "command"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller with the permissions they effectively hold.
+    """A caller with its effective permissions.
 
-    `uid` is stable and unique over all kinds; `name` is for people. `identity` is what an upstream is told: a user's
-    name, a service account's `name@uid`, nothing for anybody else. `pk` is the row behind it, `owner` the row of the
-    user whose service accounts it may manage as its own. `peer` is the client's address.
+    `uid` is stable and unique over all kinds, `name` is for display. `identity` is the name that an upstream receives: a
+    user's name, a service account's `name@uid`, nothing for others. `pk` is the primary key of the user or service account,
+    `owner` that of the user whose service accounts it can manage as its own. `peer` is the client's address.
     """
 
     kind: Kind
@@ -55,7 +55,7 @@ class Principal:
 
     @property
     def identity(self) -> str:
-        """The name an upstream hears, or "" for nobody in particular."""
+        """The name that an upstream receives, or ""."""
         match self.kind:
             case Kind.USER:
                 return self.name
@@ -66,11 +66,10 @@ class Principal:
 
     @property
     def is_authenticated(self) -> bool:
-        """Whether anybody was recognised; the name is Django's."""
+        """Whether the caller is authenticated, as for Django's users."""
         return self.kind is not Kind.ANONYMOUS
 
     def holds(self, permission: str) -> bool:
-        """Return whether the principal holds the permission."""
         return permission in self.permissions
 
 
@@ -83,16 +82,16 @@ def anonymous(peer: str) -> Principal:
 
 
 def claimed(name: str, method: str, peer: str) -> Principal:
-    """Return the actor of a refused sign-in: the name claimed, proven by nothing, with no permission at all."""
-    known = Method(method) if method in list(Method) else Method.NONE
-    return Principal(Kind.ANONYMOUS, "", name or "unknown", permissions=frozenset(), method=known, peer=peer)
+    """Return the actor of a failed sign-in: the claimed name, without any permission."""
+    authenticated_by = Method(method) if method in list(Method) else Method.NONE
+    return Principal(Kind.ANONYMOUS, "", name or "unknown", permissions=frozenset(), method=authenticated_by, peer=peer)
 
 
 def shared(name: str, peer: str) -> Principal:
-    """Return whoever knows the shared password: all of the upstreams, nothing of SkyAuth's own management."""
+    """Return the principal of the shared password: it has every upstream permission, and none for SkyAuth itself."""
     return Principal(Kind.SHARED, f"shared:{name}", name, permissions=UPSTREAM, method=Method.SHARED, peer=peer)
 
 
 def system(name: str) -> Principal:
-    """Return SkyAuth itself, or the operator at the command line: everything, under the name of the step."""
+    """Return the principal of SkyAuth itself or of the operator at the command line, with all permissions."""
     return Principal(Kind.SYSTEM, "system", name, permissions=EVERYTHING, method=Method.COMMAND)

@@ -1,4 +1,4 @@
-"""Which permission a request needs: ordered routes, the first match decides, no match means denied."""
+"""The route table: which permission a request requires. The first matching route decides; a request without one is denied."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from rbac.targets import Target
 T = TypeVar("T")
 
 ANY_METHOD: Final = "*"
-# What was found for a target is remembered by its table. Strangers choose the targets: so many, and none that is longer.
-_REMEMBERED: Final = 8_192
-_SHORT: Final = 256
+# Each table caches the matching rule by target. Anonymous clients choose the targets, so the number and the length are limited.
+_MAX_CACHED: Final = 8_192
+_MAX_CACHED_PATH: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One compiled route. `host` empty means any host; `methods` may be `{"*"}`; `permission` None is a broken row: deny."""
+    """One compiled route. `host` empty: any host. `methods` `{"*"}`: any method. `permission` None: an unknown one, so deny."""
 
     position: int
     host: str
@@ -28,7 +28,7 @@ class Rule:
     text: str
 
     def matches(self, target: Target) -> bool:
-        """Return whether this rule speaks about the target."""
+        """Return whether this rule applies to the target."""
         return (
             (not self.host or self.host == target.host)
             and (ANY_METHOD in self.methods or target.method in self.methods)
@@ -36,19 +36,19 @@ class Rule:
         )
 
 
-def in_words(*, position: int, host: str, path: str, methods: Iterable[str], permission: str) -> str:
-    """Return a route as logs and people name it, whether or not it can be compiled."""
+def route_text(*, position: int, host: str, path: str, methods: Iterable[str], permission: str) -> str:
+    """Return a route as one line of text, whether or not it can be compiled."""
     names = frozenset(methods)
-    shown = "*" if ANY_METHOD in names else ",".join(sorted(names))
-    return f"#{position} {shown} {host}{path} -> {permission}"
+    method = "*" if ANY_METHOD in names else ",".join(sorted(names))
+    return f"#{position} {method} {host}{path} -> {permission}"
 
 
 def compile_rule(*, position: int, host: str, path: str, methods: Iterable[str], permission: str) -> Rule:
-    """Return the rule of one stored route. Raises BadPattern; an unknown permission compiles to one nobody holds."""
+    """Return the rule of one stored route. Raises BadPattern; an unknown permission compiles to None."""
     methods = frozenset(methods)
-    known = Permission(permission) if permission in EVERYTHING else None
-    text = in_words(position=position, host=host, path=path, methods=methods, permission=permission)
-    return Rule(position, host, compile_pattern(path), methods, known, text)
+    required = Permission(permission) if permission in EVERYTHING else None
+    text = route_text(position=position, host=host, path=path, methods=methods, permission=permission)
+    return Rule(position, host, compile_pattern(path), methods, required, text)
 
 
 def insert_at(items: Sequence[T], item: T, position: int | None) -> list[T]:
@@ -58,23 +58,23 @@ def insert_at(items: Sequence[T], item: T, position: int | None) -> list[T]:
 
 
 class _Node:
-    """One step down the paths of a table: the rules that end here, those open from here on, and the next steps."""
+    """One path segment in a table: rules that end here, rules that match any further segments, and the next segments."""
 
     __slots__ = ("children", "ending", "opening")
 
     def __init__(self) -> None:
-        self.children: dict[str | None, _Node] = {}  # None is the step of `*`
+        self.children: dict[str | None, _Node] = {}  # None is `*`
         self.ending: list[int] = []
         self.opening: list[int] = []
 
 
 class Table:
-    """An ordered route table. What a look-up costs grows with the path's length and not with the number of routes."""
+    """An ordered route table. The cost of a look-up grows with the length of the path, not with the number of routes."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
         self._roots: dict[str, _Node] = {}
-        self._found: dict[tuple[str, str, str], Rule | None] = {}
+        self._cached: dict[tuple[str, str, str], Rule | None] = {}
         for number, rule in enumerate(self.rules):
             node = self._roots.setdefault(rule.host, _Node())
             for wanted in rule.pattern.segments:
@@ -82,27 +82,27 @@ class Table:
             (node.opening if rule.pattern.open_ended else node.ending).append(number)
 
     def first_match(self, target: Target) -> Rule | None:
-        """Return the first rule, in the table's order, that matches, or None: then the request is denied."""
+        """Return the first matching rule in the order of the table, or None: then the request is denied."""
         key = (target.method, target.host, target.text)
         try:
-            return self._found[key]
+            return self._cached[key]
         except KeyError:
             candidates = sorted(self._candidates(target))
             rule = next((rule for rule in map(self.rules.__getitem__, candidates) if rule.matches(target)), None)
-            if len(target.text) <= _SHORT and len(self._found) < _REMEMBERED:
-                self._found[key] = rule
+            if len(target.text) <= _MAX_CACHED_PATH and len(self._cached) < _MAX_CACHED:
+                self._cached[key] = rule
             return rule
 
     def _candidates(self, target: Target) -> list[int]:
-        """Return the numbers of few rules, among them every one that matches; which of them do is `Rule.matches`'s to say."""
+        """Return the numbers of a few rules, among them every matching one; `Rule.matches` decides which of them match."""
         nodes = [root for root in map(self._roots.get, {"", target.host}) if root is not None]
-        found = [number for node in nodes for number in node.opening]
+        numbers = [number for node in nodes for number in node.opening]
         for segment in target.path:
             nodes = [
                 child for node in nodes for child in (node.children.get(segment), node.children.get(None)) if child is not None
             ]
             for node in nodes:
-                found += node.opening
+                numbers += node.opening
         for node in nodes:
-            found += node.ending
-        return found
+            numbers += node.ending
+        return numbers

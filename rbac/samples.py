@@ -1,7 +1,7 @@
-"""The last requests that were judged: what a change of the rules is tried against before it is saved.
+"""A sample of recent requests, for previews of policy changes: one row for each caller, method, host and path.
 
-One row for each caller, method, host and path, the newest RECENT_REQUESTS of them. It is a sample: under load not every request
-gets its row, and none waits for it. A server notes them beside the requests; elsewhere none is noted.
+The newest RECENT_REQUESTS rows are kept. Under load some requests get no row, and no request waits for one. Only servers start
+the sampler.
 """
 
 import time
@@ -20,17 +20,17 @@ from rbac.models import RecentRequest
 from rbac.principals import Principal
 from rbac.targets import Target
 
-LONGEST: Final = 500  # characters of a path; a longer one is left out
+LONGEST: Final = 500  # characters of a path; requests with a longer one are skipped
 _FLUSH_SECONDS: Final = 2.0
-_AT_ONCE: Final = 100  # requests between two flushes; the rest is left out
-_AGAIN_SECONDS: Final = 60.0  # after which the same request is noted again
+_AT_ONCE: Final = 100  # requests between two flushes; the others are skipped
+_AGAIN_SECONDS: Final = 60.0  # after which the same request is sampled again
 _WRITTEN: Final = 4_096
 
 Key = tuple[str, str, str, str, str]  # kind and uid of the caller; method, host and path
 
 
 class RequestSampler:
-    """Requests that wait to be written."""
+    """Collects requests in memory, and writes them every two seconds in a thread."""
 
     def __init__(self) -> None:
         self._waiting: dict[Key, tuple[str, bool, datetime]] = {}
@@ -39,23 +39,23 @@ class RequestSampler:
         self._enabled = False
 
     def start(self) -> None:
-        """Begin to note requests, and write every two seconds until the process ends."""
+        """Start the thread that writes until the process exits."""
         if settings.RECENT_REQUESTS:
             self._enabled = True
             self._flusher.start()
 
     def note(self, principal: Principal, target: Target, *, allowed: bool) -> None:
-        """Have a request written soon. Touches memory alone: the fast line calls it."""
+        """Add a request to the next write. It neither blocks nor uses the database, so the fast path can call it."""
         if not self._enabled or len(self._waiting) >= _AT_ONCE or len(target.text) > LONGEST:
             return
         if not allowed and not principal.is_authenticated:
-            return  # strangers would fill it
+            return  # anonymous clients would fill the table
         key = (principal.kind, principal.uid, target.method, target.host, target.text)
         if self._written.get(key, 0.0) <= time.monotonic():
             self._waiting.setdefault(key, (principal.name, allowed, timezone.now()))
 
     def flush(self) -> None:
-        """Write what waits, in one transaction, and forget the oldest rows. What cannot be written is forgotten."""
+        """Write the collected requests in one transaction and delete the oldest rows. A database error drops the requests."""
         waiting, self._waiting = self._waiting, {}
         if not waiting:
             return
@@ -85,7 +85,7 @@ def _write(waiting: dict[Key, tuple[str, bool, datetime]]) -> None:
             allowed=allowed,
             at=at,
         )
-        for key, (name, allowed, at) in sorted(waiting.items())  # in one order, so that replicas do not wait for each other
+        for key, (name, allowed, at) in sorted(waiting.items())  # in one order, so that replicas do not deadlock
     ]
     RecentRequest.objects.bulk_create(
         rows, update_conflicts=True, unique_fields=["key"], update_fields=["caller", "allowed", "at"]

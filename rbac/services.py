@@ -1,50 +1,49 @@
-"""The only writers of roles and routes. Each checks the actor, writes, and records, in one transaction."""
+"""Services for roles and routes, which are changed nowhere else.
+
+Each checks the actor, writes the rows and records the change in one transaction. Errors are `core.errors.ServiceError`.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
 from audit.events import Event
-from audit.record import Actor as RecordedActor
 from audit.record import record
 from core.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from rbac import packs
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
 from rbac.permissions import ADMIN, UPSTREAM, Permission
+from rbac.principals import Principal
 from rbac.routes import Table, compile_rule, insert_at
 
 
-class Actor(RecordedActor, Protocol):
-    """Whoever acts: what the audit log needs, and what they hold."""
-
-    @property
-    def permissions(self) -> frozenset[str]: ...
-
-
-def require(actor: Actor, permission: Permission) -> None:
-    """Raise Forbidden unless the actor holds the permission."""
+def require(actor: Principal, permission: Permission) -> None:
+    """Raise Forbidden unless the actor has the permission."""
     if permission not in actor.permissions:
-        raise Forbidden(f"This needs the permission {permission}, which your role does not hold.")
+        raise Forbidden(f"This requires the permission {permission}, which your role does not have.")
 
 
-def require_all(actor: Actor, permissions: Iterable[str], doing: str) -> None:
-    """Raise Forbidden unless the actor holds every one of them: nobody grants more than they hold (promise 30)."""
+def require_all(actor: Principal, permissions: Iterable[str], doing: str) -> None:
+    """Raise Forbidden unless the actor has all of them: nobody grants a permission that they lack (promise 30).
+
+    `doing` completes the sentence "You cannot ...".
+    """
     if missing := sorted(frozenset(permissions) - actor.permissions):
-        raise Forbidden(f"You cannot {doing}: it would give {', '.join(missing)}, which you do not hold yourself.")
+        raise Forbidden(f"You cannot {doing}, because you lack {', '.join(missing)}.")
 
 
-def require_routes(actor: Actor) -> None:
-    """Raise Forbidden unless the actor may change routes: who does so can open to themselves all that routes guard."""
+def require_routes(actor: Principal) -> None:
+    """Raise Forbidden unless the actor can change routes: that takes every permission that a route can require."""
     require(actor, Permission.ROUTES_WRITE)
     require_all(actor, UPSTREAM, "change routes")
 
 
-def require_role_change(actor: Actor, role: Role) -> None:
+def require_role_change(actor: Principal, role: Role) -> None:
     """Raise Forbidden or Conflict unless the actor can change this role."""
     require(actor, Permission.ROLES_WRITE)
     if role.name == ADMIN:
@@ -62,15 +61,15 @@ def is_permitted(check: Callable[..., object], *args: object) -> bool:
 
 
 def lock_policy() -> Role:
-    """Take the one lock that orders all changes of who may do what, and return its row, the admin role.
+    """Take the one lock that orders all changes of permissions, and return its row, the admin role.
 
-    Held to the end of the transaction. On SQLite every transaction is IMMEDIATE and so already alone.
+    It is held to the end of the transaction. On SQLite every transaction is IMMEDIATE, so no other one writes meanwhile.
     """
     return Role.objects.select_for_update().get(name=ADMIN)
 
 
 def validate(row: models.Model) -> None:
-    """Raise Invalid with the faulty fields, as the model's validators and constraints see them."""
+    """Raise Invalid with the fields that the model's validators and constraints reject."""
     try:
         row.full_clean()
     except ValidationError as error:
@@ -79,7 +78,7 @@ def validate(row: models.Model) -> None:
 
 
 def check_version(row: Role | Route, version: int | None) -> None:
-    """Raise Stale when the caller saw another version than the one that is stored; None means "whatever it is"."""
+    """Raise Stale if the caller read another version than the stored one; None accepts any version."""
     if version is not None and version != row.version:
         raise Stale("It was changed by somebody else since you read it. Read it again and repeat your change.")
 
@@ -94,18 +93,18 @@ def get_role(name: str) -> Role:
 
 
 def role_table() -> dict[str, frozenset[str]]:
-    """Return what every role really holds, by name."""
+    """Return the effective permissions of every role, by name."""
     return {role.name: role.holds for role in Role.objects.all()}
 
 
 def route_table() -> Table:
-    """Return the compiled route table. Raises BadPattern if a row was written round this layer: deny."""
+    """Return the compiled route table. Raises BadPattern if a row was written without these services: deny then."""
     rows = Route.objects.values_list("position", "host", "path", "methods", "permission")
     return Table(compile_rule(position=n, host=h, path=p, methods=m, permission=needed) for n, h, p, m, needed in rows)
 
 
 @transaction.atomic
-def create_role(*, actor: Actor, name: str, permissions: Sequence[str] = (), description: str = "") -> Role:
+def create_role(*, actor: Principal, name: str, permissions: Sequence[str] = (), description: str = "") -> Role:
     """Create and return a role. Raises Forbidden, Invalid."""
     require(actor, Permission.ROLES_WRITE)
     lock_policy()
@@ -120,13 +119,13 @@ def create_role(*, actor: Actor, name: str, permissions: Sequence[str] = (), des
 @transaction.atomic
 def update_role(
     *,
-    actor: Actor,
+    actor: Principal,
     name: str,
     permissions: Sequence[str] | None = None,
     description: str | None = None,
     version: int | None = None,
 ) -> Role:
-    """Change and return a role; None leaves a value as it is. Raises Forbidden, Invalid, Conflict, Stale."""
+    """Change and return a role; None keeps a value. Raises Forbidden, Invalid, Conflict, Stale."""
     require(actor, Permission.ROLES_WRITE)
     lock_policy()
     role = get_role(name)
@@ -146,21 +145,23 @@ def update_role(
 
 
 @transaction.atomic
-def delete_role(*, actor: Actor, name: str, version: int | None = None) -> None:
-    """Delete a role that nobody holds. Raises Forbidden, Invalid, Conflict, Stale."""
+def delete_role(*, actor: Principal, name: str, version: int | None = None) -> None:
+    """Delete a role that is not in use. Raises Forbidden, Invalid, Conflict, Stale."""
     require(actor, Permission.ROLES_WRITE)
     lock_policy()
     role = get_role(name)
     check_version(role, version)
     require_all(actor, role.holds, f"delete the role {name}")
     if role.builtin:
-        raise Conflict(f"The role {name} came with SkyAuth and cannot be deleted.")
+        raise Conflict(f"The role {name} is built in and cannot be deleted.")
     if name == settings.RBAC_DEFAULT_ROLE:
-        raise Conflict(f"The role {name} is what newcomers get (RBAC_DEFAULT_ROLE).")
+        raise Conflict(f"The role {name} is the default role of new users (RBAC_DEFAULT_ROLE).")
     try:
         role.delete()
     except models.ProtectedError:
-        raise Conflict(f"The role {name} is still held. Give its users, accounts and groups another role first.") from None
+        raise Conflict(
+            f"The role {name} is still in use. Give its users, service accounts and groups another role first."
+        ) from None
     record(Event.ROLE_DELETED, actor=actor, target=name, data={"permissions": role.permissions})
 
 
@@ -179,7 +180,7 @@ def _route(spec: RouteSpec, position: int) -> Route:
 
 
 def validate_route(spec: RouteSpec, position: int) -> None:
-    """Raise Invalid unless a route could be stored like this."""
+    """Raise Invalid unless the route can be stored at this position."""
     _route(spec, position)
 
 
@@ -192,13 +193,13 @@ def _renumber(rows: Sequence[Route]) -> None:
 
 
 def check_table_tag(rows: Iterable[Route], if_match: str | None) -> None:
-    """Raise Stale when the caller read another table than this; `if_match` is its `table_tag`, None "whatever it is"."""
+    """Raise Stale unless `if_match`, the `table_tag` that the caller read, is that of these rows; None accepts any table."""
     if if_match is not None and if_match != table_tag(rows):
         raise Stale("The routes were changed by somebody else since you read them. Read them again and repeat your change.")
 
 
 @transaction.atomic
-def create_route(*, actor: Actor, spec: RouteSpec, position: int | None = None, if_match: str | None = None) -> Route:
+def create_route(*, actor: Principal, spec: RouteSpec, position: int | None = None, if_match: str | None = None) -> Route:
     """Insert a route before the one at `position`, or at the end, and return it. Raises Forbidden, Invalid, Stale."""
     require_routes(actor)
     lock_policy()
@@ -207,21 +208,21 @@ def create_route(*, actor: Actor, spec: RouteSpec, position: int | None = None, 
     row = _route(spec, 1)
     _renumber(insert_at(rows, row, position))
     row.save()
-    record(Event.ROUTE_CREATED, actor=actor, target=str(row), data=_shown(row))
+    record(Event.ROUTE_CREATED, actor=actor, target=str(row), data=_audit_values(row))
     return row
 
 
 @transaction.atomic
 def update_route(
     *,
-    actor: Actor,
+    actor: Principal,
     pk: int,
     changes: dict[str, Any],
     position: int | None = None,
     version: int | None = None,
     if_match: str | None = None,
 ) -> Route:
-    """Change fields of RouteSpec on one route, put it at `position`, and return it.
+    """Change fields of RouteSpec on one route, move it to `position` if there is one, and return it.
 
     Raises Forbidden, Invalid, NotFound, Stale.
     """
@@ -231,7 +232,7 @@ def update_route(
     check_version(row, version)
     rows = list(Route.objects.all()) if if_match is not None or position is not None else []
     check_table_tag(rows, if_match)
-    before = _shown(row)
+    before = _audit_values(row)
     for name in ("host", "path", "permission", "note"):
         setattr(row, name, changes.get(name, getattr(row, name)))
     row.methods = list(changes.get("methods", row.methods))
@@ -240,27 +241,27 @@ def update_route(
         _renumber(insert_at([other for other in rows if other.pk != pk], row, position))
     validate(row)
     row.save()
-    record(Event.ROUTE_UPDATED, actor=actor, target=str(row), data={"old": before, "new": _shown(row)})
+    record(Event.ROUTE_UPDATED, actor=actor, target=str(row), data={"old": before, "new": _audit_values(row)})
     return row
 
 
 @transaction.atomic
-def delete_route(*, actor: Actor, pk: int, version: int | None = None, if_match: str | None = None) -> None:
-    """Delete one route and close the gap. Raises Forbidden, NotFound, Stale."""
+def delete_route(*, actor: Principal, pk: int, version: int | None = None, if_match: str | None = None) -> None:
+    """Delete one route and renumber the others. Raises Forbidden, NotFound, Stale."""
     require_routes(actor)
     lock_policy()
     row = _get_route(pk)
     check_version(row, version)
     check_table_tag(Route.objects.all(), if_match)
-    shown, text = _shown(row), str(row)
+    values, text = _audit_values(row), str(row)
     row.delete()
     _renumber(list(Route.objects.all()))
-    record(Event.ROUTE_DELETED, actor=actor, target=text, data=shown)
+    record(Event.ROUTE_DELETED, actor=actor, target=text, data=values)
 
 
 @transaction.atomic
-def reorder_routes(*, actor: Actor, order: Sequence[int], if_match: str | None = None) -> list[Route]:
-    """Put the routes into the order of these ids and return them. `if_match` is the `table_tag` that the caller read.
+def reorder_routes(*, actor: Principal, order: Sequence[int], if_match: str | None = None) -> list[Route]:
+    """Order the routes by these ids and return them. `if_match` is the `table_tag` that the caller read.
 
     Raises Forbidden, Stale, and Invalid unless every route is named exactly once.
     """
@@ -276,7 +277,7 @@ def reorder_routes(*, actor: Actor, order: Sequence[int], if_match: str | None =
 
 
 @transaction.atomic
-def replace_routes(*, actor: Actor, specs: Sequence[RouteSpec], source: str, if_match: str | None = None) -> list[Route]:
+def replace_routes(*, actor: Principal, specs: Sequence[RouteSpec], source: str, if_match: str | None = None) -> list[Route]:
     """Replace the whole route table and return it; all of it or, on the first invalid route, none.
 
     A table that has these routes already is neither written nor recorded. Raises Forbidden, Invalid, Stale.
@@ -288,14 +289,14 @@ def replace_routes(*, actor: Actor, specs: Sequence[RouteSpec], source: str, if_
     rows = [_route(spec, n) for n, spec in enumerate(specs, 1)]
     if [row.spec for row in stored] == list(specs):
         return stored
-    before = [_shown(row) for row in stored]
+    before = [_audit_values(row) for row in stored]
     Route.objects.all().delete()
     Route.objects.bulk_create(rows)
     record(Event.ROUTES_REPLACED, actor=actor, target="routes", reason=f"from {source}", data={"old": before})
     return list(Route.objects.all())
 
 
-def load_pack(*, actor: Actor, name: str, if_match: str | None = None) -> list[Route]:
+def load_pack(*, actor: Principal, name: str, if_match: str | None = None) -> list[Route]:
     """Replace the whole route table by a policy pack, as `replace_routes` does, and return it.
 
     Raises Forbidden, NotFound, Stale.
@@ -304,21 +305,21 @@ def load_pack(*, actor: Actor, name: str, if_match: str | None = None) -> list[R
 
 
 def table_tag(rows: Iterable[Route]) -> str:
-    """Return a short text that changes whenever any route, or their order, changes; the entity tag of the list."""
+    """Return the entity tag of the route table, which changes with every route and with their order."""
     state = ",".join(f"{row.pk}.{row.version}" for row in sorted(rows, key=lambda row: (row.position, row.pk)))
     return hashlib.sha256(state.encode()).hexdigest()[:16]
 
 
 def _get_route(pk: int) -> Route:
-    """Return the route, or raise NotFound."""
+    """Return the route. Raises NotFound."""
     try:
         return Route.objects.get(pk=pk)
     except Route.DoesNotExist:
         raise NotFound("There is no such route.") from None
 
 
-def _shown(row: Route) -> dict[str, Any]:
-    """Return the route's values for the audit log."""
+def _audit_values(row: Route) -> dict[str, Any]:
+    """Return the values of a route that the audit log keeps."""
     return {
         "position": row.position,
         "host": row.host,

@@ -84,7 +84,7 @@ def create_service_account(
     """
     manages_all = actor.holds(Permission.SERVICE_ACCOUNTS_WRITE)
     if not manages_all and not actor.holds(Permission.SERVICE_ACCOUNTS_OWN):
-        raise Forbidden("This needs the permission service-accounts:own, which your role does not hold.")
+        raise Forbidden("This requires the permission service-accounts:own, which your role does not have.")
     lock_policy()
     if owner is None and not unowned and actor.owner is not None:
         owner = User.objects.select_related("role").filter(pk=actor.owner).first()

@@ -1,4 +1,4 @@
-"""Ready-made route tables, one YAML file each."""
+"""Policy packs: ready-made route tables, one YAML file each."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
-    """A route as people write it: in a pack, in an `apply` file, in an API request."""
+    """A route without position and version, as in a pack, a manifest or an API request."""
 
     path: str
     methods: tuple[str, ...]
@@ -24,8 +24,6 @@ class RouteSpec:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A route table with a name and a sentence."""
-
     name: str
     description: str
     routes: tuple[RouteSpec, ...]
@@ -39,7 +37,7 @@ def names() -> list[str]:
 def load(name: str) -> Pack:
     """Return one pack. Raises NotFound with the names that exist."""
     if name not in names():
-        raise NotFound(f"There is no pack named {name!r}. The packs are: {', '.join(names())}.")
+        raise NotFound(f"There is no policy pack named {name!r}. The packs are: {', '.join(names())}.")
     data = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     return Pack(
         data["name"],
@@ -49,16 +47,16 @@ def load(name: str) -> Pack:
 
 
 def read_route(row: Any, where: str) -> RouteSpec:
-    """Return the route that a parsed YAML mapping describes; `where` names its place in errors. Raises Invalid."""
+    """Return the route that a parsed YAML mapping describes; `where` is its place, for error messages. Raises Invalid."""
     if not isinstance(row, dict):
         raise Invalid(f"{where}: a route is a mapping with path, methods and permission.")
     if unknown := sorted(map(str, row.keys() - {"path", "methods", "permission", "host", "note"})):
-        raise Invalid(f"{where}: unknown key {', '.join(unknown)}; known are path, methods, permission, host and note.")
+        raise Invalid(f"{where}: unknown key {', '.join(unknown)}. The keys are path, methods, permission, host and note.")
     if missing := sorted({"path", "methods", "permission"} - row.keys()):
         raise Invalid(f"{where}: {', '.join(missing)} is missing.")
     methods = row["methods"]
     if not isinstance(methods, list) or not all(isinstance(method, str) for method in methods):
-        raise Invalid(f'{where}: methods is a list, such as [GET, HEAD], or ["*"] for all.')
+        raise Invalid(f'{where}: methods is a list, such as [GET, HEAD], or ["*"] for any method.')
     texts = {key: row.get(key, "") for key in ("path", "permission", "host", "note")}
     if wrong := sorted(key for key, value in texts.items() if not isinstance(value, str)):
         raise Invalid(f"{where}: {', '.join(wrong)} must be text.")

@@ -41,7 +41,7 @@ def test_an_admin_reads_what_happened_and_what_would_happen_now(as_alice: Api, v
         "host": "api.example.com",
         "path": "/things/7",
         "reason": "not-permitted",
-        "message": "This needs upstream:write, which the role does not hold.",
+        "message": "This requires upstream:write, which the role does not have.",
         "needed": "upstream:write",
         "rule": "#2 * /** -> upstream:write",
         "roles": ["admin", "user"],
@@ -113,7 +113,7 @@ def test_what_the_proxy_did_not_say_cannot_be_asked_again(as_alice: Api, vera: U
     settings.AUTH_USER_HEADER_FORMAT = "plaintext"
     answer = judge([], proxied(subject=vera.username)._replace(repeated=frozenset({"uri"})))
     found = of(as_alice, dict(answer.headers)[b"x-skyauth-decision"].decode()).json()
-    assert (found["now"], found["now_unknown"]) == (None, "The request is not known well enough to be asked about again.")
+    assert (found["now"], found["now_unknown"]) == (None, "The recorded request is incomplete, so it cannot be decided again.")
 
 
 def test_a_path_that_was_too_long_to_keep_is_not_asked_about_by_its_half(as_alice: Api, vera: User, read_write: None) -> None:
@@ -129,14 +129,14 @@ def test_who_is_gone_is_told_of_and_not_taken_for_somebody_else(as_alice: Api, v
     vera.delete()
     UserFactory(username=uid, sign_in="password", role=Role.objects.get(name="admin"))
     found = of(as_alice, decision).json()
-    assert (found["now"], found["now_unknown"]) == (None, "There is no user vera@example.com any more.")
+    assert (found["now"], found["now_unknown"]) == (None, "The user vera@example.com no longer exists.")
 
 
 def test_a_machine_that_is_gone_is_told_of_too(as_alice: Api, pipeline: ServiceAccount, pipeline_token: str) -> None:
     decision = dict(judge(bearer(pipeline_token), proxied()).headers)[b"x-skyauth-decision"].decode()
     assert of(as_alice, decision).json()["now"]["reason"] == "no-route"
     pipeline.delete()
-    assert of(as_alice, decision).json()["now_unknown"] == "There is no service-account pipeline any more."
+    assert of(as_alice, decision).json()["now_unknown"] == "The service-account pipeline no longer exists."
 
 
 def test_the_shared_credential_and_strangers_are_explained_too(as_alice: Api, settings: Any, db: None) -> None:

@@ -128,7 +128,7 @@ def test_about_others_one_must_be_permitted_and_learns_not_even_whether_they_exi
     as_vera: Api, alice: User, read_write: None, who: str
 ) -> None:
     found = api_client.problem(ask(as_vera, who), 403, "forbidden")
-    assert found["detail"] == "To ask about others you need the permission policy:explain, which your role does not hold."
+    assert found["detail"] == "To explain other callers you need the permission policy:explain, which your role does not have."
 
 
 def test_a_name_that_is_somebodys_id_is_not_taken_for_oneself(as_vera: Api, vera: User, read_write: None) -> None:

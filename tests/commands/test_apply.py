@@ -173,7 +173,7 @@ def test_if_a_role_in_use_cannot_be_pruned_nothing_is_changed(bob: User, apply) 
     before = state()
     ended = apply("roles: []", "--prune")
     assert ended.code == 1
-    assert "--prune: role deployer: The role deployer is still held." in ended.err
+    assert "--prune: role deployer: The role deployer is still in use." in ended.err
     assert state() == before
 
 
@@ -194,7 +194,7 @@ service_accounts:
     )
     assert ended.code == 1
     assert ended.err.splitlines() == [
-        "line 3: role admin: The role admin always holds everything; it cannot be changed.",
+        "line 3: role admin: The role admin always has every permission. It cannot be changed.",
         "line 5: group role a: There is no role named 'nonsense'. The roles are: admin, fine, user, viewer.",
         "line 8: service account x: The owner 'mallory' does not exist.",
         (
@@ -222,7 +222,7 @@ INVALID = {
     "a role without a name": ("roles:\n  - description: a", "line 2: a role needs the key name"),
     "a role with a bad name": ("roles: [{name: Big Boss}]", "line 1: role 'Big Boss': name: A role name has"),
     "a role twice": ("roles:\n  - name: a\n  - name: a", "line 3: role 'a' is already on line 2."),
-    "a permission that does not exist": ("roles: [{name: a, permissions: [fly]}]", "No such permission: fly."),
+    "a permission that does not exist": ("roles: [{name: a, permissions: [fly]}]", "Unknown permission: fly."),
     "a permission that is not text": ("roles: [{name: a, permissions: [1]}]", "Permissions are a list of names"),
     "permissions that are not a list": ("roles: [{name: a, permissions: fly}]", "line 1: permissions must be a list."),
     "a name that YAML reads as false": (
@@ -239,12 +239,12 @@ INVALID = {
     "a route without a path": ("routes: [{methods: [GET], permission: upstream:read}]", "line 1: route: path is missing."),
     "a route with a bad pattern": (
         "routes: [{path: /a/**/b, methods: [GET], permission: upstream:read}]",
-        "** may only stand at the end",
+        "** can only be the last segment",
     ),
     "a route with a bad method": ("routes: [{path: /, methods: [get], permission: upstream:read}]", "Not a method: get."),
-    "a route with a bad permission": ("routes: [{path: /, methods: [GET], permission: read}]", "No such permission: read."),
+    "a route with a bad permission": ("routes: [{path: /, methods: [GET], permission: read}]", "Unknown permission: read."),
     "a route with an unknown key": ("routes: [{path: /, methods: [GET], permission: upstream:read, x: y}]", "unknown key x"),
-    "a pack that does not exist": ("routes: {pack: nonsense}", "There is no pack named 'nonsense'."),
+    "a pack that does not exist": ("routes: {pack: nonsense}", "There is no policy pack named 'nonsense'."),
     "a pack and more": ("routes: {pack: open, also: x}", "routes must be a list of routes, or pack: NAME."),
     "an alias": ("roles: [&a {name: a}, *a]", "line 1: aliases (*a) are not supported"),
     "a merge key": ("roles: [{<<: {name: a}}]", "a key must be text."),

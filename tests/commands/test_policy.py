@@ -88,7 +88,7 @@ def test_a_past_denial_in_json_has_the_same_values(read_write: None, vera: User)
         "host": "api.example.com",
         "path": "/jobs/7",
         "reason": "not-permitted",
-        "message": "This needs upstream:write, which the role does not hold.",
+        "message": "This requires upstream:write, which the role does not have.",
         "needed": "upstream:write",
         "rule": "#2 * /** -> upstream:write",
         "roles": ["admin", "user"],
@@ -101,7 +101,7 @@ def test_a_past_denial_of_a_deleted_user_has_no_answer_for_now(read_write: None,
     decision = denied(vera, "POST")
     vera.delete()
     ended = run("explain", decision)
-    assert (ended.code, "Unknown. There is no user vera@example.com any more." in ended.out) == (1, True)
+    assert (ended.code, "Unknown. The user vera@example.com no longer exists." in ended.out) == (1, True)
 
 
 def test_an_unknown_decision_id_is_an_error_with_another_way(db: None) -> None:

@@ -216,7 +216,7 @@ def test_a_role_that_is_held_is_not_deleted_and_says_by_whom(office, reader, bob
     assert "It is held by 2 users and 1 group." in words(answer)
     assert "danger" not in answer.text[answer.text.index("<main") : answer.text.index("<dialog")]
     office.post(f"{ACCESS}/roles/reader/delete", {"version": 1})
-    assert "is still held" in words(office.get(f"{ACCESS}/roles/reader/delete"))
+    assert "is still in use" in words(office.get(f"{ACCESS}/roles/reader/delete"))
     assert Role.objects.filter(name="reader").exists()
 
 
@@ -226,12 +226,12 @@ def test_admin_and_what_came_with_skyauth_offer_only_what_is_possible(office, se
     assert controls(admin) == set()
     answer = office.post(f"{ACCESS}/roles/admin", {"permissions": ["users:read"], "version": 1})
     assert answer.status_code == 422
-    assert "always holds everything" in words(answer)
+    assert "always has every permission" in words(answer)
     viewer = office.get(f"{ACCESS}/roles/viewer")
     assert "Save" in words(viewer)
     assert "/delete" not in viewer.text
     office.post(f"{ACCESS}/roles/viewer/delete", {"version": 1})
-    assert "came with SkyAuth and cannot be deleted" in words(office.get(f"{ACCESS}/roles/viewer/delete"))
+    assert "is built in and cannot be deleted" in words(office.get(f"{ACCESS}/roles/viewer/delete"))
 
 
 def test_nobody_is_offered_or_given_more_than_they_hold(visit, reader):

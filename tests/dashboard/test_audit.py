@@ -231,7 +231,7 @@ def test_a_page_costs_the_same_queries_for_few_and_for_many(office, alice):
 
 def test_a_decision_says_what_was_refused_why_who_may_and_what_would_be_said_now(office, happened, vera, system):
     text = words(office.get(f"{PAGE}/decisions/{happened}"))
-    parts = ("Refused: POST api.example.com/launch", "This needs upstream:write", "admin, user", "#2 * /** -> upstream:write")
+    parts = ("Refused: POST api.example.com/launch", "This requires upstream:write", "admin, user", "#2 * /** -> upstream:write")
     for part in (*parts, "refused (403)"):
         assert part in text, part
     users.set_role(actor=system, user=vera, role="user")

@@ -147,7 +147,7 @@ def test_a_viewer_is_refused_on_a_write_route_and_told_why(stage: Stage, reader:
         "title": "Forbidden",
         "status": 403,
         "code": "not-permitted",
-        "detail": "This needs upstream:write, which the role does not hold.",
+        "detail": "This requires upstream:write, which the role does not have.",
         "needed": "upstream:write",
         "role": "viewer",
         "rule": "#2 * /** -> upstream:write",

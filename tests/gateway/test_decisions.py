@@ -64,7 +64,7 @@ def test_the_audit_entry_of_a_decision_id_names_caller_request_and_reason(vera):
     assert (entry.event, entry.actor, entry.actor_uid, entry.method, entry.peer, entry.target) == (
         "request.denied", "vera@example.com", vera.uid, "proxy", CLIENT, "POST api.example.com/things/7",
     )  # fmt: skip
-    assert entry.reason == "not-permitted: This needs upstream:write, which the role does not hold."
+    assert entry.reason == "not-permitted: This requires upstream:write, which the role does not have."
     assert entry.data == {
         "method": "POST",
         "host": "api.example.com",

@@ -22,7 +22,7 @@ ACCOUNT = Principal(Kind.SERVICE_ACCOUNT, "sa-0123456789abcdef", "pipeline", rol
 SHARED = principals.shared("team", "192.0.2.7")
 ANONYMOUS = principals.anonymous("192.0.2.7")
 DENIED = Decision(
-    False, Reason.NOT_PERMITTED, "This needs upstream:write.", Permission.UPSTREAM_WRITE, "#2 * /** -> upstream:write"
+    False, Reason.NOT_PERMITTED, "This requires upstream:write.", Permission.UPSTREAM_WRITE, "#2 * /** -> upstream:write"
 )
 NO_ROUTE = Decision(False, Reason.NO_ROUTE, "No route.")
 ODD = Decision(False, Reason.UNREADABLE_TARGET, "The path is odd.")
@@ -78,7 +78,7 @@ def test_a_denial_names_the_required_permission_and_the_route():
     answer = headers.denied(ALICE, DENIED, ID, basic=True)
     assert answer.status == 403
     body = json.loads(answer.body)
-    assert (body["code"], body["detail"]) == ("not-permitted", "This needs upstream:write.")
+    assert (body["code"], body["detail"]) == ("not-permitted", "This requires upstream:write.")
     assert (body["needed"], body["role"], body["rule"]) == ("upstream:write", "admin", "#2 * /** -> upstream:write")
     assert not lines(answer, "www-authenticate")
 

@@ -87,7 +87,7 @@ def test_the_page_of_a_denial_names_request_caller_permission_and_next_step(vera
     page = Page(answer)
     decision = header(answer, "x-skyauth-decision")
     for words in (
-        "This needs upstream:admin, which the role does not hold.",
+        "This requires upstream:admin, which the role does not have.",
         "GET api.example.com/admin/users",
         "vera@example.com, with the role viewer (authenticated by the single sign-on in front of this address)",
         "The permission upstream:admin",

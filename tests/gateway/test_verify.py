@@ -251,7 +251,7 @@ def test_a_denied_request_is_recorded_with_its_reason(cast):
     assert (entry.actor, entry.method, entry.peer, entry.target) == (
         "vera@example.com", "proxy", CLIENT, "POST api.example.com/things"
     )  # fmt: skip
-    assert entry.reason.startswith("not-permitted: This needs upstream:write")
+    assert entry.reason.startswith("not-permitted: This requires upstream:write")
 
 
 def test_of_an_anonymous_client_one_denial_a_minute_is_recorded(cast):
