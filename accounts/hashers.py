@@ -1,4 +1,4 @@
-"""How users' passwords are hashed, and how long they may be."""
+"""The password hasher, and the maximum length of passwords."""
 
 from typing import Final
 
@@ -18,15 +18,14 @@ class Argon2idHasher(Argon2PasswordHasher):
 
 
 class MaximumLengthValidator:
-    """Refuses what could not be sent back by every client: control characters, and more than MAX_PASSWORD characters."""
+    """Rejects passwords that some clients cannot send: with control characters, or longer than MAX_PASSWORD characters."""
 
     def validate(self, password: str, user: AbstractBaseUser | None = None) -> None:  # noqa: ARG002 - Django's signature
-        """Raise ValidationError when the password cannot be used."""
+        """Raise ValidationError for such a password."""
         if len(password) > MAX_PASSWORD:
             raise ValidationError(f"This password is longer than {MAX_PASSWORD} characters.", code="password_too_long")
         if any(ord(c) < 0x20 or ord(c) == 0x7F for c in password):
             raise ValidationError("This password has a control character.", code="password_control_character")
 
     def get_help_text(self) -> str:
-        """Return the rule in a sentence."""
-        return f"Your password can have at most {MAX_PASSWORD} characters, and no control characters."
+        return f"Your password can have at most {MAX_PASSWORD} characters and no control characters."

@@ -1,4 +1,4 @@
-"""One canonical form for each name (security promise 10 of the decisions: one identity, one spelling)."""
+"""The canonical form of names and ids: one identity has one spelling (promise 10)."""
 
 import hashlib
 import re
@@ -16,14 +16,14 @@ ACCOUNT_PREFIX: Final = "sa-"
 
 
 class BadName(ValueError):
-    """The name cannot stand for anybody; the text says what one looks like."""
+    """The name is invalid; the message says what a valid one looks like."""
 
 
 def canonical_email(text: str) -> str:
-    """Return exactly one e-mail address in lower case. Raises BadName; nothing is trimmed or repaired."""
+    """Return one e-mail address in lower case. Raises BadName; nothing is trimmed or repaired."""
     lowered = text.lower() if text.isascii() else ""
     if len(text) > MAX_NAME or not _EMAIL.match(lowered):
-        raise BadName("An e-mail address is one plain ASCII address such as alice@example.com.")
+        raise BadName("An e-mail address is one ASCII address, such as alice@example.com.")
     return lowered
 
 
@@ -31,9 +31,9 @@ def canonical_username(text: str) -> str:
     """Return a user's name in lower case: an e-mail address, or a plain name such as `alice`. Raises BadName."""
     lowered = text.lower() if text.isascii() else ""
     if len(text) > MAX_NAME or not (_EMAIL.match(lowered) or _PLAIN.match(lowered)):
-        raise BadName("A user name is an e-mail address, or ASCII letters, digits and . _ + - such as alice.")
+        raise BadName("A user name is an e-mail address, or has ASCII letters, digits and . _ + -, such as alice.")
     if lowered.startswith(ACCOUNT_PREFIX):
-        raise BadName("Names that start with sa- are kept for service accounts.")
+        raise BadName("Names that start with sa- are reserved for service accounts.")
     return lowered
 
 
@@ -42,7 +42,7 @@ def canonical_account_name(text: str) -> str:
     lowered = text.strip().lower() if text.isascii() else ""
     if not _ACCOUNT.match(lowered) or lowered.startswith(ACCOUNT_PREFIX):
         raise BadName(
-            "A service account's name starts with a letter and has up to 64 ASCII letters, digits and . _ -, but no sa- in front."
+            "A service account name starts with a letter, but not with sa-, and has up to 64 ASCII letters, digits and . _ -."
         )
     return lowered
 

@@ -13,7 +13,7 @@ from core.watched import Watched
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
 
-# Django's admin asks with its own permission names; each is answered by one of ours. What is not here is the admin role's alone.
+# The permission that each permission of the Django admin requires. One that is not listed requires the admin role.
 _DJANGO_PERMISSIONS: dict[str, Permission] = {
     "audit.view_entry": Permission.AUDIT_READ,
     "rbac.view_role": Permission.ROLES_READ,
@@ -32,7 +32,7 @@ _DJANGO_PERMISSIONS: dict[str, Permission] = {
 
 
 class SignIn(models.TextChoices):
-    """By which kind of credential a user may come; an identity from one source is not one from another (promise 7)."""
+    """How a user can sign in; an identity from one source is never taken for one from another (promise 7)."""
 
     PASSWORD = "password", "password"
     SSO = "sso", "single sign-on"
@@ -40,24 +40,24 @@ class SignIn(models.TextChoices):
 
 
 class RoleSource(models.TextChoices):
-    """Where a user's role comes from; a role from a group goes when the group goes."""
+    """Where a user's role comes from; a role from a group is lost with the group."""
 
     DEFAULT = "default", "default"
-    MANUAL = "manual", "given by an admin"
+    MANUAL = "manual", "set by an admin"
     GROUP = "group", "identity-provider group"
 
 
 class UserManager(BaseUserManager["User"]):
-    """Looks users up; creating them is `accounts.services.users.create_user`."""
+    """Looks users up. `accounts.services.users.create_user` creates them."""
 
 
 class User(AbstractBaseUser):
-    """A person. What they may do follows from the role alone; there is no second permission system."""
+    """A user. The role alone determines the permissions; Django's own permissions are not used."""
 
     watched = Watched(idle=frozenset({"last_seen_at", "last_login"}))
 
-    username = models.CharField(max_length=254, unique=True, help_text="An e-mail address or a plain name, in lower case.")
-    uid = models.CharField(max_length=16, unique=True, editable=False, help_text="The id that SkyPilot derives from the name.")
+    username = models.CharField(max_length=254, unique=True, help_text="An e-mail address or a name, in lower case.")
+    uid = models.CharField(max_length=16, unique=True, editable=False, help_text="The id, as SkyPilot derives it.")
     email = models.EmailField(blank=True, default="")
     display_name = models.CharField(max_length=150, blank=True, default="")
     sign_in = models.CharField(max_length=8, choices=SignIn, default=SignIn.PASSWORD)
@@ -88,37 +88,36 @@ class User(AbstractBaseUser):
 
     @property
     def permissions(self) -> frozenset[str]:
-        """What the user may do; nothing at all while disabled."""
+        """The effective permissions; none while the user is disabled."""
         return self.role.holds if self.is_active else frozenset()
 
     @property
     def is_staff(self) -> bool:
-        """Whether the Django admin lets the user in."""
+        """Whether the user can use the Django admin."""
         return Permission.ADMIN_SITE_USE in self.permissions
 
     @property
     def is_superuser(self) -> bool:
-        """Whether the user holds the admin role; Django's name for it."""
+        """Whether the user has the admin role, which Django calls superuser."""
         return self.is_active and self.role.name == ADMIN
 
     def has_perm(self, perm: str, obj: models.Model | None = None) -> bool:  # noqa: ARG002 - Django's signature
-        """Return whether the user may do what Django's admin calls `perm`."""
+        """Return whether the user has a permission of the Django admin, such as "rbac.change_role"."""
         needed = _DJANGO_PERMISSIONS.get(perm)
         return self.is_superuser if needed is None else needed in self.permissions
 
     def has_perms(self, perm_list: list[str], obj: models.Model | None = None) -> bool:
-        """Return whether the user has every one of them."""
         return all(self.has_perm(perm, obj) for perm in perm_list)
 
     def has_module_perms(self, app_label: str) -> bool:
-        """Return whether the user may see anything of an app in Django's admin."""
+        """Return whether the user has any permission for an app in the Django admin."""
         return self.is_superuser or any(
             needed in self.permissions for perm, needed in _DJANGO_PERMISSIONS.items() if perm.startswith(f"{app_label}.")
         )
 
 
 class ServiceAccount(models.Model):
-    """A machine. It never does more than its owner, while it has one, and it survives whoever made it."""
+    """A service account. It never has more permissions than its owner, if it has one, and outlives its creator."""
 
     watched = Watched()
 
@@ -131,7 +130,7 @@ class ServiceAccount(models.Model):
     is_active = models.BooleanField("active", default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    is_authenticated = True  # so that it can stand where Django expects a user
+    is_authenticated = True  # `request.user` can be one, so Django asks for these
     is_anonymous = False
 
     class Meta:
@@ -148,7 +147,7 @@ class ServiceAccount(models.Model):
 
 
 class Token(models.Model):
-    """One token of a service account, without the token: a key id to find it by and a digest to know it by."""
+    """A token of a service account: the key id that finds the row, and the digest that the token must have."""
 
     watched = Watched(idle=frozenset({"last_used_at", "last_used_from"}))
 
@@ -158,7 +157,7 @@ class Token(models.Model):
     name = models.CharField(max_length=64, blank=True, default="", help_text="What the token is for.")
     created_by = models.CharField(max_length=320, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
-    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: the token never expires.")
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     replaced_by = models.ForeignKey(
         "self", null=True, blank=True, editable=False, on_delete=models.SET_NULL, related_name="replaces"
@@ -182,28 +181,28 @@ class Token(models.Model):
         return f"{self.account.name}/{self.name or self.key_id}"
 
     def state(self, now: datetime | None = None) -> str:
-        """Return "active", "expired" or "revoked": what lists show and, with the account's and owner's, what `usable` judges."""
+        """Return "active", "expired" or "revoked", whatever the state of the account and its owner."""
         return token_state(self.expires_at, self.revoked_at, now or timezone.now())
 
 
 def token_state(expires_at: datetime | None, revoked_at: datetime | None, now: datetime) -> str:
-    """Return the state of a token with these dates. A token dies at its expiry, not after it."""
+    """Return the state of a token with these dates. A token is expired from `expires_at` on, inclusive."""
     if revoked_at is not None:
         return "revoked"
     return "expired" if expires_at is not None and expires_at <= now else "active"
 
 
 class SessionKind(models.TextChoices):
-    """Who holds the key of a session."""
+    """The kind of client that has the key of a session."""
 
     BROWSER = "browser", "browser"
     CLI = "cli", "command line"
 
 
 class Session(models.Model):
-    """One place where somebody is signed in, without the key: `authn.session_store` says what it is stored under.
+    """A session of a client. The primary key is a digest of the session key, see `authn.session_store`.
 
-    A row without a user is of somebody who has not signed in, or a form that works once and was sent (`authn.nonces`).
+    A row without a user is an anonymous session, or a consumed nonce (`authn.nonces`).
     """
 
     watched = Watched(idle=frozenset({"last_used_at", "address"}))
@@ -271,13 +270,13 @@ class CliLoginRequest(models.Model):
 
 
 class GroupRole(models.Model):
-    """A group of the identity provider and the role that its members get when they sign in through the proxy."""
+    """A group of the identity provider, and the role that its members get when they sign in through the proxy."""
 
     watched = Watched(inserts=True)
 
     group = models.CharField(max_length=200, unique=True)
     role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="group_roles")
-    priority = models.PositiveIntegerField(default=100, help_text="Of a person's groups, the one with the lowest number decides.")
+    priority = models.PositiveIntegerField(default=100, help_text="The group with the lowest number decides.")
 
     class Meta:
         ordering = ("priority", "group")
@@ -288,7 +287,7 @@ class GroupRole(models.Model):
 
 
 class PolicyRevision(models.Model):
-    """One row: a value that changes with everything that decides. Database triggers write it, see `revision.triggers`."""
+    """One row, whose value changes with all that decisions depend on. Triggers write it, see `revision.triggers`."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     value = models.CharField(max_length=32, db_column="mark")
@@ -302,12 +301,12 @@ class PolicyRevision(models.Model):
 
 
 class SyncedRole(models.Model):
-    """The role that the SkyPilot API server at an address is known to have for a user name; "" while that is uncertain.
+    """The role that a SkyPilot API server has for a user name, as SkyAuth sent it; "" while it is uncertain.
 
-    `lease` is held by the process that is changing it there. `integrations.skypilot.role_sync` is the only writer.
+    `lease` belongs to the process that is sending the role. `integrations.skypilot.role_sync` is the only writer.
     """
 
-    watched = Watched(idle=frozenset({"role", "lease", "lease_since"}))  # a caller waits for these; deleting a row undoes them
+    watched = Watched(idle=frozenset({"role", "lease", "lease_since"}))  # only a deletion needs a new revision
 
     server = models.CharField(max_length=500)
     name = models.CharField(max_length=254)

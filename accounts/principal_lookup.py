@@ -1,4 +1,4 @@
-"""Principals of users and service accounts without a credential: as they would be right after a good sign-in."""
+"""Principals of users and service accounts without a credential, as they would be after authentication."""
 
 from collections.abc import Callable, Iterable
 
@@ -17,49 +17,49 @@ from rbac.principals import ANONYMOUS, Kind, Method, Principal
 CallerKey = tuple[str, str]  # kind and uid
 
 
-def find_principal(who: str) -> tuple[Principal, Standing]:
-    """Return the principal of that name or id as it would be after a good sign-in, and its standing. Raises NotFound."""
-    if who.lower() == ANONYMOUS.name and not User.objects.filter(username=who.lower()).exists():
+def find_principal(name: str) -> tuple[Principal, Standing]:
+    """Return the principal with this name or id as it would be after authentication, and its standing. Raises NotFound."""
+    if name.lower() == ANONYMOUS.name and not User.objects.filter(username=name.lower()).exists():
         return ANONYMOUS, Standing.GOOD
-    if shared_hash(who) is not None:  # it answers in the place of whoever else has the name
-        return principals.shared(who, ""), Standing.GOOD
+    if shared_hash(name) is not None:  # it takes precedence over a user of the same name
+        return principals.shared(name, ""), Standing.GOOD
     users = User.objects.select_related("role")
     accounts = ServiceAccount.objects.select_related("role", "owner", "owner__role")
-    if user := users.filter(username=who.lower()).first():
+    if user := users.filter(username=name.lower()).first():
         return user_principal(user)
-    if account := accounts.filter(name=who.lower()).first():
+    if account := accounts.filter(name=name.lower()).first():
         return service_account_principal(account)
-    if who.startswith(ACCOUNT_PREFIX) and (account := accounts.filter(uid=who).first()):
+    if name.startswith(ACCOUNT_PREFIX) and (account := accounts.filter(uid=name).first()):
         return service_account_principal(account)
-    if user := users.filter(uid=who).first():
+    if user := users.filter(uid=name).first():
         return user_principal(user)
-    raise NotFound(f"There is no user and no service account {who!r}.")
+    raise NotFound(f"There is no user or service account {name!r}.")
 
 
-def find_principal_for(*, actor: Principal, who: str) -> tuple[Principal, Standing]:
-    """Return what `find_principal` does, if the actor is allowed to ask. About themselves (`who` empty) everybody is.
+def find_principal_for(*, actor: Principal, name: str) -> tuple[Principal, Standing]:
+    """Return what `find_principal` does, or the actor for an empty name. Only others require the permission to explain.
 
     Raises Forbidden, whether or not there is such a principal, and NotFound.
     """
-    if not who or _is(actor, who):
+    if not name or _is(actor, name):
         return actor, Standing.GOOD
     if not actor.holds(Permission.POLICY_EXPLAIN):
         raise Forbidden(
             f"To explain other callers you need the permission {Permission.POLICY_EXPLAIN}, which your role does not have."
         )
-    return find_principal(who)
+    return find_principal(name)
 
 
-def _is(actor: Principal, who: str) -> bool:
-    """Return whether `who` names the actor, and not somebody whose name happens to be the actor's id."""
+def _is(actor: Principal, name: str) -> bool:
+    """Return whether the name is the actor's, and not the name of another user that equals the actor's id."""
     try:
-        return find_principal(who)[0].uid == actor.uid
+        return find_principal(name)[0].uid == actor.uid
     except NotFound:
         return False
 
 
 def current_principal(kind: Kind, uid: str, name: str) -> tuple[Principal, Standing] | None:
-    """Return the principal of that kind and id as it is now, and its standing; None when there is none any more."""
+    """Return the current principal of this kind and id, and its standing; None if it no longer exists."""
     match kind:
         case Kind.USER:
             user = User.objects.select_related("role").filter(uid=uid).first()
@@ -91,15 +91,15 @@ def user_principal(user: User) -> tuple[Principal, Standing]:
 
 def service_account_principal(account: ServiceAccount) -> tuple[Principal, Standing]:
     """Return the principal of a service account, and its standing."""
-    role, held = account.role.name, account.role.holds
+    role, permissions = account.role.name, account.role.holds
     if account.owner is not None:
-        role, held = cap_to_owner(role, held, account.owner.role.name, account.owner.role.holds)
+        role, permissions = cap_to_owner(role, permissions, account.owner.role.name, account.owner.role.holds)
     principal = Principal(
         Kind.SERVICE_ACCOUNT,
         account.uid,
         account.name,
         role=role,
-        permissions=held,
+        permissions=permissions,
         method=Method.BEARER,
         pk=account.pk,
         owner=account.owner_id,
@@ -108,24 +108,24 @@ def service_account_principal(account: ServiceAccount) -> tuple[Principal, Stand
         return principal, Standing.SWITCHED_OFF
     if not account.is_active:
         return principal, Standing.DISABLED_ACCOUNT
-    owner_stopped = account.owner is not None and not account.owner.is_active
-    return principal, Standing.DISABLED_OWNER if owner_stopped else Standing.GOOD
+    owner_disabled = account.owner is not None and not account.owner.is_active
+    return principal, Standing.DISABLED_OWNER if owner_disabled else Standing.GOOD
 
 
 def permissions_of(
     callers: Iterable[tuple[CallerKey, str]], role_of: Callable[[Role], Role] = lambda role: role
 ) -> dict[CallerKey, frozenset[str]]:
-    """Return what each caller holds, by kind and uid, with each role replaced by `role_of`; none whose credentials are refused.
+    """Return the permissions of each caller, by kind and uid, with each role replaced by `role_of`.
 
-    `callers` are pairs of a key and a name.
+    `callers` are pairs of a key and a name. A caller whose credentials are rejected, such as a disabled user, is left out.
     """
     names = dict(callers)
     uids = {kind: {uid for key_kind, uid in names if key_kind == kind} for kind in Kind}
-    held: dict[CallerKey, frozenset[str]] = {}
+    by_caller: dict[CallerKey, frozenset[str]] = {}
 
     def add(key: CallerKey, principal: Principal, standing: Standing) -> None:
         if standing is Standing.GOOD:
-            held[key] = principal.permissions
+            by_caller[key] = principal.permissions
 
     for user in User.objects.select_related("role").filter(uid__in=uids[Kind.USER]):
         user.role = role_of(user.role)
@@ -140,4 +140,4 @@ def permissions_of(
         for uid in uids[kind]:
             if (current := current_principal(kind, uid, names[kind, uid])) is not None:
                 add((kind, uid), *current)
-    return held
+    return by_caller

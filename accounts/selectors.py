@@ -1,6 +1,6 @@
-"""Looks up who stands behind a key: one query each, always read, nothing remembered.
+"""Look-ups for authentication: one query each, never cached.
 
-Django builds each query once; from then on its text is executed as it is, because building costs ten times what a look-up does.
+Django builds each query once, and its text is executed from then on: building a query costs ten times as much as a look-up.
 """
 
 import json
@@ -19,7 +19,7 @@ from rbac.permissions import cap_to_owner, effective_permissions
 
 @dataclass(frozen=True, slots=True)
 class UserRecord:
-    """A user as sign-in needs it."""
+    """The columns of a user that authentication needs."""
 
     pk: int
     uid: str
@@ -33,12 +33,12 @@ class UserRecord:
     role_source: str
     permissions: frozenset[str]
     last_seen_at: datetime | None
-    settled: bool = True  # False: the role is not what the identity provider's groups say, and may become so at any time
+    settled: bool = True  # False: the identity provider's groups give another role, which may be stored at any time
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """A token with its account, as sign-in needs it. `permissions` are the account's, within its owner's."""
+    """The columns of a token and its account that authentication needs. `permissions` are limited to those of the owner."""
 
     pk: int
     digest: str = field(repr=False)
@@ -57,7 +57,7 @@ class TokenRecord:
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """A session with its user, as sign-in needs it; `data` is what it holds, encoded."""
+    """The columns of a session and its user that authentication needs; `data` is the encoded session data."""
 
     pk: str
     user: UserRecord
@@ -92,8 +92,8 @@ _TOKEN = (
 
 @lru_cache
 def _statement(table: type[models.Model], columns: tuple[str, ...], key: str) -> str:
-    """Return the text of the query for these columns of the row that has a key; its one parameter is the key."""
-    # Django writes the parameter's place, and this module the value: "0" is a good value of any kind of key.
+    """Return the SQL for these columns of the row with a key; the key is its only parameter."""
+    # Django writes the placeholder, and this module binds the value: "0" is valid for every type of key.
     rows: QuerySet[Any] = table._default_manager.filter(**{key: "0"}).order_by().values_list(*columns)
     statement, _ = rows.query.sql_with_params()
     return statement
@@ -106,7 +106,7 @@ def _row(table: type[models.Model], columns: tuple[str, ...], key: str, value: s
 
 
 def _utc(stored: datetime) -> datetime:
-    """Return a stored time with its zone, which SQLite does not keep."""
+    """Return a stored time with its time zone, which SQLite does not store."""
     return stored if stored.tzinfo is not None else stored.replace(tzinfo=UTC)
 
 
@@ -114,20 +114,20 @@ def _moment(stored: datetime | None) -> datetime | None:
     return None if stored is None else _utc(stored)
 
 
-@lru_cache(1_024)  # there are few roles, and many who share what one holds
-def _held(role: str, stored: str | None) -> frozenset[str]:
-    """Return what a role with this stored list of permissions holds; one written round the services may hold anything: none."""
+@lru_cache(1_024)  # there are few roles
+def _permissions(role: str, stored: str | None) -> frozenset[str]:
+    """Return the effective permissions of a role with this stored list; a malformed list gives none."""
     names = json.loads(stored) if stored is not None else None
     return effective_permissions(role, [name for name in names if isinstance(name, str)] if isinstance(names, list) else [])
 
 
 def user_by_name(username: str) -> UserRecord | None:
-    """Return the user of that canonical name, or None."""
+    """Return the user with this canonical name, or None."""
     return _user(_row(User, _USER, "username", username))
 
 
 def user_by_pk(pk: int) -> UserRecord | None:
-    """Return the user of that row, or None."""
+    """Return the user with this primary key, or None."""
     return _user(_row(User, _USER, "pk", pk))
 
 
@@ -146,13 +146,13 @@ def _user(row: tuple[Any, ...] | None) -> UserRecord | None:
         bool(active),
         role,
         RoleSource(source),
-        _held(role, permissions),
+        _permissions(role, permissions),
         _moment(last_seen_at),
     )
 
 
 def token_by_key(key_id: str) -> TokenRecord | None:
-    """Return the token of that key id, or None."""
+    """Return the token with this key id, or None."""
     row = _row(Token, _TOKEN, "key_id", key_id)
     if row is None:
         return None
@@ -174,17 +174,17 @@ def token_by_key(key_id: str) -> TokenRecord | None:
         owner_permissions,
     ) = row
     expires_at = _moment(expires_at)
-    held = _held(role, permissions)
+    effective = _permissions(role, permissions)
     if owner_pk is not None:
-        role, held = cap_to_owner(role, held, owner_role, _held(owner_role, owner_permissions))
+        role, effective = cap_to_owner(role, effective, owner_role, _permissions(owner_role, owner_permissions))
     return TokenRecord(
         pk, digest, token_state(expires_at, revoked_at, timezone.now()), expires_at, _moment(last_used_at),
-        account_pk, uid, name, bool(active), owner_pk, owner_pk is None or bool(owner_active), role, held,
+        account_pk, uid, name, bool(active), owner_pk, owner_pk is None or bool(owner_active), role, effective,
     )  # fmt: skip
 
 
 def session_by_digest(digest: str) -> SessionRecord | None:
-    """Return the session that is stored under this digest, expired or not; None when it is unknown or has no user."""
+    """Return the session with this digest, expired or not, and its user; None if it is unknown or has no user."""
     row = _row(Session, (*_SESSION, *(f"user__{name}" for name in _USER)), "session_key", digest)
     if row is None:
         return None
@@ -195,12 +195,12 @@ def session_by_digest(digest: str) -> SessionRecord | None:
 
 
 def role_of_groups(groups: tuple[str, ...]) -> str | None:
-    """Return the role that these groups give, the lowest priority number first, or None."""
-    # A name that no row can hold, with a NUL or half a character in it, is an error to the database and no group to us.
+    """Return the role that these groups give, or None. The group with the lowest priority number decides."""
+    # The database raises an error for a name with NUL or half a surrogate pair. No row can have such a name.
     names = [name for name in groups if not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in name)]
     return GroupRole.objects.filter(group__in=names).order_by("priority", "group").values_list("role__name", flat=True).first()
 
 
 def account_of(pk: int) -> ServiceAccount | None:
-    """Return the service account of that row, or None."""
+    """Return the service account with this primary key, or None."""
     return ServiceAccount.objects.filter(pk=pk).first()

@@ -1,7 +1,7 @@
-"""The shape of a service-account token: `sky_<key id>_<secret><checksum>`.
+"""The format of a service-account token: `sky_<key id>_<secret><checksum>`.
 
-The prefix makes it recognisable (and the `sky` CLI insists on it), the key id finds the row, the secret proves, and the
-checksum lets a scanner, and this module, refuse a mistyped or invented one without a query. The checksum proves nothing.
+The prefix identifies it (and the `sky` CLI requires it), the key id finds the row, and the secret authenticates. The checksum
+lets a secret scanner and this module reject a mistyped or invented token without a query. It authenticates nothing.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ _SHAPE = re.compile(rb"sky_([0-9A-Za-z]{12})_[0-9A-Za-z]{49}\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Minted:
-    """A new token: `plaintext` is for its owner, once; `key_id` and `digest` are for the database."""
+class NewToken:
+    """A new token: `plaintext` is shown to the owner once, `key_id` and `digest` are stored."""
 
     key_id: str
     digest: str
@@ -33,8 +33,8 @@ class Minted:
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
-    """A token somebody showed, well-formed: the row to look for, and the digest that must be in it."""
+class ParsedToken:
+    """A well-formed token from a request: the key id of its row, and the digest that the row must have."""
 
     key_id: str
     digest: str = field(repr=False)
@@ -50,27 +50,27 @@ def base62(number: int, length: int) -> str:
 
 
 def checksum(body: str) -> str:
-    """Return the CRC-32 (ISO-HDLC, as zlib has it) of the text before it, in base 62, six characters."""
+    """Return the CRC-32 (ISO-HDLC, as in zlib) of a token without its checksum, in base 62, six characters."""
     return base62(zlib.crc32(body.encode("ascii")), CHECKSUM_LENGTH)
 
 
 def digest(token: bytes) -> str:
-    """Return the SHA-256 of the whole token in hex. One fast hash is enough for 256 random bits."""
+    """Return the SHA-256 of the whole token in hex. A fast hash is enough for 256 random bits."""
     return hashlib.sha256(token).hexdigest()
 
 
-def mint() -> Minted:
-    """Return a new token from the operating system's random source."""
+def mint() -> NewToken:
+    """Return a new token with a secret of 256 random bits."""
     key_id = _key_id()
     body = f"{PREFIX}{key_id}_{base62(int.from_bytes(secrets.token_bytes(SECRET_BYTES)), SECRET_LENGTH)}"
     plaintext = body + checksum(body)
-    return Minted(key_id, digest(plaintext.encode("ascii")), plaintext)
+    return NewToken(key_id, digest(plaintext.encode("ascii")), plaintext)
 
 
 def _key_id() -> str:
     """Return a random key id that does not start with "ey".
 
-    A SkyPilot server's own tokens are JSON Web Tokens and start with `sky_ey`: a proxy in front tells the two apart by that.
+    A SkyPilot server's own tokens are JSON Web Tokens and start with `sky_ey`. A proxy distinguishes the two by that.
     """
     while True:
         key_id = "".join(secrets.choice(_BASE62) for _ in range(KEY_ID_LENGTH))
@@ -78,17 +78,17 @@ def _key_id() -> str:
             return key_id
 
 
-def parse(token: bytes) -> Presented | None:
-    """Return what to look for, or None when this is no token of ours: wrong length, alphabet or checksum."""
-    found = _SHAPE.match(token) if len(token) == LENGTH else None
-    if found is None:
+def parse(token: bytes) -> ParsedToken | None:
+    """Return the parts of a token, or None if its length, alphabet or checksum is wrong."""
+    match = _SHAPE.match(token) if len(token) == LENGTH else None
+    if match is None:
         return None
     text = token.decode("ascii")
     if text[-CHECKSUM_LENGTH:] != checksum(text[:-CHECKSUM_LENGTH]):
         return None
-    return Presented(found[1].decode("ascii"), digest(token))
+    return ParsedToken(match[1].decode("ascii"), digest(token))
 
 
 def matches(presented: str, stored: str) -> bool:
-    """Return whether two digests are equal, in time that does not tell where they differ."""
+    """Return whether two digests are equal, in constant time."""
     return hmac.compare_digest(presented.encode("utf-8"), stored.encode("utf-8"))

@@ -80,7 +80,7 @@ class ExplainView(Resource):
         body = Question(data=asked)
         body.is_valid(raise_exception=True)
         given = dict(body.validated_data)
-        found = explain(*find_principal_for(actor=self.principal, who=given.pop("principal", "")), **given)
+        found = explain(*find_principal_for(actor=self.principal, name=given.pop("principal", "")), **given)
         return Response(ExplainedOut(found).data)
 
 

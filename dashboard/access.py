@@ -279,7 +279,7 @@ class Try(AccessPage):
             # Whoever writes another's name into the address is refused, and not answered about themselves.
             who = given.pop("who", "") or request.GET.get("who", "").strip()
             try:
-                answer = explain(*find_principal_for(actor=self.principal, who=who), **given)
+                answer = explain(*find_principal_for(actor=self.principal, name=who), **given)
             except NotFound as error:
                 form.add_error("who", error.message)
         return self.render(

@@ -1,5 +1,5 @@
-"""The only writers of users, service accounts, tokens and roles held.
+"""Services for users, service accounts, tokens and group roles, which are changed nowhere else.
 
-Each function takes the acting principal and keyword arguments, checks that the actor may, writes, and records, in one
-transaction. What it raises is a `core.errors.ServiceError`.
+Each function takes the acting principal and keyword arguments, checks the actor's permissions, writes the rows and records the
+change in one transaction. Errors are `core.errors.ServiceError`.
 """

@@ -1,4 +1,4 @@
-"""Which role a group of the identity provider gives."""
+"""Services for group roles: which role a group of the identity provider gives."""
 
 from django.db import transaction
 
@@ -16,17 +16,17 @@ def get_group_role(group: str) -> GroupRole:
     try:
         return GroupRole.objects.select_related("role").get(group=group)
     except GroupRole.DoesNotExist:
-        raise NotFound(f"The group {group!r} gives no role.") from None
+        raise NotFound(f"The group {group!r} has no role.") from None
 
 
 def require_change(actor: Principal, row: GroupRole) -> None:
-    """Raise Forbidden unless the actor may change which role this group gives, or whether it gives one."""
+    """Raise Forbidden unless the actor can change or delete this group role."""
     require(actor, Permission.ROLES_WRITE)
     require_all(actor, row.role.holds, f"change the group {row.group}")
 
 
 def _locked(actor: Principal, group: str, if_match: tuple[str, int] | None) -> GroupRole:
-    """Take the lock and return the group's row as it is now. Raises Forbidden, NotFound, Stale."""
+    """Take the policy lock and return the group's row as stored now. Raises Forbidden, NotFound, Stale."""
     require(actor, Permission.ROLES_WRITE)
     lock_policy()
     row = get_group_role(group)
@@ -38,13 +38,13 @@ def _locked(actor: Principal, group: str, if_match: tuple[str, int] | None) -> G
 
 @transaction.atomic
 def create_group_role(*, actor: Principal, group: str, role: str, priority: int = 100) -> GroupRole:
-    """Let a group give a role. Raises Forbidden, Invalid, Conflict."""
+    """Give the members of a group a role. Raises Forbidden, Invalid, Conflict."""
     require(actor, Permission.ROLES_WRITE)
     lock_policy()
     if GroupRole.objects.filter(group=group).exists():
-        raise Conflict(f"The group {group!r} gives a role already.", fields={"group": ["This group gives a role already."]})
+        raise Conflict(f"The group {group!r} already has a role.", fields={"group": ["This group already has a role."]})
     row = GroupRole(group=group, role=get_role(role), priority=priority)
-    require_all(actor, row.role.holds, f"let a group give the role {role}")
+    require_all(actor, row.role.holds, f"give a group the role {role}")
     validate(row)
     row.save()
     record(Event.GROUP_ROLE_CREATED, actor=actor, target=group, data={"role": role, "priority": priority})
@@ -68,7 +68,7 @@ def update_group_role(
     before = {"role": row.role.name, "priority": row.priority}
     row.role = row.role if role is None else get_role(role)
     row.priority = row.priority if priority is None else priority
-    require_all(actor, row.role.holds, f"let a group give the role {row.role.name}")
+    require_all(actor, row.role.holds, f"give a group the role {row.role.name}")
     validate(row)
     after = {"role": row.role.name, "priority": row.priority}
     if after != before:
@@ -79,7 +79,7 @@ def update_group_role(
 
 @transaction.atomic
 def delete_group_role(*, actor: Principal, group: str, if_match: tuple[str, int] | None = None) -> None:
-    """Stop a group from giving a role. Those who have it keep it until they sign in again; `if_match` is as for a change.
+    """Delete the role of a group. Its members keep the role until they sign in again; `if_match` is as for a change.
 
     Raises Forbidden, NotFound, Stale.
     """

@@ -1,4 +1,4 @@
-"""Service accounts and their tokens: an admin manages all, a user with `service-accounts:own` their own."""
+"""Services for service accounts: an admin manages all, a user with `service-accounts:own` their own."""
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -17,12 +17,12 @@ from rbac.services import get_role, lock_policy, require_all, validate
 
 
 def sees_all(actor: Principal) -> bool:
-    """Return whether the actor may know of everybody's accounts."""
+    """Return whether the actor can see all service accounts."""
     return actor.holds(Permission.SERVICE_ACCOUNTS_READ) or actor.holds(Permission.SERVICE_ACCOUNTS_WRITE)
 
 
 def visible(actor: Principal) -> QuerySet[ServiceAccount]:
-    """Return the accounts that the actor may know of: all, or its own; what it may not see looks absent."""
+    """Return the accounts that the actor can see: all, its own, or none."""
     accounts = ServiceAccount.objects.select_related("role", "owner", "owner__role")
     if sees_all(actor):
         return accounts
@@ -32,26 +32,26 @@ def visible(actor: Principal) -> QuerySet[ServiceAccount]:
 
 
 def get_account(actor: Principal, uid_or_name: str) -> ServiceAccount:
-    """Return the account of that id or name, if the actor may know of it. Raises NotFound."""
-    found = visible(actor).filter(uid=uid_or_name).first() or visible(actor).filter(name=uid_or_name.lower()).first()
-    if found is None:
+    """Return the account with this id or name, if the actor can see it. Raises NotFound."""
+    account = visible(actor).filter(uid=uid_or_name).first() or visible(actor).filter(name=uid_or_name.lower()).first()
+    if account is None:
         raise NotFound(f"There is no service account {uid_or_name!r}.")
-    return found
+    return account
 
 
 def require_change(actor: Principal, account: ServiceAccount) -> None:
-    """Raise Forbidden unless the actor may manage this account."""
+    """Raise Forbidden unless the actor can manage this account: all, or the actor's own."""
     if actor.holds(Permission.SERVICE_ACCOUNTS_WRITE):
         return
     if actor.holds(Permission.SERVICE_ACCOUNTS_OWN) and actor.owner is not None and account.owner_id == actor.owner:
-        held = account.role.holds & account.owner.role.holds  # type: ignore[union-attr]
-        require_all(actor, held, f"manage {account.name}")  # of a machine: its owner's may hold more than it does
+        effective = account.role.holds & account.owner.role.holds  # type: ignore[union-attr]
+        require_all(actor, effective, f"manage {account.name}")  # the actor may be another service account of the owner
         return
     raise Forbidden("You can only manage your own service accounts.")
 
 
 def locked(actor: Principal, account: ServiceAccount) -> ServiceAccount:
-    """Take the lock and return the row as it is now, if the actor may manage it. Raises NotFound, Forbidden."""
+    """Take the policy lock and return the account as stored now, if the actor can manage it. Raises NotFound, Forbidden."""
     lock_policy()
     account = get_account(actor, account.uid)
     require_change(actor, account)
@@ -59,12 +59,12 @@ def locked(actor: Principal, account: ServiceAccount) -> ServiceAccount:
 
 
 def _require_within_owner(account: ServiceAccount) -> None:
-    """Raise Invalid when the role would give more than the owner holds."""
+    """Raise Invalid if the role has more permissions than the owner."""
     if account.owner is not None and not account.role.holds <= account.owner.role.holds:
         raise Invalid.field(
             "role",
-            f"The owner, {account.owner.username}, holds less than the role {account.role.name}. "
-            "Give a smaller role, another owner, or no owner.",
+            f"The owner {account.owner.username} has fewer permissions than the role {account.role.name}. "
+            "Choose a role with fewer permissions, another owner, or no owner.",
         )
 
 
@@ -78,9 +78,9 @@ def create_service_account(
     owner: User | None = None,
     unowned: bool = False,
 ) -> ServiceAccount:
-    """Create and return an account. It belongs to the actor unless an `owner` is named or it is to be `unowned`.
+    """Create and return an account. Its owner is the actor unless there is another `owner` or it is `unowned`.
 
-    Without a role it gets the default one, at most the actor's and the owner's. Raises Forbidden, Invalid, Conflict.
+    Without a role it gets the default role, limited to the actor's and the owner's. Raises Forbidden, Invalid, Conflict.
     """
     manages_all = actor.holds(Permission.SERVICE_ACCOUNTS_WRITE)
     if not manages_all and not actor.holds(Permission.SERVICE_ACCOUNTS_OWN):
@@ -89,37 +89,37 @@ def create_service_account(
     if owner is None and not unowned and actor.owner is not None:
         owner = User.objects.select_related("role").filter(pk=actor.owner).first()
         if owner is None:
-            raise Forbidden("Your user was deleted meanwhile.")
+            raise Forbidden("Your user was deleted.")
     if not manages_all and (owner is None or owner.pk != actor.owner):
-        raise Forbidden("You can only create service accounts of your own.")
-    given = _default_role(actor) if role is None else get_role(role)
-    if role is None and owner is not None and not given.holds <= owner.role.holds:
-        given = owner.role
-    require_all(actor, given.holds, f"give the role {given.name}")
+        raise Forbidden("You can only create service accounts that you own.")
+    account_role = _default_role(actor) if role is None else get_role(role)
+    if role is None and owner is not None and not account_role.holds <= owner.role.holds:
+        account_role = owner.role
+    require_all(actor, account_role.holds, f"give the role {account_role.name}")
     account = ServiceAccount(
         name=_free_name(name),
         uid=account_uid(),
         description=description,
         owner=owner,
         created_by=actor.name,
-        role=given,
+        role=account_role,
     )
     _require_within_owner(account)
     validate(account)
     account.save()
-    data = {"uid": account.uid, "role": given.name, "owner": owner.username if owner else None}
+    data = {"uid": account.uid, "role": account_role.name, "owner": owner.username if owner else None}
     record(Event.SERVICE_ACCOUNT_CREATED, actor=actor, target=account.name, data=data)
     return account
 
 
 def _default_role(actor: Principal) -> Role:
-    """Return the role of a machine for which nobody asked one: the default one, but admin only when asked for by name."""
+    """Return the role of an account that is created without one: the default role, but never admin."""
     role = default_role(actor)
     return get_role("user") if role.name == ADMIN else role
 
 
 def _free_name(text: str) -> str:
-    """Return the canonical name, which no account, user or shared credential has. Raises Invalid, Conflict."""
+    """Return the canonical name, which no account, user or shared password has. Raises Invalid, Conflict."""
     try:
         name = canonical_account_name(text)
     except BadName as error:
@@ -128,9 +128,7 @@ def _free_name(text: str) -> str:
         message = f"Service account {name!r} already exists."
         raise Conflict(message, fields={"name": [message]})
     if User.objects.filter(username=name).exists() or shared_hash(name) is not None:
-        raise Conflict(
-            f"The name {name!r} is taken by a user or the shared credential.", fields={"name": ["This name is taken."]}
-        )
+        raise Conflict(f"The name {name!r} is taken by a user or the shared password.", fields={"name": ["This name is taken."]})
     return name
 
 
@@ -145,7 +143,7 @@ def update_service_account(
     owner: User | None = None,
     unowned: bool = False,
 ) -> ServiceAccount:
-    """Change and return an account; None leaves a value as it is. Only who manages all accounts changes the owner.
+    """Change and return an account; None keeps a value. The owner can only be changed with `service-accounts:write`.
 
     Raises Forbidden, Invalid, NotFound.
     """
@@ -155,11 +153,12 @@ def update_service_account(
         account.role = get_role(role)
     if owner is not None or unowned:
         if not actor.holds(Permission.SERVICE_ACCOUNTS_WRITE):
-            raise Forbidden("Only an admin gives a service account another owner.")
-        cut = account.owner is not None and not account.role.holds <= account.owner.role.holds
-        if role is None and cut:
+            raise Forbidden("To change the owner of a service account you need the permission service-accounts:write.")
+        is_capped = account.owner is not None and not account.role.holds <= account.owner.role.holds
+        if role is None and is_capped:
             raise Invalid.field(
-                "role", f"{account.name} did less than its role {account.role.name} says. Say which role it shall have."
+                "role",
+                f"The owner limits {account.name} to less than its role {account.role.name}. Choose its role.",
             )
         account.owner = owner
     if active is not None:
@@ -169,7 +168,7 @@ def update_service_account(
     if owner is not None:
         require_all(actor, owner.role.holds, f"give service accounts to {owner.username}")
     if role is not None or active or owner is not None or unowned:
-        require_all(actor, account.role.holds, f"let {account.name} act as {account.role.name}")
+        require_all(actor, account.role.holds, f"give {account.name} the role {account.role.name}")
         _require_within_owner(account)
     validate(account)
     after = account_values(account)

@@ -1,4 +1,4 @@
-"""Tokens of service accounts: issue, rotate, revoke."""
+"""Services for tokens of service accounts: issue, rotate, revoke."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,34 +24,34 @@ MAX_GRACE_SECONDS: Final = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """A new token's row, and the token itself: shown to whoever asked for it, once."""
+    """A new token: its row, and the plaintext, which is shown once."""
 
     token: Token
     plaintext: str = field(repr=False)
 
 
 def visible_tokens(actor: Principal) -> TokenQuerySet:
-    """Return the tokens of the accounts that the actor may know of."""
+    """Return the tokens of the accounts that the actor can see."""
     return Token.objects.filter(account__in=visible(actor)).select_related("account", "replaced_by")
 
 
 def get_token(actor: Principal, key_id: str) -> Token:
-    """Return the token of that key id, if the actor may know of it. Raises NotFound."""
-    found = visible_tokens(actor).filter(key_id=key_id).first()
-    if found is None:
-        raise NotFound(f"There is no token {key_id!r}.")
-    return found
+    """Return the token with this key id, if the actor can see it. Raises NotFound."""
+    token = visible_tokens(actor).filter(key_id=key_id).first()
+    if token is None:
+        raise NotFound(f"There is no token with the key id {key_id!r}.")
+    return token
 
 
 def expiry(days: int | None, now: datetime) -> datetime | None:
-    """Return when a token made now expires. None means TOKEN_DEFAULT_DAYS, 0 means never. Raises Invalid."""
+    """Return when a token that is issued `now` expires. Days None: TOKEN_DEFAULT_DAYS; 0: never. Raises Invalid."""
     longest = settings.TOKEN_MAX_DAYS
     if days is None:
         days = min(settings.TOKEN_DEFAULT_DAYS, longest or settings.TOKEN_DEFAULT_DAYS)
     if days < 0 or days > MAX_DAYS:
         raise Invalid.field("days", f"Days are a whole number from 1 to {MAX_DAYS}, or 0 for a token that never expires.")
     if longest and (days == 0 or days > longest):
-        raise Invalid.field("days", f"Tokens live at most {longest} days here (TOKEN_MAX_DAYS).")
+        raise Invalid.field("days", f"Tokens are valid for at most {longest} days (TOKEN_MAX_DAYS).")
     return now + timedelta(days=days) if days else None
 
 
@@ -73,9 +73,9 @@ def _make(actor: Principal, account: ServiceAccount, name: str, expires_at: date
 
 @transaction.atomic
 def issue_token(*, actor: Principal, account: ServiceAccount, days: int | None = None, name: str = "") -> IssuedToken:
-    """Issue a token for an account: 30 days unless said otherwise. Raises Forbidden, Invalid, Conflict, NotFound."""
+    """Issue a token for an account, valid for TOKEN_DEFAULT_DAYS by default. Raises Forbidden, Invalid, Conflict, NotFound."""
     account = locked(actor, account)
-    _require_mintable(actor, account)
+    _require_issuable(actor, account)
     now = timezone.now()
     issued = _make(actor, account, name, expiry(days, now), now)
     data = {"key_id": issued.token.key_id, "expires_at": _iso(issued.token.expires_at), "name": name}
@@ -83,28 +83,28 @@ def issue_token(*, actor: Principal, account: ServiceAccount, days: int | None =
     return issued
 
 
-def _require_mintable(actor: Principal, account: ServiceAccount) -> None:
-    """Raise Forbidden or Conflict unless the actor may hold a token that does what this account does."""
+def _require_issuable(actor: Principal, account: ServiceAccount) -> None:
+    """Raise Forbidden or Conflict unless the actor can issue a token with the permissions of this account."""
     if not settings.ENABLE_SERVICE_ACCOUNTS:
-        raise Conflict("Service accounts are switched off (ENABLE_SERVICE_ACCOUNTS=false).")
+        raise Conflict("Service accounts are disabled (ENABLE_SERVICE_ACCOUNTS=false).")
     require_all(actor, account.role.holds, f"issue a token for {account.name}")
 
 
 @transaction.atomic
 def rotate_token(*, actor: Principal, token: Token, days: int | None = None, grace: int = 0) -> IssuedToken:
-    """Issue a successor with the same name and return it. The old token dies at once, or after `grace` seconds.
+    """Issue a successor with the same name and return it. The old token is revoked, or expires after `grace` seconds.
 
-    `days` None keeps the old one's length of life. A token that was revoked or rotated has no further one.
+    With `days` None the successor is valid for as long as the old token was. A token can be rotated once.
     Raises Forbidden, Invalid, Conflict, NotFound.
     """
     account = locked(actor, token.account)
-    _require_mintable(actor, account)
+    _require_issuable(actor, account)
     if not 0 <= grace <= MAX_GRACE_SECONDS:
-        raise Invalid.field("grace", f"The overlap is a whole number of seconds from 0 to {MAX_GRACE_SECONDS} (30 days).")
+        raise Invalid.field("grace", f"The grace period is a whole number of seconds from 0 to {MAX_GRACE_SECONDS} (30 days).")
     token = get_token(actor, token.key_id)
     now = timezone.now()
     if token.revoked_at is not None or token.replaced_by_id is not None:
-        raise Conflict("This token was revoked or rotated already. Rotate its successor, or issue a new token.")
+        raise Conflict("This token is already revoked or rotated. Rotate its successor, or issue a new token.")
     issued = _make(actor, account, token.name, _renewed(token, days, now), now)
     token.replaced_by = issued.token
     if grace:
@@ -125,18 +125,18 @@ def rotate_token(*, actor: Principal, token: Token, days: int | None = None, gra
 
 
 def _renewed(token: Token, days: int | None, now: datetime) -> datetime | None:
-    """Return when the successor expires: after `days`, or after as long as the old one was made for, within today's limit."""
+    """Return when the successor expires: after `days`, or after the lifetime of the old token, at most TOKEN_MAX_DAYS."""
     if days is not None:
         return expiry(days, now)
     if token.expires_at is None:
         return expiry(0, now)
-    life = token.expires_at - token.created_at
-    return now + min(life, timedelta(days=settings.TOKEN_MAX_DAYS) if settings.TOKEN_MAX_DAYS else life)
+    lifetime = token.expires_at - token.created_at
+    return now + min(lifetime, timedelta(days=settings.TOKEN_MAX_DAYS) if settings.TOKEN_MAX_DAYS else lifetime)
 
 
 @transaction.atomic
 def revoke_token(*, actor: Principal, token: Token) -> Token:
-    """Revoke a token at once and return it; a revoked one stays as it is. Raises Forbidden, NotFound."""
+    """Revoke a token and return it; a revoked token keeps its date. Raises Forbidden, NotFound."""
     account = locked(actor, token.account)
     token = get_token(actor, token.key_id)
     if token.revoked_at is None:
@@ -148,13 +148,13 @@ def revoke_token(*, actor: Principal, token: Token) -> Token:
 
 @transaction.atomic
 def retire_token(*, actor: Principal, token: Token) -> None:
-    """Revoke a token at once, and delete its account with it unless that has another one left.
+    """Revoke a token, or delete its account if no other token of it is left.
 
-    Raises Forbidden, NotFound, and Conflict for a token that has ended or was replaced already.
+    Raises Forbidden, NotFound, and Conflict for a revoked or rotated token.
     """
     account = locked(actor, token.account)
     if get_token(actor, token.key_id).revoked_at is not None:
-        raise Conflict("This token was revoked or rotated meanwhile.")
+        raise Conflict("This token is already revoked or rotated.")
     if account.tokens.filter(revoked_at=None).exclude(pk=token.pk).exists():
         revoke_token(actor=actor, token=token)
     else:

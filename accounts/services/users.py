@@ -1,4 +1,4 @@
-"""Users: create, change, disable, delete. Never zero active admins; nobody grants more than they hold."""
+"""Services for users. An active admin always remains, and nobody grants a permission that they lack."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ FIRST_ADMIN: Final = "first-admin"
 
 
 def get_user(uid: str) -> User:
-    """Return the user of that id. Raises NotFound."""
+    """Return the user with this id. Raises NotFound."""
     try:
         return User.objects.select_related("role").get(uid=uid)
     except User.DoesNotExist:
@@ -33,21 +33,21 @@ def get_user(uid: str) -> User:
 
 
 def find_user(name_or_uid: str) -> User:
-    """Return the user of that name or id, for commands. Raises NotFound."""
-    found = User.objects.select_related("role").filter(username=name_or_uid.lower()).first()
-    found = found or User.objects.select_related("role").filter(uid=name_or_uid).first()
-    if found is None:
+    """Return the user with this name or id. Raises NotFound."""
+    users = User.objects.select_related("role")
+    user = users.filter(username=name_or_uid.lower()).first() or users.filter(uid=name_or_uid).first()
+    if user is None:
         raise NotFound(f"There is no user named {name_or_uid!r}.")
-    return found
+    return user
 
 
 def active_admins() -> int:
-    """Return how many active users hold the admin role."""
+    """Return the number of active users with the admin role."""
     return User.objects.filter(is_active=True, role__name=ADMIN).count()
 
 
 def default_role(actor: Principal | None = None) -> Role:
-    """Return the role of a user whom nobody gave one; for an `actor`, no more than they hold. Call it under `lock_policy`."""
+    """Return the role of a user who is created without one, limited to the actor's. Call it under `lock_policy`."""
     name = settings.RBAC_DEFAULT_ROLE
     if name == FIRST_ADMIN:
         name = "user" if active_admins() else ADMIN
@@ -58,7 +58,7 @@ def default_role(actor: Principal | None = None) -> Role:
 
 
 def free_uid(username: str) -> str:
-    """Return the id derived from the name, or the next free derivation on a collision. Call it under `lock_policy`."""
+    """Return the id for a name, or the next free id after a collision. Call it under `lock_policy`."""
     attempt = 0
     while User.objects.filter(uid=(uid := user_uid(username, attempt))).exists():
         attempt += 1
@@ -66,7 +66,7 @@ def free_uid(username: str) -> str:
 
 
 def _canonical(username: str) -> str:
-    """Return the canonical, free name. Raises Invalid and Conflict."""
+    """Return the canonical name, if it is not taken. Raises Invalid and Conflict."""
     try:
         name = canonical_username(username)
     except BadName as error:
@@ -75,7 +75,7 @@ def _canonical(username: str) -> str:
         raise Conflict(f"User {name!r} already exists.", fields={"username": [f"User {name!r} already exists."]})
     if ServiceAccount.objects.filter(name=name).exists() or shared_hash(name) is not None:
         raise Conflict(
-            f"The name {name!r} is taken by a service account or the shared credential.",
+            f"The name {name!r} is taken by a service account or the shared password.",
             fields={"username": ["This name is taken."]},
         )
     return name
@@ -83,13 +83,13 @@ def _canonical(username: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HashedPassword:
-    """A password that was judged by `validate_new_password` and hashed ahead, so that no lock is held while many are hashed."""
+    """A password that `validate_new_password` accepted, hashed before the lock is taken: hashing many takes minutes."""
 
     encoded: str = field(repr=False)
 
 
 def validate_new_password(password: str, user: User) -> None:
-    """Raise Invalid unless the password is good enough for this user."""
+    """Raise Invalid unless the password validators accept the password for this user."""
     try:
         validate_password(password, user)
     except ValidationError as error:
@@ -97,7 +97,7 @@ def validate_new_password(password: str, user: User) -> None:
 
 
 def _hashed(password: str | HashedPassword, user: User) -> str:
-    """Return the hash of a password that is good enough. Raises Invalid."""
+    """Return the hash of a valid password. Raises Invalid."""
     if isinstance(password, HashedPassword):
         return password.encoded
     validate_new_password(password, user)
@@ -116,30 +116,30 @@ def create_user(
     sign_in: str | None = None,
     active: bool = True,
 ) -> User:
-    """Create and return a user. Without a password the user comes by single sign-on; without a role, with the default one.
+    """Create and return a user. Without a password the user signs in by single sign-on; without a role they get the default role.
 
     Raises Forbidden, Invalid, Conflict.
     """
     require(actor, Permission.USERS_WRITE)
     lock_policy()
     name = _canonical(username)
-    given = default_role(actor) if role is None else get_role(role)
-    require_all(actor, given.holds, f"give the role {given.name}")
+    user_role = default_role(actor) if role is None else get_role(role)
+    require_all(actor, user_role.holds, f"give the role {user_role.name}")
     user = User(
         username=name,
         uid=free_uid(name),
         email=_email(email if email is not None else (name if "@" in name else "")),
         display_name=display_name,
         sign_in=sign_in or (SignIn.PASSWORD if password else SignIn.SSO),
-        role=given,
+        role=user_role,
         role_source=RoleSource.DEFAULT if role is None else RoleSource.MANUAL,
         is_active=active,
     )
     if password is None and user.sign_in == SignIn.PASSWORD:
-        raise Invalid.field("password", "A user who signs in by password needs one.")
+        raise Invalid.field("password", "A user who signs in by password needs a password.")
     if user.sign_in != SignIn.PASSWORD and "@" not in name:
         raise Invalid.field(
-            "username", "Single sign-on names users by e-mail address; give one as the user name, or set a password."
+            "username", "Single sign-on identifies users by e-mail address. Use one as the user name, or set a password."
         )
     user.password = make_password(None) if password is None else _hashed(password, user)
     validate(user)
@@ -148,7 +148,7 @@ def create_user(
         Event.USER_CREATED,
         actor=actor,
         target=name,
-        data={"uid": user.uid, "role": given.name, "sign_in": user.sign_in, **({} if active else {"active": False})},
+        data={"uid": user.uid, "role": user_role.name, "sign_in": user.sign_in, **({} if active else {"active": False})},
     )
     return user
 
@@ -173,40 +173,40 @@ def lock_user(user: User) -> User:
 
 
 def require_other_admin(user: User) -> None:
-    """Raise Conflict when this is the last active admin. Call it under `lock_policy`, before the change (promise 33)."""
+    """Raise Conflict for the last active admin. Call it under `lock_policy`, before the change (promise 33)."""
     if (
         user.is_active
         and user.role.name == ADMIN
         and not User.objects.filter(is_active=True, role__name=ADMIN).exclude(pk=user.pk).exists()
     ):
-        raise Conflict(f"{user.username} is the last active admin. Make somebody else admin first.")
+        raise Conflict(f"{user.username} is the last active admin. Give another user the admin role first.")
 
 
 @transaction.atomic
 def set_role(*, actor: Principal, user: User, role: str, source: RoleSource = RoleSource.MANUAL) -> User:
-    """Give a user another role and return the user. Raises Forbidden, Invalid, Conflict, NotFound."""
+    """Change the role of a user and return the user. Raises Forbidden, Invalid, Conflict, NotFound."""
     require(actor, Permission.USERS_WRITE)
     user = lock_user(user)
-    given, before = get_role(role), user.role
-    require_all(actor, given.holds | before.holds, f"change the role of {user.username} from {before.name} to {given.name}")
-    if given.name != ADMIN:
+    new, before = get_role(role), user.role
+    require_all(actor, new.holds | before.holds, f"change the role of {user.username} from {before.name} to {new.name}")
+    if new.name != ADMIN:
         require_other_admin(user)
-    if (given.pk, source) == (before.pk, user.role_source):
+    if (new.pk, source) == (before.pk, user.role_source):
         return user
-    user.role, user.role_source = given, source
+    user.role, user.role_source = new, source
     user.save(update_fields=["role", "role_source"])
     record(
         Event.USER_UPDATED,
         actor=actor,
         target=user.username,
-        data={"old": {"role": before.name}, "new": {"role": given.name}},
+        data={"old": {"role": before.name}, "new": {"role": new.name}},
     )
     return user
 
 
 @transaction.atomic
 def set_active(*, actor: Principal, user: User, active: bool) -> User:
-    """Enable or disable a user and return the user. A disabled user's sessions and service accounts stop at once.
+    """Enable or disable a user and return the user. Credentials and service accounts of a disabled user are rejected.
 
     Raises Forbidden, Conflict, NotFound.
     """
@@ -236,7 +236,7 @@ def update_profile(
     display_name: str | None = None,
     sign_in: str | None = None,
 ) -> User:
-    """Change what does not decide about permissions, and by which kind of credential a user comes. Raises Forbidden, Invalid."""
+    """Change the profile of a user and how they can sign in, and return the user. Raises Forbidden, Invalid, NotFound."""
     require(actor, Permission.USERS_WRITE)
     user = lock_user(user)
     require_change(actor, user)
@@ -245,7 +245,7 @@ def update_profile(
     user.display_name = user.display_name if display_name is None else display_name
     user.sign_in = user.sign_in if sign_in is None else sign_in
     if user.sign_in != SignIn.PASSWORD and "@" not in user.username:
-        raise Invalid.field("sign_in", "Single sign-on names users by e-mail address; this user name is none.")
+        raise Invalid.field("sign_in", "Single sign-on identifies users by e-mail address, and this user name is not one.")
     if user.sign_in != SignIn.SSO and not user.has_usable_password():
         raise Invalid.field("sign_in", "Set a password first.")
     validate(user)
@@ -258,7 +258,7 @@ def update_profile(
 
 @transaction.atomic
 def set_password(*, actor: Principal, user: User, password: str) -> User:
-    """Set somebody's password; it opens sign-in by password, and ends all of the user's sessions. Raises Forbidden, Invalid."""
+    """Set the password of a user: it allows sign-in by password and ends all sessions. Raises Forbidden, Invalid, NotFound."""
     require(actor, Permission.USERS_WRITE)
     user = lock_user(user)
     require_change(actor, user, "set the password of")
@@ -267,17 +267,17 @@ def set_password(*, actor: Principal, user: User, password: str) -> User:
 
 @transaction.atomic
 def replace_own_password(*, actor: Principal, user: User, password: str, keep_session: str = "") -> User:
-    """Set the password of the actor, who has proven to know the one in `user`; `authn.own_password` asks for the proof.
+    """Set the password of the actor, whose current password `authn.own_password` has verified against `user`.
 
-    The user's sessions end, except the one that is stored under `keep_session`. Raises Forbidden, Invalid, and Conflict when
-    the password has changed since.
+    All sessions of the user are deleted, except the one with the digest `keep_session`. Raises Forbidden, Invalid, and Conflict
+    if the password has changed since then.
     """
     require(actor, Permission.PASSWORD_OWN)
     if actor.kind is not Kind.USER or actor.uid != user.uid:
-        raise Forbidden("You can change your own password only.")
+        raise Forbidden("You can only change your own password.")
     locked = lock_user(user)
     if locked.password != user.password:
-        raise Conflict("Your password was changed meanwhile.")
+        raise Conflict("Your password was changed in the meantime. Sign in again.")
     return _set_password(actor, locked, password, keep_session)
 
 
@@ -293,14 +293,14 @@ def _set_password(actor: Principal, user: User, password: str, keep_session: str
 
 @dataclass(frozen=True, slots=True)
 class BulkResult:
-    """What became of one item of a bulk action: `error` is None when it was done."""
+    """The result for one item of a bulk action; `error` is None on success."""
 
     target: str
     error: str | None = None
 
 
 def bulk_set_role(*, actor: Principal, uids: Iterable[str], role: str) -> list[BulkResult]:
-    """Give many users a role, each on its own, and return an outcome for each. Raises Forbidden and Invalid for all at once."""
+    """Give each of these users a role and return a result for each. Raises Forbidden and Invalid if the role cannot be given."""
     require(actor, Permission.USERS_WRITE)
     require_all(actor, get_role(role).holds, f"give the role {role}")
     results = []

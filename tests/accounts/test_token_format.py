@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accounts import token_format
-from accounts.token_format import Minted, base62, checksum, matches, mint, parse
+from accounts.token_format import NewToken, base62, checksum, matches, mint, parse
 from tests.examples import examples
 
 GOOD = mint().plaintext.encode()
@@ -128,7 +128,7 @@ def test_what_is_minted_parses_to_its_key_id_and_digest():
     for _ in range(100):
         minted = mint()
         found = parse(minted.plaintext.encode())
-        assert isinstance(minted, Minted)
+        assert isinstance(minted, NewToken)
         assert (found.key_id, found.digest) == (minted.key_id, minted.digest)
 
 

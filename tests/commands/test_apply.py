@@ -199,7 +199,7 @@ service_accounts:
         "line 8: service account x: The owner 'mallory' does not exist.",
         (
             "line 9: service account y: The owner, bob@example.com, holds less than the role admin. "
-            "Give a smaller role, another owner, or no owner."
+            "Choose a role with fewer permissions, another owner, or no owner."
         ),
     ]
     assert state() == before

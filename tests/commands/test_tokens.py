@@ -199,7 +199,7 @@ def test_a_token_for_an_unknown_account_or_beyond_the_maximum_lifetime_is_an_err
     settings.TOKEN_MAX_DAYS = 10
     ended = run("create_token", "pipeline", "--days", "0")
     assert (ended.code, ended.out) == (1, "")
-    assert "Tokens live at most 10 days here (TOKEN_MAX_DAYS)." in ended.err
+    assert "Tokens live at most 10 days (TOKEN_MAX_DAYS)." in ended.err
 
 
 def test_rotating_replaces_the_token_at_once(pipeline: ServiceAccount) -> None:

@@ -86,8 +86,8 @@ def test_json_contains_the_user_and_the_generated_password(db: None) -> None:
     ("words", "sentence"),
     [
         (["alice", "--role", "boss", "--random-password"], "There is no role named 'boss'. The roles are: admin, user, viewer."),
-        (["sa-alice", "--random-password"], "Names that start with sa- are kept for service accounts."),
-        (["alice", "--sso"], "Single sign-on names users by e-mail address"),
+        (["sa-alice", "--random-password"], "Names that start with sa- are reserved for service accounts."),
+        (["alice", "--sso"], "Single sign-on identifies users by e-mail address"),
         (["alice", "--password-file", "/nowhere/at-all"], "/nowhere/at-all cannot be read: No such file or directory."),
         (["bob@example.com", "--random-password"], "User 'bob@example.com' already exists."),
     ],

@@ -579,7 +579,7 @@ def test_an_admin_adds_changes_and_deletes_a_group(office):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"group": "ops"}, "gives a role already"),
+        ({"group": "ops"}, "already has a role"),
         ({"group": ""}, "This field is required"),
         ({"role": "nobody"}, "not one of the available choices"),
         ({"priority": "-1"}, "greater than or equal to 0"),

@@ -154,7 +154,7 @@ def test_promise_33_the_last_admin_stays_and_it_is_said_why(office, alice):
     assert answer.status_code == 409
     assert (
         answer.text.strip()
-        == '<p class="message error">alice@example.com is the last active admin. Make somebody else admin first.</p>'
+        == '<p class="message error">alice@example.com is the last active admin. Give another user the admin role first.</p>'
     )
     for path in ("role", "disable", "delete"):
         answer = office.post(f"{LIST}/{alice.uid}/{path}", {"role": "user"}, follow=True)

@@ -106,7 +106,7 @@ def test_no_token_outlives_the_longest_life_that_is_allowed(as_bob: Sky, pipelin
     long, _ = make_token(pipeline, days=300)
     settings.TOKEN_MAX_DAYS = 90
     for body in ({"token_name": "x", "expires_in_days": None}, {"token_name": "x", "expires_in_days": 0}):
-        assert detail(as_bob.post(BASE, body), 400) == "Tokens live at most 90 days here (TOKEN_MAX_DAYS)."
+        assert detail(as_bob.post(BASE, body), 400) == "Tokens live at most 90 days (TOKEN_MAX_DAYS)."
     assert detail(as_bob.post(f"{BASE}/rotate", {"token_id": never.key_id}), 400).startswith("Tokens live at most 90 days")
     assert days_left(done(as_bob.post(f"{BASE}/rotate", {"token_id": long.key_id}))) == 90
     assert days_left(done(as_bob.post(BASE, {"token_name": "x"}))) == 30
