@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 from django.urls import reverse
-from django_filters import ChoiceFilter
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework import serializers
-from rest_framework.filters import OrderingFilter, SearchFilter
+from rest_framework.filters import OrderingFilter
 from rest_framework.request import Request
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
@@ -33,7 +32,7 @@ class Resource(GenericViewSet[Any]):
     refusals: ClassVar[frozenset[int]] = frozenset()  # what it can answer besides what `api.schema` tells by itself
     http_method_names = ["get", "head", "post", "patch", "delete"]
     parser_classes = (Json,)
-    filter_backends: Sequence[Any] = (DjangoFilterBackend, SearchFilter, Ordering)
+    filter_backends: Sequence[Any] = (DjangoFilterBackend, Ordering)
     metadata_class = None
 
     @property
@@ -59,17 +58,6 @@ class Text(serializers.CharField):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(trim_whitespace=False, **kwargs)
-
-
-class Flag(ChoiceFilter):  # type: ignore[misc]
-    """Filters by true or false, and refuses everything else, which django-filter's own would ignore."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(choices=(("true", "true"), ("false", "false")), **kwargs)
-
-    def filter(self, qs: Any, value: Any) -> Any:
-        """Return the rows for which the field is so."""
-        return super().filter(qs, value == "true") if value else qs
 
 
 def location(view: str, /, **kwargs: object) -> dict[str, str]:

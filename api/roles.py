@@ -2,20 +2,20 @@
 
 from typing import Any, ClassVar
 
-from django_filters import CharFilter
-from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.filters import GroupRoleFilterSet
 from accounts.models import GroupRole
 from accounts.services import groups
-from api.base import Flag, Resource, Text, location
+from api.base import Resource, Text, location
 from api.etags import etag, matched
 from api.permissions import Need
 from api.schema import ETAG, IF_MATCH, LOCATION
 from rbac import services
+from rbac.filters import RoleFilterSet
 from rbac.models import Role
 from rbac.permissions import Permission
 
@@ -50,16 +50,6 @@ class RoleNew(RoleChange):
     name = Text(max_length=32)
 
 
-class Roles(FilterSet):  # type: ignore[misc]
-    """Filters of the list of roles."""
-
-    builtin = Flag(label="Whether the role came with SkyAuth.")
-
-    class Meta:
-        model = Role
-        fields: ClassVar[list[str]] = []
-
-
 class RoleViewSet(mixins.ListModelMixin, Resource):
     """Roles, by their name. Changing one needs If-Match."""
 
@@ -74,8 +64,7 @@ class RoleViewSet(mixins.ListModelMixin, Resource):
     serializer_class = RoleOut
     lookup_field = "name"
     lookup_value_regex = "[a-z][a-z0-9-]{0,31}"
-    filterset_class = Roles
-    search_fields = ("name", "description")
+    filterset_class = RoleFilterSet
     ordering_fields = ("name",)
     ordering = ("name",)
 
@@ -136,17 +125,6 @@ class GroupRoleNew(serializers.Serializer[Any]):
     priority = serializers.IntegerField(min_value=0, max_value=MAX_PRIORITY, default=100)
 
 
-class GroupRoles(FilterSet):  # type: ignore[misc]
-    """Filters of the list of group roles."""
-
-    group = CharFilter(label="The group's name, exactly.")
-    role = CharFilter(field_name="role__name", label="A role's name.")
-
-    class Meta:
-        model = GroupRole
-        fields: ClassVar[list[str]] = []
-
-
 class GroupRoleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
     """Which group gives which role, by a number: a group's name may have slashes, which no two proxies treat alike."""
 
@@ -160,8 +138,7 @@ class GroupRoleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resourc
     queryset = GroupRole.objects.select_related("role").order_by("priority", "group")
     serializer_class = GroupRoleOut
     lookup_value_regex = "[0-9]{1,18}"
-    filterset_class = GroupRoles
-    search_fields = ("group",)
+    filterset_class = GroupRoleFilterSet
     ordering_fields = ("group", "priority", "role")
     ordering = ("priority", "group")
 

@@ -2,8 +2,6 @@
 
 from typing import Any, ClassVar
 
-from django_filters import CharFilter
-from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers
 from rest_framework.decorators import action
@@ -15,6 +13,7 @@ from api.etags import etag, matched
 from api.permissions import Need
 from api.schema import ETAG, IF_MATCH, LOCATION
 from rbac import services
+from rbac.filters import RouteFilterSet
 from rbac.models import Route
 from rbac.packs import RouteSpec
 from rbac.patterns import MAX_PATTERN
@@ -63,17 +62,6 @@ class Order(serializers.Serializer[Any]):
     order = serializers.ListField(child=serializers.IntegerField(min_value=1), max_length=100_000)
 
 
-class Routes(FilterSet):  # type: ignore[misc]
-    """Filters of the list of routes."""
-
-    host = CharFilter(label="The host, exactly.")
-    permission = CharFilter(label="The permission that is needed.")
-
-    class Meta:
-        model = Route
-        fields: ClassVar[list[str]] = []
-
-
 class RouteViewSet(mixins.ListModelMixin, Resource):
     """Routes, by their number; they are tried in the order of their positions."""
 
@@ -88,8 +76,7 @@ class RouteViewSet(mixins.ListModelMixin, Resource):
     queryset = Route.objects.order_by("position", "id")
     serializer_class = RouteOut
     lookup_value_regex = "[0-9]{1,18}"
-    filterset_class = Routes
-    search_fields = ("path", "note")
+    filterset_class = RouteFilterSet
     ordering_fields = ("position", "path")
     ordering = ("position",)
 

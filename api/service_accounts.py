@@ -3,19 +3,18 @@
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
-from django_filters import CharFilter
-from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.filters import ServiceAccountFilterSet, TokenFilterSet
 from accounts.models import ServiceAccount, Token, User
 from accounts.services import service_accounts, tokens
 from accounts.services.tokens import MAX_DAYS, MAX_GRACE_SECONDS, IssuedToken
 from accounts.services.users import get_user
-from api.base import Flag, Resource, Text, location
+from api.base import Resource, Text, location
 from api.permissions import Need
 from api.schema import LOCATION
 from core.errors import Invalid, NotFound
@@ -115,18 +114,6 @@ class TokenRotation(serializers.Serializer[Any]):
     )
 
 
-class ServiceAccounts(FilterSet):  # type: ignore[misc]
-    """Filters of the list of service accounts."""
-
-    role = CharFilter(field_name="role__name", label="A role's name.")
-    active = Flag(field_name="is_active", label="Whether its tokens are accepted.")
-    owner = CharFilter(field_name="owner__uid", label="The owner's id.")
-
-    class Meta:
-        model = ServiceAccount
-        fields: ClassVar[list[str]] = []
-
-
 class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
     """Service accounts, by their id: all of them for who manages all, one's own for everybody else."""
 
@@ -141,8 +128,7 @@ class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Re
     serializer_class = ServiceAccountOut
     lookup_field = "uid"
     lookup_value_regex = "sa-[0-9a-f]{1,16}"
-    filterset_class = ServiceAccounts
-    search_fields = ("name", "description")
+    filterset_class = ServiceAccountFilterSet
     ordering_fields = ("name", "created_at", "role")
     ordering = ("name",)
 
@@ -201,7 +187,7 @@ class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
     serializer_class = TokenOut
     lookup_field = "key_id"
     lookup_value_regex = "[0-9A-Za-z]{12}"
-    search_fields = ("name", "key_id")
+    filterset_class = TokenFilterSet
     ordering_fields = ("created_at", "expires_at", "last_used_at", "name")
     ordering = ("-created_at",)
 

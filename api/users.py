@@ -4,8 +4,6 @@ from typing import Any, ClassVar
 
 from django.db import transaction
 from django.http import HttpResponseBase
-from django_filters import CharFilter, ChoiceFilter
-from django_filters.rest_framework import FilterSet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import mixins, renderers, serializers
@@ -13,9 +11,10 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.filters import UserFilterSet
 from accounts.models import RoleSource, SignIn, User
 from accounts.services import offboarding, user_csv, user_import, users
-from api.base import Flag, Resource, Text, location
+from api.base import Resource, Text, location
 from api.parsers import Csv, Json
 from api.permissions import Need
 from api.schema import LOCATION
@@ -129,18 +128,6 @@ class CsvRenderer(renderers.BaseRenderer):
         return str(data).encode("utf-8")
 
 
-class Users(FilterSet):  # type: ignore[misc]
-    """Filters of the list of users."""
-
-    role = CharFilter(field_name="role__name", label="A role's name.")
-    active = Flag(field_name="is_active", label="Whether the user can sign in.")
-    sign_in = ChoiceFilter(choices=SignIn.choices)
-
-    class Meta:
-        model = User
-        fields: ClassVar[list[str]] = []
-
-
 class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
     """Users, by their id."""
 
@@ -159,8 +146,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
     serializer_class = UserOut
     lookup_field = "uid"
     lookup_value_regex = "[0-9a-f]{1,16}"
-    filterset_class = Users
-    search_fields = ("username", "display_name")
+    filterset_class = UserFilterSet
     ordering_fields = ("username", "created_at", "last_seen_at", "role")
     ordering = ("username",)
 

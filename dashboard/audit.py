@@ -6,11 +6,12 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
 from django import forms
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
 
 from accounts.principal_lookup import current_principal
 from audit.events import Event
+from audit.filters import EntryFilterSet
 from audit.models import Entry
 from core.csv_lines import csv_line
 from dashboard.audit_text import REFUSALS, told
@@ -50,21 +51,18 @@ def filtered(asked: QueryDict) -> tuple[QuerySet[Entry], AuditFilter]:
     form = AuditFilter(asked)
     if not form.is_valid():
         return Entry.objects.none(), form
-    rows, given = Entry.objects.all(), form.cleaned_data
-    if text := given["q"].strip():
-        rows = rows.filter(Q(target__icontains=text) | Q(reason__icontains=text) | Q(actor__icontains=text) | Q(reference=text))
-    if given["event"] == "refusals":
-        rows = rows.filter(event__in=REFUSALS)
-    elif given["event"]:
-        rows = rows.filter(event=given["event"])
-    if name := given["actor"].strip():
-        rows = rows.filter(actor=name)
-    if name := given["target"].strip():
-        rows = rows.filter(target=name)
-    if given["since"]:
-        rows = rows.filter(at__gte=_start(given["since"]))
-    if given["until"]:
-        rows = rows.filter(at__lt=_start(given["until"]) + timedelta(days=1))
+    values = form.cleaned_data
+    since, until = values["since"], values["until"]
+    refusals = values["event"] == "refusals"
+    filters = {
+        "search": values["q"],
+        "event": "" if refusals else values["event"],
+        "actor": values["actor"],
+        "target": values["target"],
+        "since": _start(since).isoformat() if since else "",
+        "until": (_start(until) + timedelta(days=1)).isoformat() if until else "",
+    }
+    rows = EntryFilterSet(filters, queryset=Entry.objects.filter(event__in=REFUSALS) if refusals else Entry.objects.all()).qs
     return rows, form
 
 

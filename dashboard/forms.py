@@ -13,6 +13,8 @@ from rbac.models import Role
 from rbac.principals import Principal
 
 STATES: Final = (("active", "active"), ("disabled", "disabled"))
+ACTIVE: Final = {"": "", "active": "true", "disabled": "false"}
+"""Each choice of a list's `state` as the value of the filter `active`."""
 
 
 def role_choices(principal: Principal, *, held: str = "") -> list[tuple[str, str]]:
@@ -33,7 +35,17 @@ class UserFilterForm(forms.Form):
         super().__init__(query, auto_id="filter_%s")
         names = Role.objects.order_by("name").values_list("name", flat=True)
         self.fields["role"].choices = [("", "all"), *((name, name) for name in names)]  # type: ignore[attr-defined]
-        self.fields["q"].widget = forms.TextInput(attrs={"type": "search", "placeholder": "name or e-mail address"})
+        self.fields["q"].widget = forms.TextInput(attrs={"type": "search", "placeholder": "name, e-mail address or id"})
+
+    def filter_values(self) -> dict[str, str]:
+        """Return the validated values by the names of UserFilterSet."""
+        values = self.cleaned_data
+        return {
+            "search": values["q"],
+            "role": values["role"],
+            "active": ACTIVE[values["state"]],
+            "sign_in": values["sign_in"],
+        }
 
 
 class UserCreateForm(forms.Form):

@@ -6,6 +6,7 @@ from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
+from accounts.filters import GroupRoleFilterSet
 from accounts.models import GroupRole
 from accounts.services import groups
 from core.errors import NotFound
@@ -29,12 +30,12 @@ class Groups(AccessPage):
     def get(self, request: HttpRequest) -> HttpResponse:
         """Show a page of it."""
         form = GroupFilter(request.GET, auto_id="filter_%s")
-        text = form.cleaned_data["q"].strip() if form.is_valid() else ""
-        rows = GroupRole.objects.select_related("role")
-        found = paginate(rows.filter(group__icontains=text) if text else rows, request.GET, sorts=SORTS, default="rank")
+        text = form.cleaned_data["q"] if form.is_valid() else ""
+        rows = GroupRoleFilterSet({"search": text}, queryset=GroupRole.objects.select_related("role")).qs
+        found = paginate(rows, request.GET, sorts=SORTS, default="rank")
         me = self.principal
         for row in found.rows:
-            row.changeable = is_permitted(groups.require_change, me, row)  # type: ignore[attr-defined]
+            row.changeable = is_permitted(groups.require_change, me, row)
         return self.render(filter=form, filtered=bool(text), page=found, writes=me.holds(Permission.ROLES_WRITE))
 
 

@@ -6,11 +6,12 @@ from django import forms
 from django.conf import settings
 from django.http import QueryDict
 
+from accounts.filters import TOKEN_CHOICES
 from accounts.models import ServiceAccount, User
 from accounts.services import users
 from accounts.services.tokens import MAX_DAYS
 from core.errors import NotFound
-from dashboard.forms import STATES, role_choices
+from dashboard.forms import ACTIVE, STATES, role_choices
 from rbac.models import Role
 from rbac.permissions import Permission
 from rbac.principals import Principal
@@ -36,13 +37,7 @@ class ServiceAccountFilterForm(forms.Form):
     tokens = forms.ChoiceField(
         label="Tokens",
         required=False,
-        choices=(
-            ("", "all"),
-            ("soon", "expire within 7 days"),
-            ("never", "never expire"),
-            ("unused", "not used for 90 days"),
-            ("none", "no active token"),
-        ),
+        choices=(("", "all"), *TOKEN_CHOICES),
     )
 
     def __init__(self, query: QueryDict, *, sees_all: bool) -> None:
@@ -54,6 +49,19 @@ class ServiceAccountFilterForm(forms.Form):
         self.fields["q"].widget = forms.TextInput(
             attrs={"type": "search", "placeholder": "name, description or owner" if sees_all else "name or description"}
         )
+
+    def filter_values(self, principal: Principal) -> dict[str, str]:
+        """Return the validated values by the names of ServiceAccountFilterSet."""
+        values = self.cleaned_data
+        owner = values.get("owner", "")
+        return {
+            "search": values["q"],
+            "owner": principal.uid if owner == "me" else "",
+            "unowned": "true" if owner == "nobody" else "",
+            "role": values["role"],
+            "active": ACTIVE[values["state"]],
+            "tokens": values["tokens"],
+        }
 
 
 def _max_days() -> int:

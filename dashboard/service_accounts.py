@@ -5,14 +5,15 @@ from typing import Any, ClassVar, Final
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, F, Max, Min, OuterRef, Q, QuerySet, Subquery
 from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts.filters import ServiceAccountFilterSet
 from accounts.models import ServiceAccount, Token
-from accounts.querysets import SOON_DAYS, UNUSED_DAYS, active_token
+from accounts.querysets import SOON_DAYS, active_token
 from accounts.services import service_accounts, tokens
 from accounts.services.tokens import IssuedToken
 from authn import nonces
@@ -57,34 +58,7 @@ def filtered(principal: Principal, query: QueryDict) -> tuple[QuerySet[ServiceAc
     form = ServiceAccountFilterForm(query, sees_all=service_accounts.sees_all(principal))
     if not form.is_valid():
         return ServiceAccount.objects.none(), form
-    rows, values = service_accounts.visible(principal), form.cleaned_data
-    if text := values["q"].strip():
-        rows = rows.filter(Q(name__contains=text.lower()) | Q(description__icontains=text) | Q(owner__username=text.lower()))
-    if values.get("owner") == "me":
-        rows = rows.filter(owner=principal.owner)
-    elif values.get("owner") == "nobody":
-        rows = rows.filter(owner=None)
-    if values["role"]:
-        rows = rows.filter(role__name=values["role"])
-    if values["state"]:
-        rows = rows.filter(is_active=values["state"] == "active")
-    if values["tokens"]:
-        rows = rows.filter(_has_tokens(values["tokens"]))
-    return rows, form
-
-
-def _has_tokens(condition: str) -> Any:
-    """Return the query condition for an account that has tokens of this kind."""
-    tokens = Token.objects.filter(account=OuterRef("pk"))
-    match condition:
-        case "soon":
-            return Exists(tokens.expiring_within(SOON_DAYS))
-        case "never":
-            return Exists(tokens.active().filter(expires_at=None))
-        case "unused":
-            return Exists(tokens.unused_for(UNUSED_DAYS))
-        case _:
-            return ~Exists(tokens.active())
+    return ServiceAccountFilterSet(form.filter_values(principal), queryset=service_accounts.visible(principal)).qs, form
 
 
 def _sortable(rows: QuerySet[ServiceAccount]) -> QuerySet[ServiceAccount]:

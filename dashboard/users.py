@@ -2,11 +2,12 @@
 
 from typing import Any, Final
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, QuerySet
 from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
+from accounts.filters import UserFilterSet
 from accounts.models import User
 from accounts.services import users
 from core.errors import Invalid
@@ -30,17 +31,7 @@ def filtered(query: QueryDict) -> tuple[QuerySet[User], UserFilterForm]:
     form = UserFilterForm(query)
     if not form.is_valid():
         return User.objects.none(), form
-    rows = User.objects.all()
-    values = form.cleaned_data
-    if text := values["q"].strip():
-        rows = rows.filter(Q(username__contains=text.lower()) | Q(email__contains=text.lower()) | Q(display_name__icontains=text))
-    if values["role"]:
-        rows = rows.filter(role__name=values["role"])
-    if values["state"]:
-        rows = rows.filter(is_active=values["state"] == "active")
-    if values["sign_in"]:
-        rows = rows.filter(sign_in=values["sign_in"])
-    return rows, form
+    return UserFilterSet(form.filter_values(), queryset=User.objects.all()).qs, form
 
 
 def _for_display() -> QuerySet[User]:

@@ -1,0 +1,97 @@
+"""Which users, service accounts, tokens and group roles a list shows: the same for the REST API and the dashboard."""
+
+from typing import ClassVar, Final
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django_filters import CharFilter, ChoiceFilter, FilterSet
+
+from accounts.models import GroupRole, ServiceAccount, SignIn, Token, User
+from accounts.querysets import SOON_DAYS, UNUSED_DAYS
+from core.filters import SearchFilter, StrictBooleanFilter
+
+TOKEN_CHOICES: Final = (
+    ("soon", f"expire within {SOON_DAYS} days"),
+    ("never", "never expire"),
+    ("unused", f"not used for {UNUSED_DAYS} days"),
+    ("none", "no active token"),
+)
+
+
+class UserFilterSet(FilterSet):  # type: ignore[misc]
+    """Filters of the list of users."""
+
+    search = SearchFilter(
+        "display_name__icontains",
+        lower_case=("username__contains", "email__contains", "uid"),
+        label="Words to find in the username, the e-mail address or the display name, or a whole id.",
+    )
+    role = CharFilter(field_name="role__name", label="The name of a role.")
+    active = StrictBooleanFilter(field_name="is_active", label="Whether the user is active, and not disabled.")
+    sign_in = ChoiceFilter(choices=SignIn.choices, label="How the user signs in.")
+
+    class Meta:
+        model = User
+        fields: ClassVar[list[str]] = []
+
+
+class ServiceAccountFilterSet(FilterSet):  # type: ignore[misc]
+    """Filters of the list of service accounts."""
+
+    search = SearchFilter(
+        "description__icontains",
+        lower_case=("name__contains", "owner__username", "uid"),
+        label="Words to find in the name or the description, or a whole id, or the whole username of the owner.",
+    )
+    role = CharFilter(field_name="role__name", label="The name of a role.")
+    active = StrictBooleanFilter(field_name="is_active", label="Whether the account is active, and not disabled.")
+    owner = CharFilter(field_name="owner__uid", label="The id of the owner.")
+    unowned = StrictBooleanFilter(field_name="owner", lookup_expr="isnull", label="Whether the account has no owner.")
+    tokens = ChoiceFilter(
+        choices=TOKEN_CHOICES,
+        method="filter_tokens",
+        label=f"Which tokens the account has: `soon`, one that expires within {SOON_DAYS} days; `never`, one that never expires; "
+        f"`unused`, one that was not used for {UNUSED_DAYS} days; `none`, no active one.",
+    )
+
+    class Meta:
+        model = ServiceAccount
+        fields: ClassVar[list[str]] = []
+
+    def filter_tokens(self, queryset: QuerySet[ServiceAccount], name: str, value: str) -> QuerySet[ServiceAccount]:  # noqa: ARG002
+        return queryset.filter(_has_tokens(value))
+
+
+def _has_tokens(choice: str) -> Exists | Q:
+    """Return the condition of an account that has such a token, or that has no active one."""
+    tokens = Token.objects.filter(account=OuterRef("pk"))
+    match choice:
+        case "soon":
+            return Exists(tokens.expiring_within(SOON_DAYS))
+        case "never":
+            return Exists(tokens.active().filter(expires_at=None))
+        case "unused":
+            return Exists(tokens.unused_for(UNUSED_DAYS))
+        case _:
+            return ~Q(Exists(tokens.active()))
+
+
+class TokenFilterSet(FilterSet):  # type: ignore[misc]
+    """Filters of the list of an account's tokens."""
+
+    search = SearchFilter("name__icontains", "key_id__icontains", label="Words to find in the name or the key id.")
+
+    class Meta:
+        model = Token
+        fields: ClassVar[list[str]] = []
+
+
+class GroupRoleFilterSet(FilterSet):  # type: ignore[misc]
+    """Filters of the list of groups and their roles."""
+
+    search = SearchFilter("group__icontains", label="Words to find in the name of the group.")
+    group = CharFilter(label="The exact name of a group.")
+    role = CharFilter(field_name="role__name", label="The name of a role.")
+
+    class Meta:
+        model = GroupRole
+        fields: ClassVar[list[str]] = []

@@ -1,0 +1,55 @@
+"""Filters that the lists of the REST API and of the dashboard share, built on django-filter."""
+
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import and_, or_
+from typing import Any, Final
+
+from django.db.models import Q, QuerySet
+from django.utils.text import smart_split, unescape_string_literal
+from django_filters import CharFilter, ChoiceFilter
+
+MAX_SEARCH: Final = 500  # characters; SQLite refuses an expression of more than 1,000 conditions
+
+
+class StrictBooleanFilter(ChoiceFilter):  # type: ignore[misc]
+    """Filters by `true` or `false`. Any other value is an error; django-filter's own BooleanFilter would ignore it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(choices=(("true", "true"), ("false", "false")), **kwargs)
+
+    def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return super().filter(qs, value == "true") if value else qs
+
+
+class SearchFilter(CharFilter):  # type: ignore[misc]
+    """Filters by words: each must match at least one of the lookups, such as `display_name__icontains`.
+
+    Quotes keep several words together. The lookups in `lower_case` are of fields that are stored in lower case: they compare
+    with the lower-case word, which is faster than ignoring case in every row.
+    """
+
+    def __init__(self, *lookups: str, lower_case: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(max_length=MAX_SEARCH, **kwargs)
+        self.lookups = lookups
+        self.lower_case = lower_case
+
+    def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
+        conditions = [self._condition(word) for word in search_words(value)]
+        return qs.filter(reduce(and_, conditions)) if conditions else qs
+
+    def _condition(self, word: str) -> Q:
+        return reduce(
+            or_,
+            [Q((lookup, word)) for lookup in self.lookups] + [Q((lookup, word.lower())) for lookup in self.lower_case],
+        )
+
+
+def search_words(text: str) -> Iterator[str]:
+    """Yield the words of a search. Blanks and commas separate words, except between quotes."""
+    for part in smart_split(text or ""):
+        word = part.strip(",")
+        if len(word) > 1 and word[0] in "\"'" and word[0] == word[-1]:
+            yield unescape_string_literal(word)
+        else:
+            yield from filter(None, word.split(","))
