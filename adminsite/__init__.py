@@ -1,1 +1,1 @@
-"""The Django admin. Its rules are those of the services; it has none of its own."""
+"""The Django admin. It calls the services and has no rules of its own."""

@@ -1,4 +1,4 @@
-"""The audit log in the Django admin: to be read, by whoever may, and changed by nobody."""
+"""The audit log in the Django admin, read-only."""
 
 import json
 from typing import Any
@@ -13,24 +13,20 @@ from audit.models import Entry
 
 
 class EventFilter(admin.SimpleListFilter):
-    """Filters by event, among all that there are; asking a large table which ones it has would be slow."""
+    """Filters by event. It lists every event, because a query for those that occur is slow on a large table."""
 
     title = "event"
     parameter_name = "event"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return every event."""
         return [(str(event), str(event)) for event in Event]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Entry]) -> QuerySet[Entry]:
-        """Return the entries of the event chosen."""
         return queryset.filter(event=self.value()) if self.value() else queryset
 
 
 @admin.register(Entry)
 class EntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
-    """Audit entries."""
-
     list_display = ("at", "event", "actor", "method", "peer", "target", "reason")
     list_filter = (EventFilter, "method")
     search_fields = ("actor", "target", "reason", "=reference")
@@ -41,7 +37,7 @@ class EntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at r
     readonly_fields = ("data_shown",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Return False: entries are made by what happens."""
+        """Return False: SkyAuth itself writes the entries."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Entry | None = None) -> bool:
@@ -54,5 +50,5 @@ class EntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at r
 
     @admin.display(description="data")
     def data_shown(self, entry: Entry) -> str:
-        """Return the old and new values, laid out for reading."""
+        """Return the entry's data as indented JSON."""
         return format_html("<pre>{}</pre>", json.dumps(entry.data, indent=2, ensure_ascii=False, sort_keys=True))

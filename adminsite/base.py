@@ -1,7 +1,7 @@
-"""What SkyAuth's pages of the Django admin share: every write is a call of a service, and a refusal is shown, never a 500."""
+"""Base classes of the Django admin pages: every write calls a service, and a ServiceError becomes a form error or a message."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 
+from authn.requests import principal_of
 from core.errors import ServiceError
 from core.forms import add_service_error
 
@@ -18,10 +19,11 @@ SEEN_VERSION: Final = "seen_version"
 
 
 class ServiceForm(forms.ModelForm):  # type: ignore[type-arg] # not generic at run time
-    """A form that is valid when the service has done what it asks for; a refusal is an error, beside what was typed.
+    """A form whose validation includes the service call, so that a ServiceError is shown as a form error beside the values.
 
-    What the service does lies in the transaction that the admin opens round each POST. A form without a version sends its
-    first values along, so that only what the person changed is written, not what somebody else changed meanwhile.
+    The service runs in the transaction that the admin opens for each POST. A form without a version field sends the values
+    that it was rendered with as hidden fields: only the values that the user changed are written, and changes that somebody
+    else made in the meantime stay.
     """
 
     actor: ClassVar[Any]
@@ -41,11 +43,11 @@ class ServiceForm(forms.ModelForm):  # type: ignore[type-arg] # not generic at r
         raise NotImplementedError
 
     def changed(self, *names: str) -> dict[str, Any]:
-        """Return the values that the person changed, of these fields."""
+        """Return the values of those of the named fields that the user changed."""
         return {name: self.cleaned_data[name] for name in names if name in self.changed_data}
 
     def _post_clean(self) -> None:
-        """Write, in place of Django's validation of the row, which the service does itself."""
+        """Call the service in place of Django's model validation, which the service does itself."""
         if self.errors:
             return
         try:
@@ -56,7 +58,7 @@ class ServiceForm(forms.ModelForm):  # type: ignore[type-arg] # not generic at r
 
 
 class ServiceAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
-    """A page whose forms, deletions and actions are calls of services. An action does all that was asked, or nothing."""
+    """An admin page whose forms, deletions and actions call services. An action applies to all selected rows or to none."""
 
     form: type[ServiceForm]
     add_form: type[ServiceForm] | None = None
@@ -71,59 +73,59 @@ class ServiceAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at
         raise NotImplementedError
 
     def consequences(self, row: Any) -> list[Any]:
-        """Return what the confirmation of a deletion says of one row: a line, and a list of what follows from it."""
+        """Return what the delete confirmation lists for one row: a line, and a nested list of further effects."""
         return [str(row)]
 
     def has_manage_permission(self, request: HttpRequest) -> bool:
-        """Return whether the actions are offered; the services decide whether they are done."""
+        """Return whether the actions are shown; the services check the permission again."""
         return super().has_change_permission(request)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """Return the form class, made for this request, with its actor."""
+        """Return the form class of this request, with its actor."""
         if not change and self.add_form is not None:
             kwargs["form"] = self.add_form
-        form = super().get_form(request, obj, change, **kwargs)
-        form.actor = request.principal  # type: ignore[attr-defined]
+        form = cast(type[ServiceForm], super().get_form(request, obj, change, **kwargs))
+        form.actor = principal_of(request)
         return form
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Return the field without links that change or delete the row it names, which is another page's matter."""
+        """Return the field without Django's links that add, change or delete the related row."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if field is not None and isinstance(field.widget, RelatedFieldWidgetWrapper):
             field.widget = field.widget.widget
         return field
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Do nothing: the form has written."""
+        """Do nothing: the form called the service."""
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Do nothing: there is nothing that a service has not written."""
+        """Do nothing: there are no related rows."""
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        """Delete through the service."""
-        self.remove(request.principal, obj)  # type: ignore[attr-defined]
+        self.remove(principal_of(request), obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Delete each through the service."""
+        """Delete each row through its service."""
         for row in queryset:
             self.delete_model(request, row)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
-        """Return what follows. That the service refuses is said when it does: there is no second set of rules here."""
+        """Return the lines of the confirmation. The service alone checks the permission, when the user confirms."""
         lines = [line for row in objs for line in self.consequences(row)]
         return lines, {str(self.opts.verbose_name_plural): len(objs)}, set(), []
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
-        """Show the confirmation, or delete; a refusal leads back to the row."""
+        """Return the confirmation, or delete. A ServiceError redirects to the row's page and is shown there."""
+        context = {"title": f"Delete {self.opts.verbose_name}", **(extra_context or {})}
         try:
-            return super().delete_view(request, object_id, extra_context)
+            return super().delete_view(request, object_id, context)
         except ServiceError as error:
             self.message_user(request, error.message, messages.ERROR)
             name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
             return HttpResponseRedirect(reverse(name, args=[object_id], current_app=self.admin_site.name))
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> Any:
-        """Run the action in one transaction; a refusal undoes all of it."""
+        """Run the action in one transaction, which a ServiceError rolls back."""
         try:
             with transaction.atomic():
                 return super().response_action(request, queryset, *args)
@@ -132,9 +134,9 @@ class ServiceAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at
             return HttpResponseRedirect(request.get_full_path())
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
-        """Refuse to filter by a hash or a digest, which would tell it letter by letter."""
+        """Reject filters by a hash or a digest, which could be guessed character by character."""
         return not lookup.startswith(self.secret_lookups) and super().lookup_allowed(lookup, value, request)
 
-    def done(self, request: HttpRequest, did: str, rows: Iterable[Any]) -> None:
-        """Tell the person what an action did, and to what."""
-        self.message_user(request, f"{did}: {', '.join(map(str, rows))}.", messages.SUCCESS)
+    def report(self, request: HttpRequest, result: str, rows: Iterable[Any]) -> None:
+        """Show a message with the result of an action and the rows it applied to."""
+        self.message_user(request, f"{result}: {', '.join(map(str, rows))}.", messages.SUCCESS)

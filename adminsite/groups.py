@@ -13,8 +13,8 @@ from rbac.models import Role
 from rbac.principals import Principal
 
 
-class GroupRoleForm(ServiceForm):
-    """The role that a group gives; the group is what it is known by."""
+class GroupRoleAdminForm(ServiceForm):
+    """The form that changes the role of a group. The group's name cannot be changed."""
 
     role = forms.ModelChoiceField(Role.objects.all(), empty_label=None)
 
@@ -23,36 +23,34 @@ class GroupRoleForm(ServiceForm):
         fields = ("priority",)
 
     def write(self) -> GroupRole:
-        """Change what the person changed."""
         changed = self.changed("role", "priority")
         if "role" in changed:
             changed["role"] = changed["role"].name
         return groups.update_group_role(actor=self.actor, group=self.instance.group, **changed)
 
 
-class NewGroupRoleForm(GroupRoleForm):
-    """A group that gives no role yet."""
+class NewGroupRoleAdminForm(GroupRoleAdminForm):
+    """The form that maps a group to a role."""
 
-    role = forms.ModelChoiceField(Role.objects.all(), empty_label="choose one")
+    role = forms.ModelChoiceField(Role.objects.all(), empty_label="Select a role")
 
     class Meta:
         model = GroupRole
         fields = ("group", "priority")
 
     def write(self) -> GroupRole:
-        """Let the group give the role."""
-        given = self.cleaned_data
+        values = self.cleaned_data
         return groups.create_group_role(
-            actor=self.actor, group=given["group"], role=given["role"].name, priority=given["priority"]
+            actor=self.actor, group=values["group"], role=values["role"].name, priority=values["priority"]
         )
 
 
 @admin.register(GroupRole)
 class GroupRoleAdmin(ServiceAdmin):
-    """Which role a group of the identity provider gives."""
+    """The roles that groups of the identity provider map to."""
 
-    form = GroupRoleForm
-    add_form = NewGroupRoleForm
+    form = GroupRoleAdminForm
+    add_form = NewGroupRoleAdminForm
     fields = ("group", "role", "priority")
     list_display = ("group", "role", "priority")
     list_filter = ("role",)
@@ -60,9 +58,8 @@ class GroupRoleAdmin(ServiceAdmin):
     search_fields = ("group",)
 
     def get_readonly_fields(self, request: HttpRequest, obj: GroupRole | None = None) -> Any:
-        """Return the group's name once it exists."""
+        """Return the fields that cannot be changed; for a new row, none."""
         return () if obj is None else ("group",)
 
     def remove(self, actor: Principal, row: GroupRole) -> None:
-        """Stop the group from giving a role."""
         groups.delete_group_role(actor=actor, group=row.group)

@@ -16,13 +16,14 @@ from accounts.services import service_accounts, tokens
 from accounts.services.tokens import IssuedToken
 from adminsite import tokens as token_pages
 from adminsite.base import ServiceForm
-from adminsite.steps import Step, SteppedAdmin
+from adminsite.steps import ActionStep, RoleHolderAdmin, SetRoleStep
+from authn.requests import principal_of
 from rbac.models import Role
 from rbac.principals import Principal
 
 
-class NewAccountForm(ServiceForm):
-    """A service account that does not exist yet."""
+class NewAccountAdminForm(ServiceForm):
+    """The form that creates a service account."""
 
     role = forms.ModelChoiceField(Role.objects.all(), required=False, empty_label="the default role, at most user")
 
@@ -31,20 +32,20 @@ class NewAccountForm(ServiceForm):
         fields = ("name", "description", "owner")
 
     def write(self) -> ServiceAccount:
-        """Create the account; no owner named means none."""
-        given = self.cleaned_data
+        """Create the account. An empty owner means that it has none."""
+        values = self.cleaned_data
         return service_accounts.create_service_account(
             actor=self.actor,
-            name=given["name"],
-            role=given["role"].name if given["role"] else None,
-            description=given["description"],
-            owner=given["owner"],
-            unowned=given["owner"] is None,
+            name=values["name"],
+            role=values["role"].name if values["role"] else None,
+            description=values["description"],
+            owner=values["owner"],
+            unowned=values["owner"] is None,
         )
 
 
-class AccountForm(ServiceForm):
-    """A service account; its name is given once."""
+class AccountAdminForm(ServiceForm):
+    """The form that changes a service account. Its name cannot be changed."""
 
     role = forms.ModelChoiceField(Role.objects.all(), empty_label=None)
 
@@ -53,7 +54,7 @@ class AccountForm(ServiceForm):
         fields = ("description", "owner", "is_active")
 
     def write(self) -> ServiceAccount:
-        """Change what the person changed."""
+        """Store the values that the user changed."""
         changed = self.changed("role", "owner", "description", "is_active")
         values: dict[str, Any] = {name: changed[name] for name in ("owner", "description") if name in changed}
         if "role" in changed:
@@ -64,82 +65,75 @@ class AccountForm(ServiceForm):
         return service_accounts.update_service_account(actor=self.actor, account=self.instance, unowned=unowned, **values)
 
 
-class SetRole(Step):
-    """Gives a role to each of the accounts."""
-
-    name = "set-role"
-    title = "Set role"
-    did = "Role set"
-
-    class form(forms.Form):  # noqa: N801 - it is the attribute that matters
-        role = forms.ModelChoiceField(Role.objects.all(), empty_label="choose one")
+class SetAccountRoleStep(SetRoleStep):
+    """Sets one role for all selected service accounts."""
 
     @staticmethod
-    def perform(actor: Principal, rows: Sequence[ServiceAccount], given: dict[str, Any]) -> Sequence[IssuedToken]:
-        """Set it."""
-        for account in rows:
-            service_accounts.update_service_account(actor=actor, account=account, role=given["role"].name)
-        return ()
+    def set_role(actor: Principal, row: ServiceAccount, role: str) -> None:
+        service_accounts.update_service_account(actor=actor, account=row, role=role)
 
 
-def _days() -> int:
+def _default_days() -> int:
     return min(settings.TOKEN_DEFAULT_DAYS, settings.TOKEN_MAX_DAYS or settings.TOKEN_DEFAULT_DAYS)
 
 
-class Issue(Step):
-    """Issues a token for each of the accounts."""
+class CreateTokenStep(ActionStep):
+    """Creates a token for each of the accounts."""
 
     name = "issue-token"
-    title = "Issue a token"
-    explanation = "The token is shown on the next page, once. Have a safe place for it ready."
-    did = "Token issued"
-    mints = True
+    title = "Create token"
+    explanation = "The next page shows the token once. Have a safe place for it ready."
+    result = "Token created"
+    creates_tokens = True
 
-    class form(forms.Form):  # noqa: N801 - it is the attribute that matters
+    class form(forms.Form):  # noqa: N801 - the attribute `form`
         name = forms.CharField(
             required=False,
             max_length=64,
-            help_text="What the token is for.",
+            help_text="What the token is used for.",
             widget=forms.TextInput(attrs={"class": "vTextField"}),
         )
-        days = forms.IntegerField(min_value=0, initial=_days, help_text="How long it lives. 0: it never expires.")
+        days = forms.IntegerField(
+            min_value=0,
+            initial=_default_days,
+            label="Days valid",
+            help_text="Days until the token expires. 0: it never expires.",
+        )
 
-    @staticmethod
-    def perform(actor: Principal, rows: Sequence[ServiceAccount], given: dict[str, Any]) -> Sequence[IssuedToken]:
-        """Issue them."""
-        return [tokens.issue_token(actor=actor, account=row, days=given["days"], name=given["name"]) for row in rows]
+    @classmethod
+    def perform(cls, actor: Principal, rows: Sequence[ServiceAccount], values: dict[str, Any]) -> Sequence[IssuedToken]:
+        return [tokens.issue_token(actor=actor, account=row, days=values["days"], name=values["name"]) for row in rows]
 
 
 @admin.register(ServiceAccount)
-class ServiceAccountAdmin(SteppedAdmin):
-    """Service accounts."""
-
-    form = AccountForm
-    add_form = NewAccountForm
-    steps = (Issue, SetRole)
-    list_display = ("name", "uid", "role", "owner", "is_active", "live_tokens", "next_expiry", "last_used")
+class ServiceAccountAdmin(RoleHolderAdmin):
+    form = AccountAdminForm
+    add_form = NewAccountAdminForm
+    role_step = SetAccountRoleStep
+    steps = (CreateTokenStep, SetAccountRoleStep)
+    list_display = ("name", "uid", "role", "owner", "is_active", "active_tokens", "next_expiry", "last_used")
     list_filter = ("role", "is_active")
     list_select_related = ("role", "owner")
     search_fields = ("name", "uid", "description", "owner__username")
     autocomplete_fields = ("owner",)
     readonly_fields = ("name", "uid", "created_by", "created_at", "tokens_shown")
-    actions = ("issue", "set_role", "disable", "enable")
+    actions = ("create_token", "set_role", "disable", "enable")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ServiceAccount]:
-        """Return the accounts with what the list tells of their tokens, in one query."""
-        alive = active_token("tokens__")
-        return service_accounts.visible(request.principal).annotate(  # type: ignore[attr-defined]
-            alive=Count("tokens", filter=alive),
-            expiry=Min("tokens__expires_at", filter=alive),
+        """Return the accounts, annotated in the same query with the token columns of the list."""
+        active = active_token("tokens__")
+        return service_accounts.visible(principal_of(request)).annotate(
+            token_count=Count("tokens", filter=active),
+            expiry=Min("tokens__expires_at", filter=active),
             used=Max("tokens__last_used_at"),
         )
 
     def get_readonly_fields(self, request: HttpRequest, obj: ServiceAccount | None = None) -> Any:
-        """Return the fields that never change; the name is given once."""
+        """Return the fields that cannot be changed; for a new account, none."""
         return self.readonly_fields if obj is not None else ()
 
     def get_fieldsets(self, request: HttpRequest, obj: ServiceAccount | None = None) -> Any:
-        """Return what is typed at first, or what may be seen and changed later."""
+        """Return the fields of a new account, or those of an existing one."""
         if obj is None:
             return [(None, {"fields": ("name", "role", "owner", "description")})]
         return [
@@ -148,61 +142,45 @@ class ServiceAccountAdmin(SteppedAdmin):
         ]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """Return the person as the owner of what they create, unless they say otherwise."""
+        """Return the signed-in user as the default owner of a new account."""
         return {"owner": request.user.pk, **super().get_changeform_initial_data(request)}
 
     def remove(self, actor: Principal, row: ServiceAccount) -> None:
-        """Delete an account with its tokens."""
         service_accounts.delete_service_account(actor=actor, account=row)
 
     def consequences(self, row: ServiceAccount) -> list[Any]:
-        """Return the account, and its tokens, which go with it."""
-        lost = [f"The token {token.name or token.key_id} stops working." for token in row.tokens.all()]
+        """Return the account, and its tokens, which are deleted with it."""
+        lost = [f"The token {token.name or token.key_id} is deleted and rejected immediately." for token in row.tokens.all()]
         return [f"The service account {row.name} is deleted.", *([lost] if lost else [])]
 
-    @admin.display(description="live tokens", ordering="alive")
-    def live_tokens(self, account: Any) -> int:
-        """Return how many tokens work."""
-        return int(account.alive)
+    def write_active(self, actor: Principal, row: ServiceAccount, active: bool) -> ServiceAccount:
+        return service_accounts.update_service_account(actor=actor, account=row, active=active)
+
+    @admin.display(description="active tokens", ordering="token_count")
+    def active_tokens(self, account: Any) -> int:
+        return int(account.token_count)
 
     @admin.display(description="next expiry", ordering="expiry")
     def next_expiry(self, account: Any) -> Any:
-        """Return when the next of them expires."""
+        """Return the earliest expiry of the active tokens."""
         return account.expiry
 
     @admin.display(description="last used", ordering="used")
     def last_used(self, account: Any) -> Any:
-        """Return when any token was used last."""
+        """Return the most recent use of any token."""
         return account.used
 
     @admin.display(description="tokens")
     def tokens_shown(self, account: ServiceAccount) -> str:
         """Return a table of the account's tokens, with links to rotate and revoke them."""
         rows = [(token, token.state()) for token in account.tokens.all()]
-        steps = {"rotate_url": token_pages.url(token_pages.Rotate), "revoke_url": token_pages.url(token_pages.Revoke)}
-        return render_to_string("admin/skyauth/tokens.html", {"rows": rows, **steps})
+        urls = {
+            "rotate_url": token_pages.step_url(token_pages.RotateTokenStep),
+            "revoke_url": token_pages.step_url(token_pages.RevokeTokenStep),
+        }
+        return render_to_string("admin/skyauth/tokens.html", {"rows": rows, **urls})
 
-    @admin.action(description="Issue a token…", permissions=["manage"])
-    def issue(self, request: HttpRequest, queryset: QuerySet[ServiceAccount]) -> HttpResponseBase:
-        """Ask for its name and life."""
-        return self.ask(request, Issue, queryset)
-
-    @admin.action(description="Set role…", permissions=["manage"])
-    def set_role(self, request: HttpRequest, queryset: QuerySet[ServiceAccount]) -> HttpResponseBase:
-        """Ask for the role."""
-        return self.ask(request, SetRole, queryset)
-
-    @admin.action(description="Disable", permissions=["manage"])
-    def disable(self, request: HttpRequest, queryset: QuerySet[ServiceAccount]) -> None:
-        """Disable each; its tokens stop at once."""
-        self._set_active(request, queryset, False)
-
-    @admin.action(description="Enable", permissions=["manage"])
-    def enable(self, request: HttpRequest, queryset: QuerySet[ServiceAccount]) -> None:
-        """Enable each."""
-        self._set_active(request, queryset, True)
-
-    def _set_active(self, request: HttpRequest, queryset: QuerySet[ServiceAccount], active: bool) -> None:
-        actor: Principal = request.principal  # type: ignore[attr-defined]
-        rows = [service_accounts.update_service_account(actor=actor, account=row, active=active) for row in queryset]
-        self.done(request, "Enabled" if active else "Disabled", rows)
+    @admin.action(description="Create token for selected service accounts…", permissions=["manage"])
+    def create_token(self, request: HttpRequest, queryset: QuerySet[ServiceAccount]) -> HttpResponseBase:
+        """Return the page that asks for the token's name and lifetime."""
+        return self.render_step(request, CreateTokenStep, queryset)

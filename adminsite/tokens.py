@@ -1,4 +1,4 @@
-"""Tokens in the Django admin: what is known of them, and the end of them. The token itself is not known."""
+"""Tokens in the Django admin: their metadata, rotation and revocation. The token itself is not stored."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,72 +13,75 @@ from django.utils import timezone
 from accounts.models import Token
 from accounts.services import tokens
 from accounts.services.tokens import IssuedToken
-from adminsite.steps import Step, SteppedAdmin
+from adminsite.steps import ActionStep, SteppedAdmin
+from authn.requests import principal_of
 from rbac.principals import Principal
 
 
-class Rotate(Step):
+class RotateTokenStep(ActionStep):
     """Replaces each of the tokens by a new one."""
 
     name = "rotate"
-    title = "Rotate"
-    explanation = "The new token is shown on the next page, once. Have a safe place for it ready."
-    did = "Token rotated"
-    mints = True
+    title = "Rotate token"
+    explanation = "The next page shows the new token once. Have a safe place for it ready."
+    result = "Token rotated"
+    creates_tokens = True
 
-    class form(forms.Form):  # noqa: N801 - it is the attribute that matters
-        grace = forms.IntegerField(min_value=0, initial=0, help_text="For how many seconds the old token goes on working.")
+    class form(forms.Form):  # noqa: N801 - the attribute `form`
+        grace = forms.IntegerField(
+            min_value=0,
+            initial=0,
+            label="Grace period",
+            help_text="Seconds for which the old token stays valid. 0 revokes the old token immediately.",
+        )
         days = forms.IntegerField(
             min_value=0,
             required=False,
-            help_text="How long the new token lives. Empty: as long as the old one was made for. 0: it never expires.",
+            label="Days valid",
+            help_text="Days until the new token expires. Empty: the same lifetime as the old token. 0: it never expires.",
         )
 
-    @staticmethod
-    def perform(actor: Principal, rows: Sequence[Token], given: dict[str, Any]) -> Sequence[IssuedToken]:
-        """Rotate them."""
-        return [tokens.rotate_token(actor=actor, token=row, days=given["days"], grace=given["grace"]) for row in rows]
+    @classmethod
+    def perform(cls, actor: Principal, rows: Sequence[Token], values: dict[str, Any]) -> Sequence[IssuedToken]:
+        return [tokens.rotate_token(actor=actor, token=row, days=values["days"], grace=values["grace"]) for row in rows]
 
 
-class Revoke(Step):
+class RevokeTokenStep(ActionStep):
     """Revokes each of the tokens."""
 
     name = "revoke"
-    title = "Revoke"
-    explanation = "It stops working at once, and for good."
-    did = "Token revoked"
+    title = "Revoke token"
+    explanation = "A revoked token is rejected immediately. You cannot undo this."
+    result = "Token revoked"
 
-    @staticmethod
-    def perform(actor: Principal, rows: Sequence[Token], given: dict[str, Any]) -> Sequence[IssuedToken]:  # noqa: ARG004 - asks nothing
-        """Revoke them."""
+    @classmethod
+    def perform(cls, actor: Principal, rows: Sequence[Token], values: dict[str, Any]) -> Sequence[IssuedToken]:  # noqa: ARG003 - no fields
         for row in rows:
             tokens.revoke_token(actor=actor, token=row)
         return ()
 
 
-def url(step: type[Step]) -> str:
-    """Return the address of a step's page."""
+def step_url(step: type[ActionStep]) -> str:
+    """Return the URL of the page of a step for tokens."""
     return reverse(f"admin:accounts_token_{step.name}")
 
 
-class StateFilter(admin.SimpleListFilter):
-    """Filters by state, as `accounts.models.token_state` tells it."""
+class TokenStateFilter(admin.SimpleListFilter):
+    """Filters by the state that `accounts.models.token_state` returns."""
 
     title = "state"
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the states."""
         return [(state, state) for state in ("active", "expired", "revoked")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Token]) -> QuerySet[Token]:
-        """Return the tokens in the state chosen."""
-        over = Q(expires_at__isnull=False, expires_at__lte=timezone.now())
+        expired = Q(expires_at__isnull=False, expires_at__lte=timezone.now())
         match self.value():
             case "active":
-                return queryset.filter(~over, revoked_at=None)
+                return queryset.filter(~expired, revoked_at=None)
             case "expired":
-                return queryset.filter(over, revoked_at=None)
+                return queryset.filter(expired, revoked_at=None)
             case "revoked":
                 return queryset.filter(revoked_at__isnull=False)
         return queryset
@@ -86,14 +89,14 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(Token)
 class TokenAdmin(SteppedAdmin):
-    """Tokens: made on their account's page, never changed, rotated or revoked here."""
+    """Tokens are created on the page of their service account. Here they can be rotated and revoked."""
 
-    steps = (Rotate, Revoke)
+    steps = (RotateTokenStep, RevokeTokenStep)
     list_display = (
         "account", "name", "key_id", "state_shown", "created_at", "expires_at", "last_used_at", "last_used_from", "created_by",
     )  # fmt: skip
     list_display_links = ("name", "key_id")
-    list_filter = (StateFilter,)
+    list_filter = (TokenStateFilter,)
     search_fields = ("account__name", "name", "key_id", "created_by")
     fields = (
         "account", "name", "key_id", "state_shown", "created_by", "created_at", "expires_at", "revoked_at", "replaced_by",
@@ -104,32 +107,31 @@ class TokenAdmin(SteppedAdmin):
     actions = ("rotate", "revoke")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Token]:
-        """Return the tokens, each with its account and its successor's."""
-        return tokens.visible_tokens(request.principal).select_related("account", "replaced_by__account")  # type: ignore[attr-defined]
+        """Return the tokens that the user is allowed to read, with their accounts and successors joined."""
+        return tokens.visible_tokens(principal_of(request)).select_related("account", "replaced_by__account")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Return False: a token is issued for an account, from its page."""
+        """Return False: a token is created on the page of its service account."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Token | None = None) -> bool:
-        """Return False: a token is rotated or revoked, not changed."""
+        """Return False: a token can be rotated or revoked, but not changed."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Token | None = None) -> bool:
-        """Return False: a revoked token stays on record."""
+        """Return False: a revoked token stays stored, as evidence."""
         return False
 
     @admin.display(description="state")
     def state_shown(self, token: Token) -> str:
-        """Return the token's state now."""
         return token.state()
 
-    @admin.action(description="Rotate…", permissions=["manage"])
+    @admin.action(description="Rotate selected tokens…", permissions=["manage"])
     def rotate(self, request: HttpRequest, queryset: QuerySet[Token]) -> HttpResponseBase:
-        """Ask for the overlap and the new life."""
-        return self.ask(request, Rotate, queryset)
+        """Return the page that asks for the grace period and the lifetime."""
+        return self.render_step(request, RotateTokenStep, queryset)
 
-    @admin.action(description="Revoke…", permissions=["manage"])
+    @admin.action(description="Revoke selected tokens…", permissions=["manage"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Token]) -> HttpResponseBase:
-        """Ask whether it is meant."""
-        return self.ask(request, Revoke, queryset)
+        """Return the page that asks for a confirmation."""
+        return self.render_step(request, RevokeTokenStep, queryset)

@@ -1,4 +1,4 @@
-"""Forms as a browser would send them: read from the page, hidden fields and all."""
+"""Posts forms as a browser does: with the fields that the page has, including hidden ones."""
 
 from html.parser import HTMLParser
 from typing import Any
@@ -10,7 +10,7 @@ Fields = dict[str, list[str]]
 
 
 class _Form(HTMLParser):
-    """Collects what the form with an id would send."""
+    """Collects the fields that the form with an id sends."""
 
     def __init__(self, form_id: str) -> None:
         super().__init__()
@@ -22,24 +22,24 @@ class _Form(HTMLParser):
         self._text = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
+        attributes = {name: value or "" for name, value in attrs}
         if tag == "form":
-            self._inside = given.get("id") == self._id
+            self._inside = attributes.get("id") == self._id
             self.found |= self._inside
         if not self._inside:
             return
-        name = given.get("name", "")
-        if tag == "input" and name and given.get("type") != "submit":
-            if given.get("type") in {"checkbox", "radio"}:
-                if "checked" in given:
-                    self.fields.setdefault(name, []).append(given.get("value", "on"))
+        name = attributes.get("name", "")
+        if tag == "input" and name and attributes.get("type") != "submit":
+            if attributes.get("type") in {"checkbox", "radio"}:
+                if "checked" in attributes:
+                    self.fields.setdefault(name, []).append(attributes.get("value", "on"))
             else:
-                self.fields.setdefault(name, []).append(given.get("value", ""))
+                self.fields.setdefault(name, []).append(attributes.get("value", ""))
         elif tag == "select":
             self._select = name
             self.fields.setdefault(name, [])
-        elif tag == "option" and self._select and "selected" in given:
-            self.fields[self._select].append(given.get("value", ""))
+        elif tag == "option" and self._select and "selected" in attributes:
+            self.fields[self._select].append(attributes.get("value", ""))
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "select":
@@ -49,7 +49,7 @@ class _Form(HTMLParser):
 
 
 def form_of(response: HttpResponse, form_id: str) -> Fields:
-    """Return what the browser would send if nothing were typed."""
+    """Return the fields that the browser sends if the user types nothing."""
     reader = _Form(form_id)
     reader.feed(response.content.decode())
     assert reader.found, f"the page has no form {form_id!r}"
@@ -58,24 +58,24 @@ def form_of(response: HttpResponse, form_id: str) -> Fields:
 
 
 def fill(client: Client, url: str, form_id: str, **typed: Any) -> Any:
-    """Open a page, type, and send the form. A value of None is a box that is not ticked."""
+    """Open a page, fill in the form and send it. None unchecks a checkbox."""
     fields = form_of(client.get(url), form_id)
     return client.post(url, changed(fields, **typed))
 
 
 def changed(fields: Fields, **typed: Any) -> Fields:
-    """Return the fields after typing."""
+    """Return the fields with the typed values."""
     new = {name: value if isinstance(value, list) else [str(value)] for name, value in typed.items() if value is not None}
     return {**{name: value for name, value in fields.items() if name not in typed}, **new}
 
 
-def told(response: Any) -> str:
-    """Return the messages on the page that a response leads to."""
+def messages_of(response: Any) -> str:
+    """Return the messages on the page, after a redirect if there is one."""
     page = response if response.status_code == 200 else response.client.get(response["Location"])
     return " ".join(str(message) for message in page.context["messages"])
 
 
-def faults(response: Any) -> dict[str, list[str]]:
-    """Return the errors of the form that was shown again."""
-    assert response.status_code == 200, "it was accepted"
+def form_errors(response: Any) -> dict[str, list[str]]:
+    """Return the errors of the form on the page."""
+    assert response.status_code == 200, "the form was accepted"
     return dict(response.context["adminform"].form.errors)

@@ -1,4 +1,4 @@
-"""Browsers of the cast, signed in, and the rows that pages show."""
+"""Signed-in browsers of the cast, and the rows that pages show."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ Visit = Callable[[User], Client]
 
 @pytest.fixture
 def visit(db: None) -> Visit:
-    """Return a browser in which a user is signed in."""
+    """Return a function that signs a user in and returns the browser."""
 
     def sign_in(user: User) -> Client:
         client = Client()
@@ -25,21 +25,20 @@ def visit(db: None) -> Visit:
 
 
 @pytest.fixture
-def office(alice: User, visit: Visit) -> Client:
-    """Alice's browser."""
+def alice_browser(alice: User, visit: Visit) -> Client:
     return visit(alice)
 
 
 @pytest.fixture
 def helper(db: None) -> User:
-    """One whose role an operator defined: may enter the admin site and read users, and no more."""
+    """A user with a custom role that can open the admin and read users, and nothing else."""
     role = Role.objects.create(name="helpdesk", permissions=["admin-site:use", "users:read"])
     return UserFactory(username="helper@example.com", role=role)
 
 
 @pytest.fixture
 def manager(db: None) -> User:
-    """One who may change users, accounts, roles and routes, and holds little else: nothing to give away."""
+    """A user who can change users, accounts, roles and routes, and has few permissions to grant."""
     held = ["admin-site:use", "roles:read", "roles:write", "routes:read", "routes:write", "service-accounts:read"]
     role = Role.objects.create(
         name="manager", permissions=[*held, "service-accounts:write", "upstream:read", "users:read", "users:write"]

@@ -1,4 +1,4 @@
-"""The way into the admin and out of it."""
+"""Signing in to the admin and out of it."""
 
 import logging
 
@@ -22,9 +22,9 @@ def log_in(client: Client, username: str, password: str, **more: str):
     return client.post(f"{LOGIN}?next=/admin/", {"username": username, "password": password, "next": "/admin/"}, **more)
 
 
-def test_alice_enters_with_her_password_and_gets_a_new_session_key(client: Client, alice: User, settings) -> None:
+def test_signing_in_creates_a_new_session_key(client: Client, alice: User, settings) -> None:
     client.get(LOGIN)
-    planted = client.session  # what a stranger may have put into her browser
+    planted = client.session  # a session key that an attacker may have planted
     planted["x"] = 1
     planted.save()
     client.cookies[settings.SESSION_COOKIE_NAME] = planted.session_key
@@ -40,41 +40,37 @@ def test_alice_enters_with_her_password_and_gets_a_new_session_key(client: Clien
 
 
 @pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"])
-def test_login_leads_to_this_host_only(target: str, client: Client, alice: User) -> None:
+def test_login_redirects_to_this_host_only(target: str, client: Client, alice: User) -> None:
     response = client.post(LOGIN, {"username": alice.username, "password": PASSWORD, "next": target})
     assert response.status_code == 302
     assert "evil" not in response["Location"]
     assert response["Location"].startswith("/")
 
 
-def test_unknown_wrong_disabled_locked_out_and_not_allowed_look_the_same(
-    client: Client, alice: User, bob: User, vera: User
-) -> None:
+def test_every_failed_login_returns_the_same_page(client: Client, alice: User, bob: User, vera: User) -> None:
     User.objects.filter(pk=vera.pk).update(is_active=False)
     attempts = {
         "unknown": ("mallory@example.com", PASSWORD),
         "wrong": ("alice@example.com", "a wrong password"),
         "disabled": ("vera@example.com", PASSWORD),
         "not allowed": ("bob@example.com", PASSWORD),
-        "no name at all": ("\u212a", PASSWORD),
+        "invalid user name": ("\u212a", PASSWORD),
     }
-    told = {}
+    answers = {}
     for case, (username, password) in attempts.items():
         response = log_in(client, username, password)
         assert response.status_code == 200, case
-        told[case] = (str(response.context["form"].errors), response.content.decode().replace(username, "NAME"))
+        answers[case] = (str(response.context["form"].errors), response.content.decode().replace(username, "NAME"))
     for _ in range(5):
         log_in(client, "alice@example.com", "a wrong password")
     locked = log_in(client, "alice@example.com", PASSWORD)
     assert locked.status_code == 200, "the right password, from an address that failed too often"
-    told["locked out"] = (str(locked.context["form"].errors), "")
-    assert len({errors for errors, _ in told.values()}) == 1
+    answers["locked out"] = (str(locked.context["form"].errors), "")
+    assert len({errors for errors, _ in answers.values()}) == 1
     assert "_auth_user_id" not in client.session
 
 
-def test_a_refused_login_is_recorded_and_leaves_no_secret_behind(
-    client: Client, alice: User, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failed_login_is_recorded_without_the_password(client: Client, alice: User, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         log_in(client, "alice@example.com", "hunter2-hunter2")
         log_in(client, "my-password-in-the-wrong-box", "hunter2-hunter2")
@@ -85,14 +81,14 @@ def test_a_refused_login_is_recorded_and_leaves_no_secret_behind(
         assert secret not in caplog.text
 
 
-def test_who_is_locked_out_at_one_address_enters_from_another(client: Client, alice: User) -> None:
+def test_a_lockout_applies_to_one_client_address(client: Client, alice: User) -> None:
     for _ in range(5):
         log_in(client, "alice@example.com", "a wrong password", REMOTE_ADDR="192.0.2.66")
     assert log_in(client, "alice@example.com", PASSWORD, REMOTE_ADDR="192.0.2.66").status_code == 200
     assert log_in(client, "alice@example.com", PASSWORD, REMOTE_ADDR="192.0.2.1").status_code == 302
 
 
-def test_logging_out_ends_the_session_on_the_server(client: Client, alice: User, settings) -> None:
+def test_logging_out_deletes_the_session_on_the_server(client: Client, alice: User, settings) -> None:
     log_in(client, "alice@example.com", PASSWORD)
     key = client.session.session_key
     assert client.get("/admin/logout/").status_code == 405
@@ -102,7 +98,7 @@ def test_logging_out_ends_the_session_on_the_server(client: Client, alice: User,
     assert client.get("/admin/").status_code == 302
 
 
-def test_a_service_account_does_not_enter_not_even_as_admin(
+def test_a_service_account_with_the_admin_role_cannot_open_the_admin(
     client: Client, pipeline: ServiceAccount, pipeline_token: str
 ) -> None:
     from rbac.models import Role
@@ -116,7 +112,7 @@ def test_a_service_account_does_not_enter_not_even_as_admin(
 
 
 @pytest.mark.usefixtures("alice")
-def test_the_shared_credential_does_not_enter(client: Client, settings) -> None:
+def test_the_shared_password_cannot_open_the_admin(client: Client, settings) -> None:
     settings.AUTH_STRING = SHARED
     settings.AUTH_BASIC = True
     basic = {"HTTP_AUTHORIZATION": "Basic c2hhcmVkOnRlc3Q="}
@@ -127,13 +123,13 @@ def test_the_shared_credential_does_not_enter(client: Client, settings) -> None:
 
 
 def _through_proxy(subject: str | None, *, trusted: bool = True, path: str = "/admin/"):
-    """Return the answer to a request for which the gate found this."""
+    """Return the response to a request with these filtered proxy headers."""
     found = ProxyInfo(trusted=trusted, peer="192.0.2.10", client="198.51.100.7", subject=subject)
     scope = {"path": path, "query_string": "", "headers": [(b"host", b"testserver")], SCOPE_KEY: found}
     return async_to_sync(AsyncClient().request)(**scope)
 
 
-def test_a_user_named_by_a_trusted_proxy_enters_straight(alice: User, bob: User, settings) -> None:
+def test_a_user_named_by_a_trusted_proxy_opens_the_admin_without_a_login(alice: User, bob: User, settings) -> None:
     settings.AUTH_USER_HEADER_FORMAT = "plaintext"
     assert _through_proxy("alice@example.com").status_code == 200
     assert _through_proxy("alice@example.com", path="/admin/login/")["Location"] == "/admin/"
@@ -143,7 +139,7 @@ def test_a_user_named_by_a_trusted_proxy_enters_straight(alice: User, bob: User,
     assert _through_proxy("alice@example.com").status_code == 401
 
 
-def test_without_the_gate_no_header_names_anybody(client: Client, alice: User, settings) -> None:
+def test_identity_headers_of_an_untrusted_client_are_ignored(client: Client, alice: User, settings) -> None:
     settings.AUTH_USER_HEADER_FORMAT = "plaintext"
     response = client.get("/admin/", HTTP_X_AUTH_REQUEST_EMAIL="alice@example.com", HTTP_REMOTE_USER="alice@example.com")
     assert response["Location"].startswith(LOGIN)

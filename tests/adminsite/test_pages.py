@@ -1,5 +1,6 @@
-"""Every page: who may open it, what it costs, what it says of itself to the browser."""
+"""Every admin page: who can open it, how many queries it needs, and its security headers."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -31,60 +32,62 @@ ADDS = [
 
 
 def changelist(name: str) -> str:
-    """Return the address of a list."""
+    """Return the URL of a list."""
     return reverse(f"admin:{name}_changelist")
 
 
 @pytest.fixture
-def _furnished(read_write: None, alice: User, pipeline: ServiceAccount, pipeline_token: str) -> None:
-    """At least one row of everything."""
+def _one_row_of_each(read_write: None, alice: User, pipeline: ServiceAccount, pipeline_token: str) -> None:
+    """At least one row of every model."""
     GroupRoleFactory(group="staff")
     AccessAttempt.objects.create(username="mallory", ip_address="192.0.2.1", failures_since_start=3)
     record(Event.SIGN_IN, actor=principal(alice), target="alice@example.com", data={"a": {"b": 1}})
 
 
-def test_only_our_models_are_there_and_django_s_groups_are_not() -> None:
+def test_only_skyauth_models_are_registered() -> None:
     assert set(admin.site._registry) == OURS
     assert Group not in admin.site._registry
 
 
-@pytest.mark.usefixtures("_furnished")
+@pytest.mark.usefixtures("_one_row_of_each")
 @pytest.mark.parametrize("name", LISTS)
-def test_alice_opens_every_list_with_its_search_filters_and_every_row_s_page(office: Client, name: str) -> None:
-    assert office.get(changelist(name)).status_code == 200
-    assert office.get(changelist(name), {"q": "a"}).status_code == 200
+def test_an_admin_can_open_every_list_with_search_and_filters_and_every_row(alice_browser: Client, name: str) -> None:
+    assert alice_browser.get(changelist(name)).status_code == 200
+    assert alice_browser.get(changelist(name), {"q": "a"}).status_code == 200
     app, model = name.split("_")
     row = next(model_ for model_ in OURS if model_._meta.model_name == model)._default_manager.first()
     for page in ("change", "history"):
-        assert office.get(reverse(f"admin:{app}_{model}_{page}", args=[row.pk])).status_code == 200, page
-    response = office.get(changelist(name))
+        assert alice_browser.get(reverse(f"admin:{app}_{model}_{page}", args=[row.pk])).status_code == 200, page
+    response = alice_browser.get(changelist(name))
     for spec in response.context["cl"].filter_specs:
         for choice in spec.choices(response.context["cl"]):
-            assert office.get(changelist(name) + choice["query_string"]).status_code == 200
+            assert alice_browser.get(changelist(name) + choice["query_string"]).status_code == 200
 
 
 @pytest.mark.parametrize("name", ADDS)
-def test_alice_opens_every_form_to_add(office: Client, name: str) -> None:
-    assert office.get(reverse(f"admin:{name}")).status_code == 200
+def test_an_admin_can_open_every_add_form(alice_browser: Client, name: str) -> None:
+    assert alice_browser.get(reverse(f"admin:{name}")).status_code == 200
 
 
-@pytest.mark.usefixtures("_furnished")
+@pytest.mark.usefixtures("_one_row_of_each")
 @pytest.mark.parametrize("who", ["bob", "vera"])
 @pytest.mark.parametrize("name", ["index", *(f"{name}_changelist" for name in LISTS), *ADDS])
-def test_bob_and_vera_are_sent_to_the_login_page(who: str, name: str, visit: Visit, request: pytest.FixtureRequest) -> None:
+def test_users_without_admin_site_use_are_redirected_to_login(
+    who: str, name: str, visit: Visit, request: pytest.FixtureRequest
+) -> None:
     response = visit(request.getfixturevalue(who)).get(reverse(f"admin:{name}"))
     assert response.status_code == 302
     assert response["Location"].startswith("/admin/login/")
 
 
-@pytest.mark.usefixtures("_furnished")
-def test_the_helper_reads_users_and_nothing_else(helper: User, bob: User, visit: Visit) -> None:
-    desk = visit(helper)
-    assert desk.get(reverse("admin:index")).status_code == 200
-    assert {name for name in LISTS if desk.get(changelist(name)).status_code == 200} == {"accounts_user"}
-    page = desk.get(reverse("admin:accounts_user_change", args=[bob.pk]))
+@pytest.mark.usefixtures("_one_row_of_each")
+def test_a_helpdesk_role_can_read_users_only(helper: User, bob: User, visit: Visit) -> None:
+    browser = visit(helper)
+    assert browser.get(reverse("admin:index")).status_code == 200
+    assert {name for name in LISTS if browser.get(changelist(name)).status_code == 200} == {"accounts_user"}
+    page = browser.get(reverse("admin:accounts_user_change", args=[bob.pk]))
     assert page.status_code == 200
-    assert b"pipeline" not in page.content, "who may not read service accounts is not told of them here"
+    assert b"pipeline" not in page.content, "service accounts are hidden without service-accounts:read"
     assert b'name="_save"' not in page.content
     assert b"Set password" not in page.content
 
@@ -99,7 +102,7 @@ def test_the_helper_reads_users_and_nothing_else(helper: User, bob: User, visit:
         ("accounts_user_set-role", {"rows": "{pk}", "role": "1"}),
     ],
 )
-def test_the_helper_writes_nothing(page: str, data: dict[str, str], helper: User, bob: User, visit: Visit) -> None:
+def test_a_helpdesk_role_cannot_write(page: str, data: dict[str, str], helper: User, bob: User, visit: Visit) -> None:
     needs_row = page.endswith(("change", "delete"))
     url = reverse(f"admin:{page}", args=[bob.pk] if needs_row else [])
     response = visit(helper).post(url, {name: value.format(pk=bob.pk) for name, value in data.items()})
@@ -109,10 +112,10 @@ def test_the_helper_writes_nothing(page: str, data: dict[str, str], helper: User
 
 
 @pytest.mark.parametrize("action", ["set_role", "disable", "delete_selected"])
-def test_the_helper_is_offered_no_action_and_can_send_none(action: str, helper: User, bob: User, visit: Visit) -> None:
-    desk = visit(helper)
-    assert f'value="{action}"' not in desk.get(changelist("accounts_user")).content.decode()
-    desk.post(changelist("accounts_user"), {"action": action, "_selected_action": bob.pk, "post": "yes"})
+def test_a_helpdesk_role_sees_no_action_and_cannot_post_one(action: str, helper: User, bob: User, visit: Visit) -> None:
+    browser = visit(helper)
+    assert f'value="{action}"' not in browser.get(changelist("accounts_user")).content.decode()
+    browser.post(changelist("accounts_user"), {"action": action, "_selected_action": bob.pk, "post": "yes"})
     assert User.objects.get(pk=bob.pk).is_active
 
 
@@ -141,15 +144,15 @@ MAKERS: dict[str, Callable[[int], object]] = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_a_list_costs_the_same_queries_with_three_rows_as_with_thirty(office: Client, name: str) -> None:
+def test_a_list_needs_as_many_queries_for_30_rows_as_for_3(alice_browser: Client, name: str) -> None:
     counts = []
     MAKERS[name](3)
-    office.get(changelist(name))  # content types are remembered from the first page on
+    alice_browser.get(changelist(name))  # the first page caches the content types
     for more in (0, 27):
         if more:
             MAKERS[name](more)
         with CaptureQueriesContext(connection) as queries:
-            assert office.get(changelist(name)).status_code == 200
+            assert alice_browser.get(changelist(name)).status_code == 200
         counts.append(len(queries))
     assert counts[0] == counts[1]
 
@@ -158,14 +161,14 @@ def test_a_list_costs_the_same_queries_with_three_rows_as_with_thirty(office: Cl
     "query",
     ["accounts_user:password__startswith=argon2", "accounts_user:password__regex=x", "accounts_token:digest__startswith=a"],
 )
-def test_no_list_can_be_filtered_by_a_hash(office: Client, query: str) -> None:
+def test_lists_cannot_be_filtered_by_a_hash(alice_browser: Client, query: str) -> None:
     name, _, lookup = query.partition(":")
-    assert office.get(f"{changelist(name)}?{lookup}").status_code == 400
+    assert alice_browser.get(f"{changelist(name)}?{lookup}").status_code == 400
 
 
 @pytest.mark.parametrize("name", ["index", "login"])
-def test_every_answer_forbids_frames_inline_code_and_keeping(name: str, office: Client, client: Client) -> None:
-    response = (office if name == "index" else client).get(reverse(f"admin:{name}"))
+def test_every_page_forbids_framing_inline_scripts_and_caching(name: str, alice_browser: Client, client: Client) -> None:
+    response = (alice_browser if name == "index" else client).get(reverse(f"admin:{name}"))
     assert response.status_code == 200
     assert response["X-Frame-Options"] == "DENY"
     policy = response["Content-Security-Policy"]
@@ -175,7 +178,7 @@ def test_every_answer_forbids_frames_inline_code_and_keeping(name: str, office: 
     assert "no-store" in response["Cache-Control"]
 
 
-def test_a_write_without_the_csrf_token_is_refused(alice: User) -> None:
+def test_a_post_without_the_csrf_token_is_rejected(alice: User) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(alice)
     data = {"username": "eve@example.com"}
@@ -185,13 +188,23 @@ def test_a_write_without_the_csrf_token_is_refused(alice: User) -> None:
     assert not User.objects.filter(username="eve@example.com").exists()
 
 
-def test_the_index_says_that_the_audit_log_is_the_truth(office: Client) -> None:
-    page = office.get(reverse("admin:index")).content.decode()
+def test_the_index_links_to_the_audit_log(alice_browser: Client) -> None:
+    page = alice_browser.get(reverse("admin:index")).content.decode()
     assert "audit log" in page
     assert reverse("admin:audit_entry_changelist") in page
     assert "SkyAuth" in page
 
 
-def test_times_are_written_as_iso_8601(office: Client, alice: User) -> None:
-    page = office.get(reverse("admin:accounts_user_change", args=[alice.pk])).content.decode()
+def test_times_are_shown_as_iso_8601(alice_browser: Client, alice: User) -> None:
+    page = alice_browser.get(reverse("admin:accounts_user_change", args=[alice.pk])).content.decode()
     assert f"{alice.created_at:%Y-%m-%d %H:%M:%S}" in page
+
+
+def test_the_lockout_library_is_shown_under_names_of_skyauth(alice_browser: Client) -> None:
+    row = AccessAttempt.objects.create(username="mallory", ip_address="192.0.2.1", failures_since_start=3)
+    urls = [reverse("admin:index"), changelist("axes_accessattempt"), reverse("admin:app_list", args=["axes"])]
+    urls += [reverse(f"admin:axes_accessattempt_{page}", args=[row.pk]) for page in ("change", "delete")]
+    for url in urls:
+        text = re.sub(r"<[^>]*>", " ", alice_browser.get(url).content.decode())
+        assert re.search("failed sign-ins?", text, re.IGNORECASE), url
+        assert not re.search(r"\baxes\b|access attempt", text, re.IGNORECASE), url

@@ -1,4 +1,4 @@
-"""Roles, routes and group roles in the admin: lost updates are refused, and nobody gives more than they hold."""
+"""Roles, routes and group roles in the admin: no lost updates, and no more permissions than the user has."""
 
 import pytest
 from django.test import Client
@@ -8,7 +8,7 @@ from accounts.models import GroupRole, User
 from audit.models import Entry
 from rbac.models import Role, Route
 from rbac.permissions import MEANINGS
-from tests.adminsite.browsing import changed, faults, fill, form_of, told
+from tests.adminsite.browsing import changed, fill, form_errors, form_of, messages_of
 from tests.adminsite.conftest import Visit
 from tests.factories import GroupRoleFactory
 
@@ -16,12 +16,12 @@ ROLES, ROUTES, GROUPS = "/admin/rbac/role/", "/admin/rbac/route/", "/admin/accou
 
 
 def of_role(name: str, page: str = "change") -> str:
-    """Return the address of a role's page."""
+    """Return the URL of a role's page."""
     return reverse(f"admin:rbac_role_{page}", args=[Role.objects.get(name=name).pk])
 
 
 def of_route(route: Route, page: str = "change") -> str:
-    """Return the address of a route's page."""
+    """Return the URL of a route's page."""
     return reverse(f"admin:rbac_route_{page}", args=[route.pk])
 
 
@@ -36,96 +36,96 @@ def paths() -> list[str]:
     return list(Route.objects.values_list("path", flat=True))
 
 
-def test_a_role_is_made_by_ticking_permissions_whose_meanings_are_told(office: Client) -> None:
-    page = office.get(f"{ROLES}add/").content.decode()
+def test_the_form_of_a_new_role_shows_the_meaning_of_each_permission(alice_browser: Client) -> None:
+    page = alice_browser.get(f"{ROLES}add/").content.decode()
     assert all(meaning.replace("'", "&#x27;") in page for meaning in MEANINGS.values())
     ticked = ["upstream:read", "users:read"]
-    assert fill(office, f"{ROLES}add/", "role_form", name="auditor", permissions=ticked).status_code == 302
+    assert fill(alice_browser, f"{ROLES}add/", "role_form", name="auditor", permissions=ticked).status_code == 302
     assert Role.objects.get(name="auditor").permissions == ticked
     assert Entry.objects.get(event="role.created").actor == "alice@example.com"
 
 
 @pytest.mark.parametrize("name", ["Not A Role", "user", ""])
-def test_a_refused_role_is_shown_again_with_its_ticks(name: str, office: Client) -> None:
-    response = fill(office, f"{ROLES}add/", "role_form", name=name, permissions=["users:read"])
-    assert list(faults(response)) == ["name"]
+def test_a_refused_role_is_shown_again_with_its_ticks(name: str, alice_browser: Client) -> None:
+    response = fill(alice_browser, f"{ROLES}add/", "role_form", name=name, permissions=["users:read"])
+    assert list(form_errors(response)) == ["name"]
     assert form_of(response, "role_form")["permissions"] == ["users:read"]
     assert Role.objects.count() == 3
 
 
-def test_a_role_is_changed_and_its_version_grows(office: Client) -> None:
-    fields = form_of(office.get(of_role("viewer")), "role_form")
+def test_changing_a_role_increments_its_version(alice_browser: Client) -> None:
+    fields = form_of(alice_browser.get(of_role("viewer")), "role_form")
     assert set(fields["permissions"]) == set(Role.objects.get(name="viewer").permissions)
     assert fields["seen_version"] == ["1"]
-    assert office.post(of_role("viewer"), changed(fields, permissions=["upstream:read"])).status_code == 302
+    assert alice_browser.post(of_role("viewer"), changed(fields, permissions=["upstream:read"])).status_code == 302
     viewer = Role.objects.get(name="viewer")
     assert (viewer.permissions, viewer.version) == (["upstream:read"], 2)
 
 
-def test_the_second_of_two_changes_to_a_role_is_refused_and_kept_on_the_form(office: Client) -> None:
-    fields = form_of(office.get(of_role("viewer")), "role_form")
-    office.post(of_role("viewer"), changed(fields, description="First"))
-    second = office.post(of_role("viewer"), changed(fields, description="Second"))
-    assert "somebody else" in str(faults(second))
+def test_a_change_of_an_outdated_role_is_rejected_and_the_form_keeps_the_values(alice_browser: Client) -> None:
+    fields = form_of(alice_browser.get(of_role("viewer")), "role_form")
+    alice_browser.post(of_role("viewer"), changed(fields, description="First"))
+    second = alice_browser.post(of_role("viewer"), changed(fields, description="Second"))
+    assert "somebody else" in str(form_errors(second))
     assert form_of(second, "role_form")["description"] == ["Second"]
     assert Role.objects.get(name="viewer").description == "First"
     without = {name: value for name, value in fields.items() if name != "seen_version"}
-    assert "seen_version" in faults(office.post(of_role("viewer"), without))
+    assert "seen_version" in form_errors(alice_browser.post(of_role("viewer"), without))
 
 
-def test_the_role_admin_is_shown_with_everything_and_cannot_be_changed(office: Client) -> None:
-    page = office.get(of_role("admin"))
+def test_the_role_admin_shows_every_permission_and_cannot_be_changed(alice_browser: Client) -> None:
+    page = alice_browser.get(of_role("admin"))
     assert all(permission in page.content.decode() for permission in MEANINGS)
     assert b'name="_save"' not in page.content
-    assert office.post(of_role("admin"), {"description": "x", "seen_version": 1}).status_code == 403
+    assert alice_browser.post(of_role("admin"), {"description": "x", "seen_version": 1}).status_code == 403
     assert Role.objects.get(name="admin").description != "x"
 
 
 @pytest.mark.parametrize("way", ["page", "action"])
 @pytest.mark.parametrize("name", ["admin", "user", "viewer"])
-def test_a_role_that_came_with_skyauth_is_not_deleted(way: str, name: str, office: Client) -> None:
+def test_a_built_in_role_cannot_be_deleted(way: str, name: str, alice_browser: Client) -> None:
     if way == "page":
-        assert office.post(of_role(name, "delete"), {"post": "yes"}).status_code == 403
+        assert alice_browser.post(of_role(name, "delete"), {"post": "yes"}).status_code == 403
     else:
         picked = {"_selected_action": Role.objects.get(name=name).pk, "post": "yes"}
-        assert "cannot be deleted" in told(office.post(ROLES, {"action": "delete_selected", **picked}))
+        assert "cannot be deleted" in messages_of(alice_browser.post(ROLES, {"action": "delete_selected", **picked}))
     assert Role.objects.filter(name=name).exists()
 
 
 @pytest.mark.usefixtures("helper")
-def test_a_role_that_somebody_holds_is_not_deleted_and_one_that_nobody_holds_is(office: Client) -> None:
-    assert "still held" in told(office.post(of_role("helpdesk", "delete"), {"post": "yes"}))
+def test_only_a_role_without_holders_can_be_deleted(alice_browser: Client) -> None:
+    assert "still held" in messages_of(alice_browser.post(of_role("helpdesk", "delete"), {"post": "yes"}))
     assert Role.objects.filter(name="helpdesk").exists()
     User.objects.filter(role__name="helpdesk").delete()
-    assert office.post(of_role("helpdesk", "delete"), {"post": "yes"}).status_code == 302
+    assert alice_browser.post(of_role("helpdesk", "delete"), {"post": "yes"}).status_code == 302
     assert not Role.objects.filter(name="helpdesk").exists()
 
 
-def test_nobody_makes_a_role_a_group_or_a_route_that_gives_more_than_they_hold(
-    manager: User, routes: list[Route], visit: Visit
-) -> None:
-    desk = visit(manager)
+def test_roles_groups_and_routes_cannot_grant_more_than_the_user_has(manager: User, routes: list[Route], visit: Visit) -> None:
+    browser = visit(manager)
     forms = [
-        fill(desk, f"{ROLES}add/", "role_form", name="boss", permissions=["audit:read"]),
-        fill(desk, of_role("manager"), "role_form", permissions=["audit:read"]),
-        fill(desk, f"{GROUPS}add/", "grouprole_form", group="staff", role=Role.objects.get(name="admin").pk),
-        fill(desk, f"{ROUTES}add/", "route_form", path="/**", methods="*", permission="upstream:read"),
-        fill(desk, of_route(routes[0]), "route_form", path="/**"),
+        fill(browser, f"{ROLES}add/", "role_form", name="boss", permissions=["audit:read"]),
+        fill(browser, of_role("manager"), "role_form", permissions=["audit:read"]),
+        fill(browser, f"{GROUPS}add/", "grouprole_form", group="staff", role=Role.objects.get(name="admin").pk),
+        fill(browser, f"{ROUTES}add/", "route_form", path="/**", methods="*", permission="upstream:read"),
+        fill(browser, of_route(routes[0]), "route_form", path="/**"),
     ]
     for form in forms:
-        assert "you do not hold" in str(faults(form))
-    assert "you do not hold" in told(desk.post(of_route(routes[0], "delete"), {"post": "yes"}))
-    moved = desk.post(ROUTES, {"action": "move_down", "_selected_action": routes[0].pk})
-    assert "you do not hold" in told(moved)
+        assert "you do not hold" in str(form_errors(form))
+    assert "you do not hold" in messages_of(browser.post(of_route(routes[0], "delete"), {"post": "yes"}))
+    moved = browser.post(ROUTES, {"action": "move_down", "_selected_action": routes[0].pk})
+    assert "you do not hold" in messages_of(moved)
     assert paths() == ["/1", "/2", "/3", "/4"]
     assert not Role.objects.filter(name="boss").exists()
     assert not GroupRole.objects.exists()
 
 
 @pytest.mark.parametrize(("position", "order"), [("", ["/1", "/2", "/3", "/4", "/new"]), ("2", ["/1", "/new", "/2", "/3", "/4"])])
-def test_a_route_is_inserted_where_it_is_wanted(position: str, order: list[str], office: Client, routes: list[Route]) -> None:
+def test_a_route_is_inserted_at_the_given_position(
+    position: str, order: list[str], alice_browser: Client, routes: list[Route]
+) -> None:
     typed = {"path": "/new", "methods": "GET, HEAD", "permission": "upstream:write", "note": "Why"}
-    assert fill(office, f"{ROUTES}add/", "route_form", position=position, **typed).status_code == 302
+    assert fill(alice_browser, f"{ROUTES}add/", "route_form", position=position, **typed).status_code == 302
     assert paths() == order
     assert Route.objects.get(path="/new").methods == ["GET", "HEAD"]
 
@@ -141,22 +141,24 @@ def test_a_route_is_inserted_where_it_is_wanted(position: str, order: list[str],
         ({"permission": "no:such"}, "permission"),
     ],
 )
-def test_a_refused_route_is_shown_again_with_what_was_typed(typed: dict, field: str, office: Client) -> None:
+def test_an_invalid_route_form_keeps_the_typed_values(typed: dict, field: str, alice_browser: Client) -> None:
     values = {"path": "/api/**", "methods": "GET", "permission": "upstream:read", "note": "Why", **typed}
-    response = fill(office, f"{ROUTES}add/", "route_form", **values)
-    assert list(faults(response)) == [field]
+    response = fill(alice_browser, f"{ROUTES}add/", "route_form", **values)
+    assert list(form_errors(response)) == [field]
     again = form_of(response, "route_form")
     assert (again["note"], again["path"], again["methods"]) == (["Why"], [values["path"]], [values["methods"]])
     assert not Route.objects.exists()
 
 
-def test_the_second_of_two_changes_to_a_route_is_refused_and_kept_on_the_form(office: Client, routes: list[Route]) -> None:
+def test_a_change_of_an_outdated_route_is_rejected_and_the_form_keeps_the_values(
+    alice_browser: Client, routes: list[Route]
+) -> None:
     url = of_route(routes[0])
-    fields = form_of(office.get(url), "route_form")
+    fields = form_of(alice_browser.get(url), "route_form")
     assert fields["methods"] == ["GET"]
-    assert office.post(url, changed(fields, methods="GET HEAD")).status_code == 302
-    second = office.post(url, changed(fields, path="/second"))
-    assert "somebody else" in str(faults(second))
+    assert alice_browser.post(url, changed(fields, methods="GET HEAD")).status_code == 302
+    second = alice_browser.post(url, changed(fields, path="/second"))
+    assert "somebody else" in str(form_errors(second))
     assert form_of(second, "route_form")["path"] == ["/second"]
     row = Route.objects.get(pk=routes[0].pk)
     assert (row.path, row.methods, row.version) == ("/1", ["GET", "HEAD"], 2)
@@ -172,44 +174,46 @@ def test_the_second_of_two_changes_to_a_route_is_refused_and_kept_on_the_form(of
         ("move_down", ["/2", "/4"], ["/1", "/3", "/2", "/4"]),
     ],
 )
-def test_routes_are_moved_one_place(
-    action: str, picked: list[str], order: list[str], office: Client, routes: list[Route]
+def test_routes_move_by_one_position(
+    action: str, picked: list[str], order: list[str], alice_browser: Client, routes: list[Route]
 ) -> None:
     selected = [route.pk for route in routes if route.path in picked]
-    told(office.post(ROUTES, {"action": action, "_selected_action": selected}))
+    messages_of(alice_browser.post(ROUTES, {"action": action, "_selected_action": selected}))
     assert paths() == order
     assert Entry.objects.filter(event="routes.reordered").count() == 1
 
 
-@pytest.mark.parametrize(("action", "picked"), [("move_up", "/1"), ("move_down", "/4")])
-def test_a_route_at_the_end_stays_there(action: str, picked: str, office: Client, routes: list[Route]) -> None:
+@pytest.mark.parametrize(("action", "picked", "end"), [("move_up", "/1", "first"), ("move_down", "/4", "last")])
+def test_the_first_route_cannot_move_up_and_the_last_not_down(
+    action: str, picked: str, end: str, alice_browser: Client, routes: list[Route]
+) -> None:
     selected = [route.pk for route in routes if route.path == picked]
-    assert "no further place" in told(office.post(ROUTES, {"action": action, "_selected_action": selected}))
+    assert f"{end} already" in messages_of(alice_browser.post(ROUTES, {"action": action, "_selected_action": selected}))
     assert paths() == ["/1", "/2", "/3", "/4"]
 
 
-def test_deleting_routes_closes_the_gap(office: Client, routes: list[Route]) -> None:
-    office.post(ROUTES, {"action": "delete_selected", "_selected_action": [routes[0].pk, routes[2].pk], "post": "yes"})
+def test_deleting_routes_renumbers_the_positions(alice_browser: Client, routes: list[Route]) -> None:
+    alice_browser.post(ROUTES, {"action": "delete_selected", "_selected_action": [routes[0].pk, routes[2].pk], "post": "yes"})
     assert list(Route.objects.values_list("position", "path")) == [(1, "/2"), (2, "/4")]
 
 
-def test_a_group_is_given_a_role_and_another_and_none(office: Client) -> None:
+def test_a_group_role_is_created_changed_and_deleted(alice_browser: Client) -> None:
     viewer, user = Role.objects.get(name="viewer"), Role.objects.get(name="user")
-    assert fill(office, f"{GROUPS}add/", "grouprole_form", group="staff", role=viewer.pk, priority=5).status_code == 302
+    assert fill(alice_browser, f"{GROUPS}add/", "grouprole_form", group="staff", role=viewer.pk, priority=5).status_code == 302
     row = GroupRole.objects.get()
     assert (row.group, row.role, row.priority) == ("staff", viewer, 5)
     url = reverse("admin:accounts_grouprole_change", args=[row.pk])
-    assert fill(office, url, "grouprole_form", role=user.pk).status_code == 302
+    assert fill(alice_browser, url, "grouprole_form", role=user.pk).status_code == 302
     assert GroupRole.objects.get().role == user
-    assert office.post(reverse("admin:accounts_grouprole_delete", args=[row.pk]), {"post": "yes"}).status_code == 302
+    assert alice_browser.post(reverse("admin:accounts_grouprole_delete", args=[row.pk]), {"post": "yes"}).status_code == 302
     assert not GroupRole.objects.exists()
     events = Entry.objects.filter(event__startswith="group-role.").order_by("id").values_list("event", flat=True)
     assert list(events) == ["group-role.created", "group-role.updated", "group-role.deleted"]
 
 
-def test_a_group_gives_one_role_only(office: Client) -> None:
+def test_a_group_maps_to_one_role_only(alice_browser: Client) -> None:
     GroupRoleFactory(group="staff")
     typed = {"group": "staff", "role": Role.objects.get(name="viewer").pk, "priority": 7}
-    response = fill(office, f"{GROUPS}add/", "grouprole_form", **typed)
-    assert list(faults(response)) == ["group"]
+    response = fill(alice_browser, f"{GROUPS}add/", "grouprole_form", **typed)
+    assert list(form_errors(response)) == ["group"]
     assert form_of(response, "grouprole_form")["priority"] == ["7"]

@@ -1,4 +1,4 @@
-"""Service accounts and tokens in the admin; above all, that a new token is shown once."""
+"""Service accounts and tokens in the admin, above all that a new token is shown only once."""
 
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ from audit.models import Entry
 from authn import nonces
 from authn.session_store import SessionStore
 from rbac.models import Role
-from tests.adminsite.browsing import changed, faults, fill, form_of, told
+from tests.adminsite.browsing import changed, fill, form_errors, form_of, messages_of
 from tests.adminsite.conftest import Visit
 from tests.factories import ServiceAccountFactory, make_token, principal
 
@@ -23,38 +23,39 @@ TOKENS = "/admin/accounts/token/"
 
 
 def page(account: ServiceAccount, name: str = "change") -> str:
-    """Return the address of an account's page."""
+    """Return the URL of an account's page."""
     return reverse(f"admin:accounts_serviceaccount_{name}", args=[account.pk])
 
 
 def role(name: str) -> Role:
-    """Return a role."""
     return Role.objects.get(name=name)
 
 
-def shown(response) -> list[str]:
-    """Return the tokens on a page, as whoever looks at it can use them."""
+def tokens_on(response) -> list[str]:
+    """Return the tokens that a page shows."""
     text = response.content.decode()
     lines = [part.partition("</pre>")[0] for part in text.split('<pre class="secret">')[1:]]
     assert text.count("sky_") == len(lines)
     return lines
 
 
-def kept_anywhere(secret: str) -> bool:
-    """Return whether a secret is in any row that a page may have written."""
+def is_stored(secret: str) -> bool:
+    """Return whether a secret is in any row that a page can have written."""
     sessions = [SessionStore().decode(row.session_data) for row in Session.objects.all()]
     rows = [*Token.objects.values(), *Entry.objects.values(), *LogEntry.objects.values(), *sessions]
     return secret in str(rows)
 
 
-def issue(client: Client, account: ServiceAccount, **typed: object):
-    """Ask for a token on the account's page."""
+def create_token(client: Client, account: ServiceAccount, **typed: object):
+    """Create a token on the account's page."""
     return fill(client, f"{LIST}issue-token/?rows={account.pk}", "step-form", **typed)
 
 
-def test_alice_adds_a_machine_which_is_hers_unless_she_says_otherwise(office: Client, alice: User, bob: User) -> None:
+def test_the_creator_owns_a_new_service_account_unless_the_form_names_another_owner(
+    alice_browser: Client, alice: User, bob: User
+) -> None:
     for name, typed, owner in (("hers", {}, alice), ("his", {"owner": bob.pk}, bob), ("nobodys", {"owner": ""}, None)):
-        response = fill(office, f"{LIST}add/", "serviceaccount_form", name=name, role=role("viewer").pk, **typed)
+        response = fill(alice_browser, f"{LIST}add/", "serviceaccount_form", name=name, role=role("viewer").pk, **typed)
         assert response.status_code == 302
         account = ServiceAccount.objects.get(name=name)
         assert (account.owner, account.role.name, account.created_by) == (owner, "viewer", "alice@example.com")
@@ -64,101 +65,105 @@ def test_alice_adds_a_machine_which_is_hers_unless_she_says_otherwise(office: Cl
     ("typed", "field"),
     [({"name": "Not a name"}, "name"), ({"name": "pipeline"}, "name"), ({"name": "x", "role": "admin"}, "role")],
 )
-def test_a_refused_machine_is_shown_again_with_what_was_typed(
-    typed: dict, field: str, office: Client, bob: User, pipeline: ServiceAccount
+def test_an_invalid_service_account_form_keeps_the_typed_values(
+    typed: dict, field: str, alice_browser: Client, bob: User, pipeline: ServiceAccount
 ) -> None:
     values = {**typed, "role": role(typed.get("role", "user")).pk, "description": "Nightly builds", "owner": bob.pk}
-    response = fill(office, f"{LIST}add/", "serviceaccount_form", **values)
-    assert list(faults(response)) == [field]
+    response = fill(alice_browser, f"{LIST}add/", "serviceaccount_form", **values)
+    assert list(form_errors(response)) == [field]
     again = form_of(response, "serviceaccount_form")
     assert (again["name"], again["description"], again["owner"]) == ([typed["name"]], ["Nightly builds"], [str(bob.pk)])
     assert ServiceAccount.objects.count() == 1
 
 
-def test_alice_changes_a_machine(office: Client, alice: User, pipeline: ServiceAccount) -> None:
+def test_an_admin_changes_a_service_account(alice_browser: Client, alice: User, pipeline: ServiceAccount) -> None:
     typed = {"role": role("viewer").pk, "description": "Nightly", "is_active": None, "owner": ""}
-    assert fill(office, page(pipeline), "serviceaccount_form", **typed).status_code == 302
+    assert fill(alice_browser, page(pipeline), "serviceaccount_form", **typed).status_code == 302
     pipeline.refresh_from_db()
     assert (pipeline.role.name, pipeline.description, pipeline.is_active, pipeline.owner) == ("viewer", "Nightly", False, None)
 
 
-def test_a_form_that_was_open_meanwhile_does_not_enable_a_disabled_machine(office: Client, pipeline: ServiceAccount) -> None:
-    fields = form_of(office.get(page(pipeline)), "serviceaccount_form")
+def test_an_outdated_form_does_not_enable_a_disabled_service_account(alice_browser: Client, pipeline: ServiceAccount) -> None:
+    fields = form_of(alice_browser.get(page(pipeline)), "serviceaccount_form")
     ServiceAccount.objects.filter(pk=pipeline.pk).update(is_active=False, owner=None)
-    assert office.post(page(pipeline), changed(fields, description="Nightly")).status_code == 302
+    assert alice_browser.post(page(pipeline), changed(fields, description="Nightly")).status_code == 302
     pipeline.refresh_from_db()
     assert (pipeline.is_active, pipeline.owner, pipeline.description) == (False, None, "Nightly")
 
 
-def test_a_machine_is_given_no_more_than_its_owner_or_the_giver_holds(
-    office: Client, manager: User, pipeline: ServiceAccount, visit: Visit
+def test_a_service_account_gets_no_more_than_its_owner_or_the_user_has(
+    alice_browser: Client, manager: User, pipeline: ServiceAccount, visit: Visit
 ) -> None:
-    assert "holds less than" in str(faults(fill(office, page(pipeline), "serviceaccount_form", role=role("admin").pk)))
-    desk, orphan = visit(manager), ServiceAccountFactory(name="orphan")
-    asked = fill(desk, f"{LIST}set-role/?rows={orphan.pk}", "step-form", role=role("admin").pk)
-    assert "you do not hold" in str(faults(asked))
-    assert "you do not hold" in str(faults(issue(desk, orphan)))
+    assert "holds less than" in str(
+        form_errors(fill(alice_browser, page(pipeline), "serviceaccount_form", role=role("admin").pk))
+    )
+    browser, orphan = visit(manager), ServiceAccountFactory(name="orphan")
+    asked = fill(browser, f"{LIST}set-role/?rows={orphan.pk}", "step-form", role=role("admin").pk)
+    assert "you do not hold" in str(form_errors(asked))
+    assert "you do not hold" in str(form_errors(create_token(browser, orphan)))
     assert not Token.objects.exists()
     assert not ServiceAccount.objects.filter(role__name="admin").exists()
 
 
-def test_actions_disable_enable_and_set_roles_of_machines(office: Client, pipeline: ServiceAccount) -> None:
+def test_actions_disable_enable_and_set_the_role_of_service_accounts(alice_browser: Client, pipeline: ServiceAccount) -> None:
     other = ServiceAccountFactory(name="other")
     picked = {"_selected_action": [pipeline.pk, other.pk]}
-    office.post(LIST, {"action": "disable", **picked})
+    alice_browser.post(LIST, {"action": "disable", **picked})
     assert not ServiceAccount.objects.filter(is_active=True).exists()
-    office.post(LIST, {"action": "enable", **picked})
+    alice_browser.post(LIST, {"action": "enable", **picked})
     assert ServiceAccount.objects.filter(is_active=True).count() == 2
-    asked = office.post(LIST, {"action": "set_role", **picked})
-    office.post(f"{LIST}set-role/", changed(form_of(asked, "step-form"), role=role("viewer").pk))
+    asked = alice_browser.post(LIST, {"action": "set_role", **picked})
+    alice_browser.post(f"{LIST}set-role/", changed(form_of(asked, "step-form"), role=role("viewer").pk))
     assert ServiceAccount.objects.filter(role__name="viewer").count() == 2
 
 
 @pytest.mark.usefixtures("pipeline_token")
-def test_deleting_a_machine_says_which_tokens_stop(office: Client, pipeline: ServiceAccount) -> None:
-    assert "The token ci stops working." in office.get(page(pipeline, "delete")).content.decode()
-    assert office.post(page(pipeline, "delete"), {"post": "yes"}).status_code == 302
+def test_the_delete_confirmation_of_a_service_account_lists_its_tokens(alice_browser: Client, pipeline: ServiceAccount) -> None:
+    assert "The token ci is deleted and rejected immediately." in alice_browser.get(page(pipeline, "delete")).content.decode()
+    assert alice_browser.post(page(pipeline, "delete"), {"post": "yes"}).status_code == 302
     assert not ServiceAccount.objects.exists()
     assert not Token.objects.exists()
     assert Entry.objects.filter(event="service-account.deleted", target="pipeline").exists()
 
 
-def test_promise_11_a_new_token_is_shown_by_one_answer_and_by_no_other(office: Client, pipeline: ServiceAccount) -> None:
-    asked = office.post(LIST, {"action": "issue", "_selected_action": pipeline.pk})
+def test_promise_11_a_new_token_is_shown_by_one_response_only(alice_browser: Client, pipeline: ServiceAccount) -> None:
+    asked = alice_browser.post(LIST, {"action": "create_token", "_selected_action": pipeline.pk})
     fields = form_of(asked, "step-form")
     assert fields["days"] == ["30"]
     sent = changed(fields, name="nightly")
-    response = office.post(f"{LIST}issue-token/", sent)
-    (secret,) = shown(response)
+    response = alice_browser.post(f"{LIST}issue-token/", sent)
+    (secret,) = tokens_on(response)
     row = Token.objects.get()
     assert token_format.matches(token_format.parse(secret.encode()).digest, row.digest)
     assert row.name == "nightly"
     assert timedelta(days=29) < row.expires_at - timezone.now() <= timedelta(days=30)
     assert "no-store" in response["Cache-Control"]
     assert secret not in str(response.headers)
-    assert not kept_anywhere(secret)
-    assert not kept_anywhere(secret.split("_")[2])
+    assert not is_stored(secret)
+    assert not is_stored(secret.split("_")[2])
 
-    again = office.post(f"{LIST}issue-token/", sent)
+    again = alice_browser.post(f"{LIST}issue-token/", sent)
     assert again.status_code == 302, "a reload sends the form again"
-    assert "used before" in told(again)
+    assert "already used" in messages_of(again)
     assert Token.objects.count() == 1, "and must not make another token"
     pages = [f"{LIST}issue-token/", f"{LIST}issue-token/?rows={pipeline.pk}", page(pipeline), LIST, TOKENS, "/admin/"]
     pages += [reverse(f"admin:accounts_token_{name}", args=[row.pk]) for name in ("change", "history")]
     for url in pages:
-        assert secret not in office.get(url, follow=True).content.decode(), url
+        assert secret not in alice_browser.get(url, follow=True).content.decode(), url
 
 
 @pytest.mark.parametrize("nonce", ["", "x", "a" * 32])
-def test_promise_11_a_form_that_nobody_was_shown_mints_nothing(nonce: str, office: Client, pipeline: ServiceAccount) -> None:
+def test_promise_11_a_form_with_an_unknown_nonce_creates_no_token(
+    nonce: str, alice_browser: Client, pipeline: ServiceAccount
+) -> None:
     sent = {"rows": pipeline.pk, "nonce": nonce, "days": 30, "name": ""}
-    assert "used before" in told(office.post(f"{LIST}issue-token/", sent))
+    assert "already used" in messages_of(alice_browser.post(f"{LIST}issue-token/", sent))
     assert not Token.objects.exists()
 
 
-def test_promise_11_a_nonce_is_good_once_for_one_person_and_one_purpose(alice: User, bob: User, time_machine) -> None:
+def test_promise_11_a_nonce_is_valid_once_for_one_user_and_one_purpose(alice: User, bob: User, time_machine) -> None:
     nonce = nonces.issue(principal(alice), "issue-token")
-    assert not Session.objects.exists(), "a form that is only looked at leaves nothing"
+    assert not Session.objects.exists(), "a form that is only opened stores nothing"
     assert not nonces.consume(nonce, principal(bob), "issue-token")
     assert not nonces.consume(nonce, principal(alice), "rotate")
     assert nonces.consume(nonce, principal(alice), "issue-token")
@@ -173,123 +178,129 @@ def test_promise_11_a_nonce_is_good_once_for_one_person_and_one_purpose(alice: U
 
 
 @pytest.mark.parametrize("nonce", ["", ":", "a:b:c", "\ud800:a:b", "\x00", "é:é:é", "x" * 10_000])
-def test_what_is_no_nonce_is_refused(alice: User, nonce: str) -> None:
+def test_a_malformed_nonce_is_rejected(alice: User, nonce: str) -> None:
     assert not nonces.consume(nonce, principal(alice), "issue-token")
 
 
-def test_a_nonce_is_no_session(client: Client, alice: User, settings) -> None:
+def test_a_nonce_is_not_a_session_key(client: Client, alice: User, settings) -> None:
     client.cookies[settings.SESSION_COOKIE_NAME] = nonces.issue(principal(alice), "issue-token")
     assert client.get("/admin/").status_code == 302
 
 
-def test_a_refused_token_leaves_the_form_good_for_another_try(office: Client, pipeline: ServiceAccount, settings) -> None:
+def test_a_form_with_an_error_can_be_sent_again(alice_browser: Client, pipeline: ServiceAccount, settings) -> None:
     settings.TOKEN_MAX_DAYS = 7
     url = f"{LIST}issue-token/?rows={pipeline.pk}"
-    assert form_of(office.get(url), "step-form")["days"] == ["7"]
-    refused = fill(office, url, "step-form", days=30, name="nightly")
-    assert list(faults(refused)) == ["days"]
+    assert form_of(alice_browser.get(url), "step-form")["days"] == ["7"]
+    refused = fill(alice_browser, url, "step-form", days=30, name="nightly")
+    assert list(form_errors(refused)) == ["days"]
     again = form_of(refused, "step-form")
     assert again["name"] == ["nightly"]
-    assert len(shown(office.post(f"{LIST}issue-token/", changed(again, days=7)))) == 1
+    assert len(tokens_on(alice_browser.post(f"{LIST}issue-token/", changed(again, days=7)))) == 1
 
 
-def test_tokens_for_several_machines_are_issued_together_or_not_at_all(office: Client, pipeline: ServiceAccount) -> None:
+def test_tokens_for_several_service_accounts_are_created_together_or_not_at_all(
+    alice_browser: Client, pipeline: ServiceAccount
+) -> None:
     other = ServiceAccountFactory(name="other")
-    asked = office.post(LIST, {"action": "issue", "_selected_action": [pipeline.pk, other.pk]})
-    refused = office.post(f"{LIST}issue-token/", changed(form_of(asked, "step-form"), days=99_999))
-    assert list(faults(refused)) == ["days"]
+    asked = alice_browser.post(LIST, {"action": "create_token", "_selected_action": [pipeline.pk, other.pk]})
+    refused = alice_browser.post(f"{LIST}issue-token/", changed(form_of(asked, "step-form"), days=99_999))
+    assert list(form_errors(refused)) == ["days"]
     assert not Token.objects.exists()
-    response = office.post(f"{LIST}issue-token/", form_of(refused, "step-form") | {"days": ["0"]})
-    assert len(shown(response)) == 2
+    response = alice_browser.post(f"{LIST}issue-token/", form_of(refused, "step-form") | {"days": ["0"]})
+    assert len(tokens_on(response)) == 2
     assert list(Token.objects.values_list("expires_at", flat=True)) == [None, None]
 
 
-def test_promise_11_rotating_shows_the_new_token_once_and_ends_the_old_one(office: Client, pipeline: ServiceAccount) -> None:
+def test_promise_11_rotating_shows_the_new_token_once_and_revokes_the_old_one(
+    alice_browser: Client, pipeline: ServiceAccount
+) -> None:
     old, _ = make_token(pipeline)
-    asked = office.post(TOKENS, {"action": "rotate", "_selected_action": old.pk})
+    asked = alice_browser.post(TOKENS, {"action": "rotate", "_selected_action": old.pk})
     sent = form_of(asked, "step-form")
-    response = office.post(f"{TOKENS}rotate/", sent)
-    (secret,) = shown(response)
+    response = alice_browser.post(f"{TOKENS}rotate/", sent)
+    (secret,) = tokens_on(response)
     assert "no-store" in response["Cache-Control"]
     old.refresh_from_db()
     assert old.state() == "revoked"
     assert old.replaced_by.digest == token_format.digest(secret.encode())
-    assert not kept_anywhere(secret)
-    assert "used before" in told(office.post(f"{TOKENS}rotate/", sent))
+    assert not is_stored(secret)
+    assert "already used" in messages_of(alice_browser.post(f"{TOKENS}rotate/", sent))
     assert Token.objects.count() == 2
 
 
-def test_rotating_with_an_overlap_leaves_the_old_token_its_grace(office: Client, pipeline: ServiceAccount) -> None:
+def test_rotating_with_a_grace_period_keeps_the_old_token_valid_for_that_long(
+    alice_browser: Client, pipeline: ServiceAccount
+) -> None:
     old, _ = make_token(pipeline)
-    shown(fill(office, f"{TOKENS}rotate/?rows={old.pk}", "step-form", grace=600, days=5))
+    tokens_on(fill(alice_browser, f"{TOKENS}rotate/?rows={old.pk}", "step-form", grace=600, days=5))
     old.refresh_from_db()
     assert old.state() == "active"
     assert old.expires_at - timezone.now() <= timedelta(seconds=600)
     assert timedelta(days=4) < old.replaced_by.expires_at - timezone.now() <= timedelta(days=5)
 
 
-def test_a_dead_token_has_no_successor(office: Client, pipeline: ServiceAccount) -> None:
-    dead, _ = make_token(pipeline, revoked_at=timezone.now())
-    assert "revoked or rotated already" in str(faults(fill(office, f"{TOKENS}rotate/?rows={dead.pk}", "step-form")))
+def test_a_revoked_token_cannot_be_rotated(alice_browser: Client, pipeline: ServiceAccount) -> None:
+    revoked, _ = make_token(pipeline, revoked_at=timezone.now())
+    assert "revoked or rotated already" in str(
+        form_errors(fill(alice_browser, f"{TOKENS}rotate/?rows={revoked.pk}", "step-form"))
+    )
     assert Token.objects.count() == 1
 
 
 @pytest.mark.parametrize("way", ["link", "action"])
-def test_revoking_asks_first_and_then_is_done_at_once(way: str, office: Client, pipeline: ServiceAccount) -> None:
+def test_revoking_needs_a_confirmation_and_applies_immediately(way: str, alice_browser: Client, pipeline: ServiceAccount) -> None:
     token, _ = make_token(pipeline)
     if way == "link":
-        assert f'href="{TOKENS}revoke/?rows={token.pk}"' in office.get(page(pipeline)).content.decode()
-        asked = office.get(f"{TOKENS}revoke/?rows={token.pk}")
+        assert f'href="{TOKENS}revoke/?rows={token.pk}"' in alice_browser.get(page(pipeline)).content.decode()
+        asked = alice_browser.get(f"{TOKENS}revoke/?rows={token.pk}")
     else:
-        asked = office.post(TOKENS, {"action": "revoke", "_selected_action": token.pk})
+        asked = alice_browser.post(TOKENS, {"action": "revoke", "_selected_action": token.pk})
     token.refresh_from_db()
-    assert token.revoked_at is None, "nothing happens by looking"
-    assert "pipeline/ci" in told(office.post(f"{TOKENS}revoke/", form_of(asked, "step-form")))
+    assert token.revoked_at is None, "opening the confirmation changes nothing"
+    assert "pipeline/ci" in messages_of(alice_browser.post(f"{TOKENS}revoke/", form_of(asked, "step-form")))
     token.refresh_from_db()
     assert token.state() == "revoked"
     assert Entry.objects.get(event="token.revoked").data == {"key_id": token.key_id}
 
 
 @pytest.mark.parametrize("state", ["active", "expired", "revoked"])
-def test_tokens_are_filtered_by_state(state: str, office: Client, pipeline: ServiceAccount) -> None:
+def test_tokens_are_filtered_by_state(state: str, alice_browser: Client, pipeline: ServiceAccount) -> None:
     make_token(pipeline, name="active")
     make_token(pipeline, name="expired", days=-1)
     make_token(pipeline, name="revoked", days=-1, revoked_at=timezone.now())
-    rows = office.get(TOKENS, {"state": state}).context["cl"].result_list
+    rows = alice_browser.get(TOKENS, {"state": state}).context["cl"].result_list
     assert [(row.name, row.state()) for row in rows] == [(state, state)]
 
 
-def test_the_list_of_machines_counts_live_tokens_and_tells_their_next_expiry(office: Client, pipeline: ServiceAccount) -> None:
+def test_the_list_shows_the_number_of_active_tokens_and_the_next_expiry(alice_browser: Client, pipeline: ServiceAccount) -> None:
     soon, _ = make_token(pipeline, days=2)
     make_token(pipeline, days=9, last_used_at=timezone.now())
     make_token(pipeline, days=-1)
     make_token(pipeline, days=1, revoked_at=timezone.now())
-    (row,) = office.get(LIST).context["cl"].result_list
-    assert (row.alive, row.expiry, row.used is not None) == (2, soon.expires_at, True)
+    (row,) = alice_browser.get(LIST).context["cl"].result_list
+    assert (row.token_count, row.expiry, row.used is not None) == (2, soon.expires_at, True)
 
 
 @pytest.mark.parametrize("way", ["add", "change", "delete", "delete_selected"])
-def test_a_token_is_neither_typed_nor_changed_nor_deleted(way: str, office: Client, pipeline: ServiceAccount) -> None:
+def test_a_token_cannot_be_added_changed_or_deleted(way: str, alice_browser: Client, pipeline: ServiceAccount) -> None:
     token, _ = make_token(pipeline)
     if way == "delete_selected":
-        office.post(TOKENS, {"action": way, "_selected_action": token.pk, "post": "yes"})
+        alice_browser.post(TOKENS, {"action": way, "_selected_action": token.pk, "post": "yes"})
     else:
         url = f"{TOKENS}add/" if way == "add" else reverse(f"admin:accounts_token_{way}", args=[token.pk])
-        assert office.post(url, {"name": "x", "account": pipeline.pk, "post": "yes"}).status_code == 403
+        assert alice_browser.post(url, {"name": "x", "account": pipeline.pk, "post": "yes"}).status_code == 403
     assert [row.name for row in Token.objects.all()] == ["ci"]
-    assert token.digest not in office.get(reverse("admin:accounts_token_change", args=[token.pk])).content.decode()
+    assert token.digest not in alice_browser.get(reverse("admin:accounts_token_change", args=[token.pk])).content.decode()
 
 
 @pytest.mark.usefixtures("pipeline_token")
-def test_who_may_read_machines_sees_tokens_and_can_do_nothing_with_them(
-    pipeline: ServiceAccount, bob: User, visit: Visit
-) -> None:
+def test_service_accounts_read_shows_tokens_and_allows_no_change(pipeline: ServiceAccount, bob: User, visit: Visit) -> None:
     Role.objects.filter(name="user").update(permissions=["admin-site:use", "service-accounts:read"])
-    desk = visit(bob)
+    browser = visit(bob)
     token = Token.objects.get()
-    assert desk.get(TOKENS).status_code == 200
-    assert "Issue a token" not in desk.get(page(pipeline)).content.decode()
+    assert browser.get(TOKENS).status_code == 200
+    assert "Create token" not in browser.get(page(pipeline)).content.decode()
     for url in (f"{TOKENS}rotate/", f"{TOKENS}revoke/"):
-        assert desk.post(url, {"rows": token.pk, "grace": 0}).status_code == 403
-    assert desk.post(f"{LIST}issue-token/", {"rows": pipeline.pk, "days": 30}).status_code == 403
+        assert browser.post(url, {"rows": token.pk, "grace": 0}).status_code == 403
+    assert browser.post(f"{LIST}issue-token/", {"rows": pipeline.pk, "days": 30}).status_code == 403
     assert Token.objects.get().revoked_at is None

@@ -1,4 +1,4 @@
-"""Users in the admin: every write goes through the service, and a refusal loses nothing that was typed."""
+"""Users in the admin: every write calls the service, and a form with errors keeps the typed values."""
 
 import pytest
 from django.test import Client
@@ -8,7 +8,7 @@ from accounts.models import RoleSource, ServiceAccount, SignIn, User
 from audit.models import Entry
 from authn.session_store import SessionStore
 from rbac.models import Role
-from tests.adminsite.browsing import changed, faults, fill, form_of, told
+from tests.adminsite.browsing import changed, fill, form_errors, form_of, messages_of
 from tests.adminsite.conftest import Visit
 from tests.factories import PASSWORD, UserFactory
 
@@ -17,12 +17,11 @@ NEW_PASSWORD = "an entirely new secret"
 
 
 def page(user: User, name: str = "change") -> str:
-    """Return the address of a user's page."""
+    """Return the URL of a user's page."""
     return reverse(f"admin:accounts_user_{name}", args=[user.pk])
 
 
 def role(name: str) -> Role:
-    """Return a role."""
     return Role.objects.get(name=name)
 
 
@@ -31,9 +30,9 @@ def act(client: Client, action: str, *users: User, **more: str):
     return client.post(LIST, {"action": action, "_selected_action": [user.pk for user in users], **more})
 
 
-def test_alice_adds_a_user_with_a_password(office: Client) -> None:
+def test_an_admin_creates_a_user_with_a_password(alice_browser: Client) -> None:
     response = fill(
-        office, f"{LIST}add/", "user_form", username="Dora@Example.com", password=NEW_PASSWORD, role=role("viewer").pk
+        alice_browser, f"{LIST}add/", "user_form", username="Dora@Example.com", password=NEW_PASSWORD, role=role("viewer").pk
     )
     assert response.status_code == 302
     dora = User.objects.get(username="dora@example.com")
@@ -43,9 +42,9 @@ def test_alice_adds_a_user_with_a_password(office: Client) -> None:
     assert (entry.actor, entry.method, entry.target) == ("alice@example.com", "session", "dora@example.com")
 
 
-def test_a_user_without_a_password_comes_by_single_sign_on(office: Client, settings) -> None:
+def test_a_user_without_a_password_signs_in_through_single_sign_on(alice_browser: Client, settings) -> None:
     settings.RBAC_DEFAULT_ROLE = "user"
-    assert fill(office, f"{LIST}add/", "user_form", username="dora@example.com").status_code == 302
+    assert fill(alice_browser, f"{LIST}add/", "user_form", username="dora@example.com").status_code == 302
     dora = User.objects.get(username="dora@example.com")
     assert (dora.sign_in, dora.role.name, dora.has_usable_password()) == (SignIn.SSO, "user", False)
 
@@ -62,12 +61,12 @@ def test_a_user_without_a_password_comes_by_single_sign_on(office: Client, setti
         ({"email": "nonsense"}, "email"),
     ],
 )
-def test_a_refused_user_is_shown_again_with_what_was_typed_but_the_password(
-    typed: dict[str, str], field: str, office: Client
+def test_an_invalid_user_form_keeps_the_typed_values_except_the_password(
+    typed: dict[str, str], field: str, alice_browser: Client
 ) -> None:
     values = {"username": "dora@example.com", "display_name": "Dora D", "password": NEW_PASSWORD, **typed}
-    response = fill(office, f"{LIST}add/", "user_form", **values)
-    assert list(faults(response)) == [field]
+    response = fill(alice_browser, f"{LIST}add/", "user_form", **values)
+    assert list(form_errors(response)) == [field]
     again = form_of(response, "user_form")
     assert again["display_name"] == ["Dora D"]
     assert again["username"] == [values["username"]]
@@ -76,8 +75,8 @@ def test_a_refused_user_is_shown_again_with_what_was_typed_but_the_password(
     assert User.objects.count() == 1
 
 
-def test_alice_changes_a_user_and_each_change_is_recorded(office: Client, bob: User) -> None:
-    response = fill(office, page(bob), "user_form", role=role("viewer").pk, display_name="Bob B", is_active=None)
+def test_each_change_of_a_user_is_recorded(alice_browser: Client, bob: User) -> None:
+    response = fill(alice_browser, page(bob), "user_form", role=role("viewer").pk, display_name="Bob B", is_active=None)
     assert response.status_code == 302
     bob.refresh_from_db()
     assert (bob.role.name, bob.display_name, bob.is_active) == ("viewer", "Bob B", False)
@@ -89,118 +88,118 @@ def test_alice_changes_a_user_and_each_change_is_recorded(office: Client, bob: U
     ]
 
 
-def test_a_form_that_is_refused_in_one_point_changes_nothing(office: Client, alice: User) -> None:
-    response = fill(office, page(alice), "user_form", display_name="Queen", role=role("viewer").pk)
-    assert "last active admin" in str(faults(response))
+def test_a_form_with_one_error_changes_nothing(alice_browser: Client, alice: User) -> None:
+    response = fill(alice_browser, page(alice), "user_form", display_name="Queen", role=role("viewer").pk)
+    assert "last active admin" in str(form_errors(response))
     assert form_of(response, "user_form")["display_name"] == ["Queen"]
     alice.refresh_from_db()
     assert (alice.display_name, alice.role.name) == ("", "admin")
     assert not Entry.objects.filter(event="user.updated").exists()
 
 
-def test_a_form_that_was_open_meanwhile_undoes_nobody_s_change(office: Client, bob: User) -> None:
-    fields = form_of(office.get(page(bob)), "user_form")
+def test_an_outdated_form_does_not_undo_a_change_of_somebody_else(alice_browser: Client, bob: User) -> None:
+    fields = form_of(alice_browser.get(page(bob)), "user_form")
     User.objects.filter(pk=bob.pk).update(role=role("viewer"), is_active=False)
-    assert office.post(page(bob), changed(fields, display_name="Bob B")).status_code == 302
+    assert alice_browser.post(page(bob), changed(fields, display_name="Bob B")).status_code == 302
     bob.refresh_from_db()
     assert (bob.role.name, bob.is_active, bob.display_name) == ("viewer", False, "Bob B")
 
 
 @pytest.mark.parametrize("typed", [{"is_active": None}, {"role": "viewer"}])
-def test_the_last_admin_is_neither_disabled_nor_demoted_by_the_form(typed: dict, office: Client, alice: User) -> None:
+def test_the_form_cannot_disable_or_demote_the_last_admin(typed: dict, alice_browser: Client, alice: User) -> None:
     values = {name: role(value).pk if name == "role" else value for name, value in typed.items()}
-    assert "last active admin" in str(faults(fill(office, page(alice), "user_form", **values)))
+    assert "last active admin" in str(form_errors(fill(alice_browser, page(alice), "user_form", **values)))
     alice.refresh_from_db()
     assert (alice.role.name, alice.is_active) == ("admin", True)
 
 
-def test_the_last_admin_is_not_disabled_by_the_action_and_nobody_else_with_them(office: Client, alice: User, bob: User) -> None:
-    assert "last active admin" in told(act(office, "disable", alice, bob))
+def test_the_disable_action_rejects_a_selection_with_the_last_admin(alice_browser: Client, alice: User, bob: User) -> None:
+    assert "last active admin" in messages_of(act(alice_browser, "disable", alice, bob))
     assert User.objects.filter(is_active=True).count() == 2
     assert not Entry.objects.filter(event="user.updated").exists()
 
 
-def test_the_last_admin_is_not_demoted_by_the_action(office: Client, alice: User, bob: User) -> None:
-    asked = act(office, "set_role", bob, alice)
-    response = office.post(f"{LIST}set-role/", changed(form_of(asked, "step-form"), role=role("viewer").pk))
-    assert "last active admin" in str(faults(response))
+def test_the_role_action_cannot_demote_the_last_admin(alice_browser: Client, alice: User, bob: User) -> None:
+    asked = act(alice_browser, "set_role", bob, alice)
+    response = alice_browser.post(f"{LIST}set-role/", changed(form_of(asked, "step-form"), role=role("viewer").pk))
+    assert "last active admin" in str(form_errors(response))
     assert {user.role.name for user in User.objects.all()} == {"admin", "user"}
 
 
 @pytest.mark.parametrize("way", ["page", "action"])
-def test_the_last_admin_is_not_deleted(way: str, office: Client, alice: User) -> None:
+def test_the_last_admin_cannot_be_deleted(way: str, alice_browser: Client, alice: User) -> None:
     if way == "page":
-        response = office.post(page(alice, "delete"), {"post": "yes"})
+        response = alice_browser.post(page(alice, "delete"), {"post": "yes"})
     else:
-        response = act(office, "delete_selected", alice, post="yes")
-    assert "last active admin" in told(response)
+        response = act(alice_browser, "delete_selected", alice, post="yes")
+    assert "last active admin" in messages_of(response)
     assert User.objects.filter(pk=alice.pk).exists()
 
 
-def test_actions_disable_enable_and_set_roles(office: Client, bob: User, vera: User) -> None:
-    assert "bob@example.com, vera@example.com" in told(act(office, "disable", bob, vera))
+def test_actions_disable_enable_and_set_the_role_of_users(alice_browser: Client, bob: User, vera: User) -> None:
+    assert "bob@example.com, vera@example.com" in messages_of(act(alice_browser, "disable", bob, vera))
     assert not User.objects.filter(pk__in=[bob.pk, vera.pk], is_active=True).exists()
-    act(office, "enable", bob)
-    asked = act(office, "set_role", bob, vera)
+    act(alice_browser, "enable", bob)
+    asked = act(alice_browser, "set_role", bob, vera)
     assert b"vera@example.com" in asked.content
-    office.post(f"{LIST}set-role/", changed(form_of(asked, "step-form"), role=role("admin").pk))
+    alice_browser.post(f"{LIST}set-role/", changed(form_of(asked, "step-form"), role=role("admin").pk))
     assert User.objects.filter(role__name="admin").count() == 3
     assert User.objects.get(pk=bob.pk).is_active
     assert not User.objects.get(pk=vera.pk).is_active
 
 
-def test_nobody_gives_more_than_they_hold(manager: User, bob: User, alice: User, visit: Visit) -> None:
-    desk = visit(manager)
-    refused = fill(desk, page(bob), "user_form", role=role("admin").pk)
-    assert "you do not hold" in str(faults(refused))
-    refused = fill(desk, f"{LIST}add/", "user_form", username="eve", password=NEW_PASSWORD, role=role("admin").pk)
-    assert "you do not hold" in str(faults(refused))
-    refused = fill(desk, f"{LIST}set-role/?rows={manager.pk}", "step-form", role=role("admin").pk)
-    assert "you do not hold" in str(faults(refused))
-    refused = fill(desk, f"{LIST}set-password/?rows={alice.pk}", "step-form", password=NEW_PASSWORD)
-    assert "you do not hold" in str(faults(refused))
-    assert "you do not hold" in told(act(desk, "disable", alice))
-    assert "you do not hold" in told(desk.post(page(alice, "delete"), {"post": "yes"}))
+def test_users_cannot_grant_more_than_they_have(manager: User, bob: User, alice: User, visit: Visit) -> None:
+    browser = visit(manager)
+    refused = fill(browser, page(bob), "user_form", role=role("admin").pk)
+    assert "you do not hold" in str(form_errors(refused))
+    refused = fill(browser, f"{LIST}add/", "user_form", username="eve", password=NEW_PASSWORD, role=role("admin").pk)
+    assert "you do not hold" in str(form_errors(refused))
+    refused = fill(browser, f"{LIST}set-role/?rows={manager.pk}", "step-form", role=role("admin").pk)
+    assert "you do not hold" in str(form_errors(refused))
+    refused = fill(browser, f"{LIST}set-password/?rows={alice.pk}", "step-form", password=NEW_PASSWORD)
+    assert "you do not hold" in str(form_errors(refused))
+    assert "you do not hold" in messages_of(act(browser, "disable", alice))
+    assert "you do not hold" in messages_of(browser.post(page(alice, "delete"), {"post": "yes"}))
     assert list(User.objects.filter(role__name="admin", is_active=True)) == [alice]
     alice.refresh_from_db()
     assert alice.check_password(PASSWORD)
 
 
-def test_deleting_a_user_says_which_accounts_stay_and_leaves_them_without_an_owner(
-    office: Client, bob: User, pipeline: ServiceAccount
+def test_the_delete_confirmation_of_a_user_lists_the_accounts_that_lose_their_owner(
+    alice_browser: Client, bob: User, pipeline: ServiceAccount
 ) -> None:
-    assert "The service account pipeline stays, without an owner." in office.get(page(bob, "delete")).content.decode()
-    assert "pipeline stays" in act(office, "delete_selected", bob).content.decode()
-    assert office.post(page(bob, "delete"), {"post": "yes"}).status_code == 302
+    assert "The service account pipeline is kept, without an owner." in alice_browser.get(page(bob, "delete")).content.decode()
+    assert "pipeline is kept" in act(alice_browser, "delete_selected", bob).content.decode()
+    assert alice_browser.post(page(bob, "delete"), {"post": "yes"}).status_code == 302
     pipeline.refresh_from_db()
     assert pipeline.owner is None
     assert Entry.objects.get(event="user.deleted").data["service_accounts"] == ["pipeline"]
 
 
-def test_a_password_is_set_is_never_echoed_and_ends_the_user_s_sessions(office: Client, bob: User, visit: Visit) -> None:
+def test_setting_a_password_revokes_the_users_sessions_and_never_shows_it(alice_browser: Client, bob: User, visit: Visit) -> None:
     Role.objects.filter(name="user").update(permissions=[*role("user").permissions, "admin-site:use"])
     theirs = visit(bob)
     assert theirs.get("/admin/").status_code == 200
     url = f"{LIST}set-password/?rows={bob.pk}"
-    refused = fill(office, url, "step-form", password="short")
-    assert "password" in faults(refused)
+    refused = fill(alice_browser, url, "step-form", password="short")
+    assert "password" in form_errors(refused)
     assert "short" not in str(form_of(refused, "step-form"))
-    assert fill(office, url, "step-form", password=NEW_PASSWORD).status_code == 302
+    assert fill(alice_browser, url, "step-form", password=NEW_PASSWORD).status_code == 302
     bob.refresh_from_db()
     assert bob.check_password(NEW_PASSWORD)
     assert theirs.get("/admin/").status_code == 302
     assert NEW_PASSWORD not in str(list(Entry.objects.values()))
 
 
-def test_a_disabled_user_s_session_is_dead_on_the_next_request(office: Client, visit: Visit) -> None:
+def test_a_session_of_a_disabled_user_is_rejected_on_the_next_request(alice_browser: Client, visit: Visit) -> None:
     carol = UserFactory(username="carol@example.com", role=role("admin"))
     theirs = visit(carol)
     assert theirs.get("/admin/").status_code == 200
-    act(office, "disable", carol)
+    act(alice_browser, "disable", carol)
     assert theirs.get("/admin/").status_code == 302
 
 
-def test_one_s_own_password_needs_the_current_one_and_keeps_this_session_only(alice: User, visit: Visit) -> None:
+def test_changing_ones_own_password_needs_the_current_one_and_keeps_this_session_only(alice: User, visit: Visit) -> None:
     here, elsewhere = visit(alice), visit(alice)
     own = here.get(f"{LIST}set-password/?rows={alice.pk}")
     assert own["Location"] == "/admin/password_change/"
@@ -221,13 +220,13 @@ def test_one_s_own_password_needs_the_current_one_and_keeps_this_session_only(al
     assert Entry.objects.filter(event="user.password-changed", actor="alice@example.com").count() == 1
 
 
-def test_who_comes_by_single_sign_on_has_no_password_to_change(db: None, visit: Visit) -> None:
+def test_a_single_sign_on_user_has_no_password_to_change(db: None, visit: Visit) -> None:
     carol = UserFactory(username="carol@example.com", role=role("admin"), sign_in=SignIn.SSO, password="!")
     typed = {"old_password": "x", "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
     response = visit(carol).post("/admin/password_change/", typed)
     assert "identity provider" in str(response.context["form"].errors)
 
 
-def test_a_step_with_rows_that_are_gone_or_are_no_numbers_says_so(office: Client) -> None:
+def test_a_step_without_existing_rows_shows_an_error(alice_browser: Client) -> None:
     for rows in ("", "x", "999", "1;2", "²"):
-        assert "not there any more" in told(office.get(f"{LIST}set-role/", {"rows": rows}))
+        assert "no longer exist" in messages_of(alice_browser.get(f"{LIST}set-role/", {"rows": rows}))
