@@ -23,7 +23,7 @@ def role_choices(principal: Principal, *, held: str = "") -> list[tuple[str, str
     return [(role.name, role.name) for role in roles if role.holds <= principal.permissions or role.name == held]
 
 
-class UserFilterForm(forms.Form):
+class UserFilter(forms.Form):
     """The filters of the user list."""
 
     q = forms.CharField(label="Search", required=False, max_length=254)
@@ -48,7 +48,7 @@ class UserFilterForm(forms.Form):
         }
 
 
-class UserCreateForm(forms.Form):
+class CreateUserForm(forms.Form):
     """A new user."""
 
     username = forms.CharField(

@@ -15,7 +15,7 @@ from accounts.services.tokens import IssuedToken
 from core.errors import Invalid
 from core.forms import add_service_error
 from dashboard.base import FormPage, Page
-from dashboard.service_account_forms import ServiceAccountChangeForm, TokenCreateForm, TokenRotateForm
+from dashboard.service_account_forms import CreateTokenForm, RotateTokenForm, ServiceAccountChangeForm
 from dashboard.service_accounts import CREATE_NEEDS, NEEDS, TokenFormPage, can_create, can_manage
 
 MAX_TOKENS: Final = 100  # of an account that are listed, the newest first
@@ -141,7 +141,7 @@ class ConfirmPage(FormPage):
         return reverse("dashboard:service-account", args=[self.account.uid])
 
 
-class ServiceAccountDisablePage(ConfirmPage):
+class DisableServiceAccountPage(ConfirmPage):
     """Disables an account."""
 
     title = "Disable service account {}?"
@@ -172,7 +172,7 @@ class ServiceAccountEnableAction(Page):
         return reverse("dashboard:service-account", args=[self.kwargs["account"]])
 
 
-class ServiceAccountDeletePage(ConfirmPage):
+class DeleteServiceAccountPage(ConfirmPage):
     """Deletes an account."""
 
     title = "Delete service account {}?"
@@ -186,7 +186,7 @@ class ServiceAccountDeletePage(ConfirmPage):
         return self.redirect_to(reverse("dashboard:service-accounts"), f"The service account {account.name} was deleted.")
 
 
-class TokenCreatePage(TokenFormPage):
+class NewTokenPage(TokenFormPage):
     """Creates another token for an account."""
 
     purpose = "token for"
@@ -195,7 +195,7 @@ class TokenCreatePage(TokenFormPage):
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form."""
-        return TokenCreateForm(data)
+        return CreateTokenForm(data)
 
     def subject(self) -> dict[str, Any]:
         """Return the title and the account."""
@@ -212,7 +212,7 @@ class TokenCreatePage(TokenFormPage):
         return reverse("dashboard:service-account", args=[self.kwargs["account"]])
 
 
-class TokenRotatePage(TokenFormPage):
+class RotateTokenPage(TokenFormPage):
     """Replaces a token by a new one."""
 
     purpose = "rotate"
@@ -228,9 +228,9 @@ class TokenRotatePage(TokenFormPage):
         """Return the form. The new token's lifetime defaults to that of the old one."""
         token = self.token
         if token.expires_at is None:
-            return TokenRotateForm(data)
+            return RotateTokenForm(data)
         days = max(1, round((token.expires_at - token.created_at).total_seconds() / 86_400))
-        return TokenRotateForm(data, initial={"days": days})
+        return RotateTokenForm(data, initial={"days": days})
 
     def subject(self) -> dict[str, Any]:
         """Return the title, the old token and its account."""
@@ -246,7 +246,7 @@ class TokenRotatePage(TokenFormPage):
         return reverse("dashboard:service-account", args=[self.token.account.uid])
 
 
-class TokenRevokePage(ConfirmPage):
+class RevokeTokenPage(ConfirmPage):
     """Revokes a token."""
 
     title = "Revoke token {}?"

@@ -27,7 +27,7 @@ GRACE_PERIODS: Final = (
 )
 
 
-class ServiceAccountFilterForm(forms.Form):
+class ServiceAccountFilter(forms.Form):
     """The filters of the list of service accounts."""
 
     q = forms.CharField(label="Search", required=False, max_length=254)
@@ -100,7 +100,7 @@ def _find_owner(username: str) -> User | None:
         raise forms.ValidationError(error.message) from None
 
 
-class ServiceAccountCreateForm(TokenLifetimeForm):
+class CreateServiceAccountForm(TokenLifetimeForm):
     """A new service account and its first token."""
 
     field_order = ("name", "description", "role", "owner", "days", "never")
@@ -172,7 +172,7 @@ class ServiceAccountChangeForm(forms.Form):
         return _find_owner(self.cleaned_data["owner"].strip())
 
 
-class TokenCreateForm(TokenLifetimeForm):
+class CreateTokenForm(TokenLifetimeForm):
     """Another token for an account."""
 
     field_order = ("name", "days", "never")
@@ -180,7 +180,7 @@ class TokenCreateForm(TokenLifetimeForm):
     name = forms.CharField(label="Token name", max_length=64, required=False, help_text="For example ci or laptop.")
 
 
-class TokenRotateForm(TokenLifetimeForm):
+class RotateTokenForm(TokenLifetimeForm):
     """The lifetime of the new token, and for how long the old one stays valid (`grace`, in seconds)."""
 
     field_order = ("grace", "days", "never")

@@ -20,7 +20,7 @@ from authn import nonces
 from core.errors import Conflict
 from dashboard.base import FormPage, Page
 from dashboard.lists import paginate
-from dashboard.service_account_forms import ServiceAccountCreateForm, ServiceAccountFilterForm
+from dashboard.service_account_forms import CreateServiceAccountForm, ServiceAccountFilter
 from rbac.permissions import Permission
 from rbac.principals import Principal
 from rbac.services import is_permitted
@@ -53,9 +53,9 @@ def can_create(principal: Principal) -> bool:
     return settings.ENABLE_SERVICE_ACCOUNTS and any(principal.holds(permission) for permission in CREATE_NEEDS)
 
 
-def filtered(principal: Principal, query: QueryDict) -> tuple[QuerySet[ServiceAccount], ServiceAccountFilterForm]:
+def filtered(principal: Principal, query: QueryDict) -> tuple[QuerySet[ServiceAccount], ServiceAccountFilter]:
     """Return the accounts that match the query parameters, and the filter form; no accounts where a parameter is invalid."""
-    form = ServiceAccountFilterForm(query, sees_all=service_accounts.sees_all(principal))
+    form = ServiceAccountFilter(query, sees_all=service_accounts.sees_all(principal))
     if not form.is_valid():
         return ServiceAccount.objects.none(), form
     return ServiceAccountFilterSet(form.filter_values(principal), queryset=service_accounts.visible(principal)).qs, form
@@ -69,7 +69,7 @@ def _sortable(rows: QuerySet[ServiceAccount]) -> QuerySet[ServiceAccount]:
     return rows.annotate(owner_name=F("owner__username"), next_expiry=Subquery(next_expiry), used_at=Subquery(last_use))
 
 
-class ServiceAccountListPage(Page):
+class ServiceAccountsPage(Page):
     """The list of service accounts: all of them, or only the user's own without the permission to read all."""
 
     needs = NEEDS
@@ -188,7 +188,7 @@ class TokenFormPage(FormPage):
         return f"{self.purpose} {self.kwargs.get('key', '') or self.kwargs.get('account', '')}".strip()
 
 
-class ServiceAccountCreatePage(TokenFormPage):
+class NewServiceAccountPage(TokenFormPage):
     """Creates a service account with its first token."""
 
     purpose = "new service account"
@@ -201,7 +201,7 @@ class ServiceAccountCreatePage(TokenFormPage):
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form, with the roles and owners that this user can choose."""
-        return ServiceAccountCreateForm(data, principal=self.principal)
+        return CreateServiceAccountForm(data, principal=self.principal)
 
     def issue(self, values: dict[str, Any]) -> IssuedToken:
         """Create the account and the token, or neither."""

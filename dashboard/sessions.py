@@ -40,7 +40,7 @@ def client_name(agent: str) -> str:
     return f"{program} on {system}" if program and system else program or system or "unknown client"
 
 
-class SessionListPage(Page):
+class SessionsPage(Page):
     """The user's own sessions; with users:write, also those of the user whose id is in the parameter `user`."""
 
     section = "sessions"
@@ -81,7 +81,7 @@ class SessionListPage(Page):
         return reverse("dashboard:sessions") + (f"?user={uid}" if re.fullmatch("[0-9a-f]{1,16}", uid) else "")
 
 
-class EndSessionAction(SessionListPage):
+class EndSessionAction(SessionsPage):
     """Ends one session."""
 
     http_method_names = ["post", "options"]
@@ -95,7 +95,7 @@ class EndSessionAction(SessionListPage):
         return self.redirect_to(self.page_path(), "The session was ended.")
 
 
-class EndSessionsAction(SessionListPage):
+class EndSessionsAction(SessionsPage):
     """Ends all sessions of a user except the current one."""
 
     http_method_names = ["post", "options"]

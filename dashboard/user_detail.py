@@ -162,14 +162,14 @@ class OffboardingPage(FormPage):
         return self.redirect_to(reverse("dashboard:user", args=[user.uid]), message)
 
 
-class UserDisablePage(OffboardingPage):
+class DisableUserPage(OffboardingPage):
     """Disables a user."""
 
     deletes = False
     stay_label = "Stop them until the user is enabled again"
 
 
-class UserDeletePage(OffboardingPage):
+class DeleteUserPage(OffboardingPage):
     """Deletes a user."""
 
     deletes = True

@@ -33,7 +33,7 @@ _MARKER: Final = "<!-- progress -->"
 _EXAMPLE: Final = "username,role,password\ndana@example.com,user,\n"
 
 
-class UserImportForm(forms.Form):
+class ImportUsersForm(forms.Form):
     """CSV text, from a file or typed. `seen` is the fingerprint of the preview that the user saw."""
 
     file = forms.FileField(label="File", required=False, help_text="A CSV file in UTF-8. Its content replaces the text below.")
@@ -78,7 +78,7 @@ def _cells(change: RowChange) -> list[tuple[str, str, str | None]]:
     return [(title, change.values.get(name, ""), change.before.get(name)) for name, title in _COLUMNS.items()]
 
 
-class UserImportPage(FormPage):
+class ImportUsersPage(FormPage):
     """Previews the effect of each line, and imports the file on the next POST if no line has an error."""
 
     needs = (Permission.USERS_WRITE,)
@@ -87,7 +87,7 @@ class UserImportPage(FormPage):
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form, with the uploaded file if there is one."""
-        return UserImportForm(data, self.request.FILES or None) if data is not None else UserImportForm()
+        return ImportUsersForm(data, self.request.FILES or None) if data is not None else ImportUsersForm()
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         """Return a preview, or import the lines whose preview was seen. After a change in between, preview again."""
@@ -102,7 +102,7 @@ class UserImportPage(FormPage):
         if values["seen"] == seen and changes and not has_errors:
             return self._import(plan)  # type: ignore[return-value] # a response like any other
         return self.render(
-            form=UserImportForm(initial={"text": text, "update": update, "seen": "" if has_errors else seen}),
+            form=ImportUsersForm(initial={"text": text, "update": update, "seen": "" if has_errors else seen}),
             lines=[(change, _cells(change)) for change in sorted(changes, key=lambda change: not change.error)],
             number={action.value: sum(change.action is action for change in changes) for action in RowAction},
             passwords=sum(change.password for change in changes),
@@ -148,7 +148,7 @@ class UserImportPage(FormPage):
         return reverse("dashboard:users")
 
 
-class UserExportPage(Page):
+class UserExport(Page):
     """All users as CSV, without passwords."""
 
     needs = (Permission.USERS_READ,)

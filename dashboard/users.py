@@ -12,7 +12,7 @@ from accounts.models import User
 from accounts.services import users
 from core.errors import Invalid
 from dashboard.base import FormPage, Page
-from dashboard.forms import UserCreateForm, UserFilterForm, role_choices
+from dashboard.forms import CreateUserForm, UserFilter, role_choices
 from dashboard.lists import PAGE_SIZE, paginate
 from rbac.permissions import Permission
 from rbac.principals import Principal
@@ -26,9 +26,9 @@ def can_change(principal: Principal, user: User) -> bool:
     return is_permitted(users.require_change, principal, user)
 
 
-def filtered(query: QueryDict) -> tuple[QuerySet[User], UserFilterForm]:
+def filtered(query: QueryDict) -> tuple[QuerySet[User], UserFilter]:
     """Return the users that match the query parameters, and the filter form; no users where a parameter is invalid."""
-    form = UserFilterForm(query)
+    form = UserFilter(query)
     if not form.is_valid():
         return User.objects.none(), form
     return UserFilterSet(form.filter_values(), queryset=User.objects.all()).qs, form
@@ -39,7 +39,7 @@ def _for_display() -> QuerySet[User]:
     return User.objects.select_related("role").annotate(accounts_count=Count("service_accounts"))
 
 
-class UserListPage(Page):
+class UsersPage(Page):
     """The list of users."""
 
     needs = (Permission.USERS_READ,)
@@ -116,7 +116,7 @@ class BulkRoleAction(Page):
         return reverse("dashboard:users")
 
 
-class UserCreatePage(FormPage):
+class NewUserPage(FormPage):
     """Creates a user."""
 
     needs = (Permission.USERS_WRITE,)
@@ -125,7 +125,7 @@ class UserCreatePage(FormPage):
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form, with the roles that can be assigned."""
-        return UserCreateForm(data, principal=self.principal)
+        return CreateUserForm(data, principal=self.principal)
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         """Create the user, and redirect to their page."""

@@ -77,15 +77,15 @@ def _preview(*unticked: str) -> Callable[[Page], None]:
 
 def _check_lines(page: Page) -> None:
     """Check lines without importing them."""
-    page.get_by_label("Text").fill("username,role,display_name\nnora@example.com,user,Nora\noscar@example.com,captain,Oscar\n")
-    page.get_by_role("button", name="Look at it").click()
+    page.get_by_label("CSV text").fill("username,role,display_name\nnora@example.com,user,Nora\noscar@example.com,captain,Oscar\n")
+    page.get_by_role("button", name="Preview import").click()
     page.wait_for_load_state("networkidle")
 
 
 def _import_lines(page: Page) -> None:
     """Import a line; each picture has a different user."""
-    page.get_by_label("Text").fill(f"username,role\nnora-{time.monotonic_ns()}@example.com,user\n")
-    for button in ("Look at it", "Import 1 line"):
+    page.get_by_label("CSV text").fill(f"username,role\nnora-{time.monotonic_ns()}@example.com,user\n")
+    for button in ("Preview import", "Import 1 line"):
         page.get_by_role("button", name=button).click()
         page.wait_for_load_state("networkidle")
 
@@ -93,7 +93,7 @@ def _import_lines(page: Page) -> None:
 def _make_account(page: Page) -> None:
     """Create a service account, so that its token is shown; each picture has a different one."""
     page.get_by_label("Name", exact=True).fill(f"nightly-{time.monotonic_ns() % 1_000_000}")
-    page.get_by_role("button", name="Create and show the token").click()
+    page.get_by_role("button", name="Create service account").click()
     page.wait_for_load_state("networkidle")
 
 
@@ -109,13 +109,13 @@ PAGES: Final = (
     Shot("service-accounts", "/skyauth/service-accounts"),
     Shot("service-accounts-timeline", "/skyauth/service-accounts/timeline"),
     Shot("service-account", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build")),
-    Shot("service-account-delete", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Delete…")),
-    Shot("token-rotate", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Rotate ci")),
+    Shot("service-account-delete", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Delete service account")),
+    Shot("token-rotate", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Rotate token ci")),
     Shot("service-account-new", "/skyauth/service-accounts/new"),
     Shot("token-shown", "/skyauth/service-accounts/new", then=_make_account),
     Shot("audit", "/skyauth/audit"),
     Shot("sessions", "/skyauth/sessions"),
-    Shot("user-leaves", "/skyauth/users?q=bob", then=_open("bob@example.com", "Delete…")),
+    Shot("user-leaves", "/skyauth/users?q=bob", then=_open("bob@example.com", "Delete user")),
     Shot("access", "/skyauth/access"),
     Shot("access-role", "/skyauth/access/roles/user", then=_preview("upstream:write")),
     Shot("access-routes", "/skyauth/access/routes?q=dashboard/api"),
@@ -126,11 +126,11 @@ PAGES: Final = (
     Shot("access-groups", "/skyauth/access/groups"),
     Shot("access-try", "/skyauth/access/try?who=vera@example.com&method=POST&path=/launch"),
     Shot("own-password", "/skyauth/password"),
-    Shot("user-disable", "/skyauth/users?q=bob", then=_open("bob@example.com", "Disable…")),
+    Shot("user-disable", "/skyauth/users?q=bob", then=_open("bob@example.com", "Disable user")),
     Shot("users-imported", "/skyauth/users/import", then=_import_lines),
-    Shot("token-new", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "New token")),
-    Shot("token-revoke", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Revoke ci")),
-    Shot("service-account-disable", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Disable…")),
+    Shot("token-new", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Create token")),
+    Shot("token-revoke", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Revoke token ci")),
+    Shot("service-account-disable", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Disable service account")),
     Shot("access-role-new", "/skyauth/access/new-role"),
     Shot("access-role-delete", "/skyauth/access/roles/auditor/delete"),
     Shot("access-role-seen-by-a-viewer", "/skyauth/access/roles/user", user="vera@example.com"),

@@ -111,7 +111,7 @@ def test_without_javascript_an_account_is_made_rotated_revoked_and_deleted(visit
     page.get_by_role("link", name="Revoke").click()
     watched.press("Revoke token")
     assert not works(house, second)
-    page.get_by_role("link", name="Delete service account…").click()
+    page.get_by_role("link", name="Delete service account").click()
     watched.press("Delete service account")
     assert "plain was deleted." in watched.text()
 
