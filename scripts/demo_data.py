@@ -81,8 +81,8 @@ def fill(password: str) -> None:
         User.objects.filter(pk=by_name[name].pk).update(created_at=now - timedelta(days=400), last_seen_at=now - unseen)
     ServiceAccount.objects.update(created_at=now - timedelta(days=205))
     for name, age, used, address in LAST_USED:
-        tokens = Token.objects.filter(account__name=name)
-        tokens.update(created_at=now - age, last_used_at=now - used if used else None, last_used_from=address)
+        rows = Token.objects.filter(account__name=name)
+        rows.update(created_at=now - age, last_used_at=now - used if used else None, last_used_from=address)
     old = Token.objects.get(account__name="nightly-build")
     new = tokens.rotate_token(actor=actor, token=old, grace=7 * 86_400).token
     created = now - timedelta(hours=20)
