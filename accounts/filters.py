@@ -49,8 +49,7 @@ class ServiceAccountFilterSet(FilterSet):  # type: ignore[misc]
     tokens = ChoiceFilter(
         choices=TOKEN_CHOICES,
         method="filter_tokens",
-        label=f"Which tokens the account has: `soon`, one that expires within {SOON_DAYS} days; `never`, one that never expires; "
-        f"`unused`, one that was not used for {UNUSED_DAYS} days; `none`, no active one.",
+        label="Which tokens the account has.",
     )
 
     class Meta:

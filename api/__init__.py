@@ -1,1 +1,1 @@
-"""Door 2: the REST API. The only importer of rest_framework."""
+"""The REST API, version 1. Only this package imports rest_framework."""

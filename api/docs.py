@@ -1,22 +1,60 @@
-"""The OpenAPI document and a page that shows it, for everybody who is signed in; nothing is loaded from elsewhere."""
+"""The OpenAPI document and a page that shows it, for every authenticated caller. The page loads nothing from other hosts."""
 
-from typing import Any
+from functools import cache
+from hashlib import sha256
+from typing import Any, Final
 
 from csp.constants import SELF, UNSAFE_INLINE
 from csp.decorators import csp_update
+from django.conf import settings
+from django.http import HttpResponse, HttpResponseBase, HttpResponseNotModified
 from django.utils.decorators import method_decorator
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView, SpectacularYAMLAPIView
+from django.utils.http import parse_etags
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiJsonRenderer2, OpenApiYamlRenderer, OpenApiYamlRenderer2
+from drf_spectacular.utils import extend_schema
+from drf_spectacular.views import SpectacularSwaggerSplitView
+from rest_framework.request import Request
+from rest_framework.views import APIView
 
-from api.permissions import ANYBODY, Needs
+from api.etags import etag
+from api.permissions import AUTHENTICATED, ActionPermission
+
+_JSON: Final = (OpenApiJsonRenderer, OpenApiJsonRenderer2)
+_YAML: Final = (OpenApiYamlRenderer, OpenApiYamlRenderer2)
+_RENDERERS: Final[dict[str, Any]] = {renderer.media_type: renderer for renderer in (*_JSON, *_YAML)}
 
 
-class _ForEverybodySignedIn:
-    """DRF views have no actions; these have one."""
+def openapi_document() -> dict[str, Any]:
+    """Return the OpenAPI document, which is the same for every caller. A process generates it once for its settings."""
+    return _generated(_settings())
+
+
+def _settings() -> tuple[str, ...]:
+    """Return the settings that the document depends on."""
+    return settings.SESSION_COOKIE_NAME, settings.ROOT_URLCONF
+
+
+@cache
+def _generated(_key: tuple[str, ...]) -> dict[str, Any]:
+    document: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    return document
+
+
+@cache
+def _rendered(media_type: str, key: tuple[str, ...]) -> tuple[bytes, str]:
+    """Return the document in this media type, and the entity tag of these bytes."""
+    body: bytes = _RENDERERS[media_type]().render(_generated(key), renderer_context={})
+    return body, etag(sha256(media_type.encode() + b"\0" + body).hexdigest()[:32])
+
+
+class AuthenticatedOnlyMixin:
+    """The action and the needs of a view that is no viewset."""
 
     action = "show"
-    needs = {"show": ANYBODY}
-    permission_classes = (Needs,)
-    http_method_names = ["get", "head"]
+    needs = {"show": AUTHENTICATED}
+    permission_classes: Any = (ActionPermission,)
+    http_method_names: Any = ["get", "head"]
 
     def finalize_response(self, *args: Any, **kwargs: Any) -> Any:
         """Return the response, for this caller and this origin alone: the page's script holds a CSRF token."""
@@ -26,18 +64,40 @@ class _ForEverybodySignedIn:
         return response
 
 
-class OpenApiJson(_ForEverybodySignedIn, SpectacularJSONAPIView):  # type: ignore[misc]
+class OpenApiView(AuthenticatedOnlyMixin, APIView):
+    """The document in one of the media types of `renderer_classes`. It is rendered once for each of them."""
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> HttpResponseBase:
+        """Return the document, or 304 if the client has this version of it (RFC 9110 section 13.1.2)."""
+        renderer = request.accepted_renderer
+        body, tag = _rendered(renderer.media_type, _settings())
+        if {"*", tag} & {known.removeprefix("W/") for known in parse_etags(request.headers.get("If-None-Match", ""))}:
+            return HttpResponseNotModified(headers={"ETag": tag})
+        return HttpResponse(
+            body,
+            content_type=f"{renderer.media_type}; charset={renderer.charset}" if renderer.charset else renderer.media_type,
+            headers={"ETag": tag, "Content-Disposition": f'inline; filename="SkyAuth.{renderer.format}"'},
+        )
+
+
+class OpenApiJson(OpenApiView):
     """The document as JSON."""
 
+    renderer_classes = _JSON
 
-class OpenApiYaml(_ForEverybodySignedIn, SpectacularYAMLAPIView):  # type: ignore[misc]
+
+class OpenApiYaml(OpenApiView):
     """The document as YAML."""
 
+    renderer_classes = _YAML
 
-# Swagger UI sets style attributes, and its page has one <style>: styles alone are let in here, scripts stay as strict as ever.
+
+# Swagger UI sets style attributes and has a <style> element. Only styles are allowed inline, and only here; scripts are not.
 @method_decorator(csp_update({"style-src": [SELF, UNSAFE_INLINE]}), name="dispatch")
-class SwaggerUi(_ForEverybodySignedIn, SpectacularSwaggerSplitView):  # type: ignore[misc]
-    """The document as a page. Trying things out works with the session that one has, or with a token typed in."""
+class SwaggerUi(AuthenticatedOnlyMixin, SpectacularSwaggerSplitView):
+    """The document as a page. Its requests use the session of the browser, or a token that the user types in."""
 
+    title = "SkyAuth REST API"
     url_name = "api:openapi-json"
     authentication_classes: Any

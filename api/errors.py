@@ -1,4 +1,4 @@
-"""Turns whatever stopped a request into the one error shape, `core.problems` (RFC 9457)."""
+"""Turns exceptions into error responses: problem details (RFC 9457)."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -11,6 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.request import Request
 
+from api.parsers import TooLarge
 from authn import interfaces
 from authn.jwt_verify import KeysUnavailable
 from authn.passwords import Busy
@@ -23,38 +24,31 @@ from rbac.auth_methods import Interface
 from rbac.denials import record_denial
 from rbac.principals import Method
 
-_SERVICE_STATUS: dict[type[errors.ServiceError], int] = {
-    errors.Forbidden: 403,
-    errors.Invalid: 400,
-    errors.NotFound: 404,
-    errors.Conflict: 409,
-    errors.Stale: 412,
-}
-_NOT_FOR_CLI: Final = "A command line that was signed in does not open this API. Use a service account's token."
-_OURS = (OperationalError, InterfaceError, Busy, KeysUnavailable)
+_NOT_FOR_CLI: Final = "A CLI session cannot use this API. Use the token of a service account."
+_TEMPORARY = (OperationalError, InterfaceError, Busy, KeysUnavailable)
 
 
 class PreconditionRequired(exceptions.APIException):
-    """The request must say which version it is about (RFC 6585 section 3)."""
+    """The request needs If-Match (RFC 6585 section 3)."""
 
     status_code = 428
-    default_detail = "Send If-Match with the ETag of what you have read, or * for whatever there is."
+    default_detail = "Send If-Match with the ETag of the version that you have read, or * to accept any version."
     default_code = "precondition-required"
 
 
 def respond(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:
-    """Return the answer to a request that ended in `exc`, or None when nobody foresaw it: then Django answers 500.
+    """Return the error response for `exc`, or None for an unexpected exception, to which Django responds with 500.
 
-    A 403 to somebody who is signed in is recorded.
+    A 403 is recorded in the audit log.
     """
-    response = _answer(exc)
+    response = _error_response(exc)
     if response is not None and response.status_code == 403:
         _record(context["request"], exc)
     return response
 
 
 def refuse(request: HttpRequest) -> HttpResponse:
-    """Return the answer to a sign-in method that does not open the API: 403 to a CLI session, else 401."""
+    """Return the response to a sign-in method that cannot use the API: 403 to a CLI session, else 401."""
     if principal_of(request).method is not Method.CLI:
         return unauthenticated(basic=settings.AUTH_BASIC)
     record_denial(principal_of(request), f"{request.method} {request.path}", _NOT_FOR_CLI)
@@ -62,40 +56,40 @@ def refuse(request: HttpRequest) -> HttpResponse:
 
 
 @interfaces.belongs_to(Interface.PUBLIC)
-@csrf_exempt  # nothing is done here, so nothing needs proof, and 404 is the answer to every method
+@csrf_exempt  # it changes nothing, and every method gets the 404
 def unknown(request: HttpRequest, **kwargs: Any) -> HttpResponse:  # noqa: ARG001 - Django's signature
     """Return the 404 of a path that the API does not have."""
-    return response_of(problem(404, "not-found", "The API has no such path. URLs have no slash at the end."))
+    return response_of(problem(404, "not-found", "The API has no such path. Check that the URL does not end with a slash."))
 
 
-def _answer(exc: Exception) -> HttpResponse | None:
+def _error_response(exc: Exception) -> HttpResponse | None:
     if isinstance(exc, errors.ServiceError):
-        return response_of(problem(_SERVICE_STATUS.get(type(exc), 400), exc.code, exc.message, exc.fields))
-    if isinstance(exc, _OURS):
+        return response_of(problem(exc.status, exc.code, exc.message, exc.fields))
+    if isinstance(exc, _TEMPORARY):
         return unavailable()
-    foreseen = _translated(exc)
-    if foreseen is None:
+    error = _as_api_exception(exc)
+    if error is None:
         return None
-    if foreseen.status_code == 401:
+    if error.status_code == 401:
         return unauthenticated(basic=settings.AUTH_BASIC)
-    if isinstance(foreseen, exceptions.ValidationError):
-        fields = dict(_flat(foreseen.detail))
+    if isinstance(error, exceptions.ValidationError):
+        fields = dict(_flattened(error.detail))
         detail = " ".join(f"{name}: {' '.join(texts)}" for name, texts in fields.items())
         return response_of(problem(400, "invalid", detail, fields))
-    return response_of(problem(foreseen.status_code, _code(foreseen), str(foreseen.detail)))
+    return response_of(problem(error.status_code, _CODES.get(error.status_code, "error"), str(error.detail)))
 
 
-def _translated(exc: Exception) -> exceptions.APIException | None:
-    """Return DRF's form of an exception of Django's, or None."""
+def _as_api_exception(exc: Exception) -> exceptions.APIException | None:
+    """Return the DRF exception for an exception of Django or of the database, or None."""
     match exc:
         case exceptions.APIException():
             return exc
         case Http404():
-            return exceptions.NotFound("There is no such thing, or you may not see it.")
+            return exceptions.NotFound("Not found, or you are not allowed to see it.")
         case PermissionDenied():
             return exceptions.PermissionDenied()
         case RequestDataTooBig():
-            return _TooLarge()
+            return TooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.")
         case SuspiciousOperation() | UnreadablePostError():
             return exceptions.ParseError("The request cannot be read.")
         case DataError():
@@ -106,17 +100,11 @@ def _translated(exc: Exception) -> exceptions.APIException | None:
             return None
 
 
-class _TooLarge(exceptions.APIException):
-    status_code = 413
-    default_detail = f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes."
-    default_code = "too-large"
-
-
 class _Conflict(exceptions.APIException):
-    """Two requests wanted the same at the same time, and the database let one of them have it."""
+    """Two concurrent requests wrote the same unique value, and the database accepted one of them."""
 
     status_code = 409
-    default_detail = "Somebody else changed this at the same moment. Read it again and repeat your change."
+    default_detail = "Another request changed this at the same time. Read it again, then repeat your change."
     default_code = "conflict"
 
 
@@ -133,19 +121,12 @@ _CODES = {
 }
 
 
-def _code(exc: exceptions.APIException) -> str:
-    return _CODES.get(exc.status_code, "error")
-
-
-def _flat(detail: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Yield the faults of a validation with the path of their field, such as `uids.3`; those of none are `detail`.
-
-    Each is a list of texts (DRF makes it one), by field or by index in as many mappings as the body has levels.
-    """
+def _flattened(detail: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Yield each field's path, such as `uids.3`, and its messages. Errors that belong to no field have the path `detail`."""
     if isinstance(detail, dict):
         for name, inner in detail.items():
-            here = "detail" if name == "non_field_errors" else str(name)
-            yield from _flat(inner, f"{path}.{here}" if path else here)
+            part = "detail" if name == "non_field_errors" else str(name)
+            yield from _flattened(inner, f"{path}.{part}" if path else part)
     else:
         yield path or "detail", [str(text) for text in detail]
 

@@ -1,10 +1,15 @@
-"""Nobody overwrites unseen what somebody else has changed: strong entity tags and If-Match (RFC 9110 section 13)."""
+"""Optimistic locking: strong entity tags and If-Match (RFC 9110 section 13), so that no change overwrites another unseen."""
+
+from typing import Any, TypeVar
 
 from django.utils.http import parse_etags
 from rest_framework.request import Request
+from rest_framework.response import Response
 
 from api.errors import PreconditionRequired
 from core.errors import Stale
+
+Version = TypeVar("Version", int, str)
 
 
 def etag(version: object) -> str:
@@ -12,16 +17,21 @@ def etag(version: object) -> str:
     return f'"{version}"'
 
 
-def matched(request: Request, version: object) -> bool:
-    """Return whether the caller read this very version, or False for `If-Match: *`, which says "whatever it is".
+def expected_version(request: Request, version: Version) -> Version | None:
+    """Return the current version if If-Match names it, or None for `If-Match: *`, which accepts any version.
 
-    Raises PreconditionRequired without If-Match, and Stale when it names other versions only. A weak tag names none.
+    Raises PreconditionRequired without If-Match, and Stale when it names other versions only. A weak tag never matches.
     """
     header = request.headers.get("If-Match")
     if header is None:
         raise PreconditionRequired
     if header.strip() == "*":
-        return False
+        return None
     if etag(version) not in parse_etags(header):
-        raise Stale("It was changed by somebody else since you read it. Read it again and repeat your change.")
-    return True
+        raise Stale("This was changed after you read it. Read it again, then repeat your change.")
+    return version
+
+
+def tagged(data: Any, version: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return the response with the entity tag of this version."""
+    return Response(data, status=status, headers={**(headers or {}), "ETag": etag(version)})

@@ -1,4 +1,4 @@
-"""What a body may be: JSON, and CSV for the import. Nothing that a form of another site could send."""
+"""Request bodies: JSON, and CSV for the import. Neither is a media type that an HTML form of another site can send."""
 
 import codecs
 from collections.abc import Mapping
@@ -18,19 +18,19 @@ class TooLarge(APIException):
     default_code = "too-large"
 
 
-class Json(JSONParser):
-    """JSON (RFC 8259). Its size is bounded by Django's DATA_UPLOAD_MAX_MEMORY_SIZE."""
+class SafeJSONParser(JSONParser):
+    """JSON (RFC 8259) of any depth. Django's DATA_UPLOAD_MAX_MEMORY_SIZE limits its size."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
-        """Return the parsed body. Raises ParseError, also for nesting that is deeper than Python can follow."""
+        """Return the parsed body. Raises ParseError, also when it is nested more deeply than Python can follow."""
         try:
             return super().parse(stream, media_type, dict(parser_context or {}))
         except RecursionError:
             raise ParseError("The JSON is nested too deeply.") from None
 
 
-class Csv(BaseParser):
-    """CSV (RFC 4180) in UTF-8, as text."""
+class CSVParser(BaseParser):
+    """CSV (RFC 4180) in UTF-8."""
 
     media_type = "text/csv"
 
@@ -40,11 +40,11 @@ class Csv(BaseParser):
         media_type: str | None = None,  # noqa: ARG002 - DRF's signature
         parser_context: Mapping[str, Any] | None = None,  # noqa: ARG002
     ) -> dict[str, str]:
-        """Return {"csv": text}, which is what the JSON form of the import has. Raises TooLarge, ParseError."""
+        """Return `{"csv": text}`, the shape of the import's JSON body. Raises TooLarge, ParseError."""
         raw = stream.read(MAX_BYTES + len(codecs.BOM_UTF8) + 1)
         if len(raw) > MAX_BYTES + len(codecs.BOM_UTF8):
-            raise TooLarge(f"The file is larger than {MAX_BYTES // 1_000_000} MB. Split it.")
+            raise TooLarge(f"The file is larger than {MAX_BYTES // 1_000_000} MB. Split it into several files.")
         try:
             return {"csv": raw.decode("utf-8")}
         except UnicodeDecodeError:
-            raise ParseError("The file is not UTF-8.") from None
+            raise ParseError("The file is not UTF-8. Save it as UTF-8 and send it again.") from None

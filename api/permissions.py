@@ -1,4 +1,4 @@
-"""Which permission an action needs. What a table does not name is denied."""
+"""The permission that each action of the API needs."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ if TYPE_CHECKING:  # rest_framework.views imports this module
     from rest_framework.views import APIView
 
 
-class SignedIn(Enum):
-    """Asks for nothing but a credential: the service behind the action decides, or there is nothing to decide."""
+class Authenticated(Enum):
+    """Needs a credential and no permission: the service decides, or there is nothing to decide."""
 
-    ANYBODY = "anybody who is signed in"
-
-
-ANYBODY: Final = SignedIn.ANYBODY
-
-Need = Permission | tuple[Permission, ...] | SignedIn
-"""One permission, several of which one is enough, or ANYBODY."""
+    AUTHENTICATED = "authenticated"
 
 
-class Needs(BasePermission):
-    """Asks `needs`, the view's table from action to Need."""
+AUTHENTICATED: Final = Authenticated.AUTHENTICATED
 
-    message = "Your role does not hold the permission that this needs."
+Need = Permission | tuple[Permission, ...] | Authenticated
+"""One permission, a tuple of which any one is enough, or AUTHENTICATED."""
+
+
+class ActionPermission(BasePermission):
+    """Checks `needs` of the view, a table from action to Need. An action that it does not name is denied."""
+
+    message = "Your role does not have the permission that this operation needs."
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Return whether the caller may do this at all; which rows they may do it to is the queryset's to say."""
+        """Return whether the caller may use this action. Which rows it applies to depends on the queryset."""
         principal: object = request.user
         if not isinstance(principal, Principal):
             return False
         if request.method not in view.allowed_methods:
-            return True  # 405 is the answer, and nothing runs
+            return True  # the response is 405, and nothing runs
         needs: dict[str, Need] = getattr(view, "needs", {})
         need = needs.get(getattr(view, "action", None) or "")
-        if need is None or isinstance(need, SignedIn):
-            return need is ANYBODY
-        wanted = need if isinstance(need, tuple) else (need,)
-        decisions = [policy.decide(principal.permissions, permission) for permission in wanted]
+        if need is None or isinstance(need, Authenticated):
+            return need is AUTHENTICATED
+        alternatives = need if isinstance(need, tuple) else (need,)
+        decisions = [policy.decide(principal.permissions, permission) for permission in alternatives]
         self.message = decisions[0].message
         return any(decisions)

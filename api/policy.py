@@ -1,179 +1,214 @@
-"""What anybody would be answered, and why; and the ready-made route tables."""
+"""Explanations of decisions, past denials, and policy packs."""
 
 from typing import Any, ClassVar
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.principal_lookup import current_principal, find_principal_for
-from api.base import Resource, Text
-from api.etags import etag, matched
-from api.permissions import ANYBODY, Need
-from api.routes import RouteOut
+from api.base import KIND_CHOICES, ApiViewSet, UntrimmedCharField
+from api.etags import expected_version, tagged
+from api.permissions import AUTHENTICATED, Need
+from api.routes import RouteSerializer, current_table_tag
 from api.schema import ETAG, IF_MATCH
 from core.paths import MAX_PATH
 from rbac import packs, services
 from rbac.denials import PastDenial, past_denial_for
 from rbac.explain import Explanation, Standing, explain
-from rbac.models import Route
 from rbac.permissions import Permission
-from rbac.principals import Kind
+
+_STANDINGS = {
+    Standing.GOOD: "the credentials are accepted",
+    Standing.DISABLED_USER: "the user is disabled",
+    Standing.DISABLED_ACCOUNT: "the service account is disabled",
+    Standing.DISABLED_OWNER: "the owner of the service account is disabled",
+    Standing.SWITCHED_OFF: "service accounts are switched off (ENABLE_SERVICE_ACCOUNTS)",
+}
 
 
-class Question(serializers.Serializer[Any]):
-    """A request that somebody might make. Without `principal`, oneself."""
+class ExplainSerializer(serializers.Serializer[Any]):
+    """A request to explain."""
 
-    principal = Text(
-        max_length=320, required=False, help_text="A user's or a service account's name or id, or anonymous. Unless given: you."
+    principal = UntrimmedCharField(
+        max_length=320,
+        required=False,
+        help_text="The caller: the name or id of a user or a service account, or `anonymous`. By default you.",
     )
-    method = Text(max_length=32, help_text="Such as GET.")
-    host = Text(max_length=300, required=False, allow_blank=True, help_text="Empty: only routes for any host are asked.")
-    path = Text(max_length=MAX_PATH, help_text="The path as a client sends it, such as /jobs/7/logs.")
+    method = UntrimmedCharField(max_length=32, help_text="The HTTP method, such as `GET`.")
+    host = UntrimmedCharField(
+        max_length=300, required=False, allow_blank=True, help_text="The host. Empty: only routes for any host apply."
+    )
+    path = UntrimmedCharField(max_length=MAX_PATH, help_text="The path as a client sends it, such as `/jobs/7/logs`.")
 
 
-class AboutWhom(serializers.Serializer[Any]):
-    """Whom an explanation is about."""
+class ExplainedPrincipalSerializer(serializers.Serializer[Any]):
+    """The caller that a decision is about."""
 
-    kind = serializers.ChoiceField(choices=[(kind.value, kind.value) for kind in Kind])
-    uid = serializers.CharField(allow_blank=True)
-    name = serializers.CharField()
-    role = serializers.CharField(allow_blank=True)
-
-
-class ExplainedOut(serializers.Serializer[Explanation]):
-    """The answer that the verify endpoint would give, and why."""
-
-    allowed = serializers.BooleanField()
-    status = serializers.IntegerField(help_text="200, 401 or 403.")
-    reason = serializers.CharField(help_text="A stable word.")
-    message = serializers.CharField()
-    standing = serializers.ChoiceField(choices=[(word.value, word.value) for word in Standing])
-    needed = serializers.CharField(allow_null=True, help_text="The permission that the route asks for.")
-    rule = serializers.CharField(allow_blank=True, help_text="The route that decides.")
-    roles = serializers.ListField(child=serializers.CharField(), help_text="The roles that would be let through.")
-    principal = AboutWhom()
+    kind = serializers.ChoiceField(choices=KIND_CHOICES, help_text="What kind of caller it is.")
+    uid = serializers.CharField(allow_blank=True, help_text="The id, or empty.")
+    name = serializers.CharField(help_text="The name of the user or service account.")
+    role = serializers.CharField(allow_blank=True, help_text="The effective role, or empty.")
 
 
-class ExplainView(Resource):
-    """Explains decisions. About oneself anybody may ask; about others it takes policy:explain."""
+class ExplanationSerializer(serializers.Serializer[Explanation]):
+    """The decision of the verify endpoint, and the reason for it."""
 
-    needs: ClassVar[dict[str, Need]] = {"ask": ANYBODY, "ask_by_post": ANYBODY}
+    allowed = serializers.BooleanField(help_text="Whether the request is allowed.")
+    status = serializers.IntegerField(help_text="The status of the verify endpoint: 200, 401 or 403.")
+    reason = serializers.CharField(help_text="The reason, as a stable code.")
+    message = serializers.CharField(help_text="The reason, as a sentence.")
+    standing = serializers.ChoiceField(
+        choices=[(standing.value, _STANDINGS[standing]) for standing in Standing],
+        help_text="Whether the caller's credentials are accepted at all.",
+    )
+    needed = serializers.CharField(allow_null=True, help_text="The permission that the route requires; null: no route matches.")
+    rule = serializers.CharField(allow_blank=True, help_text="The route that decides, or empty.")
+    roles = serializers.ListField(child=serializers.CharField(), help_text="The roles that would be allowed.")
+    principal = ExplainedPrincipalSerializer(help_text="The caller.")
+
+
+class ExplainView(ApiViewSet):
+    """Explains decisions: to every caller about themselves, and about others with policy:explain."""
+
+    needs: ClassVar[dict[str, Need]] = {"explain": AUTHENTICATED, "explain_by_post": AUTHENTICATED}
     refusals = frozenset({403, 404, 409})
-    serializer_class = ExplainedOut
+    serializer_class = ExplanationSerializer
     pagination_class = None
     filter_backends = ()
 
-    @extend_schema(parameters=[Question], responses=ExplainedOut, operation_id="policy_explain")
-    def ask(self, request: Request) -> Response:
-        """Say whether somebody may make a request, and why."""
-        return self._answer(request.query_params)
+    @extend_schema(
+        operation_id="policy_explain",
+        summary="Explain a decision",
+        description="Returns whether a request would be allowed, and why. "
+        "To ask about another principal you need the permission policy:explain.",
+        parameters=[ExplainSerializer],
+        responses=ExplanationSerializer,
+    )
+    def explain(self, request: Request) -> Response:
+        return self._explanation(request.query_params)
 
-    @extend_schema(request=Question, responses={200: ExplainedOut}, operation_id="policy_explain_by_post")
-    def ask_by_post(self, request: Request) -> Response:
-        """Say whether somebody may make a request, and why, for a path that does not fit into a query."""
-        return self._answer(request.data)
+    @extend_schema(
+        operation_id="policy_explain_by_post",
+        summary="Explain a decision for a long path",
+        description="Returns the same as GET, for a path that does not fit into a query.",
+        request=ExplainSerializer,
+        responses={200: ExplanationSerializer},
+    )
+    def explain_by_post(self, request: Request) -> Response:
+        return self._explanation(request.data)
 
-    def _answer(self, asked: Any) -> Response:
-        body = Question(data=asked)
-        body.is_valid(raise_exception=True)
-        given = dict(body.validated_data)
-        found = explain(*find_principal_for(actor=self.principal, name=given.pop("principal", "")), **given)
-        return Response(ExplainedOut(found).data)
-
-
-class PastDenialOut(serializers.Serializer[PastDenial]):
-    """A request that was denied, and what it would be answered now."""
-
-    decision = serializers.CharField(source="reference", help_text="The id that the caller was told.")
-    at = serializers.DateTimeField()
-    name = serializers.CharField()
-    uid = serializers.CharField(allow_blank=True)
-    kind = serializers.ChoiceField(choices=[(kind.value, kind.value) for kind in Kind])
-    role = serializers.CharField(allow_blank=True)
-    identity_source = serializers.CharField(source="source", help_text="How the caller was recognised: session, bearer ...")
-    peer = serializers.CharField(allow_blank=True, help_text="The client's address.")
-    method = serializers.CharField(allow_blank=True)
-    host = serializers.CharField(allow_blank=True)
-    path = serializers.CharField(allow_blank=True)
-    reason = serializers.CharField(help_text="A stable word.")
-    message = serializers.CharField()
-    needed = serializers.CharField(allow_blank=True, help_text="The permission that the route asked for.")
-    rule = serializers.CharField(allow_blank=True, help_text="The route that decided.")
-    roles = serializers.ListField(child=serializers.CharField(), help_text="The roles that hold that permission today.")
-    now = ExplainedOut(allow_null=True)
-    now_unknown = serializers.CharField(allow_blank=True, help_text="Why `now` cannot be told.")
+    def _explanation(self, data: Any) -> Response:
+        serializer = ExplainSerializer(data=data)
+        serializer.is_valid(raise_exception=True)
+        values = dict(serializer.validated_data)
+        explanation = explain(*find_principal_for(actor=self.principal, name=values.pop("principal", "")), **values)
+        return Response(ExplanationSerializer(explanation).data)
 
 
-class DecisionViewSet(Resource):
-    """Decisions of the past by the id that a 403 carries: one's own, or anybody's with policy:explain."""
+class PastDenialSerializer(serializers.Serializer[PastDenial]):
+    """A denied request, and the decision that it would get now."""
 
-    needs: ClassVar[dict[str, Need]] = {"retrieve": ANYBODY}
-    serializer_class = PastDenialOut
+    decision = serializers.CharField(source="reference", help_text="The id of the decision, as the caller received it.")
+    at = serializers.DateTimeField(help_text="When the request was denied.")
+    name = serializers.CharField(help_text="The name of the caller.")
+    uid = serializers.CharField(allow_blank=True, help_text="The id of the caller, or empty.")
+    kind = serializers.ChoiceField(choices=KIND_CHOICES, help_text="What kind of caller it was.")
+    role = serializers.CharField(allow_blank=True, help_text="The role of the caller at that time, or empty.")
+    identity_source = serializers.CharField(source="source", help_text="How the caller was authenticated, such as `bearer`.")
+    peer = serializers.CharField(allow_blank=True, help_text="The address of the client, or empty.")
+    method = serializers.CharField(allow_blank=True, help_text="The HTTP method of the request, or empty.")
+    host = serializers.CharField(allow_blank=True, help_text="The host of the request, or empty.")
+    path = serializers.CharField(allow_blank=True, help_text="The path of the request, or empty.")
+    reason = serializers.CharField(help_text="The reason, as a stable code.")
+    message = serializers.CharField(help_text="The reason, as a sentence.")
+    needed = serializers.CharField(allow_blank=True, help_text="The permission that the route required, or empty.")
+    rule = serializers.CharField(allow_blank=True, help_text="The route that decided, or empty.")
+    roles = serializers.ListField(child=serializers.CharField(), help_text="The roles that have this permission now.")
+    now = ExplanationSerializer(allow_null=True, help_text="The decision that the same request would get now; null: unknown.")
+    now_unknown = serializers.CharField(allow_blank=True, help_text="Why `now` is unknown, or empty.")
+
+
+class DecisionViewSet(ApiViewSet):
+    """Past denials, by the id that a 403 contains: the caller's own, and any with policy:explain."""
+
+    needs: ClassVar[dict[str, Need]] = {"retrieve": AUTHENTICATED}
+    serializer_class = PastDenialSerializer
     pagination_class = None
     filter_backends = ()
     lookup_field = "decision"
     lookup_value_regex = "[0-9A-Za-z]{12}"
+    path_descriptions = {"decision": "The id of the decision, from the body of the 403."}
 
+    @extend_schema(
+        summary="Get a past decision",
+        description="Returns a denied request, the reason, and the decision that it would get now. "
+        "You can see your own denied requests, and all with the permission policy:explain.",
+    )
     def retrieve(self, request: Request, decision: str) -> Response:  # noqa: ARG002 - DRF's signature
-        """Say what was refused and why, and whether it would be now."""
-        return Response(PastDenialOut(past_denial_for(actor=self.principal, reference=decision, current=current_principal)).data)
+        denial = past_denial_for(actor=self.principal, reference=decision, current=current_principal)
+        return Response(PastDenialSerializer(denial).data)
 
 
-class PackRoute(serializers.Serializer[packs.RouteSpec]):
-    """A route of a pack."""
+class PackRouteSerializer(serializers.Serializer[packs.RouteSpec]):
+    """A route of a policy pack."""
 
-    host = serializers.CharField(allow_blank=True)
-    path = serializers.CharField()
-    methods = serializers.ListField(child=serializers.CharField())
-    permission = serializers.CharField()
-    note = serializers.CharField(allow_blank=True)
-
-
-class PackOut(serializers.Serializer[packs.Pack]):
-    """A ready-made route table."""
-
-    name = serializers.CharField()
-    description = serializers.CharField()
-    routes = PackRoute(many=True)
+    host = serializers.CharField(allow_blank=True, help_text="The host that the route applies to. Empty: any host.")
+    path = serializers.CharField(help_text="The path pattern.")
+    methods = serializers.ListField(child=serializers.CharField(), help_text="The HTTP methods; `*`: any method.")
+    permission = serializers.CharField(help_text="The permission that a request needs.")
+    note = serializers.CharField(allow_blank=True, help_text="Why the route exists.")
 
 
-class PackLine(serializers.Serializer[packs.Pack]):
-    """A ready-made route table, in a line."""
+class PackSummarySerializer(serializers.Serializer[packs.Pack]):
+    """A policy pack, without its routes."""
 
-    name = serializers.CharField()
-    description = serializers.CharField()
+    name = serializers.CharField(help_text="The name of the pack.")
+    description = serializers.CharField(help_text="What the pack is for.")
 
 
-class PackViewSet(mixins.ListModelMixin, Resource):
-    """The route tables that ship with SkyAuth."""
+class PackSerializer(PackSummarySerializer):
+    """A policy pack: a ready-made route table."""
+
+    routes = PackRouteSerializer(many=True, help_text="The routes, in order.")
+
+
+@extend_schema_view(
+    list=extend_schema(summary="List policy packs", description="Returns the ready-made route tables that come with SkyAuth.")
+)
+class PackViewSet(mixins.ListModelMixin, ApiViewSet):
+    """Policy packs, by name."""
 
     needs: ClassVar[dict[str, Need]] = {
         "list": Permission.ROUTES_READ,
         "retrieve": Permission.ROUTES_READ,
         "load": Permission.ROUTES_WRITE,
     }
-    serializer_class = PackLine
+    serializer_class = PackSummarySerializer
     lookup_field = "name"
     lookup_value_regex = "[a-z][a-z0-9-]{0,31}"
+    path_descriptions = {"name": "The name of the pack."}
     filter_backends = ()
 
     def get_queryset(self) -> Any:
-        """Return the packs."""
         return [packs.load(name) for name in packs.names()]
 
-    @extend_schema(responses=PackOut)
+    @extend_schema(summary="Get a policy pack", description="Returns a pack with its routes.", responses=PackSerializer)
     def retrieve(self, request: Request, name: str) -> Response:  # noqa: ARG002 - DRF's signature
-        """Return a pack with its routes."""
-        return Response(PackOut(packs.load(name)).data)
+        return Response(PackSerializer(packs.load(name)).data)
 
-    @extend_schema(request=None, responses=RouteOut(many=True), parameters=[ETAG, IF_MATCH])
+    @extend_schema(
+        summary="Load a policy pack",
+        description="Replaces the whole route table by the routes of the pack, and returns the new table. "
+        "`If-Match` is the `ETag` of the list of routes.",
+        request=None,
+        responses=RouteSerializer(many=True),
+        parameters=[ETAG, IF_MATCH],
+    )
     @action(detail=True, methods=["post"], pagination_class=None)
     def load(self, request: Request, name: str) -> Response:
-        """Replace the whole route table by a pack, and return it. If-Match is the ETag of the list of routes."""
-        tag = services.table_tag(Route.objects.only("id", "version", "position"))
-        if_match = tag if matched(request, tag) else None
-        rows = services.load_pack(actor=self.principal, name=name, if_match=if_match)
-        return Response(RouteOut(rows, many=True).data, headers={"ETag": etag(services.table_tag(rows))})
+        tag = expected_version(request, current_table_tag())
+        rows = services.load_pack(actor=self.principal, name=name, if_match=tag)
+        return tagged(RouteSerializer(rows, many=True).data, services.table_tag(rows))

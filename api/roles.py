@@ -1,4 +1,4 @@
-"""Roles, and the groups of the identity provider that give them."""
+"""Roles, and the groups of the identity provider that assign them."""
 
 from typing import Any, ClassVar
 
@@ -10,48 +10,61 @@ from rest_framework.response import Response
 from accounts.filters import GroupRoleFilterSet
 from accounts.models import GroupRole
 from accounts.services import groups
-from api.base import Resource, Text, location
-from api.etags import etag, matched
+from api.base import ApiViewSet, UntrimmedCharField, location
+from api.etags import expected_version, tagged
 from api.permissions import Need
-from api.schema import ETAG, IF_MATCH, LOCATION
+from api.schema import ETAG, IF_MATCH, LOCATION, describe_list_and_retrieve
 from rbac import services
 from rbac.filters import RoleFilterSet
 from rbac.models import Role
 from rbac.permissions import Permission
 
 MAX_PRIORITY = 2_147_483_647  # PostgreSQL's integer
+_PERMISSIONS = "The names of the permissions, such as `users:read`. You must have each of them yourself."
+_ROLE = "The name of the role that the group assigns. You must have all of its permissions."
+_PRIORITY = "The rank of the group. If a user has several groups, the one with the lowest number decides."
 
 
-class RoleOut(serializers.ModelSerializer[Role]):
-    """A role, with the permissions that it really gives."""
+class RoleSerializer(serializers.ModelSerializer[Role]):
+    """A role with its effective permissions."""
 
-    permissions = serializers.SerializerMethodField()
+    permissions = serializers.SerializerMethodField(help_text="The names of the permissions, sorted.")
 
     class Meta:
         model = Role
         fields = ("name", "description", "permissions", "builtin", "version")
         read_only_fields = fields
+        extra_kwargs: ClassVar[dict[str, Any]] = {
+            "name": {"help_text": "The name of the role."},
+            "description": {"help_text": "What the role is for."},
+            "builtin": {"help_text": "Whether the role came with SkyAuth. Such a role cannot be deleted."},
+            "version": {"help_text": "The version of the role, for `If-Match`. Each change increments it."},
+        }
 
     def get_permissions(self, role: Role) -> list[str]:
-        """Return the names, sorted."""
         return sorted(role.holds)
 
 
-class RoleChange(serializers.Serializer[Any]):
-    """What can be changed of a role."""
+class RoleUpdateSerializer(serializers.Serializer[Any]):
+    """The fields of a role that can be changed."""
 
-    description = Text(max_length=200, required=False, allow_blank=True)
-    permissions = serializers.ListField(child=Text(max_length=64), required=False, max_length=100)
+    description = UntrimmedCharField(max_length=200, required=False, allow_blank=True, help_text="What the role is for.")
+    permissions = serializers.ListField(
+        child=UntrimmedCharField(max_length=64), required=False, max_length=100, help_text=_PERMISSIONS
+    )
 
 
-class RoleNew(RoleChange):
+class RoleCreateSerializer(RoleUpdateSerializer):
     """A new role."""
 
-    name = Text(max_length=32)
+    name = UntrimmedCharField(max_length=32, help_text="Lower-case letters, digits and `-`, starting with a letter.")
 
 
-class RoleViewSet(mixins.ListModelMixin, Resource):
-    """Roles, by their name. Changing one needs If-Match."""
+@describe_list_and_retrieve(
+    "roles", "a role", of_list="Returns the roles, by name.", of_one="Returns a role. The `ETag` header is its version."
+)
+class RoleViewSet(mixins.ListModelMixin, ApiViewSet):
+    """Roles, by name. A change needs If-Match."""
 
     needs: ClassVar[dict[str, Need]] = {
         "list": Permission.ROLES_READ,
@@ -61,72 +74,96 @@ class RoleViewSet(mixins.ListModelMixin, Resource):
         "destroy": Permission.ROLES_WRITE,
     }
     queryset = Role.objects.order_by("name")
-    serializer_class = RoleOut
+    serializer_class = RoleSerializer
     lookup_field = "name"
     lookup_value_regex = "[a-z][a-z0-9-]{0,31}"
+    path_descriptions = {"name": "The name of the role."}
     filterset_class = RoleFilterSet
     ordering_fields = ("name",)
     ordering = ("name",)
 
-    @extend_schema(responses=RoleOut, parameters=[ETAG])
+    @extend_schema(responses=RoleSerializer, parameters=[ETAG])
     def retrieve(self, request: Request, name: str) -> Response:  # noqa: ARG002 - DRF's signature
-        """Return a role."""
-        return _role(self.get_object())
+        return _tagged_role(self.get_object())
 
-    @extend_schema(request=RoleNew, responses={201: RoleOut}, parameters=[ETAG, LOCATION])
+    @extend_schema(
+        summary="Create a role",
+        description="Creates a role. You can only grant permissions that you have yourself.",
+        request=RoleCreateSerializer,
+        responses={201: RoleSerializer},
+        parameters=[ETAG, LOCATION],
+    )
     def create(self, request: Request) -> Response:  # noqa: ARG002
-        """Create a role."""
-        role = services.create_role(actor=self.principal, **self.given(RoleNew))
-        return _role(role, status=201, headers=location("role-detail", name=role.name))
+        role = services.create_role(actor=self.principal, **self.validated(RoleCreateSerializer))
+        return _tagged_role(role, status=201, headers=location("role-detail", name=role.name))
 
-    @extend_schema(request=RoleChange, responses=RoleOut, parameters=[ETAG, IF_MATCH])
+    @extend_schema(
+        summary="Update a role",
+        description="Changes the description or the permissions of a role. Fields that are not sent keep their values.",
+        request=RoleUpdateSerializer,
+        responses=RoleSerializer,
+        parameters=[ETAG, IF_MATCH],
+    )
     def partial_update(self, request: Request, name: str) -> Response:
-        """Change a role."""
-        role = self.get_object()
-        version = role.version if matched(request, role.version) else None
-        return _role(services.update_role(actor=self.principal, name=name, version=version, **self.given(RoleChange)))
+        version = expected_version(request, self.get_object().version)
+        changes = self.validated(RoleUpdateSerializer)
+        return _tagged_role(services.update_role(actor=self.principal, name=name, version=version, **changes))
 
-    @extend_schema(responses={204: None}, parameters=[IF_MATCH])
+    @extend_schema(
+        summary="Delete a role",
+        description="Deletes a role that is not built in and that no user, service account or group has.",
+        responses={204: None},
+        parameters=[IF_MATCH],
+    )
     def destroy(self, request: Request, name: str) -> Response:
-        """Delete a role that nobody holds."""
-        role = self.get_object()
-        version = role.version if matched(request, role.version) else None
+        version = expected_version(request, self.get_object().version)
         services.delete_role(actor=self.principal, name=name, version=version)
         return Response(status=204)
 
 
-def _role(role: Role, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(RoleOut(role).data, status=status, headers={**(headers or {}), "ETag": etag(role.version)})
+def _tagged_role(role: Role, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return tagged(RoleSerializer(role).data, role.version, status=status, headers=headers)
 
 
-class GroupRoleOut(serializers.ModelSerializer[GroupRole]):
-    """A group and the role that it gives."""
+class GroupRoleSerializer(serializers.ModelSerializer[GroupRole]):
+    """A group of the identity provider and the role that it assigns."""
 
-    role = serializers.CharField(source="role.name")
+    role = serializers.CharField(source="role.name", help_text="The name of the role that the group assigns.")
 
     class Meta:
         model = GroupRole
         fields = ("id", "group", "role", "priority")
         read_only_fields = fields
+        extra_kwargs: ClassVar[dict[str, Any]] = {
+            "id": {"help_text": "The number of the mapping."},
+            "group": {"help_text": "The name of the group, as the identity provider sends it."},
+            "priority": {"help_text": _PRIORITY},
+        }
 
 
-class GroupRoleChange(serializers.Serializer[Any]):
-    """What can be changed of a group's role."""
+class GroupRoleUpdateSerializer(serializers.Serializer[Any]):
+    """The fields of a group role that can be changed."""
 
-    role = Text(max_length=32, required=False)
-    priority = serializers.IntegerField(min_value=0, max_value=MAX_PRIORITY, required=False)
-
-
-class GroupRoleNew(serializers.Serializer[Any]):
-    """A group that shall give a role. Of a person's groups, the one with the lowest priority number decides."""
-
-    group = Text(max_length=200)
-    role = Text(max_length=32)
-    priority = serializers.IntegerField(min_value=0, max_value=MAX_PRIORITY, default=100)
+    role = UntrimmedCharField(max_length=32, required=False, help_text=_ROLE)
+    priority = serializers.IntegerField(min_value=0, max_value=MAX_PRIORITY, required=False, help_text=_PRIORITY)
 
 
-class GroupRoleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
-    """Which group gives which role, by a number: a group's name may have slashes, which no two proxies treat alike."""
+class GroupRoleCreateSerializer(serializers.Serializer[Any]):
+    """A group and the role that it is to assign."""
+
+    group = UntrimmedCharField(max_length=200, help_text="The name of the group, as the identity provider sends it.")
+    role = UntrimmedCharField(max_length=32, help_text=_ROLE)
+    priority = serializers.IntegerField(min_value=0, max_value=MAX_PRIORITY, default=100, help_text=_PRIORITY)
+
+
+@describe_list_and_retrieve(
+    "group roles",
+    "a group role",
+    of_list="Returns the groups of the identity provider that assign a role, in the order in which they decide.",
+    of_one="Returns one group and the role that it assigns.",
+)
+class GroupRoleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
+    """Group roles, by number: the name of a group can contain slashes, which proxies treat differently in a path."""
 
     needs: ClassVar[dict[str, Need]] = {
         "list": Permission.ROLES_READ,
@@ -136,27 +173,40 @@ class GroupRoleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resourc
         "destroy": Permission.ROLES_WRITE,
     }
     queryset = GroupRole.objects.select_related("role").order_by("priority", "group")
-    serializer_class = GroupRoleOut
+    serializer_class = GroupRoleSerializer
     lookup_value_regex = "[0-9]{1,18}"
+    path_descriptions = {"id": "The number of the mapping."}
     filterset_class = GroupRoleFilterSet
     ordering_fields = ("group", "priority", "role")
     ordering = ("priority", "group")
 
-    @extend_schema(request=GroupRoleNew, responses={201: GroupRoleOut}, parameters=[LOCATION])
-    def create(self, request: Request) -> Response:  # noqa: ARG002
-        """Let a group give a role."""
-        row = groups.create_group_role(actor=self.principal, **self.given(GroupRoleNew))
-        return Response(GroupRoleOut(row).data, status=201, headers=location("group-role-detail", pk=row.pk))
+    @extend_schema(
+        summary="Create a group role",
+        description="Lets a group assign a role. Users of the group get the role at their next request.",
+        request=GroupRoleCreateSerializer,
+        responses={201: GroupRoleSerializer},
+        parameters=[LOCATION],
+    )
+    def create(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
+        row = groups.create_group_role(actor=self.principal, **self.validated(GroupRoleCreateSerializer))
+        return Response(GroupRoleSerializer(row).data, status=201, headers=location("group-role-detail", pk=row.pk))
 
-    @extend_schema(request=GroupRoleChange, responses=GroupRoleOut)
+    @extend_schema(
+        summary="Update a group role",
+        description="Changes the role that a group assigns, or the priority of the group.",
+        request=GroupRoleUpdateSerializer,
+        responses=GroupRoleSerializer,
+    )
     def partial_update(self, request: Request, pk: str) -> Response:  # noqa: ARG002
-        """Change which role a group gives, or its priority."""
         group = self.get_object().group
-        row = groups.update_group_role(actor=self.principal, group=group, **self.given(GroupRoleChange))
-        return Response(GroupRoleOut(row).data)
+        row = groups.update_group_role(actor=self.principal, group=group, **self.validated(GroupRoleUpdateSerializer))
+        return Response(GroupRoleSerializer(row).data)
 
-    @extend_schema(responses={204: None})
+    @extend_schema(
+        summary="Delete a group role",
+        description="Stops a group from assigning a role.",
+        responses={204: None},
+    )
     def destroy(self, request: Request, pk: str) -> Response:  # noqa: ARG002
-        """Stop a group from giving a role."""
         groups.delete_group_role(actor=self.principal, group=self.get_object().group)
         return Response(status=204)

@@ -1,4 +1,4 @@
-"""The ordered route table. Every change needs If-Match, on a route or on the whole table."""
+"""The ordered route table. A change needs If-Match: of one route, or of the whole table."""
 
 from typing import Any, ClassVar
 
@@ -8,10 +8,10 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.base import Resource, Text, location
-from api.etags import etag, matched
+from api.base import ApiViewSet, UntrimmedCharField, location
+from api.etags import etag, expected_version, tagged
 from api.permissions import Need
-from api.schema import ETAG, IF_MATCH, LOCATION
+from api.schema import ETAG, IF_MATCH, LOCATION, describe_list_and_retrieve
 from rbac import services
 from rbac.filters import RouteFilterSet
 from rbac.models import Route
@@ -20,50 +20,77 @@ from rbac.patterns import MAX_PATTERN
 from rbac.permissions import Permission
 
 MAX_POSITION = 1_000_000
+_HOST = "The host that the route applies to, such as `api.example.com`. Empty: any host."
+_PATH = "The path pattern, such as `/api/**` or `/jobs/*/logs`."
+_METHODS = 'The HTTP methods, such as `["GET", "HEAD"]`, or `["*"]` for any method.'
+_PERMISSION = "The permission that a request needs, such as `upstream:read`."
+_NOTE = "Why the route exists."
 
 
-class RouteOut(serializers.ModelSerializer[Route]):
-    """A route: which permission a method and path of a protected API need."""
+class RouteSerializer(serializers.ModelSerializer[Route]):
+    """A route: the permission that requests with this host, path and method need."""
 
-    methods = serializers.ListField(child=serializers.CharField())
+    methods = serializers.ListField(child=serializers.CharField(), help_text=_METHODS)
 
     class Meta:
         model = Route
         fields = ("id", "position", "host", "path", "methods", "permission", "note", "version")
         read_only_fields = fields
+        extra_kwargs: ClassVar[dict[str, Any]] = {
+            "id": {"help_text": "The number of the route. It never changes."},
+            "position": {"help_text": "Routes are tried from the lowest position up; the first match decides."},
+            "host": {"help_text": _HOST},
+            "path": {"help_text": _PATH},
+            "permission": {"help_text": _PERMISSION},
+            "note": {"help_text": _NOTE},
+            "version": {"help_text": "The version of the route, for `If-Match`. Each change increments it."},
+        }
 
 
-class RouteChange(serializers.Serializer[Any]):
-    """What can be changed of a route; its place is changed by reordering the table."""
+class RouteUpdateSerializer(serializers.Serializer[Any]):
+    """The fields of a route that can be changed. Reorder the table to change its position."""
 
-    host = Text(max_length=253, required=False, allow_blank=True, help_text="Empty: any host.")
-    path = Text(max_length=MAX_PATTERN, required=False, help_text="Such as /api/**, /jobs/*/logs.")
-    methods = serializers.ListField(
-        child=Text(max_length=20), required=False, max_length=50, help_text='Such as ["GET", "HEAD"], or ["*"].'
+    host = UntrimmedCharField(max_length=253, required=False, allow_blank=True, help_text=_HOST)
+    path = UntrimmedCharField(max_length=MAX_PATTERN, required=False, help_text=_PATH)
+    methods = serializers.ListField(child=UntrimmedCharField(max_length=20), required=False, max_length=50, help_text=_METHODS)
+    permission = UntrimmedCharField(max_length=64, required=False, help_text=_PERMISSION)
+    note = UntrimmedCharField(max_length=200, required=False, allow_blank=True, help_text=_NOTE)
+
+
+class RouteCreateSerializer(serializers.Serializer[Any]):
+    """A new route."""
+
+    host = UntrimmedCharField(max_length=253, default="", allow_blank=True, help_text=_HOST)
+    path = UntrimmedCharField(max_length=MAX_PATTERN, help_text=_PATH)
+    methods = serializers.ListField(child=UntrimmedCharField(max_length=20), max_length=50, help_text=_METHODS)
+    permission = UntrimmedCharField(max_length=64, help_text=_PERMISSION)
+    note = UntrimmedCharField(max_length=200, default="", allow_blank=True, help_text=_NOTE)
+    position = serializers.IntegerField(
+        min_value=1,
+        max_value=MAX_POSITION,
+        required=False,
+        allow_null=True,
+        help_text="The position to insert the route at. By default it is the last one.",
     )
-    permission = Text(max_length=64, required=False)
-    note = Text(max_length=200, required=False, allow_blank=True)
 
 
-class RouteNew(serializers.Serializer[Any]):
-    """A new route, put before the one at `position`, or at the end."""
+class RouteOrderSerializer(serializers.Serializer[Any]):
+    """The new order of the route table."""
 
-    host = Text(max_length=253, default="", allow_blank=True)
-    path = Text(max_length=MAX_PATTERN)
-    methods = serializers.ListField(child=Text(max_length=20), max_length=50)
-    permission = Text(max_length=64)
-    note = Text(max_length=200, default="", allow_blank=True)
-    position = serializers.IntegerField(min_value=1, max_value=MAX_POSITION, required=False, allow_null=True)
+    order = serializers.ListField(
+        child=serializers.IntegerField(min_value=1), max_length=100_000, help_text="The ids of all routes, in the new order."
+    )
 
 
-class Order(serializers.Serializer[Any]):
-    """The ids of all routes, in the order that they shall have."""
-
-    order = serializers.ListField(child=serializers.IntegerField(min_value=1), max_length=100_000)
-
-
-class RouteViewSet(mixins.ListModelMixin, Resource):
-    """Routes, by their number; they are tried in the order of their positions."""
+@describe_list_and_retrieve(
+    "routes",
+    "a route",
+    of_list="Returns the routes in the order in which they are tried. The `ETag` header is the version of the whole table, "
+    "also when the list is filtered; reordering needs it.",
+    of_one="Returns a route. The `ETag` header is its version.",
+)
+class RouteViewSet(mixins.ListModelMixin, ApiViewSet):
+    """Routes, by number."""
 
     needs: ClassVar[dict[str, Need]] = {
         "list": Permission.ROUTES_READ,
@@ -74,59 +101,82 @@ class RouteViewSet(mixins.ListModelMixin, Resource):
         "reorder": Permission.ROUTES_WRITE,
     }
     queryset = Route.objects.order_by("position", "id")
-    serializer_class = RouteOut
+    serializer_class = RouteSerializer
     lookup_value_regex = "[0-9]{1,18}"
+    path_descriptions = {"id": "The number of the route."}
     filterset_class = RouteFilterSet
     ordering_fields = ("position", "path")
     ordering = ("position",)
 
     @extend_schema(parameters=[ETAG])
     def list(self, request: Request) -> Response:
-        """Return routes in order. The ETag is the whole table's, whatever part of it is asked for: reordering wants it."""
-        tag = services.table_tag(Route.objects.only("id", "version", "position"))  # first: a change in between shows as stale
+        tag = current_table_tag()  # before the rows are read, so that a change in between shows as stale
         response = super().list(request)
         response.headers["ETag"] = etag(tag)
         return response
 
-    @extend_schema(responses=RouteOut, parameters=[ETAG])
+    @extend_schema(responses=RouteSerializer, parameters=[ETAG])
     def retrieve(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
-        """Return a route."""
-        return _route(self.get_object())
+        return _tagged_route(self.get_object())
 
-    @extend_schema(request=RouteNew, responses={201: RouteOut}, parameters=[ETAG, LOCATION])
+    @extend_schema(
+        summary="Create a route",
+        description="Inserts a route at `position`, or at the end of the table.",
+        request=RouteCreateSerializer,
+        responses={201: RouteSerializer},
+        parameters=[ETAG, LOCATION],
+    )
     def create(self, request: Request) -> Response:  # noqa: ARG002
-        """Insert a route."""
-        given = self.given(RouteNew)
-        position = given.pop("position", None)
-        spec = RouteSpec(methods=tuple(given.pop("methods")), **given)
+        values = self.validated(RouteCreateSerializer)
+        position = values.pop("position", None)
+        spec = RouteSpec(methods=tuple(values.pop("methods")), **values)
         row = services.create_route(actor=self.principal, spec=spec, position=position)
-        return _route(row, status=201, headers=location("route-detail", pk=row.pk))
+        return _tagged_route(row, status=201, headers=location("route-detail", pk=row.pk))
 
-    @extend_schema(request=RouteChange, responses=RouteOut, parameters=[ETAG, IF_MATCH])
+    @extend_schema(
+        summary="Update a route",
+        description="Changes a route. Fields that are not sent keep their values.",
+        request=RouteUpdateSerializer,
+        responses=RouteSerializer,
+        parameters=[ETAG, IF_MATCH],
+    )
     def partial_update(self, request: Request, pk: str) -> Response:  # noqa: ARG002
-        """Change a route."""
         row = self.get_object()
-        version = row.version if matched(request, row.version) else None
-        given = self.given(RouteChange)
-        return _route(services.update_route(actor=self.principal, pk=row.pk, changes=given, version=version))
+        version = expected_version(request, row.version)
+        changes = self.validated(RouteUpdateSerializer)
+        return _tagged_route(services.update_route(actor=self.principal, pk=row.pk, changes=changes, version=version))
 
-    @extend_schema(responses={204: None}, parameters=[IF_MATCH])
+    @extend_schema(
+        summary="Delete a route",
+        description="Deletes a route. Requests that no other route matches are then denied.",
+        responses={204: None},
+        parameters=[IF_MATCH],
+    )
     def destroy(self, request: Request, pk: str) -> Response:  # noqa: ARG002
-        """Delete a route."""
         row = self.get_object()
-        version = row.version if matched(request, row.version) else None
-        services.delete_route(actor=self.principal, pk=row.pk, version=version)
+        services.delete_route(actor=self.principal, pk=row.pk, version=expected_version(request, row.version))
         return Response(status=204)
 
-    @extend_schema(request=Order, responses=RouteOut(many=True), parameters=[ETAG, IF_MATCH], filters=False)
+    @extend_schema(
+        summary="Reorder routes",
+        description="Puts all routes into a new order. `If-Match` is the `ETag` of the list.",
+        request=RouteOrderSerializer,
+        responses=RouteSerializer(many=True),
+        parameters=[ETAG, IF_MATCH],
+        filters=False,
+    )
     @action(detail=False, methods=["post"], pagination_class=None, filter_backends=())
     def reorder(self, request: Request) -> Response:
-        """Put the routes into another order. If-Match is the ETag of the list."""
-        tag = services.table_tag(Route.objects.only("id", "version", "position"))
-        if_match = tag if matched(request, tag) else None
-        rows = services.reorder_routes(actor=self.principal, order=self.given(Order)["order"], if_match=if_match)
-        return Response(RouteOut(rows, many=True).data, headers={"ETag": etag(services.table_tag(rows))})
+        tag = expected_version(request, current_table_tag())
+        order = self.validated(RouteOrderSerializer)["order"]
+        rows = services.reorder_routes(actor=self.principal, order=order, if_match=tag)
+        return tagged(RouteSerializer(rows, many=True).data, services.table_tag(rows))
 
 
-def _route(row: Route, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(RouteOut(row).data, status=status, headers={**(headers or {}), "ETag": etag(row.version)})
+def current_table_tag() -> str:
+    """Return the version of the whole route table, its entity tag."""
+    return services.table_tag(Route.objects.only("id", "version", "position"))
+
+
+def _tagged_route(row: Route, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return tagged(RouteSerializer(row).data, row.version, status=status, headers=headers)

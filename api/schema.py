@@ -1,14 +1,15 @@
-"""The OpenAPI document, with every refusal that an operation can answer."""
+"""The OpenAPI document, with every error that an operation can return."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
-from drf_spectacular.utils import OpenApiParameter
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 
-from api.permissions import ANYBODY
+from api.permissions import AUTHENTICATED
 from core.problems import CONTENT_TYPE
 
 _PROBLEM: dict[str, Any] = {
@@ -16,53 +17,70 @@ _PROBLEM: dict[str, Any] = {
     "description": "Problem details (RFC 9457).",
     "required": ["type", "title", "status", "code", "detail"],
     "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "code": {"type": "string", "description": "A stable word for programs."},
-        "detail": {"type": "string", "description": "A sentence for people."},
+        "type": {"type": "string", "description": "Always `about:blank`."},
+        "title": {"type": "string", "description": "The phrase of the HTTP status."},
+        "status": {"type": "integer", "description": "The HTTP status."},
+        "code": {"type": "string", "description": "A stable identifier of the error, for programs."},
+        "detail": {"type": "string", "description": "What is wrong, for the user."},
         "errors": {
             "type": "object",
-            "description": "What is wrong with which field.",
+            "description": "What is wrong with each field: a list of messages by the name of the field.",
             "additionalProperties": {"type": "array", "items": {"type": "string"}},
         },
     },
 }
 _MEANINGS = {
-    400: "What was sent cannot be accepted; `errors` names the fields.",
-    401: "No credential, or a bad one; which, is not told.",
-    403: "Your role does not hold what this needs, or you would give away more than you hold.",
-    404: "There is no such thing, or you may not see it.",
-    406: "The answer has none of the media types that Accept names.",
-    409: "It would break what must hold: a taken name, the last admin, something still in use.",
-    412: "Somebody else changed it since you read it.",
+    400: "The request is invalid; `errors` names the fields.",
+    401: "The credential is missing or invalid. The response does not say which.",
+    403: "Your role does not have the permission, or the change would grant more than you have.",
+    404: "Not found, or you are not allowed to see it.",
+    406: "The `Accept` header names no media type that this operation returns.",
+    409: "The change conflicts with the current state: the name is taken, this is the last admin, or the object is in use.",
+    412: "The object was changed after you read it.",
     413: "The body is too large.",
-    415: "The body has a media type that is not accepted here.",
-    428: "If-Match is missing.",
-    503: "SkyAuth cannot answer right now. Nothing was changed.",
+    415: "The media type of the body is not accepted here.",
+    428: "The `If-Match` header is missing.",
+    503: "SkyAuth is temporarily unavailable. Nothing was changed.",
 }
-_RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
-_CHALLENGE = {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "How to sign in (RFC 9110 section 11.6.1)."}}
+_RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait before the next attempt."}}
+_CHALLENGE = {
+    "WWW-Authenticate": {"schema": {"type": "string"}, "description": "The accepted schemes (RFC 9110 section 11.6.1)."}
+}
 
 IF_MATCH = OpenApiParameter(
     "If-Match",
     str,
     OpenApiParameter.HEADER,
     required=True,
-    description='The ETag of what you have read, such as "3", or * for whatever there is.',
+    description='The ETag of the version that you have read, such as `"3"`, or `*` to accept any version.',
 )
 ETAG = OpenApiParameter(
-    "ETag", str, OpenApiParameter.HEADER, response=[200, 201], description="The version of this, for If-Match."
+    "ETag", str, OpenApiParameter.HEADER, response=[200, 201], description="The version of the object, for `If-Match`."
 )
-LOCATION = OpenApiParameter("Location", str, OpenApiParameter.HEADER, response=[201], description="Where the new thing is.")
+LOCATION = OpenApiParameter(
+    "Location", str, OpenApiParameter.HEADER, response=[201], description="The path of the created object."
+)
+
+
+def describe_list_and_retrieve(plural: str, singular: str, *, of_list: str, of_one: str) -> Callable[[type], type]:
+    """Return the decorator that documents the inherited actions `list` and `retrieve` of a viewset."""
+    return extend_schema_view(
+        list=extend_schema(summary=f"List {plural}", description=of_list),
+        retrieve=extend_schema(summary=f"Get {singular}", description=of_one),
+    )
 
 
 class Schema(AutoSchema):
-    """Adds to every operation the problems that it can answer, by what it is: a list, a change, one that needs If-Match."""
+    """Adds to each operation the errors that it can return, and to each parameter of the path its description."""
 
     def get_tags(self) -> list[str]:
-        """Return the resource, which is the first part of the path behind the version."""
+        """Return the resource, which is the first part of the path after the version."""
         return [self._tokenize_path()[0]] if self._tokenize_path() else ["index"]
+
+    def _resolve_path_parameters(self, variables: Any) -> list[dict[str, Any]]:
+        parameters: list[dict[str, Any]] = super()._resolve_path_parameters(variables)  # type: ignore[no-untyped-call]
+        descriptions = getattr(self.view, "path_descriptions", {})
+        return [{**parameter, "description": descriptions.get(parameter["name"], "")} for parameter in parameters]
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
@@ -70,7 +88,7 @@ class Schema(AutoSchema):
             name="Problem", type=ResolvedComponent.SCHEMA, schema=_PROBLEM, object="Problem"
         )
         self.registry.register_on_missing(component)
-        for status in sorted(self._refusals()):
+        for status in sorted(self._error_statuses()):
             bodies.setdefault(
                 str(status),
                 {
@@ -81,46 +99,46 @@ class Schema(AutoSchema):
             )
         return bodies
 
-    def _refusals(self) -> set[int]:
-        """Return the statuses of every refusal this operation can answer."""
-        found = {401, 406, 503}
+    def _error_statuses(self) -> set[int]:
+        """Return the status of every error that this operation can return."""
+        statuses = {401, 406, 503}
         parameters = self._get_parameters()
-        places = {parameter["in"] for parameter in parameters}
-        if "query" in places:
-            found.add(400)
-        if "path" in places or any(parameter["name"] == "page" for parameter in parameters):
-            found.add(404)
+        locations = {parameter["in"] for parameter in parameters}
+        if "query" in locations:
+            statuses.add(400)
+        if "path" in locations or any(parameter["name"] == "page" for parameter in parameters):
+            statuses.add(404)
         if self.method != "GET":
-            found |= {400, 403, 409}  # 400: a header or a body that cannot be read; 403: the CSRF and origin checks
+            statuses |= {400, 403, 409}  # 400: an unreadable header or body; 403: the CSRF and origin checks
         if self.method in {"POST", "PATCH"}:
-            found |= {413, 415}
+            statuses |= {413, 415}
         if any(parameter["name"] == "If-Match" for parameter in parameters):
-            found |= {412, 428}
+            statuses |= {412, 428}
         needs = getattr(self.view, "needs", {})
-        if needs.get(getattr(self.view, "action", None)) is not ANYBODY:
-            found.add(403)
-        return found | getattr(self.view, "refusals", frozenset())
+        if needs.get(getattr(self.view, "action", None)) is not AUTHENTICATED:
+            statuses.add(403)
+        return statuses | getattr(self.view, "refusals", frozenset())
 
 
-class Security(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How to sign in, in the words of OpenAPI."""
+class SecuritySchemes(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """The sign-in methods of the API."""
 
     target_class = "api.authentication.PrincipalAuthentication"
     name = ["bearer", "basic", "session"]
 
     def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[Any]]]:  # noqa: ARG002 - its signature
-        """Return the ways to sign in, any one of which is enough."""
+        """Return the schemes, any one of which is enough."""
         return [{name: []} for name in self.name]
 
     def get_security_definition(self, auto_schema: Any) -> list[dict[str, Any]]:  # noqa: ARG002 - its signature
-        """Return what each of the names means, in their order."""
+        """Return the definitions, in the order of `name`."""
         return [
-            {"type": "http", "scheme": "bearer", "description": "A service account's token."},
-            {"type": "http", "scheme": "basic", "description": "A user's name and password."},
+            {"type": "http", "scheme": "bearer", "description": "The token of a service account."},
+            {"type": "http", "scheme": "basic", "description": "The username and password of a user."},
             {
                 "type": "apiKey",
                 "in": "cookie",
                 "name": settings.SESSION_COOKIE_NAME,
-                "description": "A browser's session; changes need the CSRF token too.",
+                "description": "The session of a browser. Changes also need the CSRF token, in the header `X-CSRFToken`.",
             },
         ]

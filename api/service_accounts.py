@@ -1,4 +1,4 @@
-"""Service accounts and their tokens. A token is in the answer that made it, and in no other."""
+"""Service accounts and their tokens. A token is in the response that created it, and in no other."""
 
 from typing import Any, ClassVar
 
@@ -10,58 +10,81 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.filters import ServiceAccountFilterSet, TokenFilterSet
-from accounts.models import ServiceAccount, Token, User
+from accounts.models import ServiceAccount, Token
 from accounts.services import service_accounts, tokens
 from accounts.services.tokens import MAX_DAYS, MAX_GRACE_SECONDS, IssuedToken
-from accounts.services.users import get_user
-from api.base import Resource, Text, location
+from api.base import ApiViewSet, UntrimmedCharField, location, user_of_field
 from api.permissions import Need
-from api.schema import LOCATION
-from core.errors import Invalid, NotFound
+from api.schema import LOCATION, describe_list_and_retrieve
 from rbac.permissions import Permission
 
-# Which accounts: the service layer says, by `visible` and by refusing.
+# The services decide which accounts: `visible` filters the rows, and a write of another's account is refused.
 _READ: Need = (Permission.SERVICE_ACCOUNTS_OWN, Permission.SERVICE_ACCOUNTS_READ, Permission.SERVICE_ACCOUNTS_WRITE)
 _WRITE: Need = (Permission.SERVICE_ACCOUNTS_OWN, Permission.SERVICE_ACCOUNTS_WRITE)
+_ROLE = "The name of the role. You must have all of its permissions."
+_DESCRIPTION = "What the account is for."
+_ACTIVE = "Whether the account is active. Every token of a disabled account is rejected."
+_DAYS = "The number of days until the token expires; 0: it never expires."
+_PURPOSE = "What the token is for."
 
 
-class ServiceAccountOut(serializers.ModelSerializer[ServiceAccount]):
-    """A service account."""
+class ServiceAccountSerializer(serializers.ModelSerializer[ServiceAccount]):
+    """A service account. It never has more permissions than its owner."""
 
-    role = serializers.CharField(source="role.name")
-    owner = serializers.CharField(source="owner.uid", default=None, allow_null=True, help_text="The owner's id.")
-    owner_name = serializers.CharField(source="owner.username", default=None, allow_null=True)
-    active = serializers.BooleanField(source="is_active")
+    role = serializers.CharField(source="role.name", help_text="The name of the account's role.")
+    owner = serializers.CharField(
+        source="owner.uid", default=None, allow_null=True, help_text="The id of the owner; null: no owner."
+    )
+    owner_name = serializers.CharField(
+        source="owner.username", default=None, allow_null=True, help_text="The username of the owner; null: no owner."
+    )
+    active = serializers.BooleanField(source="is_active", help_text=_ACTIVE)
 
     class Meta:
         model = ServiceAccount
         fields = ("uid", "name", "description", "role", "owner", "owner_name", "active", "created_by", "created_at")
         read_only_fields = fields
+        extra_kwargs: ClassVar[dict[str, Any]] = {
+            "uid": {"help_text": "The id of the account. It starts with `sa-`."},
+            "name": {"help_text": "Letters, digits, `.`, `_` and `-`, in lower case."},
+            "description": {"help_text": _DESCRIPTION},
+            "created_by": {"help_text": "The name of the user or command that created the account."},
+            "created_at": {"help_text": "When the account was created."},
+        }
 
 
-class ServiceAccountChange(serializers.Serializer[Any]):
-    """What can be changed of a service account."""
+class ServiceAccountUpdateSerializer(serializers.Serializer[Any]):
+    """The fields of a service account that can be changed."""
 
-    role = Text(max_length=32, required=False)
-    active = serializers.BooleanField(required=False)
-    description = Text(max_length=200, required=False, allow_blank=True)
-    owner = Text(max_length=16, required=False, allow_null=True, help_text="A user's id; null for no owner.")
-
-
-class ServiceAccountNew(serializers.Serializer[Any]):
-    """A new service account. Without `owner` it belongs to whoever creates it; with null to nobody."""
-
-    name = Text(max_length=64)
-    role = Text(max_length=32, required=False, allow_null=True)
-    description = Text(max_length=200, required=False, allow_blank=True)
-    owner = Text(max_length=16, required=False, allow_null=True)
+    role = UntrimmedCharField(max_length=32, required=False, help_text=_ROLE)
+    active = serializers.BooleanField(required=False, help_text=_ACTIVE)
+    description = UntrimmedCharField(max_length=200, required=False, allow_blank=True, help_text=_DESCRIPTION)
+    owner = UntrimmedCharField(
+        max_length=16, required=False, allow_null=True, help_text="The id of the new owner; null: no owner."
+    )
 
 
-class TokenOut(serializers.ModelSerializer[Token]):
-    """What is known of a token; the token itself is not."""
+class ServiceAccountCreateSerializer(serializers.Serializer[Any]):
+    """A new service account."""
 
-    state = serializers.SerializerMethodField()
-    replaced_by = serializers.CharField(source="replaced_by.key_id", default=None, allow_null=True)
+    name = UntrimmedCharField(max_length=64, help_text="Letters, digits, `.`, `_` and `-`, such as `nightly-sweep`.")
+    role = UntrimmedCharField(max_length=32, required=False, allow_null=True, help_text=f"{_ROLE} Default: RBAC_DEFAULT_ROLE.")
+    description = UntrimmedCharField(max_length=200, required=False, allow_blank=True, help_text=_DESCRIPTION)
+    owner = UntrimmedCharField(
+        max_length=16, required=False, allow_null=True, help_text="The id of the owner; by default you; null: no owner."
+    )
+
+
+class TokenSerializer(serializers.ModelSerializer[Token]):
+    """What is stored about a token. The token itself is not stored."""
+
+    state = serializers.SerializerMethodField(help_text="`active`, `expired` or `revoked`.")
+    replaced_by = serializers.CharField(
+        source="replaced_by.key_id",
+        default=None,
+        allow_null=True,
+        help_text="The key id of the token that replaced this one in a rotation; null: none.",
+    )
 
     class Meta:
         model = Token
@@ -78,44 +101,62 @@ class TokenOut(serializers.ModelSerializer[Token]):
             "last_used_from",
         )
         read_only_fields = fields
+        extra_kwargs: ClassVar[dict[str, Any]] = {
+            "key_id": {"help_text": "The id of the token: the 12 characters after `sky_`."},
+            "name": {"help_text": _PURPOSE},
+            "created_by": {"help_text": "The name of the user or command that created the token."},
+            "created_at": {"help_text": "When the token was created."},
+            "expires_at": {"help_text": "When the token expires; null: never."},
+            "revoked_at": {"help_text": "When the token was revoked; null: never."},
+            "last_used_at": {"help_text": "When the token was last used, to the minute; null: never."},
+            "last_used_from": {"help_text": "The address that last used the token, or empty."},
+        }
 
     def get_state(self, token: Token) -> str:
-        """Return active, expired or revoked."""
         return token.state()
 
 
-class TokenIssued(TokenOut):
-    """A new token."""
+class IssuedTokenSerializer(TokenSerializer):
+    """A new token, with the secret itself."""
 
-    token = serializers.CharField(help_text="The token. It is shown this once and can never be shown again.")
+    token = serializers.CharField(help_text="The token. Store it now: it cannot be shown again.")
 
-    class Meta(TokenOut.Meta):
-        fields = (*TokenOut.Meta.fields, "token")  # type: ignore[assignment]
+    class Meta(TokenSerializer.Meta):
+        fields = (*TokenSerializer.Meta.fields, "token")  # type: ignore[assignment]
         read_only_fields = fields  # type: ignore[assignment]
 
 
-class TokenNew(serializers.Serializer[Any]):
-    """A token to be made."""
+class TokenCreateSerializer(serializers.Serializer[Any]):
+    """A new token."""
 
     days = serializers.IntegerField(
-        min_value=0, max_value=MAX_DAYS, required=False, allow_null=True, help_text="0: it never expires."
+        min_value=0, max_value=MAX_DAYS, required=False, allow_null=True, help_text=f"{_DAYS} Default: TOKEN_DEFAULT_DAYS."
     )
-    name = Text(max_length=64, required=False, allow_blank=True, help_text="What it is for.")
+    name = UntrimmedCharField(max_length=64, required=False, allow_blank=True, help_text=_PURPOSE)
 
 
-class TokenRotation(serializers.Serializer[Any]):
+class TokenRotateSerializer(serializers.Serializer[Any]):
     """How a token is replaced."""
 
     days = serializers.IntegerField(
-        min_value=0, max_value=MAX_DAYS, required=False, allow_null=True, help_text="Unless given, as long as the old one."
+        min_value=0, max_value=MAX_DAYS, required=False, allow_null=True, help_text=f"{_DAYS} Default: as long as the old token."
     )
     grace = serializers.IntegerField(
-        min_value=0, max_value=MAX_GRACE_SECONDS, default=0, help_text="Seconds for which the old one still works."
+        min_value=0,
+        max_value=MAX_GRACE_SECONDS,
+        default=0,
+        help_text="The number of seconds for which the old token stays valid; 0: it is revoked immediately.",
     )
 
 
-class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
-    """Service accounts, by their id: all of them for who manages all, one's own for everybody else."""
+@describe_list_and_retrieve(
+    "service accounts",
+    "a service account",
+    of_list="Returns the service accounts that you are allowed to see: all, or your own.",
+    of_one="Returns one service account.",
+)
+class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
+    """Service accounts, by id."""
 
     needs: ClassVar[dict[str, Need]] = {
         "list": _READ,
@@ -125,56 +166,68 @@ class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Re
         "destroy": _WRITE,
     }
     queryset = ServiceAccount.objects.none()
-    serializer_class = ServiceAccountOut
+    serializer_class = ServiceAccountSerializer
     lookup_field = "uid"
     lookup_value_regex = "sa-[0-9a-f]{1,16}"
+    path_descriptions = {"uid": "The id of the service account."}
     filterset_class = ServiceAccountFilterSet
     ordering_fields = ("name", "created_at", "role")
     ordering = ("name",)
 
     def get_queryset(self) -> QuerySet[ServiceAccount]:
-        """Return the accounts that the caller may know of."""
         return self.queryset if getattr(self, "swagger_fake_view", False) else service_accounts.visible(self.principal)
 
-    @extend_schema(request=ServiceAccountNew, responses={201: ServiceAccountOut}, parameters=[LOCATION])
+    @extend_schema(
+        summary="Create a service account",
+        description="Creates a service account without tokens. It never has more permissions than its owner.",
+        request=ServiceAccountCreateSerializer,
+        responses={201: ServiceAccountSerializer},
+        parameters=[LOCATION],
+    )
     def create(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
-        """Create a service account."""
-        account = service_accounts.create_service_account(actor=self.principal, **_with_owner(self.given(ServiceAccountNew)))
+        values = _with_owner(self.validated(ServiceAccountCreateSerializer))
+        account = service_accounts.create_service_account(actor=self.principal, **values)
         headers = location("service-account-detail", uid=account.uid)
-        return Response(ServiceAccountOut(account).data, status=201, headers=headers)
+        return Response(ServiceAccountSerializer(account).data, status=201, headers=headers)
 
-    @extend_schema(request=ServiceAccountChange, responses=ServiceAccountOut)
+    @extend_schema(
+        summary="Update a service account",
+        description="Changes a service account. Fields that are not sent keep their values.",
+        request=ServiceAccountUpdateSerializer,
+        responses=ServiceAccountSerializer,
+    )
     def partial_update(self, request: Request, uid: str) -> Response:  # noqa: ARG002
-        """Change a service account."""
         account = self.get_object()
-        changes = _with_owner(self.given(ServiceAccountChange))
+        changes = _with_owner(self.validated(ServiceAccountUpdateSerializer))
         account = service_accounts.update_service_account(actor=self.principal, account=account, **changes)
-        return Response(ServiceAccountOut(account).data)
+        return Response(ServiceAccountSerializer(account).data)
 
-    @extend_schema(responses={204: None})
+    @extend_schema(
+        summary="Delete a service account",
+        description="Deletes a service account with all its tokens.",
+        responses={204: None},
+    )
     def destroy(self, request: Request, uid: str) -> Response:  # noqa: ARG002
-        """Delete a service account with all its tokens."""
         service_accounts.delete_service_account(actor=self.principal, account=self.get_object())
         return Response(status=204)
 
 
-def _with_owner(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the body as the service layer's arguments: `owner` is a user, and null says that there is none."""
-    if "owner" not in given:
-        return given
-    uid = given.pop("owner")
-    return {**given, "unowned": True} if uid is None else {**given, "owner": _owner(uid)}
+def _with_owner(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields as arguments of the service: `owner` is a user, and null becomes `unowned`."""
+    if "owner" not in values:
+        return values
+    uid = values.pop("owner")
+    return {**values, "unowned": True} if uid is None else {**values, "owner": user_of_field(uid, "owner")}
 
 
-def _owner(uid: str) -> User:
-    try:
-        return get_user(uid)
-    except NotFound as error:
-        raise Invalid.field("owner", error.message) from None
-
-
-class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
-    """The tokens of one service account, by their key id."""
+@describe_list_and_retrieve(
+    "tokens",
+    "a token",
+    of_list="Returns the tokens of a service account, newest first.",
+    of_one="Returns what is stored about one token.",
+)
+class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
+    """The tokens of one service account, by key id."""
 
     needs: ClassVar[dict[str, Need]] = {
         "list": _READ,
@@ -184,15 +237,16 @@ class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
         "revoke": _WRITE,
     }
     queryset = Token.objects.none()
-    serializer_class = TokenOut
+    serializer_class = TokenSerializer
     lookup_field = "key_id"
     lookup_value_regex = "[0-9A-Za-z]{12}"
+    path_descriptions = {"account": "The id of the service account.", "key_id": "The key id of the token."}
     filterset_class = TokenFilterSet
     ordering_fields = ("created_at", "expires_at", "last_used_at", "name")
     ordering = ("-created_at",)
 
     def get_queryset(self) -> QuerySet[Token]:
-        """Return the account's tokens. Raises NotFound when there is no such account, or it may not be known of."""
+        """Return the account's tokens. Raises NotFound if the account does not exist or the caller is not allowed to see it."""
         if getattr(self, "swagger_fake_view", False):
             return self.queryset
         return tokens.visible_tokens(self.principal).filter(account=self._account())
@@ -200,28 +254,46 @@ class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Resource):
     def _account(self) -> ServiceAccount:
         return service_accounts.get_account(self.principal, self.kwargs["account"])
 
-    @extend_schema(request=TokenNew, responses={201: TokenIssued}, parameters=[LOCATION])
+    @extend_schema(
+        summary="Create a token",
+        description="Creates a token. Only this response contains it.",
+        request=TokenCreateSerializer,
+        responses={201: IssuedTokenSerializer},
+        parameters=[LOCATION],
+    )
     def create(self, request: Request, account: str) -> Response:  # noqa: ARG002
-        """Issue a token. It is in this answer and in no other."""
-        owner = self._account()
-        return _shown_once(tokens.issue_token(actor=self.principal, account=owner, **self.given(TokenNew)), account)
+        service_account = self._account()
+        values = self.validated(TokenCreateSerializer)
+        return _issued(tokens.issue_token(actor=self.principal, account=service_account, **values), account)
 
-    @extend_schema(request=TokenRotation, responses={201: TokenIssued}, parameters=[LOCATION], filters=False)
+    @extend_schema(
+        summary="Rotate a token",
+        description="Replaces a token by a new one. The old token is revoked immediately, or after `grace` seconds. "
+        "Only this response contains the new token.",
+        request=TokenRotateSerializer,
+        responses={201: IssuedTokenSerializer},
+        parameters=[LOCATION],
+        filters=False,
+    )
     @action(detail=True, methods=["post"])
     def rotate(self, request: Request, account: str, key_id: str) -> Response:  # noqa: ARG002
-        """Replace a token by a new one; the old one ends at once, or after `grace` seconds."""
         token = self.get_object()
-        return _shown_once(tokens.rotate_token(actor=self.principal, token=token, **self.given(TokenRotation)), account)
+        return _issued(tokens.rotate_token(actor=self.principal, token=token, **self.validated(TokenRotateSerializer)), account)
 
-    @extend_schema(request=None, responses=TokenOut, filters=False)
+    @extend_schema(
+        summary="Revoke a token",
+        description="Revokes a token immediately. It cannot be made valid again.",
+        request=None,
+        responses=TokenSerializer,
+        filters=False,
+    )
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, account: str, key_id: str) -> Response:  # noqa: ARG002
-        """Revoke a token at once."""
-        return Response(TokenOut(tokens.revoke_token(actor=self.principal, token=self.get_object())).data)
+        return Response(TokenSerializer(tokens.revoke_token(actor=self.principal, token=self.get_object())).data)
 
 
-def _shown_once(issued: IssuedToken, account: str) -> Response:
-    """Return the 201 that shows a new token."""
-    body = {**TokenOut(issued.token).data, "token": issued.plaintext}
+def _issued(issued: IssuedToken, account: str) -> Response:
+    """Return the 201 with a new token."""
+    body = {**TokenSerializer(issued.token).data, "token": issued.plaintext}
     headers = location("token-detail", account=account, key_id=issued.token.key_id)
     return Response(body, status=201, headers={**headers, "Cache-Control": "no-store"})

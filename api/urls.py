@@ -1,11 +1,11 @@
-"""Every path of the API, version 1. No path has a slash at its end but the first."""
+"""Every path of the API, version 1. Only the index path ends with a slash."""
 
 from typing import Any
 
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from api.audit_events import EntryViewSet
+from api.audit_events import AuditEventViewSet
 from api.docs import OpenApiJson, OpenApiYaml, SwaggerUi
 from api.errors import refuse
 from api.policy import DecisionViewSet, ExplainView, PackViewSet
@@ -28,7 +28,7 @@ _RESOURCES: tuple[tuple[str, Any, str], ...] = (
     ("routes", RouteViewSet, "route"),
     ("policy/decisions", DecisionViewSet, "decision"),
     ("policy/packs", PackViewSet, "pack"),
-    ("audit-events", EntryViewSet, "audit-event"),
+    ("audit-events", AuditEventViewSet, "audit-event"),
     ("permissions", PermissionViewSet, "permission"),
 )
 
@@ -39,7 +39,7 @@ for _prefix, _view, _name in _RESOURCES:
 _patterns: UrlPatterns = [
     path("", IndexView.as_view({"get": "show"}), name="index"),
     path("whoami", WhoamiView.as_view({"get": "show"}), name="whoami"),
-    path("policy/explain", ExplainView.as_view({"get": "ask", "post": "ask_by_post"}), name="explain"),
+    path("policy/explain", ExplainView.as_view({"get": "explain", "post": "explain_by_post"}), name="explain"),
     *router.urls,
     path("openapi.json", OpenApiJson.as_view(), name="openapi-json"),
     path("openapi.yaml", OpenApiYaml.as_view(), name="openapi-yaml"),

@@ -1,17 +1,17 @@
-"""Where everything is, who one is, and what can be permitted."""
+"""The index of the API, the caller, and the list of permissions."""
 
 from typing import Any, ClassVar
 
 from django.urls import reverse
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.base import Resource
-from api.permissions import ANYBODY, Need
+from api.base import KIND_CHOICES, METHOD_CHOICES, ApiViewSet
+from api.permissions import AUTHENTICATED, Need
 from rbac.permissions import MEANINGS
-from rbac.principals import Kind, Method, Principal
+from rbac.principals import Principal
 
 _LINKS = {
     "whoami": "whoami",
@@ -29,70 +29,70 @@ _LINKS = {
 }
 
 
-class IndexView(Resource):
-    """The first page."""
-
-    needs: ClassVar[dict[str, Need]] = {"show": ANYBODY}
+class IndexView(ApiViewSet):
+    needs: ClassVar[dict[str, Need]] = {"show": AUTHENTICATED}
     pagination_class = None
     filter_backends = ()
 
     @extend_schema(
-        responses={200: {"type": "object", "additionalProperties": {"type": "string"}}},
         operation_id="index",
+        summary="List the resources",
+        description="Returns the path of each resource, by name.",
+        responses={200: {"type": "object", "additionalProperties": {"type": "string"}}},
     )
     def show(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
-        """Return the paths of everything else."""
         return Response({name: reverse(f"api:{view}") for name, view in _LINKS.items()})
 
 
-class WhoamiOut(serializers.Serializer[Principal]):
-    """Who calls, as SkyAuth sees them."""
+class WhoamiSerializer(serializers.Serializer[Principal]):
+    """The authenticated caller."""
 
-    kind = serializers.ChoiceField(choices=[(kind.value, kind.value) for kind in Kind])
-    uid = serializers.CharField()
-    name = serializers.CharField()
-    display_name = serializers.CharField(allow_blank=True)
-    email = serializers.CharField(allow_blank=True)
-    role = serializers.CharField()
-    permissions = serializers.SerializerMethodField()
-    method = serializers.ChoiceField(choices=[(method.value, method.value) for method in Method])
-    groups = serializers.ListField(child=serializers.CharField(), help_text="As the auth proxy named them just now.")
-    token_key_id = serializers.CharField(allow_blank=True, help_text="Which token was shown, where one was.")
-    identity = serializers.CharField(help_text="The name that an upstream hears.")
+    kind = serializers.ChoiceField(choices=KIND_CHOICES, help_text="What kind of caller you are.")
+    uid = serializers.CharField(help_text="Your id.")
+    name = serializers.CharField(help_text="Your username, or the name of the service account.")
+    display_name = serializers.CharField(allow_blank=True, help_text="The name that pages show, or empty.")
+    email = serializers.CharField(allow_blank=True, help_text="Your e-mail address, or empty.")
+    role = serializers.CharField(help_text="The name of your effective role.")
+    permissions = serializers.SerializerMethodField(help_text="The names of your permissions, sorted.")
+    method = serializers.ChoiceField(choices=METHOD_CHOICES, help_text="How you were authenticated.")
+    groups = serializers.ListField(
+        child=serializers.CharField(), help_text="The groups that the authentication proxy sent with this request."
+    )
+    token_key_id = serializers.CharField(allow_blank=True, help_text="The key id of the token of this request, or empty.")
+    identity = serializers.CharField(help_text="The name that the upstream receives in the identity header.")
 
     def get_permissions(self, principal: Principal) -> list[str]:
-        """Return the names, sorted."""
         return sorted(principal.permissions)
 
 
-class WhoamiView(Resource):
-    """Who calls."""
-
-    needs: ClassVar[dict[str, Need]] = {"show": ANYBODY}
-    serializer_class = WhoamiOut
+class WhoamiView(ApiViewSet):
+    needs: ClassVar[dict[str, Need]] = {"show": AUTHENTICATED}
+    serializer_class = WhoamiSerializer
     pagination_class = None
     filter_backends = ()
 
-    @extend_schema(responses=WhoamiOut, operation_id="whoami")
+    @extend_schema(
+        operation_id="whoami",
+        summary="Get the caller",
+        description="Returns who is authenticated, how, and with which role and permissions.",
+        responses=WhoamiSerializer,
+    )
     def show(self, request: Request) -> Response:  # noqa: ARG002
-        """Return who calls and what they may do."""
-        return Response(WhoamiOut(self.principal).data)
+        return Response(WhoamiSerializer(self.principal).data)
 
 
-class PermissionOut(serializers.Serializer[Any]):
-    """Something that can be permitted."""
+class PermissionSerializer(serializers.Serializer[Any]):
+    """A permission that a role can have."""
 
-    name = serializers.CharField()
-    meaning = serializers.CharField()
+    name = serializers.CharField(help_text="The name, such as `users:read`.")
+    meaning = serializers.CharField(help_text="What the permission allows.")
 
 
-class PermissionViewSet(mixins.ListModelMixin, Resource):
-    """Everything that can be permitted."""
-
-    needs: ClassVar[dict[str, Need]] = {"list": ANYBODY}
-    serializer_class = PermissionOut
+@extend_schema_view(list=extend_schema(summary="List permissions", description="Returns all permissions, by name."))
+class PermissionViewSet(mixins.ListModelMixin, ApiViewSet):
+    needs: ClassVar[dict[str, Need]] = {"list": AUTHENTICATED}
+    serializer_class = PermissionSerializer
     filter_backends = ()
 
     def get_queryset(self) -> Any:
-        """Return the permissions, sorted by name."""
         return [{"name": str(permission), "meaning": meaning} for permission, meaning in sorted(MEANINGS.items())]

@@ -16,7 +16,7 @@ class StrictBooleanFilter(ChoiceFilter):  # type: ignore[misc]
     """Filters by `true` or `false`. Any other value is an error; django-filter's own BooleanFilter would ignore it."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(choices=(("true", "true"), ("false", "false")), **kwargs)
+        super().__init__(choices=(("true", "yes"), ("false", "no")), **kwargs)
 
     def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
         return super().filter(qs, value == "true") if value else qs

@@ -9,7 +9,7 @@ from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIRequestFactory
 
 from accounts.models import ServiceAccount, User
-from api.base import Resource
+from api.base import ApiViewSet
 from api.urls import router
 from audit import record
 from rbac.models import Role, Route
@@ -202,13 +202,13 @@ def _shape(path: str) -> str:
 
 
 @pytest.mark.parametrize(("prefix", "viewset", "name"), router.registry, ids=lambda value: str(value))
-def test_every_action_of_every_resource_says_what_it_needs(prefix: str, viewset: type[Resource], name: str) -> None:
+def test_every_action_of_every_resource_says_what_it_needs(prefix: str, viewset: type[ApiViewSet], name: str) -> None:
     actions = {action for route in router.get_routes(viewset) for action in route.mapping.values() if hasattr(viewset, action)}
     assert actions == set(viewset.needs)
 
 
 def test_an_action_that_no_table_names_is_denied_to_the_admin_too(alice: User) -> None:
-    class Forgotten(Resource):
+    class Forgotten(ApiViewSet):
         def list(self, request: Any) -> None:
             raise AssertionError("It ran.")
 

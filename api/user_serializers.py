@@ -1,0 +1,132 @@
+"""The bodies of requests and responses about users."""
+
+from typing import Any, ClassVar
+
+from rest_framework import renderers, serializers
+
+from accounts.models import RoleSource, SignIn, User
+from api.base import UntrimmedCharField
+
+MAX_BULK = 1_000
+_EMAIL = "The e-mail address of the user."
+_DISPLAY_NAME = "The name that pages show."
+_ROLE = "The name of the role. You must have all of its permissions."
+_SIGN_IN = "How the user can sign in."
+_ACTIVE = "Whether the user is active. Every credential of a disabled user is rejected."
+
+
+class UserSerializer(serializers.ModelSerializer[User]):
+    """A user."""
+
+    email = serializers.CharField(allow_blank=True, help_text=_EMAIL)
+    role = serializers.CharField(source="role.name", help_text="The name of the user's role.")
+    role_source = serializers.ChoiceField(choices=RoleSource.choices, help_text="Where the role comes from.")
+    sign_in = serializers.ChoiceField(choices=SignIn.choices, help_text=_SIGN_IN)
+    active = serializers.BooleanField(source="is_active", help_text=_ACTIVE)
+
+    class Meta:
+        model = User
+        fields = (
+            "uid",
+            "username",
+            "email",
+            "display_name",
+            "role",
+            "role_source",
+            "sign_in",
+            "active",
+            "created_at",
+            "last_seen_at",
+        )
+        read_only_fields = fields
+        extra_kwargs: ClassVar[dict[str, Any]] = {
+            "uid": {"help_text": "The id of the user. SkyPilot derives the same id from the username."},
+            "username": {"help_text": "An e-mail address or a plain name, in lower case."},
+            "display_name": {"help_text": _DISPLAY_NAME},
+            "created_at": {"help_text": "When the user was created."},
+            "last_seen_at": {"help_text": "When the user last sent a request, to the minute; null: never."},
+        }
+
+
+class UserUpdateSerializer(serializers.Serializer[Any]):
+    """The fields of a user that can be changed. Other fields are ignored."""
+
+    role = UntrimmedCharField(max_length=32, required=False, help_text=_ROLE)
+    active = serializers.BooleanField(required=False, help_text=_ACTIVE)
+    password = UntrimmedCharField(max_length=1_024, required=False, write_only=True, help_text="The new password.")
+    email = UntrimmedCharField(max_length=254, required=False, allow_blank=True, help_text=_EMAIL)
+    display_name = UntrimmedCharField(max_length=150, required=False, allow_blank=True, help_text=_DISPLAY_NAME)
+    sign_in = serializers.ChoiceField(choices=SignIn.choices, required=False, help_text=_SIGN_IN)
+
+
+class UserCreateSerializer(serializers.Serializer[Any]):
+    """A new user."""
+
+    username = UntrimmedCharField(max_length=254, help_text="An e-mail address, or a plain name such as `alice`.")
+    password = UntrimmedCharField(
+        max_length=1_024,
+        required=False,
+        allow_null=True,
+        write_only=True,
+        help_text="The password. Without one the user signs in through single sign-on.",
+    )
+    role = UntrimmedCharField(max_length=32, required=False, allow_null=True, help_text=f"{_ROLE} Default: RBAC_DEFAULT_ROLE.")
+    email = UntrimmedCharField(max_length=254, required=False, allow_blank=True, allow_null=True, help_text=_EMAIL)
+    display_name = UntrimmedCharField(max_length=150, required=False, allow_blank=True, help_text=_DISPLAY_NAME)
+    sign_in = serializers.ChoiceField(choices=SignIn.choices, required=False, help_text=_SIGN_IN)
+
+
+class BulkRoleSerializer(serializers.Serializer[Any]):
+    """Users and the role that they are to get."""
+
+    uids = serializers.ListField(
+        child=UntrimmedCharField(max_length=16), min_length=1, max_length=MAX_BULK, help_text="The ids of the users."
+    )
+    role = UntrimmedCharField(max_length=32, help_text=_ROLE)
+
+
+class BulkRoleFailureSerializer(serializers.Serializer[Any]):
+    """A user whose role was not changed."""
+
+    uid = serializers.CharField(help_text="The id of the user.")
+    error = serializers.CharField(help_text="Why the role was not changed.")
+
+
+class BulkRoleResultSerializer(serializers.Serializer[Any]):
+    """The result of a bulk change."""
+
+    succeeded = serializers.ListField(child=serializers.CharField(), help_text="The ids of the users who have the role now.")
+    failed = BulkRoleFailureSerializer(many=True, help_text="The users whose role was not changed.")
+
+
+class OwnPasswordSerializer(serializers.Serializer[Any]):
+    """The caller's current and new password."""
+
+    current_password = UntrimmedCharField(max_length=1_024, write_only=True, help_text="Your current password.")
+    password = UntrimmedCharField(max_length=1_024, write_only=True, help_text="Your new password.")
+
+
+class UserImportSerializer(serializers.Serializer[Any]):
+    """A CSV file in JSON."""
+
+    csv = UntrimmedCharField(
+        help_text="The CSV text. Columns: username, and optionally password, role, email, display_name, sign_in, active."
+    )
+
+
+class UserImportResultSerializer(serializers.Serializer[Any]):
+    """The result of an import."""
+
+    applied = serializers.BooleanField(help_text="Whether the changes were made: false for a dry run.")
+    created = serializers.ListField(child=serializers.CharField(), help_text="The usernames of the new users.")
+    changed = serializers.ListField(child=serializers.CharField(), help_text="The usernames of the changed users.")
+
+
+class CSVRenderer(renderers.BaseRenderer):
+    """CSV (RFC 4180) in UTF-8, from text that is CSV already."""
+
+    media_type = "text/csv"
+    format = "csv"
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:  # noqa: ARG002
+        return str(data).encode("utf-8")
