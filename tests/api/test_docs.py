@@ -26,22 +26,21 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
     return [(method, path, spec) for path, methods in document["paths"].items() for method, spec in methods.items()]
 
 
-def test_the_document_is_valid_and_drf_spectacular_has_nothing_to_complain_of(tmp_path: Any) -> None:
+def test_the_document_is_valid_and_drf_spectacular_warns_of_nothing(tmp_path: Any) -> None:
     call_command("spectacular", validate=True, fail_on_warn=True, file=str(tmp_path / "openapi.yaml"))
     assert (tmp_path / "openapi.yaml").stat().st_size > 10_000
+
+
+VERBS = {"Change", "Create", "Delete", "Explain", "Export", "Get", "Import", "List", "Load", "Reorder", "Revoke", "Rotate"}
+VERBS |= {"Set", "Update"}
 
 
 def test_every_operation_has_a_summary_and_a_description(document: dict[str, Any]) -> None:
     summaries = set()
     for method, path, operation in operations(document):
-        summary, description = operation.get("summary", ""), operation.get("description", "")
-        assert re.fullmatch(
-            r"(?:Change|Create|Delete|Explain|Export|Get|Import|List|Load|Reorder|Revoke|Rotate|Set|Update) .+[^.]", summary
-        ), (
-            method,
-            path,
-            summary,
-        )
+        summary, description = operation.get("summary", "none"), operation.get("description", "")
+        assert summary.split()[0] in VERBS, (method, path, summary)
+        assert not summary.endswith("."), (method, path, summary)
         assert re.fullmatch(r"[A-Z].+\.", description), (method, path, description)
         summaries.add(summary)
     assert len(summaries) == len(operations(document)) == 46
@@ -57,7 +56,7 @@ def test_every_parameter_and_field_has_a_description(document: dict[str, Any]) -
             assert details.get("description"), (name, field)
 
 
-# The words that design/language.md retired, as whole words. `command` names a sign-in method and `pack` a policy pack.
+# Words that the texts for users do not use.
 RETIRED = re.compile(
     r"\b(?:doors?|gates?|mark|generation|freshness|remember\w*|recall\w*|told|tells?|hears?|heard|machines?|person|people|newcomers?|"
     r"handover|asker|way back|dies|lives|ends at|whoever|somebody|anybody|everybody|nobody|whom|recognised|may|shall)\b",
