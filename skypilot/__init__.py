@@ -1,1 +1,1 @@
-"""Door 3: the SkyPilot API server's own auth, users and service-account endpoints, so that the real `sky` CLI logs in."""
+"""The SkyPilot API: the sign-in, user and service-account endpoints of a SkyPilot API server, for the `sky` CLI."""

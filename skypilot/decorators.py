@@ -1,4 +1,4 @@
-"""What every endpoint of this door has in common, whoever calls."""
+"""What every endpoint of the SkyPilot API has in common."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -14,27 +14,27 @@ from skypilot import errors, versions
 View = Callable[..., HttpResponse]
 
 
-def speaks_skypilot(answer: View) -> View:
-    """Return the view that answers as SkyPilot does: its errors, and no CSRF token, which its clients never send.
+def skypilot_view(handler: View) -> View:
+    """Return a view that answers as SkyPilot does: with its errors, and without a CSRF token, which its clients never send.
 
-    It tells the server's versions as SkyPilot does: once it is known who asks, and that they may.
+    Its responses have the server's versions, except those to unauthenticated callers and to callers without permission.
 
-    `answer` itself sees to it that no page of another site writes anything, and that a bad credential is refused.
+    `handler` itself rejects invalid credentials, and writes that a page of another site has started.
     """
 
     @csrf_exempt
     @answers_refusals
-    @wraps(answer)
+    @wraps(handler)
     def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-            response = answer(request, *args, **kwargs)
+            response = handler(request, *args, **kwargs)
         except Exception as error:
-            foreseen = errors.respond(error)
-            if foreseen is None:
+            expected = errors.error_response(error)
+            if expected is None:
                 raise
-            if isinstance(error, PermissionDenied) or getattr(error, "early", False):
-                return foreseen
-            response = foreseen
-        return response if response.status_code == 401 else versions.tell(request, response)
+            if isinstance(error, PermissionDenied | errors.RoleForbidden):
+                return expected
+            response = expected
+        return response if response.status_code == 401 else versions.add_headers(request, response)
 
     return view

@@ -1,4 +1,4 @@
-"""`GET /api/health`: by this one answer the CLI decides whether it may go on, must sign in, or is too old."""
+"""`GET /api/health`, from which the CLI learns whether it is signed in, must sign in, or is too old."""
 
 from typing import Any
 
@@ -12,61 +12,61 @@ from authn.requests import principal_of, refusal_of
 from rbac.auth_methods import Interface
 from rbac.principals import Kind, Method, Principal
 from skypilot import errors, server_info, versions
-from skypilot.decorators import speaks_skypilot
+from skypilot.decorators import skypilot_view
 
 
 @belongs_to(Interface.PUBLIC)
-@speaks_skypilot
+@skypilot_view
 def health(request: HttpRequest) -> HttpResponse:
-    """Return SkyPilot's answer for this caller: 200 `healthy` or `needs_auth`, 400 for an old client, 401 for a bad token.
+    """Return SkyPilot's response for this caller: 200 `healthy` or `needs_auth`, 400 for an old client, 401 for a bad token.
 
-    The upstream's silence is 503, at which the CLI waits and asks again; a probe, which names no versions, is told that SkyAuth
-    lives. Never a redirect nor a page: the CLI would say that it cannot connect.
+    If the upstream does not respond it is 503, after which the CLI waits and tries again. A probe, which sends no versions,
+    gets `healthy` as long as SkyAuth runs. It is never a redirect or a page: the CLI would report that it cannot connect.
     """
     if request.method != "GET":
-        raise errors.Refused(405, "Method Not Allowed", headers={"Allow": "GET"})
+        raise errors.HTTPException(405, "Method Not Allowed", headers={"Allow": "GET"})
     principal, refusal = principal_of(request), refusal_of(request)
     if refusal is not None and refusal.method == Method.BEARER:
         return errors.unauthenticated(request)
-    client = versions.client_of(request)
-    versions.require(client)
+    client = versions.client_version(request)
+    versions.require_supported(client)
     if _must_sign_in(principal, refusal):
-        return errors.as_json(_body("needs_auth", None) if client is not None else {"status": "healthy"})
+        return errors.json_response(_body("needs_auth", None) if client is not None else {"status": "healthy"})
     body = _body("healthy", _user(principal))
     if principal.kind is Kind.SHARED:
-        # Nobody in particular: the CLI goes on under the name that its machine gives it, as behind an ingress with Basic.
+        # No user: the CLI uses the local user name, as behind an ingress with Basic authentication.
         body |= {"basic_auth_enabled": False, "ingress_basic_auth_enabled": True}
-    return errors.as_json(body)
+    return errors.json_response(body)
 
 
 def _must_sign_in(principal: Principal, refusal: InvalidCredential | None) -> bool:
-    """Return whether the CLI is to begin a sign-in. A wrong password is no reason: it would begin one with that password."""
+    """Return whether the CLI must sign in. After a wrong password it is false: the CLI would start with that password again."""
     if principal.is_authenticated:
         return False
     return refusal is None or refusal.method != Method.BASIC or not settings.AUTH_BASIC
 
 
 def _body(status: str, user: dict[str, Any] | None) -> dict[str, Any]:
-    known = server_info.current()
+    info = server_info.current()
     return {
         "status": status,
-        "api_version": known.api_version,
-        "version": known.version,
-        "version_on_disk": known.version_on_disk,
-        "commit": known.commit,
+        "api_version": info.api_version,
+        "version": info.version,
+        "version_on_disk": info.version_on_disk,
+        "commit": info.commit,
         "basic_auth_enabled": settings.AUTH_BASIC,
         "user": user,
         "service_account_token_enabled": settings.ENABLE_SERVICE_ACCOUNTS,
         "ingress_basic_auth_enabled": False,
-        "latest_version": known.latest_version,
+        "latest_version": info.latest_version,
         "external_proxy_auth_enabled": settings.AUTH_USER_HEADER_FORMAT != "off",
-        "telemetry_enabled": known.telemetry_enabled,
-        "restrict_config_to_admins": known.restrict_config_to_admins,
+        "telemetry_enabled": info.telemetry_enabled,
+        "restrict_config_to_admins": info.restrict_config_to_admins,
     }
 
 
 def _user(principal: Principal) -> dict[str, Any] | None:
-    """Return who calls, as SkyPilot names it; the hash of a password is nobody's to see."""
+    """Return the caller in SkyPilot's format, without SkyPilot's field for the hash of the password."""
     if principal.kind is Kind.SERVICE_ACCOUNT:
         return {"id": principal.uid, "name": principal.name, "user_type": "sa"}
     if principal.kind is not Kind.USER:
@@ -84,5 +84,5 @@ def _user(principal: Principal) -> dict[str, Any] | None:
 
 
 def user_type(user: User) -> str:
-    """Return SkyPilot's word for how a user signs in; the dashboard offers to reset the password of "basic" ones."""
+    """Return SkyPilot's `user_type`. Its dashboard offers a password reset for "basic"."""
     return "sso" if user.sign_in == SignIn.SSO else "basic"

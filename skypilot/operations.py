@@ -1,7 +1,6 @@
-"""The order in which a request is judged: who calls, may they, which version, which method, what is in the body, then the work.
+"""The checks of a request, in SkyPilot's order: caller, permission, client version, method, body; then the operation runs.
 
-It is the order of SkyPilot, where sign-in and roles come before everything else: nobody learns from a refusal what they may
-not know.
+Sign-in and roles come first, so that an error reveals nothing to a caller without permission.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,28 +20,28 @@ from rbac.denials import record_denial
 from rbac.permissions import Permission
 from rbac.principals import Principal
 from skypilot import validation, versions
-from skypilot.decorators import View, speaks_skypilot
-from skypilot.errors import Refused, RoleForbidden, as_json
+from skypilot.decorators import View, skypilot_view
+from skypilot.errors import HTTPException, RoleForbidden, json_response
 from skypilot.validation import Fields
 
-ANYBODY: Final[tuple[Permission, ...]] = ()
+AUTHENTICATED: Final[tuple[Permission, ...]] = ()  # any authenticated caller
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call that may be made: by whom, and what was sent."""
+    """An allowed call: the caller, the request and the validated fields of its body."""
 
     actor: Principal
     request: HttpRequest
-    given: Mapping[str, Any] = field(repr=False)  # may hold a password
+    body: Mapping[str, Any] = field(repr=False)  # it can contain a password
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A method of a path, the permissions of which one is enough (none: whoever is signed in), the body's fields and the work.
+    """A method of a path. One of the permissions in `needs` is enough; empty: any authenticated caller. `fields` is the body.
 
-    `run` returns the JSON value of the 200. A command line that a person signed in only reads, and writes where `by_cli` says so:
-    could it make a token or an admin, it would outlive its own end (promise 37).
+    `run` returns the JSON value of the 200. A CLI session can read, and can write only with `by_cli`: with a new token or a
+    new admin it could extend its own life (promise 37).
     """
 
     method: str
@@ -67,64 +66,67 @@ def views(operations: Iterable[Operation]) -> dict[str, View]:
 
 
 def _view(methods: Mapping[str, Operation]) -> View:
-    @speaks_skypilot
+    @skypilot_view
     def view(request: HttpRequest) -> HttpResponse:
-        return recorded(request, lambda actor: _answer(request, actor, methods))
+        return record_denials(request, lambda actor: _run(request, actor, methods))
 
     return view
 
 
-def elsewhere(known: Iterable[str]) -> View:
-    """Return the view of all other paths: 307 for a known one with a slash at its end, and else 404; a viewer gets neither."""
-    paths = frozenset(f"/{path}" for path in known)
+def other_paths(operation_paths: Iterable[str]) -> View:
+    """Return the view of all other paths: 307 for the path of an operation with a slash at the end, else 404.
 
-    @speaks_skypilot
+    A viewer gets 403 for all of them, as from SkyPilot.
+    """
+    paths = frozenset(f"/{path}" for path in operation_paths)
+
+    @skypilot_view
     def view(request: HttpRequest, **kwargs: Any) -> HttpResponse:  # noqa: ARG001 - Django's signature
-        def answer(actor: Principal) -> HttpResponse:
-            _require_more_than_reading(actor)
-            versions.require(versions.client_of(request))
-            here, mark, query = request.get_full_path().partition("?")
-            if here.endswith("/") and here[:-1].removeprefix("/internal/dashboard") in paths:
-                moved = HttpResponse(status=307)
-                del moved["Content-Type"]
-                moved["Location"] = f"{here[:-1]}{mark}{query}"
-                return moved
-            raise Refused(404, "Not Found")
+        def handler(actor: Principal) -> HttpResponse:
+            _forbid_viewer(actor)
+            versions.require_supported(versions.client_version(request))
+            path, separator, query = request.get_full_path().partition("?")
+            if path.endswith("/") and path[:-1].removeprefix("/internal/dashboard") in paths:
+                redirect = HttpResponse(status=307)
+                del redirect["Content-Type"]
+                redirect["Location"] = f"{path[:-1]}{separator}{query}"
+                return redirect
+            raise HTTPException(404, "Not Found")
 
-        return recorded(request, answer)
+        return record_denials(request, handler)
 
     return view
 
 
-def recorded(request: HttpRequest, answer: Callable[[Principal], HttpResponse]) -> HttpResponse:
-    """Return the answer to the request's principal. A refusal is recorded."""
+def record_denials(request: HttpRequest, handler: Callable[[Principal], HttpResponse]) -> HttpResponse:
+    """Return the handler's response to the request's principal. A denial is recorded in the audit log."""
     actor = principal_of(request)
     try:
         if auth_methods.is_sent_unasked(actor.method):
             require_same_origin(request)
-        return answer(actor)
-    except (Forbidden, PermissionDenied, Refused) as refusal:
-        if not isinstance(refusal, Refused) or refusal.status == 403:
-            record_denial(actor, f"{request.method} {request.path}", str(refusal))
+        return handler(actor)
+    except (Forbidden, PermissionDenied, HTTPException) as denial:
+        if not isinstance(denial, HTTPException) or denial.status == 403:
+            record_denial(actor, f"{request.method} {request.path}", str(denial))
         raise
 
 
-def _answer(request: HttpRequest, actor: Principal, methods: Mapping[str, Operation]) -> HttpResponse:
+def _run(request: HttpRequest, actor: Principal, methods: Mapping[str, Operation]) -> HttpResponse:
     operation = methods.get(str(request.method))
     if operation is None:
-        _require_more_than_reading(actor)
-        versions.require(versions.client_of(request))
-        raise Refused(405, "Method Not Allowed", headers={"Allow": ", ".join(sorted(methods))})
-    if operation.needs and not any(policy.decide(actor.permissions, needed) for needed in operation.needs):
+        _forbid_viewer(actor)
+        versions.require_supported(versions.client_version(request))
+        raise HTTPException(405, "Method Not Allowed", headers={"Allow": ", ".join(sorted(methods))})
+    if operation.needs and not any(policy.decide(actor.permissions, permission) for permission in operation.needs):
         raise RoleForbidden
     if not auth_methods.opens(actor.method, operation.interface):
-        raise Refused(403, "A command line that was signed in changes no users and no tokens. Use the dashboard.")
-    versions.require(versions.client_of(request))
-    given = {} if operation.fields is None else validation.read(request, operation.fields)
-    return as_json(operation.run(Call(actor, request, given)))
+        raise HTTPException(403, "A CLI session cannot change users or tokens. Use the dashboard.")
+    versions.require_supported(versions.client_version(request))
+    body = {} if operation.fields is None else validation.read(request, operation.fields)
+    return json_response(operation.run(Call(actor, request, body)))
 
 
-def _require_more_than_reading(actor: Principal) -> None:
-    """Raise RoleForbidden for a viewer: SkyPilot lists what a viewer is allowed to call, and refuses anything else first."""
+def _forbid_viewer(actor: Principal) -> None:
+    """Raise RoleForbidden for a viewer: SkyPilot lists the paths that viewers can call, and rejects all others first."""
     if skypilot_role(actor.permissions) == "viewer":
         raise RoleForbidden

@@ -1,6 +1,6 @@
-"""What SkyAuth says of the SkyPilot server: its versions, by which the CLI decides, and a few harmless facts.
+"""The versions and public facts of the SkyPilot server, which `/api/health` reports to the CLI.
 
-With SKYPILOT_URL it is what the server there says of itself, asked again after a few seconds; otherwise the settings say it.
+With SKYPILOT_URL they come from that server, cached for a few seconds; otherwise from the settings.
 """
 
 import threading
@@ -12,13 +12,13 @@ from django.conf import settings
 
 from integrations.skypilot.client import UpstreamUnavailable, ask
 
-_FRESH_SECONDS: Final = 5.0
-_FAILED_SECONDS: Final = 2.0  # so long nobody asks again: a server that hangs must not hold a thread for every caller
+_CACHE_SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 2.0  # between failed attempts: a server that hangs must not block a thread for each caller
 
 
 @dataclass(frozen=True, slots=True)
-class Advertised:
-    """A server's account of itself, named as `/api/health` names it."""
+class ServerInfo:
+    """The fields of `/api/health` that describe the server."""
 
     api_version: str
     version: str
@@ -29,50 +29,53 @@ class Advertised:
     restrict_config_to_admins: bool = True
 
 
-class _Memory:
-    """The last account, when it is to be asked for again, and whether the last try failed."""
+class _ServerInfoCache:
+    """The last response of the server at `url`, until when it is valid, and whether the last attempt failed."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.source = ""
-        self.last: Advertised | None = None
+        self.url = ""
+        self.info: ServerInfo | None = None
         self.failed = False
-        self.until = 0.0
+        self.expires_at = 0.0  # in time.monotonic() seconds
 
 
-memory = _Memory()
+cache = _ServerInfoCache()
 
 
-def current() -> Advertised:
-    """Return what there is to say now. Raises UpstreamUnavailable when the server does not say it."""
+def current() -> ServerInfo:
+    """Return the server's facts, at most a few seconds old. Raises UpstreamUnavailable if the server does not respond."""
     if not settings.SKYPILOT_URL:
         return _configured()
-    with memory.lock:  # one asks, the others hear what it heard
-        if memory.source != settings.SKYPILOT_URL:
-            memory.source, memory.last, memory.until = settings.SKYPILOT_URL, None, 0.0
-        if time.monotonic() >= memory.until:
+    with cache.lock:  # one thread sends the request; the others wait and share its result
+        if cache.url != settings.SKYPILOT_URL:
+            cache.url, cache.info, cache.expires_at = settings.SKYPILOT_URL, None, 0.0
+        if time.monotonic() >= cache.expires_at:
             try:
-                memory.last, memory.failed = _asked(), False
+                cache.info, cache.failed = _fetched(), False
             except UpstreamUnavailable:
-                memory.failed = True
-            memory.until = time.monotonic() + (_FAILED_SECONDS if memory.failed else _FRESH_SECONDS)
-        if memory.failed or memory.last is None:
-            raise UpstreamUnavailable("The SkyPilot API server does not answer.")
-        return memory.last
+                cache.failed = True
+            cache.expires_at = time.monotonic() + (_RETRY_SECONDS if cache.failed else _CACHE_SECONDS)
+        if cache.failed or cache.info is None:
+            raise UpstreamUnavailable("The SkyPilot API server does not respond.")
+        return cache.info
 
 
-def latest() -> Advertised:
-    """Return what was said last, and ask only where nothing was: people and tokens can be managed while the server is away."""
-    if memory.last is not None and memory.source == settings.SKYPILOT_URL:
-        return memory.last
+def latest() -> ServerInfo:
+    """Return the cached facts of any age, so that users and tokens can be managed while the server is down.
+
+    Without any, the server is asked; if it does not respond, the facts come from the settings.
+    """
+    if cache.info is not None and cache.url == settings.SKYPILOT_URL:
+        return cache.info
     try:
         return current()
     except UpstreamUnavailable:
         return _configured()
 
 
-def _configured() -> Advertised:
-    return Advertised(
+def _configured() -> ServerInfo:
+    return ServerInfo(
         str(settings.SKYPILOT_API_VERSION),
         settings.SKYPILOT_VERSION,
         settings.SKYPILOT_COMMIT,
@@ -80,8 +83,8 @@ def _configured() -> Advertised:
     )
 
 
-def _asked() -> Advertised:
-    """Return the server's own account, asked for as a client does: to a mere probe some servers say no more than "healthy"."""
+def _fetched() -> ServerInfo:
+    """Return the server's facts. The request has version headers, without which some servers only report their status."""
     versions = {
         "X-SkyPilot-API-Version": str(settings.SKYPILOT_API_VERSION),
         "X-SkyPilot-Version": settings.SKYPILOT_VERSION,
@@ -89,12 +92,12 @@ def _asked() -> Advertised:
     reply = ask("GET", "/api/health", headers=versions)
     body = reply.json()
     if reply.status != 200 or not isinstance(body, dict):
-        raise UpstreamUnavailable(f"The SkyPilot API server answered {reply.status} when asked for its health.")
+        raise UpstreamUnavailable(f"The SkyPilot API server returned {reply.status} for its health.")
     api_version = str(body.get("api_version"))
     version, commit = body.get("version"), body.get("commit")
     if not (api_version.isascii() and api_version.isdigit() and isinstance(version, str) and isinstance(commit, str)):
-        raise UpstreamUnavailable("The SkyPilot API server does not say which version it is.")
-    return Advertised(
+        raise UpstreamUnavailable("The SkyPilot API server did not report its version.")
+    return ServerInfo(
         api_version,
         version,
         commit,

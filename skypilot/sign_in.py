@@ -1,7 +1,7 @@
-"""Signing the sky CLI in from a browser: pages on which a person consents, and what the CLI asks meanwhile.
+"""CLI login: the pages on which a user authorizes the `sky` CLI from a browser, and the endpoint that the CLI polls.
 
-Opening a page hands nothing over; a button on it does. Three ways lead back to the terminal: the CLI asks until it may have what
-was authorised; the page sends it to the port on which the CLI listens on the person's own computer; or the person copies it.
+Opening a page grants nothing; its button does. There are three ways back to the terminal: the CLI polls until the user has
+authorized it; the page sends the token to the port on which the CLI listens on the user's computer; or the user copies it.
 """
 
 import base64
@@ -21,28 +21,28 @@ from authn import cli_login
 from authn.cli_login import CliCredentials
 from authn.interfaces import belongs_to, ignores_credentials
 from authn.requests import principal_of, proxied_of
-from core.errors import Conflict, ServiceError
+from core.errors import ServiceError
 from core.responses import sign_in_first
 from core.same_origin import require_same_origin
 from core.text import clean
 from rbac.auth_methods import Interface
 from rbac.denials import record_denial
 from rbac.principals import Method, Principal
-from skypilot.decorators import speaks_skypilot
-from skypilot.errors import Refused, as_json, unauthenticated
-from skypilot.operations import recorded
+from skypilot.decorators import skypilot_view
+from skypilot.errors import HTTPException, json_response, unauthenticated
+from skypilot.operations import record_denials
 
 logger = logging.getLogger("skyauth.sign_in")
 
-LOWEST_PORT: Final = 1_024  # below, programs of the system listen
-HIGHEST_PORT: Final = 65_535
+MIN_PORT: Final = 1_024  # system services listen on lower ports
+MAX_PORT: Final = 65_535
 _PORT: Final = re.compile(r"[0-9]{4,5}\Z")
-_BROWSERS: Final = frozenset({"sec-fetch-site", "accept-language", "referer", "origin"})
+_BROWSER_HEADERS: Final = frozenset({"sec-fetch-site", "accept-language", "referer", "origin"})
 _NOT_FOUND: Final = "Session not found"
 
 
-class _Unusable(Exception):
-    """The address of the page is not one that a CLI made; the sentence says what is wrong with it."""
+class _InvalidAddress(Exception):
+    """The query of the page's address is not one that a CLI has made. `message` says what is wrong."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -50,189 +50,185 @@ class _Unusable(Exception):
         self.message = message
 
 
-class _Consent(View):
-    """A page that says what is about to be handed over, to whom, and has a button for it."""
+class _ConsentView(View):
+    """A page that shows what the user is about to grant, and to which client, with a button that grants it."""
 
     http_method_names = ["get", "head", "post", "options"]
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Return the page, or what is wrong as a page."""
+        """Return the page, or the error as a page."""
         try:
             require_same_origin(request)
-            response: HttpResponse = super().dispatch(request, *args, **kwargs)  # type: ignore[assignment] # none of ours streams
-        except _Unusable as error:
-            response = _refused(request, error.status, error.message)
+            response: HttpResponse = super().dispatch(request, *args, **kwargs)  # type: ignore[assignment] # none of the handlers streams
+        except _InvalidAddress as error:
+            response = _error_page(request, error.status, error.message)
         except (ServiceError, PermissionDenied) as error:
-            status = 409 if isinstance(error, Conflict) else 403
+            status = error.status if isinstance(error, ServiceError) else 403
             record_denial(principal_of(request), f"{request.method} {request.path}", str(error))
-            response = _refused(request, status, str(error))
+            response = _error_page(request, status, str(error))
         response["Cache-Control"] = "no-store"
         return response
 
-    def _show(self, request: HttpRequest, **asked: Any) -> HttpResponse:
-        """Return the page that asks for the consent. It says where it was opened from, lest another's looks like one's own."""
+    def _consent_page(self, request: HttpRequest, **details: Any) -> HttpResponse:
+        """Return the page. It names the client that opened it, so that a user can tell another's login from their own."""
         context = {
             "principal": (actor := principal_of(request)),
             "by_proxy": actor.method is Method.PROXY,
             "agent": _agent(request),
-            **asked,
+            **details,
         }
         return render(request, "skypilot/consent.html", context)
 
 
-def refuse(request: HttpRequest) -> HttpResponse:
-    """Return the answer to a sign-in method that does not open the pages: the way to the sign-in page, or 403 as a page."""
+def refuse_page(request: HttpRequest) -> HttpResponse:
+    """Return the response to a sign-in method that cannot use the pages: a redirect to the sign-in page, or 403 as a page."""
     principal = principal_of(request)
     if principal.is_authenticated:
         reason = str(cli_login.refusal(principal.method))
         record_denial(principal, f"{request.method} {request.path}", reason)
-        response = _refused(request, 403, reason)
+        response = _error_page(request, 403, reason)
     else:
         response = sign_in_first(request)
     response["Cache-Control"] = "no-store"
     return response
 
 
-@speaks_skypilot
-def refuse_as_json(request: HttpRequest) -> HttpResponse:
-    """Return the answer to a sign-in method that cannot authorize a CLI login: 401 or 403 as SkyPilot words it."""
+@skypilot_view
+def refuse_json(request: HttpRequest) -> HttpResponse:
+    """Return the response to a sign-in method that cannot authorize a CLI login: 401 or 403 in SkyPilot's format."""
 
-    def answer(actor: Principal) -> HttpResponse:
+    def handler(actor: Principal) -> HttpResponse:
         raise cli_login.refusal(actor.method)
 
     if principal_of(request).method in {Method.NONE, Method.SHARED}:
         return unauthenticated(request)
-    return recorded(request, answer)
+    return record_denials(request, handler)
 
 
-class Authorize(_Consent):
-    """`/auth/authorize?code_challenge=...`: the CLI asks until a person has consented here."""
+class AuthorizeView(_ConsentView):
+    """`/auth/authorize?code_challenge=...`: authorizes the CLI that polls with the matching verifier."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Ask for the consent."""
-        challenge = _challenge(request)
-        return self._show(request, code=challenge[-8:], asker=cli_login.asker(challenge))
+        challenge = _challenge_from_query(request)
+        return self._consent_page(request, code=challenge[-8:], asker=cli_login.asker(challenge))
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """Take the consent."""
-        cli_login.authorize(actor=principal_of(request), challenge=_challenge(request), cookies=_cookies(request))
+        cli_login.authorize(actor=principal_of(request), challenge=_challenge_from_query(request), cookies=_cookies(request))
         return render(request, "skypilot/authorized.html")
 
 
-class Token(_Consent):
-    """`/token`: shows what the CLI signs in with, once, to be copied; with `local_port`, its script sends it there as well."""
+class TokenView(_ConsentView):
+    """`/token`: shows the credentials of the CLI once, to copy; with `local_port`, the page's script also sends them there."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Ask for the consent, in a form that works once."""
         port = _port(request)
-        return self._show(request, port=port, nonce=cli_login.issue_nonce(principal_of(request), port))
+        return self._consent_page(request, port=port, nonce=cli_login.issue_nonce(principal_of(request), port))
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """Take the consent, and show the token."""
         actor, port = principal_of(request), _port(request)
-        handed = cli_login.grant_now(
+        credentials = cli_login.grant_now(
             actor=actor, cookies=_cookies(request), port=port, nonce=request.POST.get("nonce", ""), agent=_agent(request)
         )
-        response = render(request, "skypilot/token.html", {"token": _token(handed), "port": port})
+        response = render(request, "skypilot/token.html", {"token": _encoded(credentials), "port": port})
         if port is None:
             return response
-        # To this very port, and to no other, the page's script may speak.
-        allowed: HttpResponse = csp_update({"connect-src": [f"http://localhost:{port}"]})(lambda _: response)(request)  # type: ignore[assignment]
-        return allowed
+        # The page's script can connect to this port only.
+        limited: HttpResponse = csp_update({"connect-src": [f"http://localhost:{port}"]})(lambda _: response)(request)  # type: ignore[assignment]
+        return limited
 
 
-@belongs_to(Interface.CLI_LOGIN, refuse_as_json)
-@speaks_skypilot
+@belongs_to(Interface.CLI_LOGIN, refuse_json)
+@skypilot_view
 def authorize(request: HttpRequest) -> HttpResponse:
-    """Return 200 when the caller has let a CLI sign in as them; for pages of this very origin, which need no CSRF token."""
+    """Authorize a CLI to sign in as the caller. It is for pages of the same origin, which send no CSRF token."""
 
-    def answer(actor: Principal) -> HttpResponse:
+    def handler(actor: Principal) -> HttpResponse:
         if request.method != "POST":
-            raise Refused(405, "Method Not Allowed", headers={"Allow": "POST"})
-        cli_login.authorize(actor=actor, challenge=_given_challenge(request), cookies=_cookies(request))
-        return as_json({"status": "authorized"})
+            raise HTTPException(405, "Method Not Allowed", headers={"Allow": "POST"})
+        cli_login.authorize(actor=actor, challenge=_challenge_from_body(request), cookies=_cookies(request))
+        return json_response({"status": "authorized"})
 
-    return recorded(request, answer)
+    return record_denials(request, handler)
 
 
 @belongs_to(Interface.PUBLIC)
 @ignores_credentials
-@speaks_skypilot
+@skypilot_view
 def redeem(request: HttpRequest) -> HttpResponse:
-    """Return what was authorised for the `code_verifier`, once; 404 while it was not. The CLI asks once a second, as nobody.
+    """Return the credentials that were authorized for the `code_verifier`, once; 404 before. The CLI polls every second.
 
-    At any other answer it gives up, so a database that is busy just now is 404 too: what was authorised is there a second later.
+    The CLI gives up at any other status, so it is 404 also while the database is unavailable.
     """
     if request.method != "GET":
-        raise Refused(405, "Method Not Allowed", headers={"Allow": "GET"})
+        raise HTTPException(405, "Method Not Allowed", headers={"Allow": "GET"})
     verifier = request.GET.get("code_verifier", "")
     if not verifier:
-        raise Refused(400, "code_verifier is required")
-    if _by_browser(request):
-        raise Refused(404, _NOT_FOUND)
+        raise HTTPException(400, "code_verifier is required")
+    if _is_browser(request):
+        raise HTTPException(404, _NOT_FOUND)
     try:
-        handed = cli_login.redeem(verifier=verifier, client=proxied_of(request).client, agent=_agent(request))
+        credentials = cli_login.redeem(verifier=verifier, client=proxied_of(request).client, agent=_agent(request))
     except (OperationalError, InterfaceError):
-        logger.exception("A command line that asks for its sign-in was put off.")
-        handed = None
-    if handed is None:
-        raise Refused(404, _NOT_FOUND)
-    return as_json({"token": _token(handed)})
+        logger.exception("The database is unavailable: a CLI that polls for its login must try again.")
+        credentials = None
+    if credentials is None:
+        raise HTTPException(404, _NOT_FOUND)
+    return json_response({"token": _encoded(credentials)})
 
 
-def _token(handed: CliCredentials) -> str:
-    """Return what the CLI reads: base64 of a JSON object, the same in all three ways."""
-    value = {"v": 1, "user": handed.uid, "cookies": dict(handed.cookies)}
+def _encoded(credentials: CliCredentials) -> str:
+    """Return the credentials as the CLI reads them: base64 of a JSON object."""
+    value = {"v": 1, "user": credentials.uid, "cookies": dict(credentials.cookies)}
     return base64.b64encode(json.dumps(value).encode()).decode()
 
 
-def _challenge(request: HttpRequest) -> str:
+def _challenge_from_query(request: HttpRequest) -> str:
     challenge = request.GET.get("code_challenge", "")
     if not cli_login.is_challenge(challenge):
-        raise _Unusable(400, "This address is not whole. Open it as your terminal printed it, up to its last character.")
+        raise _InvalidAddress(400, "This address is incomplete. Copy the whole address from your terminal.")
     return challenge
 
 
-def _given_challenge(request: HttpRequest) -> str:
-    """Return the challenge of a JSON body. A form of another site cannot say that it is JSON."""
+def _challenge_from_body(request: HttpRequest) -> str:
+    """Return the challenge in the JSON body, which an HTML form of another site cannot send."""
     try:
-        given = json.loads(request.body) if request.content_type == "application/json" else None
+        body = json.loads(request.body) if request.content_type == "application/json" else None
     except (ValueError, RecursionError):
-        given = None
-    if not isinstance(given, dict):
-        raise Refused(400, "Invalid JSON body")
-    challenge = given.get("code_challenge")
+        body = None
+    if not isinstance(body, dict):
+        raise HTTPException(400, "Invalid JSON body")
+    challenge = body.get("code_challenge")
     if not challenge:
-        raise Refused(400, "code_challenge is required")
+        raise HTTPException(400, "code_challenge is required")
     if not isinstance(challenge, str) or not cli_login.is_challenge(challenge):
-        raise Refused(400, "Invalid code_challenge format")
+        raise HTTPException(400, "Invalid code_challenge format")
     return challenge
 
 
 def _port(request: HttpRequest) -> int | None:
-    """Return the port on which the CLI listens, or None where it does not."""
+    """Return the port on which the CLI listens, or None. Raises _InvalidAddress."""
     text = request.GET.get("local_port")
     if text is None:
         return None
-    if not _PORT.match(text) or not LOWEST_PORT <= int(text) <= HIGHEST_PORT:
-        raise _Unusable(422, f"The local_port in this address is no number from {LOWEST_PORT} to {HIGHEST_PORT}.")
+    if not _PORT.match(text) or not MIN_PORT <= int(text) <= MAX_PORT:
+        raise _InvalidAddress(422, f"The local_port in this address must be a number from {MIN_PORT} to {MAX_PORT}.")
     return int(text)
 
 
 def _cookies(request: HttpRequest) -> dict[str, str]:
-    """Return the browser's cookies as it sent them, with their quotes and escapes: some auth proxies' values need them."""
+    """Return the browser's cookies as sent, with quotes and escapes, which the values of some authentication proxies need."""
     pairs = (pair.partition("=") for pair in request.headers.get("Cookie", "").split(";"))
     return {name.strip(): value.strip() for name, equals, value in pairs if equals}
 
 
-def _by_browser(request: HttpRequest) -> bool:
-    """Return whether a browser asks: any page can have it ask, and it would look like a terminal of its owner's."""
-    return not _BROWSERS.isdisjoint(name.lower() for name in request.headers)
+def _is_browser(request: HttpRequest) -> bool:
+    """Return whether a browser sends the request: any page can make it do so, and it would look like the user's terminal."""
+    return not _BROWSER_HEADERS.isdisjoint(name.lower() for name in request.headers)
 
 
 def _agent(request: HttpRequest) -> str:
     return clean(request.headers.get("User-Agent", ""), 200)
 
 
-def _refused(request: HttpRequest, status: int, message: str) -> HttpResponse:
+def _error_page(request: HttpRequest, status: int, message: str) -> HttpResponse:
     return render(request, "skypilot/refused.html", {"message": message}, status=status)

@@ -1,6 +1,6 @@
-"""`/users/service-account-tokens`: to SkyPilot a service account is its one token; here it may hold several, each a row.
+"""`/users/service-account-tokens`. In SkyPilot a service account has one token; here it can have several, each a row.
 
-`token_id` is the token's key id. That of a token which was rotated goes on to mean its successor.
+`token_id` is the key id of the token. The key id of a rotated token stands for its successor.
 """
 
 from datetime import datetime, timedelta
@@ -18,9 +18,9 @@ from accounts.services.tokens import IssuedToken
 from integrations.skypilot.roles import ROLES, skypilot_role
 from rbac.permissions import Permission, cap_to_owner
 from rbac.principals import Principal
-from skypilot.errors import Refused
-from skypilot.operations import ANYBODY, Call, Operation
-from skypilot.validation import OPTIONAL, OPTIONAL_NUMBER, REQUIRED
+from skypilot.errors import HTTPException
+from skypilot.operations import AUTHENTICATED, Call, Operation
+from skypilot.validation import OPTIONAL, OPTIONAL_INTEGER, REQUIRED
 
 _WRITE: Final = (Permission.SERVICE_ACCOUNTS_OWN, Permission.SERVICE_ACCOUNTS_WRITE)
 _SAVE_IT: Final = "Please save this token - it will not be shown again!"
@@ -29,8 +29,8 @@ _BAD_NAME: Final = "Token name must contain only letters, numbers, and underscor
 _BAD_DAYS: Final = "Expiration days must be positive or 0 for never expire"
 
 
-def listed(call: Call) -> list[dict[str, Any]]:
-    """Return the tokens that the caller may know of and that were not revoked, newest first."""
+def list_tokens(call: Call) -> list[dict[str, Any]]:
+    """Return the tokens that the caller is allowed to see and that are not revoked, newest first."""
     now = timezone.now()
     return [
         {
@@ -45,90 +45,94 @@ def listed(call: Call) -> list[dict[str, Any]]:
             "service_account_name": token.account.name,
             "service_account_roles": [_role(token.account)],
         }
-        for token in _live(tokens.visible_tokens(call.actor)).order_by("-created_at", "-pk")
-        if token.replaced_by_id is None or token.state(now) == "active"  # a rotated one is there while it still works
+        for token in _unrevoked(tokens.visible_tokens(call.actor)).order_by("-created_at", "-pk")
+        if token.replaced_by_id is None or token.state(now) == "active"  # a rotated token is listed while it is still valid
     ]
 
 
 @transaction.atomic
-def create(call: Call) -> dict[str, Any]:
-    """Create a service account and its token, and return the token, this once."""
-    name, role = call.given["token_name"].strip(), call.given.get("role")
+def create_token(call: Call) -> dict[str, Any]:
+    """Create a service account and its token. Only this response contains the token."""
+    name, role = call.body["token_name"].strip(), call.body.get("role")
     _require_name(name)
     days = _days(call)
     if role is not None:
         _require_grantable(call.actor, role)
-    if _taken(name):
-        raise Refused(400, f"Service account with name {name!r} already exists. Please use a different name.")
+    if _name_exists(name):
+        raise HTTPException(400, f"Service account with name {name!r} already exists. Please use a different name.")
     account = service_accounts.create_service_account(actor=call.actor, name=name, role=role)
-    if "expires_in_days" in call.given and days is None:
-        days = 0  # null is never, as 0; what is not said at all is TOKEN_DEFAULT_DAYS
+    if "expires_in_days" in call.body and days is None:
+        days = 0  # null: never, as 0; without the field: TOKEN_DEFAULT_DAYS
     issued = tokens.issue_token(actor=call.actor, account=account, days=days, name=account.name)
-    return {**_shown(issued), "creator_user_id": account.owner.uid if account.owner else call.actor.uid, "message": _SAVE_IT}
+    return {
+        **_issued_body(issued),
+        "creator_user_id": account.owner.uid if account.owner else call.actor.uid,
+        "message": _SAVE_IT,
+    }
 
 
-def delete(call: Call) -> dict[str, str]:
-    """End a token at once, and its account with it when it was the last one."""
-    token = _managed(call, "You can only delete your own tokens. Only admins can delete tokens owned by other users.")
+def delete_token(call: Call) -> dict[str, str]:
+    """Revoke a token, and delete its account if it was the last one."""
+    token = _token_to_manage(call, "You can only delete your own tokens. Only admins can delete tokens owned by other users.")
     tokens.retire_token(actor=call.actor, token=token)
     return {"message": "Token deleted successfully"}
 
 
-def role_of(call: Call) -> dict[str, Any]:
-    """Return the role of a token's account."""
-    token = _managed(
+def get_role(call: Call) -> dict[str, Any]:
+    """Return the role of the token's account."""
+    token = _token_to_manage(
         call,
         "You can only view roles for your own service accounts. "
         "Only admins can view roles for service accounts owned by other users.",
     )
     return {
-        "token_id": call.given["token_id"],
+        "token_id": call.body["token_id"],
         "service_account_user_id": token.account.uid,
         "roles": [_role(token.account)],
     }
 
 
 def update_role(call: Call) -> dict[str, Any]:
-    """Give a token's account another role: at most the caller's, and at most its owner's."""
-    token = _managed(
+    """Set the role of the token's account. It can have no more permissions than the caller and the owner."""
+    token = _token_to_manage(
         call,
         "You can only update roles for your own service accounts. "
         "Only admins can update roles for service accounts owned by other users.",
     )
-    role = call.given["role"]
+    role = call.body["role"]
     _require_grantable(call.actor, role)
     service_accounts.update_service_account(actor=call.actor, account=token.account, role=role)
     return {
         "message": f"Service account role updated to {role}",
-        "token_id": call.given["token_id"],
+        "token_id": call.body["token_id"],
         "service_account_user_id": token.account.uid,
         "new_role": role,
     }
 
 
-def rotate(call: Call) -> dict[str, Any]:
-    """Replace a token by a new one and return that, this once; the old one dies at once."""
-    token = _managed(call, "You can only rotate your own tokens. Only admins can rotate tokens owned by other users.")
+def rotate_token(call: Call) -> dict[str, Any]:
+    """Replace a token by a new one and revoke the old one immediately. Only this response contains the new token."""
+    token = _token_to_manage(call, "You can only rotate your own tokens. Only admins can rotate tokens owned by other users.")
     days = _days(call)
-    issued = tokens.rotate_token(actor=call.actor, token=token, days=_remaining(token) if days is None else days)
-    return {**_shown(issued), "message": _SAVE_NEW}
+    issued = tokens.rotate_token(actor=call.actor, token=token, days=_remaining_days(token) if days is None else days)
+    return {**_issued_body(issued), "message": _SAVE_NEW}
 
 
-def _live(tokens: QuerySet[Token]) -> QuerySet[Token]:
+def _unrevoked(tokens: QuerySet[Token]) -> QuerySet[Token]:
     return tokens.filter(revoked_at=None).select_related("account__role", "account__owner__role")
 
 
-def _managed(call: Call, refusal: str) -> Token:
-    """Return the token that is meant. Raises Refused: 404 when there is none, 403 with `refusal` when it is not the caller's."""
-    found = Token.objects.select_related("replaced_by").filter(key_id=call.given["token_id"]).first()
-    while found is not None and found.revoked_at is not None:
-        found = found.replaced_by
-    token = _live(Token.objects.filter(pk=found.pk)).first() if found is not None else None
+def _token_to_manage(call: Call, forbidden_message: str) -> Token:
+    """Return the token of `token_id`, or its successor. Raises HTTPException: 404, or 403 for the token of another user."""
+    row = Token.objects.select_related("replaced_by").filter(key_id=call.body["token_id"]).first()
+    while row is not None and row.revoked_at is not None:
+        row = row.replaced_by
+    token = _unrevoked(Token.objects.filter(pk=row.pk)).first() if row is not None else None
     if token is None:
-        raise Refused(404, "Token not found")
-    owned = call.actor.owner is not None and token.account.owner_id == call.actor.owner
-    if not owned and not call.actor.holds(Permission.SERVICE_ACCOUNTS_WRITE):
-        raise Refused(403, refusal)
+        raise HTTPException(404, "Token not found")
+    is_owner = call.actor.owner is not None and token.account.owner_id == call.actor.owner
+    if not is_owner and not call.actor.holds(Permission.SERVICE_ACCOUNTS_WRITE):
+        raise HTTPException(403, forbidden_message)
     return token
 
 
@@ -136,43 +140,43 @@ def _require_name(name: str) -> None:
     try:
         canonical_account_name(name)
     except BadName:
-        raise Refused(400, _BAD_NAME) from None
+        raise HTTPException(400, _BAD_NAME) from None
 
 
-def _taken(name: str) -> bool:
-    wanted = name.lower()
-    return ServiceAccount.objects.filter(name=wanted).exists() or User.objects.filter(username=wanted).exists()
+def _name_exists(name: str) -> bool:
+    lower = name.lower()
+    return ServiceAccount.objects.filter(name=lower).exists() or User.objects.filter(username=lower).exists()
 
 
 def _require_grantable(actor: Principal, role: str) -> None:
-    """Raise Refused for a role that SkyPilot does not have, or that the caller may not give."""
+    """Raise HTTPException for a role that SkyPilot does not have, or that the caller is not allowed to grant."""
     if role not in ROLES:
-        raise Refused(400, f"Invalid role {role!r}. Supported roles: {', '.join(ROLES)}.")
+        raise HTTPException(400, f"Invalid role {role!r}. Supported roles: {', '.join(ROLES)}.")
     if role == "admin" and skypilot_role(actor.permissions) != "admin":
-        raise Refused(403, "Only admins can grant the admin role.")
+        raise HTTPException(403, "Only admins can grant the admin role.")
 
 
 def _days(call: Call) -> int | None:
-    """Return the days that are asked for; None for null and for nothing."""
-    days: int | None = call.given.get("expires_in_days")
+    """Return `expires_in_days`; None if it is null or missing."""
+    days: int | None = call.body.get("expires_in_days")
     if days is not None and days < 0:
-        raise Refused(400, _BAD_DAYS)
+        raise HTTPException(400, _BAD_DAYS)
     return days
 
 
-def _remaining(token: Token) -> int:
-    """Return how many days a token's successor lives when nobody says it: as many as were left, at least one.
+def _remaining_days(token: Token) -> int:
+    """Return the days until the successor of a token expires, without `expires_in_days`: as many as are left, at least one.
 
-    Never stays never. One that has expired gets as many as a new one.
+    The successor of a token that never expires never expires (0); that of an expired one is valid as long as a new token.
     """
     if token.expires_at is None:
         return 0
     left = token.expires_at - timezone.now()
-    longest = settings.TOKEN_MAX_DAYS or tokens.MAX_DAYS
-    return min(max(1, left.days) if left > timedelta() else settings.TOKEN_DEFAULT_DAYS, longest)
+    max_days = settings.TOKEN_MAX_DAYS or tokens.MAX_DAYS
+    return min(max(1, left.days) if left > timedelta() else settings.TOKEN_DEFAULT_DAYS, max_days)
 
 
-def _shown(issued: IssuedToken) -> dict[str, Any]:
+def _issued_body(issued: IssuedToken) -> dict[str, Any]:
     token = issued.token
     return {
         "token_id": token.key_id,
@@ -184,24 +188,26 @@ def _shown(issued: IssuedToken) -> dict[str, Any]:
 
 
 def _role(account: ServiceAccount) -> str:
-    """Return which of SkyPilot's roles an account has: its own within its owner's."""
-    held = account.role.holds
+    """Return the SkyPilot role for the account's effective permissions, which its owner's limit."""
+    permissions = account.role.holds
     if account.owner is not None:
-        _, held = cap_to_owner(account.role.name, held, account.owner.role.name, account.owner.role.holds)
-    return skypilot_role(held)
+        _, permissions = cap_to_owner(account.role.name, permissions, account.owner.role.name, account.owner.role.holds)
+    return skypilot_role(permissions)
 
 
-def _seconds(when: datetime | None) -> int | None:
-    return None if when is None else int(when.timestamp())
+def _seconds(time: datetime | None) -> int | None:
+    return None if time is None else int(time.timestamp())
 
 
 _BASE: Final = "users/service-account-tokens"
 _ID: Final = {"token_id": REQUIRED}
 OPERATIONS: Final = (
-    Operation("GET", _BASE, ANYBODY, listed),
-    Operation("POST", _BASE, _WRITE, create, {"token_name": REQUIRED, "expires_in_days": OPTIONAL_NUMBER, "role": OPTIONAL}),
-    Operation("POST", f"{_BASE}/delete", _WRITE, delete, _ID),
-    Operation("POST", f"{_BASE}/get-role", _WRITE, role_of, _ID),
+    Operation("GET", _BASE, AUTHENTICATED, list_tokens),
+    Operation(
+        "POST", _BASE, _WRITE, create_token, {"token_name": REQUIRED, "expires_in_days": OPTIONAL_INTEGER, "role": OPTIONAL}
+    ),
+    Operation("POST", f"{_BASE}/delete", _WRITE, delete_token, _ID),
+    Operation("POST", f"{_BASE}/get-role", _WRITE, get_role, _ID),
     Operation("POST", f"{_BASE}/update-role", _WRITE, update_role, {**_ID, "role": REQUIRED}),
-    Operation("POST", f"{_BASE}/rotate", _WRITE, rotate, {**_ID, "expires_in_days": OPTIONAL_NUMBER}),
+    Operation("POST", f"{_BASE}/rotate", _WRITE, rotate_token, {**_ID, "expires_in_days": OPTIONAL_INTEGER}),
 )

@@ -1,4 +1,4 @@
-"""`/users/import` and `/users/export`: SkyPilot's own small CSV, three columns and no quoting."""
+"""`/users/import` and `/users/export`: SkyPilot's CSV format, with three columns and no quoting."""
 
 import re
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from core.csv_lines import escape_cell, unescape_cell
 from core.errors import ServiceError
 from integrations.skypilot.roles import ROLES, skypilot_role
 from rbac.permissions import Permission
-from skypilot.errors import Refused
+from skypilot.errors import HTTPException
 from skypilot.operations import Call, Operation
 from skypilot.validation import REQUIRED
 
 COLUMNS: Final = ("username", "password", "role")
-MAX_ROWS: Final = 1_000  # each costs the hashing of a password, and a client waits a minute or two
-# What crypt, htpasswd, LDAP and Django write: a password that looks like it is a hash, exported from somewhere.
+MAX_ROWS: Final = 1_000  # hashing a password takes time for each, and a client waits a minute or two
+# The formats of crypt, htpasswd, LDAP and Django: such a password is a hash, exported from another system.
 _HASH: Final = re.compile(
     r"\$(?:1|2[abxy]?|5|6|7|y|apr1|argon2\w*|scrypt|pbkdf2[\w-]*|bcrypt-sha256)\$|\{[A-Z0-9-]+\}|(?:argon2|bcrypt|pbkdf2|scrypt)\w*\$"
 )
@@ -30,9 +30,9 @@ class _Row:
 
 
 def import_users(call: Call) -> dict[str, Any]:
-    """Create a person for each line, each on its own, and return how many there are now and what is wrong with the others."""
-    rows, parse_errors = _read(call.given["csv_content"])
-    creation_errors = [f"{row.username}: {fault}" for row in rows if (fault := _create(call, row)) is not None]
+    """Create a user for each line. An invalid line does not stop the others; the result counts and lists them."""
+    rows, parse_errors = _read(call.body["csv_content"])
+    creation_errors = [f"{row.username}: {error}" for row in rows if (error := _create(call, row)) is not None]
     return {
         "success_count": len(rows) - len(creation_errors),
         "error_count": len(creation_errors),
@@ -43,7 +43,7 @@ def import_users(call: Call) -> dict[str, Any]:
 
 
 def _create(call: Call, row: _Row) -> str | None:
-    """Create a person, or return why not. A misspelt role is a fault: it must not become the default one, which may be admin."""
+    """Create a user, or return an error. A misspelt role is an error: the default role, which can be admin, must not apply."""
     if row.role and row.role not in ROLES:
         return f"Invalid role: {row.role}"
     if User.objects.filter(username=row.username.lower()).exists():
@@ -58,39 +58,39 @@ def _create(call: Call, row: _Row) -> str | None:
 
 
 def _read(text: str) -> tuple[list[_Row], list[str]]:
-    """Return the lines that can be read, and what is wrong with the others. Raises Refused."""
+    """Return the valid lines, and an error for each other one. Raises HTTPException."""
     if not text:
-        raise Refused(400, "CSV content is required")
+        raise HTTPException(400, "CSV content is required")
     lines = text.strip().split("\n")
     if len(lines) < 2:
-        raise Refused(400, "CSV must have at least a header row and one data row")
+        raise HTTPException(400, "CSV must have at least a header row and one data row")
     if len(lines) > MAX_ROWS + 1:
-        raise Refused(400, f"The CSV has more than {MAX_ROWS:,} users. Split it.")
+        raise HTTPException(400, f"The CSV has more than {MAX_ROWS:,} users. Split it into several files.")
     header = [name.strip().lower() for name in lines[0].split(",")]
     if missing := [name for name in COLUMNS if name not in header]:
-        raise Refused(400, f"Missing required columns: {', '.join(missing)}")
-    rows, faults = [], []
+        raise HTTPException(400, f"Missing required columns: {', '.join(missing)}")
+    rows, errors = [], []
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
             continue
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) != len(header):
-            faults.append(f"Line {number}: Invalid number of columns")
+            errors.append(f"Line {number}: Invalid number of columns")
             continue
-        found = dict(zip(header, cells, strict=True))
-        if not found["username"] or not found["password"]:
-            faults.append(f"Line {number}: Username and password are required")
+        values = dict(zip(header, cells, strict=True))
+        if not values["username"] or not values["password"]:
+            errors.append(f"Line {number}: Username and password are required")
             continue
-        rows.append(_Row(unescape_cell(found["username"]), found["password"], found["role"].lower()))
-    if not rows and faults:
-        raise Refused(400, f"No valid users found. Errors: {'; '.join(faults)}")
-    return rows, faults
+        rows.append(_Row(unescape_cell(values["username"]), values["password"], values["role"].lower()))
+    if not rows and errors:
+        raise HTTPException(400, f"No valid users found. Errors: {'; '.join(errors)}")
+    return rows, errors
 
 
 def export_users(call: Call) -> dict[str, Any]:  # noqa: ARG001 - as every operation
-    """Return all people as CSV, oldest first; the column of the passwords is empty."""
-    people = User.objects.select_related("role").order_by("created_at", "pk")
-    lines = [f"{escape_cell(user.username)},,{skypilot_role(user.role.holds)}" for user in people]
+    """Return all users as CSV, oldest first, with an empty password column."""
+    rows = User.objects.select_related("role").order_by("created_at", "pk")
+    lines = [f"{escape_cell(user.username)},,{skypilot_role(user.role.holds)}" for user in rows]
     return {"csv_content": "\n".join([",".join(COLUMNS), *lines]), "user_count": len(lines)}
 
 

@@ -1,6 +1,6 @@
-"""JSON bodies, read as leniently and refused in the same words as pydantic does for SkyPilot (422).
+"""JSON bodies, accepted and rejected (422) as by pydantic in SkyPilot, with the same messages.
 
-What was sent is never repeated in the answer: it may be a password.
+The response never repeats a value of the request, which can be a password.
 """
 
 import json
@@ -12,118 +12,121 @@ from typing import Any, Final
 
 from django.http import HttpRequest
 
-from skypilot.errors import Refused
+from skypilot.errors import HTTPException
 
 _NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,18}(?:\.0+)?\s*\Z")
 
 
-class Shape(StrEnum):
-    """What a field holds."""
+class FieldType(StrEnum):
+    """The type of a field's value."""
 
-    TEXT = "text"
-    TEXTS = "texts"
-    NUMBER = "number"
+    STRING = "string"
+    STRING_LIST = "string list"
+    INTEGER = "integer"
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
-    """One field; who may be left out may be null too."""
+class BodyField:
+    """A field of a body. An optional field can also be null."""
 
-    shape: Shape = Shape.TEXT
+    type: FieldType = FieldType.STRING
     required: bool = True
 
 
-REQUIRED: Final = Field()
-OPTIONAL: Final = Field(required=False)
-OPTIONAL_NUMBER: Final = Field(Shape.NUMBER, required=False)
+REQUIRED: Final = BodyField()
+REQUIRED_STRINGS: Final = BodyField(FieldType.STRING_LIST)
+OPTIONAL: Final = BodyField(required=False)
+OPTIONAL_INTEGER: Final = BodyField(FieldType.INTEGER, required=False)
 
-Fields = Mapping[str, Field]
-_Place = tuple[str | int, ...]
+Fields = Mapping[str, BodyField]
+_Location = tuple[str | int, ...]
 
 
-class _Faulty(Exception):
-    """A value that cannot be taken: where it is, and pydantic's type and sentence for it."""
+class _FieldError(Exception):
+    """An invalid value. `detail` is pydantic's error: its type, location and message."""
 
-    def __init__(self, place: _Place, kind: str, message: str) -> None:
-        self.told = {"type": kind, "loc": list(place), "msg": message}
+    def __init__(self, location: _Location, kind: str, message: str) -> None:
+        self.detail = {"type": kind, "loc": list(location), "msg": message}
         super().__init__(message)
 
 
 def read(request: HttpRequest, fields: Fields) -> dict[str, Any]:
-    """Return those of the fields that were sent; others are ignored. Raises Refused with 422.
+    """Return the values of these fields that the request has; other fields are ignored. Raises HTTPException with 422.
 
-    A body that says not that it is JSON is none: a form of another site can send no other.
+    The body must be declared as JSON, which an HTML form of another site cannot do.
     """
     raw = request.body
     if not raw:
-        raise Refused(422, [_Faulty(("body",), "missing", "Field required").told])
+        raise HTTPException(422, [_FieldError(("body",), "missing", "Field required").detail])
     if request.content_type != "application/json":
-        raise Refused(422, [_no_object().told])
-    found = _parsed(raw)
-    if not isinstance(found, dict):
-        raise Refused(422, [_no_object().told])
-    given: dict[str, Any] = {}
-    faults = []
+        raise HTTPException(422, [_not_an_object().detail])
+    body = _parsed(raw)
+    if not isinstance(body, dict):
+        raise HTTPException(422, [_not_an_object().detail])
+    values: dict[str, Any] = {}
+    errors = []
     for name, field in fields.items():
         try:
-            given.update(_given(name, field, found))
-        except _Faulty as fault:
-            faults.append(fault.told)
-    if faults:
-        raise Refused(422, faults)
-    return given
+            values.update(_value(name, field, body))
+        except _FieldError as error:
+            errors.append(error.detail)
+    if errors:
+        raise HTTPException(422, errors)
+    return values
 
 
 def _parsed(raw: bytes) -> Any:
     try:
         return json.loads(raw)
     except json.JSONDecodeError as error:
-        told = _Faulty(("body", error.pos), "json_invalid", "JSON decode error").told
-        raise Refused(422, [told | {"ctx": {"error": error.msg}}]) from None
-    except (ValueError, RecursionError):  # no text, a number of thousands of digits, or nested too deeply
-        raise Refused(422, [_Faulty(("body", 0), "json_invalid", "JSON decode error").told]) from None
+        detail = _FieldError(("body", error.pos), "json_invalid", "JSON decode error").detail
+        raise HTTPException(422, [detail | {"ctx": {"error": error.msg}}]) from None
+    except (ValueError, RecursionError):  # not UTF-8, a number of thousands of digits, or nested too deeply
+        raise HTTPException(422, [_FieldError(("body", 0), "json_invalid", "JSON decode error").detail]) from None
 
 
-def _no_object() -> _Faulty:
-    return _Faulty(("body",), "model_attributes_type", "Input should be a valid dictionary or object to extract fields from")
+def _not_an_object() -> _FieldError:
+    return _FieldError(("body",), "model_attributes_type", "Input should be a valid dictionary or object to extract fields from")
 
 
-def _given(name: str, field: Field, found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    place: _Place = ("body", name)
-    if name not in found:
+def _value(name: str, field: BodyField, body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the value of a field, if the body has it."""
+    location: _Location = ("body", name)
+    if name not in body:
         if field.required:
-            raise _Faulty(place, "missing", "Field required")
+            raise _FieldError(location, "missing", "Field required")
         return
-    value = found[name]
+    value = body[name]
     if value is None and not field.required:
         yield name, None
         return
-    match field.shape:
-        case Shape.TEXT:
-            yield name, _text(place, value)
-        case Shape.NUMBER:
-            yield name, _number(place, value)
-        case Shape.TEXTS:
+    match field.type:
+        case FieldType.STRING:
+            yield name, _string(location, value)
+        case FieldType.INTEGER:
+            yield name, _integer(location, value)
+        case FieldType.STRING_LIST:
             if not isinstance(value, list):
-                raise _Faulty(place, "list_type", "Input should be a valid list")
-            yield name, [_text((*place, index), item) for index, item in enumerate(value)]
+                raise _FieldError(location, "list_type", "Input should be a valid list")
+            yield name, [_string((*location, index), item) for index, item in enumerate(value)]
 
 
-def _text(place: _Place, value: Any) -> str:
+def _string(location: _Location, value: Any) -> str:
     if not isinstance(value, str):
-        raise _Faulty(place, "string_type", "Input should be a valid string")
-    if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):  # what no database takes
-        raise _Faulty(place, "string_unicode", "Input should be a valid string, unable to parse raw data as a unicode string")
+        raise _FieldError(location, "string_type", "Input should be a valid string")
+    if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):  # which no database stores
+        message = "Input should be a valid string, unable to parse raw data as a unicode string"
+        raise _FieldError(location, "string_unicode", message)
     return value
 
 
-def _number(place: _Place, value: Any) -> int:
+def _integer(location: _Location, value: Any) -> int:
     if isinstance(value, str):
         if not _NUMBER.match(value):
-            raise _Faulty(place, "int_parsing", "Input should be a valid integer, unable to parse string as an integer")
+            raise _FieldError(location, "int_parsing", "Input should be a valid integer, unable to parse string as an integer")
         return int(value.split(".")[0])
     if isinstance(value, float) and not value.is_integer():
-        raise _Faulty(place, "int_from_float", "Input should be a valid integer, got a number with a fractional part")
+        raise _FieldError(location, "int_from_float", "Input should be a valid integer, got a number with a fractional part")
     if not isinstance(value, int | float):
-        raise _Faulty(place, "int_type", "Input should be a valid integer")
+        raise _FieldError(location, "int_type", "Input should be a valid integer")
     return int(value)

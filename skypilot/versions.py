@@ -1,4 +1,4 @@
-"""The version headers that a SkyPilot client and server exchange, and whether a client is too old to be understood."""
+"""The version headers of SkyPilot clients and servers, and the check that a client is not too old."""
 
 import re
 from dataclasses import dataclass
@@ -16,43 +16,43 @@ _NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,9}\s*\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
-    """What a client says that it is; `api_version` is None for one that is no number."""
+class ClientVersion:
+    """The versions that a client sends; `api_version` is None if it is not a number."""
 
     api_version: int | None
     version: str
 
 
-class Outdated(Exception):
-    """Ends the request of a client that is too old (400); the text, coloured as SkyPilot does, is what `sky` prints."""
+class ClientOutdated(Exception):
+    """Ends the request of a client that is too old (400). `sky` prints the text, with the colours of SkyPilot."""
 
 
-def client_of(request: HttpRequest) -> Client | None:
-    """Return the client's versions, or None unless the request names both: then a probe or a browser asks."""
+def client_version(request: HttpRequest) -> ClientVersion | None:
+    """Return the versions of the client, or None if a header is missing, as in the requests of probes and browsers."""
     api_version, version = request.headers.get(API_VERSION), request.headers.get(VERSION)
     if api_version is None or version is None:
         return None
-    return Client(int(api_version) if _NUMBER.match(api_version) else None, version)
+    return ClientVersion(int(api_version) if _NUMBER.match(api_version) else None, version)
 
 
-def require(client: Client | None) -> None:
-    """Raise Outdated for a client that is too old to be understood, or that says nothing sensible."""
+def require_supported(client: ClientVersion | None) -> None:
+    """Raise ClientOutdated for a client that is too old, or whose API version is not a number."""
     if client is None or (client.api_version is not None and client.api_version >= OLDEST_API_VERSION):
         return
     local = server_info.latest().version
-    raise Outdated(
+    raise ClientOutdated(
         f"\x1b[33mYour SkyPilot client version is too old:{client.version}\n\x1b[0m"
         f"The server is running on {local} and the minimum compatible version is {OLDEST_VERSION}.\n"
         f"Upgrade your client with:\n\x1b[33m{_install(local)}\x1b[0m"
     )
 
 
-def tell(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """Return the response with the server's versions, for a client that tells its own."""
-    if client_of(request) is not None:
-        known = server_info.latest()
-        response[API_VERSION] = known.api_version
-        response[VERSION] = known.version
+def add_headers(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """Return the response, with the server's versions if the client sent its own."""
+    if client_version(request) is not None:
+        info = server_info.latest()
+        response[API_VERSION] = info.api_version
+        response[VERSION] = info.version
     return response
 
 

@@ -4,35 +4,35 @@ import pytest
 
 from accounts.models import ServiceAccount, User
 from skypilot import server_info
-from tests import skypilot_client as calling
+from tests import skypilot_client
 from tests.skypilot_client import Sky
 
 
 @pytest.fixture(autouse=True)
 def _server_forgotten() -> None:
     """Forget what the server behind SkyAuth said."""
-    server_info.memory.__init__()
+    server_info.cache.__init__()
 
 
 @pytest.fixture
 def as_alice(alice: User) -> Sky:
     """The admin, with a session."""
-    return calling.session(alice)
+    return skypilot_client.session(alice)
 
 
 @pytest.fixture
 def as_bob(bob: User) -> Sky:
     """The ordinary user, with a session."""
-    return calling.session(bob)
+    return skypilot_client.session(bob)
 
 
 @pytest.fixture
 def as_vera(vera: User) -> Sky:
     """The viewer, with a session."""
-    return calling.session(vera)
+    return skypilot_client.session(vera)
 
 
 @pytest.fixture
 def as_pipeline(pipeline: ServiceAccount, pipeline_token: str) -> Sky:
     """Bob's service account, with its token."""
-    return calling.bearer(pipeline_token)
+    return skypilot_client.bearer(pipeline_token)

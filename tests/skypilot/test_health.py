@@ -14,7 +14,7 @@ from axes.models import AccessAttempt
 from accounts.models import ServiceAccount, SignIn, User
 from accounts.services import tokens
 from skypilot import server_info
-from tests import skypilot_client as calling
+from tests import skypilot_client
 from tests.factories import PASSWORD, make_token
 from tests.http_client import HOST
 from tests.skypilot_client import PREFIX, Sky
@@ -46,14 +46,14 @@ def read(response: Any, status: int = 200) -> Any:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_probe_hears_that_skyauth_lives_and_nothing_else(db: None, path: str) -> None:
-    response = calling.nobody().probe(path)
+    response = skypilot_client.nobody().probe(path)
     assert read(response) == {"status": "healthy"}
     assert "X-SkyPilot-Version" not in response.headers
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_client_that_nobody_signed_in_must_sign_in(db: None, path: str) -> None:
-    response = calling.nobody().get(path)
+    response = skypilot_client.nobody().get(path)
     body = read(response)
     assert set(body) == FIELDS
     assert (body["status"], body["user"], body["basic_auth_enabled"]) == ("needs_auth", None, True)
@@ -64,7 +64,7 @@ def test_a_client_that_nobody_signed_in_must_sign_in(db: None, path: str) -> Non
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_person_is_named_and_the_hash_of_the_password_is_not(bob: User, path: str) -> None:
-    body = read(calling.basic("bob@example.com").get(path))
+    body = read(skypilot_client.basic("bob@example.com").get(path))
     assert body["status"] == "healthy"
     assert body["user"] == {
         "id": bob.uid,
@@ -78,7 +78,7 @@ def test_a_person_is_named_and_the_hash_of_the_password_is_not(bob: User, path: 
 
 def test_so_is_one_with_a_session_and_one_who_comes_by_single_sign_on(bob: User) -> None:
     User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
-    assert read(calling.session(bob).get("/api/health"))["user"]["user_type"] == "sso"
+    assert read(skypilot_client.session(bob).get("/api/health"))["user"]["user_type"] == "sso"
 
 
 def test_a_service_account_is_named(pipeline: ServiceAccount, as_pipeline: Sky) -> None:
@@ -92,32 +92,32 @@ def test_a_service_account_is_named(pipeline: ServiceAccount, as_pipeline: Sky) 
     ids=["wrong", "unknown", "empty"],
 )
 def test_a_wrong_password_is_healthy_without_a_user_and_is_counted(bob: User, username: str, password: str) -> None:
-    body = read(calling.basic(username, password).get("/api/health"))
+    body = read(skypilot_client.basic(username, password).get("/api/health"))
     assert (body["status"], body["user"], body["basic_auth_enabled"]) == ("healthy", None, True)
     assert AccessAttempt.objects.count() == 1
 
 
 def test_who_must_wait_looks_the_same(bob: User, settings: Any) -> None:
     for _ in range(settings.AUTH_FAILURE_LIMIT):
-        calling.basic("bob@example.com", "wrong").get("/api/health")
-    assert read(calling.basic("bob@example.com").get("/api/health"))["user"] is None
+        skypilot_client.basic("bob@example.com", "wrong").get("/api/health")
+    assert read(skypilot_client.basic("bob@example.com").get("/api/health"))["user"] is None
 
 
 @pytest.mark.parametrize("value", ["Basic !", "Basic", "basic Ym9i", "Basic Og=="])
 def test_so_does_a_malformed_password(db: None, value: str) -> None:
-    body = read(calling.nobody().get("/api/health", authorization=value))
+    body = read(skypilot_client.nobody().get("/api/health", authorization=value))
     assert (body["status"], body["user"]) == ("healthy", None)
 
 
 def test_where_basic_is_off_a_password_is_nothing_and_the_client_must_sign_in(bob: User, settings: Any) -> None:
     settings.AUTH_BASIC = False
-    body = read(calling.basic("bob@example.com").get("/api/health"))
+    body = read(skypilot_client.basic("bob@example.com").get("/api/health"))
     assert (body["status"], body["basic_auth_enabled"]) == ("needs_auth", False)
 
 
 def test_the_shared_password_lets_the_client_go_on_under_its_own_name(db: None, settings: Any) -> None:
     settings.AUTH_STRING = "team:$2b$04$Z8LaLNaSAcaDvVq/th5ptOfR2FI2olIenWlY8FDcLPSKvpkapBW4y"
-    body = read(calling.basic("team", "sharedpassword").get("/api/health"))
+    body = read(skypilot_client.basic("team", "sharedpassword").get("/api/health"))
     assert (body["status"], body["user"]) == ("healthy", None)
     assert (body["basic_auth_enabled"], body["ingress_basic_auth_enabled"]) == (False, True)
 
@@ -139,7 +139,7 @@ def _system() -> Any:
 )
 @pytest.mark.parametrize("path", PATHS)
 def test_promise_16_a_bad_token_is_401_and_every_bad_one_the_same(pipeline: ServiceAccount, path: str, bad: Any) -> None:
-    response = calling.bearer(bad(pipeline)).get(path)
+    response = skypilot_client.bearer(bad(pipeline)).get(path)
     assert read(response, 401) == {"detail": "Invalid or expired service account token"}
     assert "WWW-Authenticate" not in response.headers
     assert "X-SkyPilot-Version" not in response.headers
@@ -147,9 +147,9 @@ def test_promise_16_a_bad_token_is_401_and_every_bad_one_the_same(pipeline: Serv
 
 def test_where_service_accounts_are_off_a_token_is_told_so(pipeline_token: str, settings: Any) -> None:
     settings.ENABLE_SERVICE_ACCOUNTS = False
-    response = calling.bearer(pipeline_token).get("/api/health")
+    response = skypilot_client.bearer(pipeline_token).get("/api/health")
     assert read(response, 401) == {"detail": "Service account authentication disabled"}
-    assert read(calling.nobody().get("/api/health"))["service_account_token_enabled"] is False
+    assert read(skypilot_client.nobody().get("/api/health"))["service_account_token_enabled"] is False
 
 
 @pytest.mark.parametrize(
@@ -159,16 +159,16 @@ def test_where_service_accounts_are_off_a_token_is_told_so(pipeline_token: str, 
 )
 def test_who_says_that_they_have_a_token_must_have_one(db: None, authorization: str | None, detail: str) -> None:
     headers = {"x_skypilot_auth_mode": "token"} | ({"authorization": authorization} if authorization else {})
-    assert read(calling.nobody().get("/api/health", **headers), 401) == {"detail": detail}
+    assert read(skypilot_client.nobody().get("/api/health", **headers), 401) == {"detail": detail}
 
 
 def test_somebody_elses_bearer_token_is_as_good_as_none(db: None) -> None:
-    assert read(calling.bearer("eyJhbGciOiJub25lIn0.e30.").get("/api/health"))["status"] == "needs_auth"
+    assert read(skypilot_client.bearer("eyJhbGciOiJub25lIn0.e30.").get("/api/health"))["status"] == "needs_auth"
 
 
 @pytest.mark.parametrize("version", ["23", "13", "0", "-1", "x", "", "99999999999999999999"])
 def test_a_client_that_is_too_old_or_talks_nonsense_is_told_how_to_upgrade(bob: User, version: str) -> None:
-    for caller in (calling.nobody(), calling.basic("bob@example.com")):
+    for caller in (skypilot_client.nobody(), skypilot_client.basic("bob@example.com")):
         response = caller.get("/api/health", x_skypilot_api_version=version, x_skypilot_version="0.3.0")
         body = read(response, 400)
         assert body["error"] == "version_mismatch"
@@ -179,17 +179,17 @@ def test_a_client_that_is_too_old_or_talks_nonsense_is_told_how_to_upgrade(bob: 
 
 @pytest.mark.parametrize("version", ["24", "62", "999"])
 def test_any_other_client_is_welcome(db: None, version: str) -> None:
-    assert read(calling.nobody().get("/api/health", x_skypilot_api_version=version))["status"] == "needs_auth"
+    assert read(skypilot_client.nobody().get("/api/health", x_skypilot_api_version=version))["status"] == "needs_auth"
 
 
 def test_half_of_the_version_headers_is_none(db: None) -> None:
-    response = calling.nobody().client.get("/api/health", headers={"x-skypilot-api-version": "3"})
+    response = skypilot_client.nobody().client.get("/api/health", headers={"x-skypilot-api-version": "3"})
     assert read(response) == {"status": "healthy"}
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "POST", "DELETE"])
 def test_any_other_method_is_405(bob: User, method: str) -> None:
-    response = calling.basic("bob@example.com").request(method, "/api/health")
+    response = skypilot_client.basic("bob@example.com").request(method, "/api/health")
     assert response.status_code == 405
     assert response.headers["Allow"] == "GET"
     assert response.headers["X-SkyPilot-Version"] == "0.14.1"
@@ -262,7 +262,7 @@ def server(settings: Any) -> Iterator[Server]:
 
 
 def test_the_server_says_its_versions_itself_and_skyauth_who_calls(bob: User, server: Server) -> None:
-    response = calling.basic("bob@example.com").get("/api/health")
+    response = skypilot_client.basic("bob@example.com").get("/api/health")
     body = read(response)
     told = ("api_version", "version", "version_on_disk", "commit", "latest_version", "telemetry_enabled")
     assert {name: body[name] for name in told} == {name: SERVER[name] for name in told}
@@ -276,15 +276,15 @@ def test_the_server_says_its_versions_itself_and_skyauth_who_calls(bob: User, se
 
 def test_it_is_not_asked_again_within_seconds(db: None, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
-        calling.nobody().get("/api/health")
+        skypilot_client.nobody().get("/api/health")
     assert server.asked == 1
-    monkeypatch.setattr(server_info.memory, "until", 0.0)
-    calling.nobody().get("/api/health")
+    monkeypatch.setattr(server_info.cache, "expires_at", 0.0)
+    skypilot_client.nobody().get("/api/health")
     assert server.asked == 2
 
 
 def test_an_old_client_of_a_nightly_server_is_told_to_take_a_nightly(db: None, server: Server) -> None:
-    body = read(calling.nobody().get("/api/health", x_skypilot_api_version="3"), 400)
+    body = read(skypilot_client.nobody().get("/api/health", x_skypilot_api_version="3"), 400)
     assert 'pip install -U "skypilot-nightly==1.0.0.dev20261027"' in body["message"]
 
 
@@ -306,25 +306,25 @@ def test_while_it_does_not_say_the_client_waits_and_a_probe_does_not_kill_skyaut
     bob: User, server: Server, change: dict[str, Any]
 ) -> None:
     vars(server).update(change)
-    response = calling.basic("bob@example.com").get("/api/health")
-    assert "SkyAuth cannot answer" in read(response, 503)["detail"]
+    response = skypilot_client.basic("bob@example.com").get("/api/health")
+    assert "SkyAuth is temporarily unavailable" in read(response, 503)["detail"]
     assert int(response.headers["Retry-After"]) > 0
-    assert read(calling.nobody().probe("/api/health")) == {"status": "healthy"}
+    assert read(skypilot_client.nobody().probe("/api/health")) == {"status": "healthy"}
     assert server.asked == 1  # who hangs or fails is not asked for every caller
 
 
 def test_a_bad_token_is_401_also_while_the_server_is_away(db: None, settings: Any) -> None:
     settings.SKYPILOT_URL = f"http://{HOST}:1"
-    read(calling.bearer("sky_x").get("/api/health"), 401)
-    read(calling.nobody().get("/api/health"), 503)
+    read(skypilot_client.bearer("sky_x").get("/api/health"), 401)
+    read(skypilot_client.nobody().get("/api/health"), 503)
 
 
 def test_people_are_managed_while_the_server_is_away_and_nobody_asks_it_for_that(
     alice: User, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caller = calling.basic("alice@example.com")
+    caller = skypilot_client.basic("alice@example.com")
     caller.get("/api/health")
-    monkeypatch.setattr(server_info.memory, "until", 0.0)
+    monkeypatch.setattr(server_info.cache, "expires_at", 0.0)
     server.status = 503
     read(caller.get("/api/health"), 503)
     response = caller.get("/users")
@@ -334,13 +334,13 @@ def test_people_are_managed_while_the_server_is_away_and_nobody_asks_it_for_that
 
 def test_people_are_managed_also_where_it_never_said_anything(alice: User, settings: Any) -> None:
     settings.SKYPILOT_URL = f"http://{HOST}:1"
-    response = calling.basic("alice@example.com").get("/users")
+    response = skypilot_client.basic("alice@example.com").get("/users")
     assert (response.status_code, response.headers["X-SkyPilot-Version"]) == (200, "0.14.1")
 
 
 def test_once_it_is_back_it_is_heard(db: None, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.status = 503
-    read(calling.nobody().get("/api/health"), 503)
+    read(skypilot_client.nobody().get("/api/health"), 503)
     server.status = 200
-    monkeypatch.setattr(server_info.memory, "until", 0.0)
-    assert read(calling.nobody().get("/api/health"))["version"] == SERVER["version"]
+    monkeypatch.setattr(server_info.cache, "expires_at", 0.0)
+    assert read(skypilot_client.nobody().get("/api/health"))["version"] == SERVER["version"]

@@ -154,7 +154,7 @@ def test_promise_37_what_is_no_port_is_refused_in_words_and_nothing_is_made(bob,
     client.cookies["skyauth-csrf"] = "c" * 32
     sent = client.post(f"/token?{page.wsgi_request.META['QUERY_STRING']}", {"csrfmiddlewaretoken": "c" * 32})
     assert (page.status_code, sent.status_code) == (422, 422)
-    assert "no number from 1024 to 65535" in page.content.decode()
+    assert "must be a number from 1024 to 65535" in page.content.decode()
     assert not Session.objects.exclude(user=bob, kind=SessionKind.BROWSER).exists()
 
 
@@ -400,7 +400,7 @@ def test_promise_41_who_has_not_signed_in_does_so_first_and_comes_back(db):
 def test_an_address_that_is_not_whole_is_refused_in_words(bob, challenge):
     page = browser(bob).get("/auth/authorize", {"code_challenge": challenge} if challenge else {})
     assert page.status_code == 400
-    assert "This address is not whole" in page.content.decode()
+    assert "This address is incomplete" in page.content.decode()
 
 
 @pytest.mark.parametrize("address", [ADDRESS, "/token", "/token?local_port=8000"])
