@@ -40,7 +40,7 @@ _MEANINGS = {
     413: "The body is too large.",
     415: "The media type of the body is not accepted here.",
     428: "The `If-Match` header is missing.",
-    503: "SkyAuth is temporarily unavailable. Nothing was changed.",
+    503: "SkyAuth cannot answer right now. Nothing was changed.",
 }
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait before the next attempt."}}
 _CHALLENGE = {

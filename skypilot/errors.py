@@ -70,7 +70,7 @@ def error_response(exc: Exception) -> HttpResponse | None:
         case IntegrityError():
             return json_response({"detail": "Another request changed this at the same time. Repeat your change."}, 409)
         case _ if isinstance(exc, _TEMPORARY):
-            response = json_response({"detail": "SkyAuth is temporarily unavailable. Try again later."}, 503)
+            response = json_response({"detail": "SkyAuth cannot answer right now. Try again shortly."}, 503)
             response["Retry-After"] = str(RETRY_AFTER_SECONDS)
             return response
         case _:

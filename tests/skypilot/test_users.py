@@ -184,7 +184,7 @@ def test_trouble_of_ours_is_503_and_tells_nothing(as_alice: Sky, monkeypatch: py
 
     monkeypatch.setattr("accounts.services.users.create_user", raising)
     response = as_alice.post("/users/create", {"username": "new@example.com", "password": NEW})
-    assert "SkyAuth is temporarily unavailable" in detail(response, 503)
+    assert "SkyAuth cannot answer" in detail(response, 503)
     assert int(response.headers["Retry-After"]) > 0
 
 
