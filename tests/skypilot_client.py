@@ -1,4 +1,4 @@
-"""Calling the SkyPilot door as somebody, the way the CLI and SkyPilot's dashboard do."""
+"""A client of the SkyPilot API for each kind of credential, as the CLI and SkyPilot's dashboard call it."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ PREFIX = "/internal/dashboard"
 
 
 class Sky:
-    """The door as one caller sees it; every request names the client's versions, as the CLI's do."""
+    """The SkyPilot API, called by one principal. Every request has the client's versions, as from the CLI."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -34,30 +34,30 @@ class Sky:
         return self.client.generic(method, path, data, content_type=media_type, headers={**VERSIONS, **named})
 
     def probe(self, path: str) -> Any:
-        """Ask without version headers."""
+        """Send a GET without version headers."""
         return self.client.get(path)
 
 
 def basic(username: str, password: str = PASSWORD) -> Sky:
-    """Call with HTTP Basic, as `sky` does for http://user:pass@host."""
+    """Return a client with HTTP Basic, as `sky` does for http://user:pass@host."""
     pair = base64.b64encode(f"{username}:{password}".encode()).decode()
     return Sky(Client(raise_request_exception=False, headers={"authorization": f"Basic {pair}"}))
 
 
 def bearer(token: str) -> Sky:
-    """Call with a service account's token."""
+    """Return a client with a bearer token."""
     return Sky(Client(raise_request_exception=False, headers={"authorization": f"Bearer {token}"}))
 
 
 def session(user: User) -> Sky:
-    """Call with a browser's session and without a CSRF token, as SkyPilot's dashboard does."""
+    """Return a client with a browser's session and without a CSRF token, as SkyPilot's dashboard does."""
     client = Client(raise_request_exception=False, enforce_csrf_checks=True)
     client.force_login(user)
     return Sky(client)
 
 
 def terminal(user: User) -> Sky:
-    """Call with the session of a command line that a person signed in, as `sky` does after a login in a browser."""
+    """Return a client with a CLI session, as `sky` has after a CLI login."""
     key, _ = begin_cli_session(actor=principal(user), address="192.0.2.7", agent="python-requests/2.32")
     client = Client(raise_request_exception=False, enforce_csrf_checks=True)
     client.cookies[settings.SESSION_COOKIE_NAME] = key
@@ -65,5 +65,5 @@ def terminal(user: User) -> Sky:
 
 
 def nobody() -> Sky:
-    """Call without a credential."""
+    """Return a client without a credential."""
     return Sky(Client(raise_request_exception=False))

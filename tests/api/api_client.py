@@ -1,4 +1,4 @@
-"""Calling the API as somebody, and what every refusal looks like."""
+"""A client of the REST API for each kind of credential, and the check of an error response."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ BASE = "/api/v1"
 
 
 class Api:
-    """The API as one caller sees it."""
+    """The REST API, called by one principal."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -44,25 +44,25 @@ class Api:
 
 
 def session(user: User) -> Api:
-    """Call with a browser's session. As everywhere in Django's tests, CSRF is not asked unless a test says so."""
+    """Return a client with a browser's session. Django's test client skips the CSRF check by default."""
     client = Client(raise_request_exception=False)
     client.force_login(user)
     return Api(client)
 
 
 def basic(username: str, password: str = PASSWORD, **headers: str) -> Api:
-    """Call with HTTP Basic."""
+    """Return a client with HTTP Basic."""
     pair = base64.b64encode(f"{username}:{password}".encode()).decode()
     return Api(Client(raise_request_exception=False, headers={"authorization": f"Basic {pair}", **_named(headers)}))
 
 
 def bearer(token: str, **headers: str) -> Api:
-    """Call with a service account's token."""
+    """Return a client with a bearer token."""
     return Api(Client(raise_request_exception=False, headers={"authorization": f"Bearer {token}", **_named(headers)}))
 
 
 def nobody() -> Api:
-    """Call without a credential."""
+    """Return a client without a credential."""
     return Api(Client(raise_request_exception=False))
 
 

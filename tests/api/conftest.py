@@ -1,36 +1,21 @@
-"""The cast, as callers of the API."""
+"""The cast, as callers of the REST API."""
+
+from types import ModuleType
 
 import pytest
 
-from accounts.models import User
 from rbac.models import Role
 from tests.api import api_client
 from tests.api.api_client import Api
+from tests.callers import as_alice, as_bob, as_pipeline, as_vera
 from tests.factories import UserFactory
 
-
-@pytest.fixture
-def as_alice(alice: User) -> Api:
-    """The admin, with a session."""
-    return api_client.session(alice)
+__all__ = ["as_alice", "as_bob", "as_pipeline", "as_vera"]
 
 
 @pytest.fixture
-def as_bob(bob: User) -> Api:
-    """The ordinary user, with a session."""
-    return api_client.session(bob)
-
-
-@pytest.fixture
-def as_vera(vera: User) -> Api:
-    """The viewer, with a session."""
-    return api_client.session(vera)
-
-
-@pytest.fixture
-def as_pipeline(pipeline_token: str) -> Api:
-    """Bob's service account, with its token."""
-    return api_client.bearer(pipeline_token)
+def interface_client() -> ModuleType:
+    return api_client
 
 
 @pytest.fixture
@@ -42,5 +27,5 @@ def helpdesk(db: None) -> Role:
 
 @pytest.fixture
 def as_helpdesk(helpdesk: Role) -> Api:
-    """Somebody with that role, with a session."""
+    """A user with that role, with a session."""
     return api_client.session(UserFactory(username="helen@example.com", role=helpdesk))

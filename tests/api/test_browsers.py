@@ -1,4 +1,4 @@
-"""A browser sends sessions, Basic and proxy headers unasked, so its writes need proof of where they come from."""
+"""A browser sends sessions, Basic and proxy headers by itself, so its writes need the CSRF token and the same origin."""
 
 from typing import Any
 
@@ -20,18 +20,18 @@ ROLE = {"name": "new"}
 
 @pytest.fixture
 def browser(alice: User) -> Client:
-    """Alice's browser, whose CSRF tokens are asked for."""
+    """Alice's browser, with CSRF checks."""
     client = Client(enforce_csrf_checks=True, raise_request_exception=False)
     client.force_login(alice)
     return client
 
 
 def test_a_session_cannot_write_without_the_csrf_token(browser: Client) -> None:
-    found = api_client.problem(Api(browser).post("/roles", ROLE), 403, "forbidden")
-    assert "CSRF" in found["detail"]
+    result = api_client.problem(Api(browser).post("/roles", ROLE), 403, "forbidden")
+    assert "CSRF" in result["detail"]
 
 
-def test_a_session_can_read_without_it(browser: Client) -> None:
+def test_a_session_reads_without_the_csrf_token(browser: Client) -> None:
     assert Api(browser).get("/roles").status_code == 200
 
 
@@ -74,12 +74,12 @@ def test_basic_cannot_write_from_a_page_of_another_site(alice: User, headers: di
 
 
 @pytest.mark.parametrize("headers", OWN, ids=str)
-def test_basic_can_write_from_our_own_pages_and_without_a_browser(alice: User, headers: dict[str, str]) -> None:
+def test_basic_can_write_from_pages_of_the_same_origin_and_without_a_browser(alice: User, headers: dict[str, str]) -> None:
     assert api_client.basic("alice@example.com").post("/roles", ROLE, **headers).status_code == 201
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
-def test_a_token_is_sent_by_no_browser_on_its_own_and_may_come_from_anywhere(
+def test_a_token_can_write_from_any_origin_because_no_browser_sends_it_by_itself(
     pipeline_token: str, pipeline: Any, headers: dict[str, str]
 ) -> None:
     response = api_client.bearer(pipeline_token).post("/service-accounts", {"name": "another"}, **headers)
@@ -99,7 +99,7 @@ def test_the_proxys_header_cannot_write_from_a_page_of_another_site(alice: User,
 
 
 @pytest.mark.parametrize("headers", OWN, ids=str)
-def test_the_proxys_header_can_write_from_our_own_pages(alice: User, headers: dict[str, str]) -> None:
-    found = PrincipalAuthentication().authenticate(_proxied(alice, headers))
-    assert found is not None
-    assert found[0].name == "alice@example.com"
+def test_the_proxys_header_can_write_from_pages_of_the_same_origin(alice: User, headers: dict[str, str]) -> None:
+    result = PrincipalAuthentication().authenticate(_proxied(alice, headers))
+    assert result is not None
+    assert result[0].name == "alice@example.com"

@@ -1,4 +1,4 @@
-"""The OpenAPI document and its page: complete, for authenticated callers, and from this server alone."""
+"""The OpenAPI document and its page: complete, for authenticated callers, and without resources of other hosts."""
 
 import json
 import re
@@ -73,12 +73,12 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def test_the_document_has_no_retired_word(document: dict[str, Any]) -> None:
-    found = {text for text in texts(document) if RETIRED.search(text)}
-    assert found == set()
+    result = {text for text in texts(document) if RETIRED.search(text)}
+    assert result == set()
     assert len(set(texts(document))) > 200
 
 
-def test_every_operation_tells_its_refusals(document: dict[str, Any]) -> None:
+def test_every_operation_documents_its_errors(document: dict[str, Any]) -> None:
     for method, path, spec in operations(document):
         answers = spec["responses"]
         assert {"401", "503"} <= answers.keys(), (method, path)
@@ -106,26 +106,26 @@ def test_every_operation_tells_its_refusals(document: dict[str, Any]) -> None:
         ("post", "/api/v1/policy/packs/{name}/load"),
     ],
 )
-def test_what_needs_if_match_says_so(document: dict[str, Any], method: str, path: str) -> None:
+def test_operations_that_need_if_match_document_it(document: dict[str, Any], method: str, path: str) -> None:
     spec = document["paths"][path][method]
     named = {parameter["name"]: parameter for parameter in spec["parameters"]}
     assert named["If-Match"]["required"] is True
     assert {"412", "428"} <= spec["responses"].keys()
 
 
-def test_every_way_to_sign_in_is_named(document: dict[str, Any]) -> None:
+def test_every_operation_documents_its_sign_in_methods(document: dict[str, Any]) -> None:
     assert set(document["components"]["securitySchemes"]) == {"bearer", "basic", "session"}
     for method, path, spec in operations(document):
         assert spec["security"] == [{"bearer": []}, {"basic": []}, {"session": []}], (method, path)
 
 
-def test_no_answer_has_a_field_for_a_password(document: dict[str, Any]) -> None:
+def test_no_response_has_a_field_for_a_password(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     sent = {name for name, schema in schemas.items() if "password" in schema.get("properties", {})}
     assert sent == {"OwnPasswordRequest", "PatchedUserUpdateRequest", "UserCreateRequest"}
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_runs_no_inline_script(as_vera: Api) -> None:
+def test_the_page_loads_nothing_from_other_hosts_and_runs_no_inline_script(as_vera: Api) -> None:
     response = as_vera.get("/docs")
     page = response.content.decode()
     sources = re.findall(r'(?:src|href)="([^"]+)"', page)
@@ -139,11 +139,11 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_no_inline_script(as_vera
     assert policy["default-src"] == "'none'"
 
 
-def test_no_other_page_lets_inline_styles_in(as_vera: Api) -> None:
+def test_no_other_page_allows_inline_styles(as_vera: Api) -> None:
     assert "unsafe-inline" not in as_vera.get("/openapi.json").headers["Content-Security-Policy"]
 
 
-def test_the_pages_script_is_for_this_origin_alone(as_vera: Api) -> None:
+def test_the_script_of_the_page_is_for_the_same_origin_only(as_vera: Api) -> None:
     response = as_vera.get("/docs", script="")
     assert response.headers["Content-Type"] == "application/javascript"
     assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
@@ -160,7 +160,7 @@ MEDIA_TYPES = [
 
 @pytest.fixture
 def generated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The generations of the document during a test, which starts with an empty cache."""
+    """One item for each time that the document is generated during a test, which starts with an empty cache."""
     calls = []
     generate = SchemaGenerator.get_schema
 
@@ -216,7 +216,7 @@ def test_the_document_has_an_entity_tag_for_each_media_type(as_vera: Api, path: 
     assert tag not in others
 
 
-def test_the_index_leads_to_places_that_exist(as_alice: Api) -> None:
+def test_the_index_links_to_paths_that_exist(as_alice: Api) -> None:
     links = as_alice.get("/").json()
     assert len(links) == 12
     for name, path in links.items():

@@ -1,4 +1,4 @@
-"""One error shape, whatever went wrong; and trouble of ours is 503."""
+"""Every error is a problem (RFC 9457), and temporary failures are 503."""
 
 import json
 from collections.abc import Callable
@@ -24,16 +24,16 @@ from tests.api.api_client import BASE, Api
 @pytest.mark.parametrize(
     "path", ["/nothing", "/users/", "/users/%00", "/users/me", "/roles/a%00b", "/audit-events/x", "/audit-events/" + "9" * 30]
 )
-def test_a_path_that_does_not_exist_is_404_in_the_one_shape(as_alice: Api, path: str) -> None:
+def test_an_unknown_path_is_a_404_problem(as_alice: Api, path: str) -> None:
     api_client.problem(as_alice.get(path), 404, "not-found")
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/v2/users", "/api/v1"])
-def test_so_is_one_outside_of_the_version(as_alice: Api, path: str) -> None:
+def test_an_unknown_path_outside_of_the_version_is_a_404_problem(as_alice: Api, path: str) -> None:
     api_client.problem(as_alice.client.get(path), 404, "not-found")
 
 
-def test_so_is_a_write_there_from_a_browser_without_a_csrf_token(alice: User) -> None:
+def test_a_write_to_an_unknown_path_without_a_csrf_token_is_a_404_problem(alice: User) -> None:
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(alice)
     api_client.problem(Api(browser).post("/nothing", {}), 404, "not-found")
@@ -43,12 +43,12 @@ def test_so_is_a_write_there_from_a_browser_without_a_csrf_token(alice: User) ->
     "path",
     ["/users/00000000", "/service-accounts/sa-0", "/service-accounts/sa-0/tokens", "/roles/none", "/routes/7", "/group-roles/7"],
 )
-def test_a_thing_that_does_not_exist_is_404_in_the_one_shape(as_alice: Api, path: str) -> None:
+def test_a_missing_object_is_a_404_problem(as_alice: Api, path: str) -> None:
     api_client.problem(as_alice.get(path), 404, "not-found")
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
-def test_a_method_that_a_path_does_not_have_is_405_and_says_which_it_has(as_alice: Api, method: str) -> None:
+def test_an_unsupported_method_is_405_with_the_allowed_ones(as_alice: Api, method: str) -> None:
     response = as_alice.request(method, "/users")
     api_client.problem(response, 405, "method-not-allowed")
     assert response.headers["Allow"] == "GET, HEAD, POST"
@@ -66,8 +66,8 @@ def test_a_method_that_a_path_does_not_have_is_405_and_says_which_it_has(as_alic
     ids=["truncated", "not a number", "deep", "not UTF-8", "long number"],
 )
 def test_what_is_not_json_is_400(as_alice: Api, body: bytes, says: str) -> None:
-    found = api_client.problem(as_alice.post("/users", body), 400)
-    assert says in found["detail"]
+    result = api_client.problem(as_alice.post("/users", body), 400)
+    assert says in result["detail"]
 
 
 @pytest.mark.parametrize("body", [[], "text", 7, None, [{"username": "x"}]])
@@ -91,9 +91,9 @@ def test_json_that_is_no_object_is_400(as_alice: Api, body: Any) -> None:
         ("/policy/explain", "principal", {"method": "GET", "path": "/"}),
     ],
 )
-def test_text_that_no_database_takes_is_400(as_alice: Api, text: str, path: str, field: str, rest: dict[str, Any]) -> None:
-    found = api_client.problem(as_alice.post(path, {field: text, **rest}), 400, "invalid")
-    assert field in found["errors"]
+def test_text_that_no_database_stores_is_400(as_alice: Api, text: str, path: str, field: str, rest: dict[str, Any]) -> None:
+    result = api_client.problem(as_alice.post(path, {field: text, **rest}), 400, "invalid")
+    assert field in result["errors"]
 
 
 @pytest.mark.parametrize("query", ["role", "search", "sign_in"])
@@ -106,16 +106,16 @@ def test_a_nul_in_the_heir_is_400(as_alice: Api, bob: Any) -> None:
 
 
 @pytest.mark.parametrize("media_type", ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"])
-def test_what_a_form_of_another_site_could_send_is_415(as_alice: Api, media_type: str) -> None:
+def test_media_types_that_a_form_can_send_are_415(as_alice: Api, media_type: str) -> None:
     response = as_alice.client.post(f"{BASE}/users", "username=new", content_type=media_type)
     api_client.problem(response, 415, "unsupported-media-type")
 
 
-def test_an_answer_that_nobody_can_give_is_406(as_alice: Api) -> None:
+def test_an_unsupported_accept_header_is_406(as_alice: Api) -> None:
     api_client.problem(as_alice.client.get(f"{BASE}/users", headers={"accept": "image/png"}), 406, "not-acceptable")
 
 
-def test_a_refusal_is_a_problem_also_where_csv_or_yaml_was_asked_for(as_pipeline: Api, pipeline: Any) -> None:
+def test_an_error_is_a_problem_also_if_the_client_accepts_csv_or_yaml(as_pipeline: Api, pipeline: Any) -> None:
     Role.objects.filter(name="user").update(permissions=[])
     csv = as_pipeline.client.get(f"{BASE}/users/export", headers={"accept": "text/csv"})
     api_client.problem(csv, 403, "forbidden")
@@ -132,24 +132,24 @@ def test_a_csv_file_that_is_too_large_is_413(as_alice: Api) -> None:
     api_client.problem(as_alice.csv("/users/import", b"x" * 5_000_010), 413, "too-large")
 
 
-def test_several_faults_are_told_by_field(as_alice: Api) -> None:
-    found = api_client.problem(as_alice.post("/users/bulk-role", {"uids": ["a", ["b"]]}), 400, "invalid")
-    assert set(found["errors"]) == {"uids.1", "role"}
+def test_errors_are_listed_by_field(as_alice: Api) -> None:
+    result = api_client.problem(as_alice.post("/users/bulk-role", {"uids": ["a", ["b"]]}), 400, "invalid")
+    assert set(result["errors"]) == {"uids.1", "role"}
 
 
-def test_a_denial_of_somebody_who_is_signed_in_is_recorded(as_bob: Api) -> None:
+def test_a_denial_of_an_authenticated_caller_is_recorded(as_bob: Api) -> None:
     api_client.problem(as_bob.post("/roles", {"name": "x"}), 403)
     entry = Entry.objects.get(event="request.denied")
     assert (entry.actor, entry.target) == ("bob@example.com", "POST /api/v1/roles")
     assert "roles:write" in entry.reason
 
 
-def test_a_refusal_of_nobody_is_not(db: None) -> None:
+def test_a_401_is_not_recorded_as_a_denial(db: None) -> None:
     api_client.problem(api_client.nobody().post("/roles", {"name": "x"}), 401)
     assert not Entry.objects.filter(event="request.denied").exists()
 
 
-def test_the_shared_credential_is_good_and_opens_nothing_here(db: None, settings: Any) -> None:
+def test_the_shared_credential_is_valid_and_cannot_use_the_api(db: None, settings: Any) -> None:
     settings.AUTH_STRING = f"team:{_bcrypt('sharedpassword')}"
     assert identify.identify(Basic("team", "sharedpassword"), client="").kind is Kind.SHARED
     api_client.problem(api_client.basic("team", "sharedpassword").get("/whoami"), 401)
@@ -178,7 +178,7 @@ def test_a_database_that_does_not_answer_is_503(as_alice: Api, table: str) -> No
 
 
 @pytest.mark.parametrize("trouble", [passwords.Busy("full"), KeysUnavailable("down")])
-def test_so_is_other_trouble_of_ours(as_alice: Api, monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
+def test_other_temporary_failures_are_503(as_alice: Api, monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
     def raising(*args: Any, **kwargs: Any) -> None:
         raise trouble
 
@@ -197,7 +197,7 @@ def test_so_is_other_trouble_of_ours(as_alice: Api, monkeypatch: pytest.MonkeyPa
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_django_raises_has_the_one_shape_too(
+def test_exceptions_of_django_are_problems_too(
     as_alice: Api, monkeypatch: pytest.MonkeyPatch, trouble: Exception, status: int, code: str
 ) -> None:
     def raising(*args: Any, **kwargs: Any) -> None:
@@ -209,6 +209,6 @@ def test_what_django_raises_has_the_one_shape_too(
     assert b"secret7" not in response.content
 
 
-def test_half_a_surrogate_pair_in_a_list_is_told_with_its_place(as_alice: Api) -> None:
-    found = api_client.problem(as_alice.post("/roles", {"name": "new", "permissions": ["upstream:read", "\ud800"]}), 400)
-    assert set(found["errors"]) == {"permissions.1"}
+def test_an_unpaired_surrogate_in_a_list_is_reported_with_its_index(as_alice: Api) -> None:
+    result = api_client.problem(as_alice.post("/roles", {"name": "new", "permissions": ["upstream:read", "\ud800"]}), 400)
+    assert set(result["errors"]) == {"permissions.1"}

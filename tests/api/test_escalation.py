@@ -1,4 +1,4 @@
-"""Nobody grants more than they hold, whichever way they try (promise 30)."""
+"""A caller cannot grant more than their own permissions in any way (promise 30)."""
 
 from typing import Any
 
@@ -31,11 +31,11 @@ GOOD = "another good passphrase"
         ("POST", "/roles", {"name": "new", "permissions": ["upstream:read"]}),
     ],
 )
-def test_who_manages_users_and_is_no_admin_makes_none_and_touches_none(
+def test_a_user_manager_creates_no_admin_and_changes_no_admin(
     as_helpdesk: Api, alice: User, bob: User, method: str, path: str, body: Any
 ) -> None:
     me = User.objects.get(username="helen@example.com")
-    UserFactory(username="root@example.com", role=alice.role)  # alice is not the last admin: that is not what protects her
+    UserFactory(username="root@example.com", role=alice.role)  # so that alice is not the last admin, who is protected anyway
     names = {"{alice}": alice.uid, "{bob}": bob.uid, "{me}": me.uid}
     before = list(User.objects.order_by("pk").values("username", "role", "is_active", "password", "email", "sign_in"))
     for name, uid in names.items():
@@ -46,36 +46,36 @@ def test_who_manages_users_and_is_no_admin_makes_none_and_touches_none(
     assert list(User.objects.order_by("pk").values("username", "role", "is_active", "password", "email", "sign_in")) == before
 
 
-def test_a_bulk_change_leaves_admins_as_they_are(as_helpdesk: Api, alice: User, bob: User) -> None:
+def test_a_bulk_change_by_a_user_manager_leaves_admins_unchanged(as_helpdesk: Api, alice: User, bob: User) -> None:
     UserFactory(role=alice.role)
-    found = as_helpdesk.post("/users/bulk-role", {"uids": [alice.uid, bob.uid], "role": "viewer"}).json()
-    assert found["succeeded"] == [bob.uid]
-    assert "do not hold" in found["failed"][0]["error"]
+    result = as_helpdesk.post("/users/bulk-role", {"uids": [alice.uid, bob.uid], "role": "viewer"}).json()
+    assert result["succeeded"] == [bob.uid]
+    assert "do not hold" in result["failed"][0]["error"]
 
 
-def test_an_import_with_an_admin_in_it_is_refused_by_line(as_helpdesk: Api) -> None:
-    found = api_client.problem(as_helpdesk.csv("/users/import", "username,role\na@example.com,user\nb@example.com,admin\n"), 400)
-    assert [failure["line"] for failure in found["failures"]] == [3]
+def test_an_import_with_an_admin_is_refused_by_line(as_helpdesk: Api) -> None:
+    result = api_client.problem(as_helpdesk.csv("/users/import", "username,role\na@example.com,user\nb@example.com,admin\n"), 400)
+    assert [failure["line"] for failure in result["failures"]] == [3]
     assert not User.objects.filter(username="a@example.com").exists()
 
 
 @pytest.mark.parametrize("default", ["admin", "first-admin"])
-def test_the_default_role_gives_no_more_than_its_giver_holds(as_helpdesk: Api, settings: Any, default: str) -> None:
+def test_the_default_role_grants_no_more_than_the_creators_permissions(as_helpdesk: Api, settings: Any, default: str) -> None:
     settings.RBAC_DEFAULT_ROLE = default
     assert as_helpdesk.post("/users", {"username": "new@example.com"}).json()["role"] == "helpdesk"
-    found = as_helpdesk.csv("/users/import", "username\nother@example.com\n").json()
-    assert found["created"] == ["other@example.com"]
+    result = as_helpdesk.csv("/users/import", "username\nother@example.com\n").json()
+    assert result["created"] == ["other@example.com"]
     assert User.objects.get(username="other@example.com").role.name == "helpdesk"
     assert not User.objects.filter(role__name="admin").exists()
 
 
-def test_what_is_within_ones_own_rights_can_be_given(as_helpdesk: Api, vera: User) -> None:
+def test_a_role_within_the_callers_permissions_can_be_granted(as_helpdesk: Api, vera: User) -> None:
     assert as_helpdesk.patch(f"/users/{vera.uid}", {"role": "user", "password": GOOD}).json()["role"] == "user"
 
 
 @pytest.fixture
 def as_roleskeeper(db: None) -> Api:
-    """Somebody who may write roles and read, and no more."""
+    """A user who can only write roles and read."""
     role = Role.objects.create(name="roles-keeper", permissions=["roles:read", "roles:write", "upstream:read"])
     return api_client.session(UserFactory(username="mallory@example.com", role=role))
 
@@ -93,9 +93,7 @@ def as_roleskeeper(db: None) -> Api:
         ("DELETE", "/group-roles/{strong}", None),
     ],
 )
-def test_who_writes_roles_gives_no_permission_that_they_do_not_hold(
-    as_roleskeeper: Api, method: str, path: str, body: Any
-) -> None:
+def test_a_role_editor_grants_no_permission_that_they_do_not_have(as_roleskeeper: Api, method: str, path: str, body: Any) -> None:
     strong = Role.objects.create(name="strong", permissions=["users:write"])
     groups = {
         "group": GroupRoleFactory(role=Role.objects.get(name="roles-keeper")).pk,
@@ -106,7 +104,7 @@ def test_who_writes_roles_gives_no_permission_that_they_do_not_hold(
     assert before == (list(Role.objects.values()), list(GroupRole.objects.values()))
 
 
-def test_who_writes_routes_must_hold_what_routes_guard(db: None) -> None:
+def test_a_route_editor_needs_the_permissions_of_the_routes(db: None) -> None:
     role = Role.objects.create(name="routes-keeper", permissions=["routes:read", "routes:write", "upstream:read"])
     api = api_client.session(UserFactory(username="mallory@example.com", role=role))
     route = {"path": "/**", "methods": ["*"], "permission": "upstream:public"}
@@ -115,21 +113,23 @@ def test_who_writes_routes_must_hold_what_routes_guard(db: None) -> None:
     api_client.problem(api.post("/routes/reorder", {"order": []}, if_match="*"), 403, "forbidden")
 
 
-def test_nobody_gets_at_more_through_an_account_of_somebody_stronger(as_bob: Api, bob: User, alice: User) -> None:
-    strong = ServiceAccountFactory(name="strong", owner=bob, role=Role.objects.get(name="admin"))  # past the service layer
+def test_an_account_of_a_stronger_owner_cannot_be_used_to_gain_permissions(as_bob: Api, bob: User, alice: User) -> None:
+    strong = ServiceAccountFactory(
+        name="strong", owner=bob, role=Role.objects.get(name="admin")
+    )  # the services would refuse this
     path = f"/service-accounts/{strong.uid}"
     api_client.problem(as_bob.post(f"{path}/tokens"), 403, "forbidden")
     api_client.problem(as_bob.patch(path, {"active": True}), 403, "forbidden")
     api_client.problem(as_bob.patch(path, {"owner": alice.uid}), 403, "forbidden")
 
 
-def test_a_demoted_admin_is_one_no_longer_on_the_next_request(as_alice: Api, alice: User, bob: User) -> None:
+def test_a_demoted_admin_loses_the_permissions_at_the_next_request(as_alice: Api, alice: User, bob: User) -> None:
     second = api_client.session(UserFactory(username="root@example.com", role=alice.role))
     assert second.patch(f"/users/{alice.uid}", {"role": "viewer"}).status_code == 200
     api_client.problem(as_alice.patch(f"/users/{alice.uid}", {"role": "admin"}), 403, "forbidden")
 
 
-def test_an_own_password_is_not_another_way_to_a_role(as_bob: Api, bob: User) -> None:
+def test_changing_the_own_password_cannot_change_the_role(as_bob: Api, bob: User) -> None:
     body = {"current_password": PASSWORD, "password": GOOD, "role": "admin", "uid": "ffffffff", "is_active": False}
     assert as_bob.post("/users/me/password", body).status_code == 204
     bob.refresh_from_db()

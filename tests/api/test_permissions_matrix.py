@@ -1,4 +1,4 @@
-"""Who may do what through the API: one table, which names every operation there is."""
+"""Which caller can use which operation of the API: one table with every operation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from tests.api.api_client import BASE, Api
 from tests.factories import PASSWORD, GroupRoleFactory, UserFactory, make_token, principal
 from tests.verify_client import denied
 
-# `{x}` are the rows of the world below; BODIES has what is sent.
+# `{x}` are the rows of the fixture `world`; BODIES has the bodies of the requests.
 MATRIX = """
     operation                                               alice  bob  vera  anonymous  pipeline  shared
     GET    /                                                  200  200   200        401       200     401
@@ -123,7 +123,7 @@ def rows() -> list[Row]:
 
 @pytest.fixture
 def world(read_write: None, pipeline: ServiceAccount) -> dict[str, str]:
-    """What the paths name. Mallory is the user whom things are done to."""
+    """The rows that the paths name. Mallory is the user that operations change."""
     ops = Role.objects.create(name="ops", permissions=["upstream:read"])
     mallory = UserFactory(username="mallory@example.com", role=Role.objects.get(name="viewer"))
     route = Route.objects.create(position=3, path="/z", methods=["GET"], permission="upstream:read")
@@ -197,12 +197,12 @@ def test_the_table_names_every_operation_of_the_openapi_document() -> None:
 
 
 def _shape(path: str) -> str:
-    """Return a path with its parameters made alike: the document calls them by other names."""
+    """Return a path with `{}` for each parameter: the document has other names for them."""
     return "/".join("{}" if part.startswith("{") else part for part in path.split("/"))
 
 
 @pytest.mark.parametrize(("prefix", "viewset", "name"), router.registry, ids=lambda value: str(value))
-def test_every_action_of_every_resource_says_what_it_needs(prefix: str, viewset: type[ApiViewSet], name: str) -> None:
+def test_every_action_of_every_resource_declares_what_it_needs(prefix: str, viewset: type[ApiViewSet], name: str) -> None:
     actions = {action for route in router.get_routes(viewset) for action in route.mapping.values() if hasattr(viewset, action)}
     assert actions == set(viewset.needs)
 

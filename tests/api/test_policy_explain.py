@@ -1,4 +1,4 @@
-"""What anybody would be answered, and why."""
+"""Explanations of decisions, for any principal and request."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def ask(api: Api, who: str | None, method: str = "GET", path: str = "/jobs", hos
     return api.post("/policy/explain", body)
 
 
-def test_a_grant_names_the_rule_and_the_permission(as_alice: Api, vera: User, read_write: None) -> None:
+def test_an_allowed_request_names_the_route_and_the_permission(as_alice: Api, vera: User, read_write: None) -> None:
     assert ask(as_alice, "Vera@example.com").json() == {
         "allowed": True,
         "status": 200,
@@ -48,7 +48,7 @@ def test_a_grant_names_the_rule_and_the_permission(as_alice: Api, vera: User, re
         ("bob@example.com", "GET", "/jobs?x=//", True, 200, "granted"),
     ],
 )
-def test_everybody_is_explained_as_they_would_be_answered(
+def test_explain_returns_the_decision_for_every_caller(
     as_alice: Api,
     vera: User,
     pipeline: ServiceAccount,
@@ -60,19 +60,19 @@ def test_everybody_is_explained_as_they_would_be_answered(
     status: int,
     reason: str,
 ) -> None:
-    found = ask(as_alice, who, method, path).json()
-    assert (found["allowed"], found["status"], found["reason"]) == (allowed, status, reason)
+    result = ask(as_alice, who, method, path).json()
+    assert (result["allowed"], result["status"], result["reason"]) == (allowed, status, reason)
 
 
-def test_the_same_can_be_asked_by_get(as_alice: Api, bob: User, read_write: None) -> None:
+def test_get_returns_the_same_as_post(as_alice: Api, bob: User, read_write: None) -> None:
     query = {"principal": bob.uid, "method": "GET", "path": "/jobs"}
     response = as_alice.client.get("/api/v1/policy/explain", query_params=query)
     assert response.json() == ask(as_alice, bob.uid).json()
 
 
-def test_without_a_route_nobody_is_let_through(as_alice: Api, bob: User) -> None:
-    found = ask(as_alice, bob.username).json()
-    assert (found["allowed"], found["reason"], found["needed"], found["rule"], found["roles"]) == (
+def test_without_a_route_every_request_is_denied(as_alice: Api, bob: User) -> None:
+    result = ask(as_alice, bob.username).json()
+    assert (result["allowed"], result["reason"], result["needed"], result["rule"], result["roles"]) == (
         False,
         "no-route",
         None,
@@ -81,7 +81,7 @@ def test_without_a_route_nobody_is_let_through(as_alice: Api, bob: User) -> None
     )
 
 
-def test_hosts_count_as_they_do_at_the_gate(as_alice: Api, bob: User) -> None:
+def test_hosts_match_as_in_the_verify_endpoint(as_alice: Api, bob: User) -> None:
     Route.objects.create(position=1, host="api.example.com", path="/**", methods=["*"], permission="upstream:read")
     for host, allowed in [
         ("api.example.com", True),
@@ -94,14 +94,14 @@ def test_hosts_count_as_they_do_at_the_gate(as_alice: Api, bob: User) -> None:
         assert ask(as_alice, bob.username, host=host).json()["allowed"] is allowed, host
 
 
-def test_who_is_disabled_would_get_401_whatever_the_routes_say(
+def test_a_disabled_principal_gets_401_whatever_the_routes_say(
     as_alice: Api, bob: User, pipeline: ServiceAccount, read_write: None, settings: Any
 ) -> None:
     def standing(who: str) -> tuple[Any, ...]:
-        found = ask(as_alice, who).json()
-        assert "refused" in found["message"]
-        assert found["needed"] == "upstream:read"
-        return found["allowed"], found["status"], found["reason"], found["standing"]
+        result = ask(as_alice, who).json()
+        assert "refused" in result["message"]
+        assert result["needed"] == "upstream:read"
+        return result["allowed"], result["status"], result["reason"], result["standing"]
 
     User.objects.filter(pk=bob.pk).update(is_active=False)
     assert standing("bob@example.com") == (False, 401, "disabled-user", "disabled-user")
@@ -112,47 +112,49 @@ def test_who_is_disabled_would_get_401_whatever_the_routes_say(
     assert standing("pipeline")[2] == "service-accounts-switched-off"
 
 
-def test_a_machine_does_no_more_than_its_owner(as_alice: Api, bob: User, pipeline: ServiceAccount, read_write: None) -> None:
+def test_a_service_account_has_no_more_permissions_than_its_owner(
+    as_alice: Api, bob: User, pipeline: ServiceAccount, read_write: None
+) -> None:
     User.objects.filter(pk=bob.pk).update(role=Role.objects.get(name="viewer"))
     assert ask(as_alice, "pipeline", "POST").json()["reason"] == "not-permitted"
 
 
 @pytest.mark.parametrize("who", [None, "vera@example.com", "VERA@example.com", "{uid}"])
-def test_anybody_may_ask_about_themselves(as_vera: Api, vera: User, read_write: None, who: str | None) -> None:
-    found = ask(as_vera, who and who.format(uid=vera.uid)).json()
-    assert found["principal"]["name"] == "vera@example.com"
+def test_every_caller_can_ask_about_themselves(as_vera: Api, vera: User, read_write: None, who: str | None) -> None:
+    result = ask(as_vera, who and who.format(uid=vera.uid)).json()
+    assert result["principal"]["name"] == "vera@example.com"
 
 
 @pytest.mark.parametrize("who", ["alice@example.com", "nobody@example.com", "anonymous"])
-def test_about_others_one_must_be_permitted_and_learns_not_even_whether_they_exist(
+def test_without_permission_a_caller_does_not_learn_whether_others_exist(
     as_vera: Api, alice: User, read_write: None, who: str
 ) -> None:
-    found = api_client.problem(ask(as_vera, who), 403, "forbidden")
-    assert found["detail"] == "To explain other callers you need the permission policy:explain, which your role does not have."
+    result = api_client.problem(ask(as_vera, who), 403, "forbidden")
+    assert result["detail"] == "To explain other callers you need the permission policy:explain, which your role does not have."
 
 
-def test_a_name_that_is_somebodys_id_is_not_taken_for_oneself(as_vera: Api, vera: User, read_write: None) -> None:
+def test_a_name_equal_to_an_id_is_not_taken_for_the_caller(as_vera: Api, vera: User, read_write: None) -> None:
     UserFactory(username=vera.uid, sign_in="password")
     api_client.problem(ask(as_vera, vera.uid), 403, "forbidden")
 
 
-def test_nobody_of_that_name_is_404(as_alice: Api) -> None:
+def test_an_unknown_principal_is_404(as_alice: Api) -> None:
     api_client.problem(ask(as_alice, "nobody@example.com"), 404, "not-found")
 
 
 @pytest.mark.parametrize("body", [{}, {"method": "GET"}, {"path": "/"}, {"method": "GET", "path": "x" * 9_000}], ids=len)
-def test_half_a_question_is_refused(as_alice: Api, body: dict[str, str]) -> None:
+def test_an_incomplete_question_is_an_error(as_alice: Api, body: dict[str, str]) -> None:
     api_client.problem(as_alice.post("/policy/explain", body), 400, "invalid")
 
 
-def test_the_command_asks_the_same_without_an_actor(bob: User, read_write: None) -> None:
-    found = explain(*find_principal("bob@example.com"), method="DELETE", path="/jobs/7")
-    assert (found.allowed, found.needed, found.roles) == (True, "upstream:write", ("admin", "user"))
+def test_the_command_returns_the_same_without_an_actor(bob: User, read_write: None) -> None:
+    result = explain(*find_principal("bob@example.com"), method="DELETE", path="/jobs/7")
+    assert (result.allowed, result.needed, result.roles) == (True, "upstream:write", ("admin", "user"))
     with pytest.raises(NotFound):
         explain(*find_principal("nobody"), method="GET", path="/")
 
 
-def test_a_broken_route_is_told_and_not_guessed_round(bob: User) -> None:
+def test_a_broken_route_is_an_error_and_not_skipped(bob: User) -> None:
     Route.objects.create(position=1, path="/a/**/b", methods=["*"], permission="upstream:read")
     with pytest.raises(Conflict, match="503"):
         explain(*find_principal("bob@example.com"), method="GET", path="/")
@@ -160,5 +162,5 @@ def test_a_broken_route_is_told_and_not_guessed_round(bob: User) -> None:
 
 def test_the_shared_credential_is_explained_too(settings: Any, read_write: None) -> None:
     settings.AUTH_STRING = "team:$2b$04$abcdefghijklmnopqrstuuu4Z1m2n3o4p5q6r7s8t9u0v1w2x3y4z5"
-    found = explain(*find_principal("team"), method="DELETE", path="/jobs/1")
-    assert (found.allowed, found.status, found.principal.kind, found.principal.identity) == (True, 200, "shared", "")
+    result = explain(*find_principal("team"), method="DELETE", path="/jobs/1")
+    assert (result.allowed, result.status, result.principal.kind, result.principal.identity) == (True, 200, "shared", "")

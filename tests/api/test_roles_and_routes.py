@@ -1,4 +1,4 @@
-"""Roles, groups and routes; and nobody overwrites unseen what somebody else has changed."""
+"""Roles, groups and routes; and no change overwrites another unseen."""
 
 from typing import Any
 
@@ -15,21 +15,20 @@ from tests.factories import GroupRoleFactory
 
 @pytest.fixture
 def ops(db: None) -> Role:
-    """A role that an operator made."""
+    """A custom role."""
     return Role.objects.create(name="ops", permissions=["upstream:read"])
 
 
 @pytest.fixture
 def route(db: None) -> Route:
-    """One route."""
     return Route.objects.create(position=1, path="/jobs/**", methods=["GET"], permission="upstream:read")
 
 
-def test_roles_show_what_they_really_give(as_vera: Api, ops: Role) -> None:
-    found = {row["name"]: row for row in as_vera.get("/roles").json()["results"]}
-    assert set(found) == {"admin", "ops", "user", "viewer"}
-    assert found["admin"]["permissions"] == sorted(EVERYTHING)
-    assert found["ops"] == {
+def test_roles_list_their_effective_permissions(as_vera: Api, ops: Role) -> None:
+    result = {row["name"]: row for row in as_vera.get("/roles").json()["results"]}
+    assert set(result) == {"admin", "ops", "user", "viewer"}
+    assert result["admin"]["permissions"] == sorted(EVERYTHING)
+    assert result["ops"] == {
         "name": "ops",
         "description": "",
         "permissions": ["upstream:public", "upstream:read"],
@@ -39,9 +38,9 @@ def test_roles_show_what_they_really_give(as_vera: Api, ops: Role) -> None:
 
 
 def test_every_permission_has_a_meaning(as_vera: Api) -> None:
-    found = as_vera.get("/permissions").json()["results"]
-    assert [row["name"] for row in found] == sorted(EVERYTHING)
-    assert {row["name"]: row["meaning"] for row in found} == MEANINGS
+    result = as_vera.get("/permissions").json()["results"]
+    assert [row["name"] for row in result] == sorted(EVERYTHING)
+    assert {row["name"]: row["meaning"] for row in result} == MEANINGS
 
 
 @pytest.mark.parametrize(
@@ -57,23 +56,23 @@ def test_every_permission_has_a_meaning(as_vera: Api) -> None:
     ],
     ids=str,
 )
-def test_a_role_that_cannot_be_is_refused(as_alice: Api, body: dict[str, Any], status: int) -> None:
-    found = api_client.problem(as_alice.post("/roles", body), status)
-    assert found["errors"]
+def test_an_invalid_role_is_an_error(as_alice: Api, body: dict[str, Any], status: int) -> None:
+    result = api_client.problem(as_alice.post("/roles", body), status)
+    assert result["errors"]
     assert not Role.objects.filter(name="new").exists()
 
 
-def test_a_role_that_is_held_and_one_that_came_with_skyauth_stay(as_alice: Api, ops: Role, bob: User) -> None:
+def test_a_role_in_use_and_a_builtin_role_cannot_be_deleted(as_alice: Api, ops: Role, bob: User) -> None:
     User.objects.filter(pk=bob.pk).update(role=ops)
     api_client.problem(as_alice.delete("/roles/ops", if_match="*"), 409, "conflict")
     api_client.problem(as_alice.delete("/roles/viewer", if_match="*"), 409, "conflict")
     api_client.problem(as_alice.patch("/roles/admin", {"permissions": []}, if_match="*"), 409, "conflict")
 
 
-def test_version_and_builtin_are_not_to_be_written(as_alice: Api, ops: Role) -> None:
+def test_version_and_builtin_are_read_only(as_alice: Api, ops: Role) -> None:
     forged = {"name": "other", "version": 9, "builtin": True, "id": 1}
-    found = as_alice.patch("/roles/ops", forged, if_match="*").json()
-    assert (found["name"], found["version"], found["builtin"]) == ("ops", 2, False)
+    result = as_alice.patch("/roles/ops", forged, if_match="*").json()
+    assert (result["name"], result["version"], result["builtin"]) == ("ops", 2, False)
 
 
 CHANGES: list[tuple[str, str, dict[str, Any]]] = [
@@ -85,9 +84,7 @@ CHANGES: list[tuple[str, str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CHANGES)
-def test_a_change_must_say_which_version_it_is_about(
-    as_alice: Api, ops: Role, route: Route, method: str, path: str, body: dict[str, Any]
-) -> None:
+def test_a_change_needs_if_match(as_alice: Api, ops: Role, route: Route, method: str, path: str, body: dict[str, Any]) -> None:
     path = path.format(route=route.pk)
     before = list(Role.objects.values()), list(Route.objects.values())
     api_client.problem(as_alice.request(method, path, body), 428, "precondition-required")
@@ -110,14 +107,14 @@ def test_a_star_and_a_list_of_tags_match_too(
         assert as_alice.request(method, path, body, if_match="*").status_code == 204
 
 
-def test_of_two_who_read_the_same_role_the_second_learns_that_it_was_changed(as_alice: Api, ops: Role) -> None:
+def test_the_second_of_two_changes_to_the_same_version_is_stale(as_alice: Api, ops: Role) -> None:
     first = second = as_alice.get("/roles/ops").headers["ETag"]
     assert as_alice.patch("/roles/ops", {"permissions": ["upstream:write"]}, if_match=first).status_code == 200
     api_client.problem(as_alice.patch("/roles/ops", {"permissions": []}, if_match=second), 412, "stale")
     assert Role.objects.get(name="ops").permissions == ["upstream:write"]
 
 
-def test_a_change_between_reading_and_locking_is_seen_too(as_alice: Api, ops: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_between_reading_and_locking_is_stale_too(as_alice: Api, ops: Role, monkeypatch: pytest.MonkeyPatch) -> None:
     from rbac import services
 
     locked = services.lock_policy
@@ -135,12 +132,12 @@ def test_routes_are_inserted_changed_and_deleted(as_alice: Api, route: Route) ->
     body = {"path": "/jobs/secret", "methods": ["*"], "permission": "upstream:admin", "position": 1, "note": "First."}
     response = as_alice.post("/routes", body)
     assert response.status_code == 201
-    found = response.json()
-    assert (found["position"], found["host"], found["methods"]) == (1, "", ["*"])
+    result = response.json()
+    assert (result["position"], result["host"], result["methods"]) == (1, "", ["*"])
     assert [row["path"] for row in as_alice.get("/routes").json()["results"]] == ["/jobs/secret", "/jobs/**"]
-    changed = as_alice.patch(f"/routes/{found['id']}", {"methods": ["GET", "POST"]}, if_match=response.headers["ETag"]).json()
+    changed = as_alice.patch(f"/routes/{result['id']}", {"methods": ["GET", "POST"]}, if_match=response.headers["ETag"]).json()
     assert (changed["methods"], changed["permission"], changed["version"]) == (["GET", "POST"], "upstream:admin", 2)
-    assert as_alice.delete(f"/routes/{found['id']}", if_match='"2"').status_code == 204
+    assert as_alice.delete(f"/routes/{result['id']}", if_match='"2"').status_code == 204
     assert Route.objects.get().position == 1
 
 
@@ -160,14 +157,14 @@ def test_routes_are_inserted_changed_and_deleted(as_alice: Api, route: Route) ->
     ],
     ids=str,
 )
-def test_a_route_that_cannot_be_is_refused_by_field(as_alice: Api, change: dict[str, Any], field: str) -> None:
+def test_an_invalid_route_is_an_error_by_field(as_alice: Api, change: dict[str, Any], field: str) -> None:
     good = {"path": "/x", "methods": ["GET"], "permission": "upstream:read"}
-    found = api_client.problem(as_alice.post("/routes", {**good, **change}), 400, "invalid")
-    assert field in found["errors"]
+    result = api_client.problem(as_alice.post("/routes", {**good, **change}), 400, "invalid")
+    assert field in result["errors"]
     assert not Route.objects.exists()
 
 
-def test_the_table_is_reordered_by_who_has_seen_it(as_alice: Api, read_write: None) -> None:
+def test_the_table_is_reordered_with_its_current_tag(as_alice: Api, read_write: None) -> None:
     listed = as_alice.get("/routes")
     first, second = (row["id"] for row in listed.json()["results"])
     api_client.problem(as_alice.post("/routes/reorder", {"order": [second, first]}), 428)
@@ -180,14 +177,14 @@ def test_the_table_is_reordered_by_who_has_seen_it(as_alice: Api, read_write: No
 
 
 @pytest.mark.parametrize("order", [[], [1], [1, 1], [1, 2, 3]])
-def test_an_order_that_is_not_one_of_all_routes_is_refused(as_alice: Api, read_write: None, order: list[int]) -> None:
+def test_an_order_that_omits_routes_is_an_error(as_alice: Api, read_write: None, order: list[int]) -> None:
     ids = list(Route.objects.values_list("id", flat=True))
     named = [ids[n - 1] if n <= len(ids) else 999_999 for n in order]
-    found = api_client.problem(as_alice.post("/routes/reorder", {"order": named}, if_match="*"), 400)
-    assert "order" in found["errors"]
+    result = api_client.problem(as_alice.post("/routes/reorder", {"order": named}, if_match="*"), 400)
+    assert "order" in result["errors"]
 
 
-def test_packs_are_shown_and_loaded(as_alice: Api, route: Route) -> None:
+def test_packs_are_listed_and_loaded(as_alice: Api, route: Route) -> None:
     assert [row["name"] for row in as_alice.get("/policy/packs").json()["results"]] == ["open", "read-write", "skypilot"]
     pack = as_alice.get("/policy/packs/read-write").json()
     assert pack["routes"][0]["methods"] == ["GET", "HEAD", "OPTIONS"]
@@ -216,7 +213,7 @@ def test_loading_the_same_pack_again_changes_and_records_nothing(as_alice: Api) 
     assert Entry.objects.count() == entries
 
 
-def test_groups_with_any_name_give_roles(as_alice: Api) -> None:
+def test_groups_with_any_name_assign_roles(as_alice: Api) -> None:
     body = {"group": "/org/team ä?#", "role": "viewer", "priority": 5}
     response = as_alice.post("/group-roles", body)
     assert response.status_code == 201
@@ -232,7 +229,7 @@ def test_groups_with_any_name_give_roles(as_alice: Api) -> None:
 
 
 @pytest.mark.parametrize("change", [{"role": "none"}, {"priority": -1}, {"priority": 2**31}, {"priority": "high"}], ids=str)
-def test_a_group_role_that_cannot_be_is_refused(as_alice: Api, change: dict[str, Any]) -> None:
+def test_an_invalid_group_role_is_an_error(as_alice: Api, change: dict[str, Any]) -> None:
     row = GroupRoleFactory()
     api_client.problem(as_alice.patch(f"/group-roles/{row.pk}", change), 400, "invalid")
     api_client.problem(as_alice.post("/group-roles", {"group": "g", "role": "user", **change}), 400, "invalid")

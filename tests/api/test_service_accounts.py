@@ -1,4 +1,4 @@
-"""Service accounts and tokens: one's own, and each token shown once."""
+"""Service accounts and tokens: which ones a caller can see and change, and that a token is shown once."""
 
 import logging
 from datetime import datetime, timedelta
@@ -30,7 +30,7 @@ SHOWN = {
 
 @pytest.fixture
 def alices(alice: User) -> ServiceAccount:
-    """Alice's own account, an admin."""
+    """Alice's service account, with the role admin."""
     return ServiceAccountFactory(name="backup", owner=alice, role=Role.objects.get(name="admin"))
 
 
@@ -38,11 +38,11 @@ def tokens(account: ServiceAccount) -> str:
     return f"/service-accounts/{account.uid}/tokens"
 
 
-def test_a_new_account_belongs_to_whoever_makes_it(as_bob: Api, bob: User) -> None:
+def test_a_new_account_belongs_to_its_creator(as_bob: Api, bob: User) -> None:
     response = as_bob.post("/service-accounts", {"name": "Deploy", "description": "Ships.", "role": "viewer"})
     assert response.status_code == 201
-    found = response.json()
-    assert set(found) == {
+    result = response.json()
+    assert set(result) == {
         "uid",
         "name",
         "description",
@@ -53,16 +53,16 @@ def test_a_new_account_belongs_to_whoever_makes_it(as_bob: Api, bob: User) -> No
         "created_by",
         "created_at",
     }
-    assert (found["name"], found["role"], found["owner"], found["created_by"]) == ("deploy", "viewer", bob.uid, bob.username)
-    assert as_bob.client.get(response.headers["Location"]).json() == found
+    assert (result["name"], result["role"], result["owner"], result["created_by"]) == ("deploy", "viewer", bob.uid, bob.username)
+    assert as_bob.client.get(response.headers["Location"]).json() == result
 
 
-def test_an_admin_makes_one_for_somebody_else_or_for_nobody(as_alice: Api, bob: User) -> None:
+def test_an_admin_creates_an_account_for_another_user_or_without_an_owner(as_alice: Api, bob: User) -> None:
     body = {"name": "deploy", "role": "user", "owner": bob.uid}
     assert as_alice.post("/service-accounts", body).json()["owner_name"] == "bob@example.com"
     assert as_alice.post("/service-accounts", {"name": "backup", "owner": None}).json()["owner"] is None
-    found = api_client.problem(as_alice.post("/service-accounts", {"name": "x1", "owner": "ffffffff"}), 400)
-    assert "owner" in found["errors"]
+    result = api_client.problem(as_alice.post("/service-accounts", {"name": "x1", "owner": "ffffffff"}), 400)
+    assert "owner" in result["errors"]
 
 
 @pytest.mark.parametrize(
@@ -78,25 +78,27 @@ def test_an_admin_makes_one_for_somebody_else_or_for_nobody(as_alice: Api, bob: 
     ],
     ids=str,
 )
-def test_an_account_that_cannot_be_is_refused(as_bob: Api, pipeline: ServiceAccount, body: dict[str, Any], status: int) -> None:
+def test_an_invalid_account_is_an_error(as_bob: Api, pipeline: ServiceAccount, body: dict[str, Any], status: int) -> None:
     api_client.problem(as_bob.post("/service-accounts", body), status)
     assert ServiceAccount.objects.count() == 1
 
 
-def test_fields_that_are_not_to_be_written_change_nothing(as_bob: Api, pipeline: ServiceAccount) -> None:
+def test_read_only_fields_change_nothing(as_bob: Api, pipeline: ServiceAccount) -> None:
     before = ServiceAccount.objects.values().get(pk=pipeline.pk)
     forged = {"uid": "sa-0", "name": "other", "is_active": False, "created_by": "x", "owner_id": 1, "owner_name": "x"}
     assert as_bob.patch(f"/service-accounts/{pipeline.uid}", forged).status_code == 200
     assert ServiceAccount.objects.values().get(pk=pipeline.pk) == before
 
 
-def test_a_disabled_account_stops_at_once(as_bob: Api, as_pipeline: Api, pipeline: ServiceAccount) -> None:
+def test_the_tokens_of_a_disabled_account_are_rejected_immediately(
+    as_bob: Api, as_pipeline: Api, pipeline: ServiceAccount
+) -> None:
     assert as_pipeline.get("/whoami").status_code == 200
     assert as_bob.patch(f"/service-accounts/{pipeline.uid}", {"active": False}).json()["active"] is False
     api_client.problem(as_pipeline.get("/whoami"), 401)
 
 
-def test_what_one_may_not_see_looks_absent(as_bob: Api, as_pipeline: Api, alices: ServiceAccount, pipeline: Any) -> None:
+def test_accounts_of_others_look_absent(as_bob: Api, as_pipeline: Api, alices: ServiceAccount, pipeline: Any) -> None:
     key_id = make_token(alices)[0].key_id
     for api in (as_bob, as_pipeline):
         assert [row["name"] for row in api.get("/service-accounts").json()["results"]] == ["pipeline"]
@@ -116,25 +118,25 @@ def test_what_one_may_not_see_looks_absent(as_bob: Api, as_pipeline: Api, alices
     assert Token.objects.get(key_id=key_id).state() == "active"
 
 
-def test_nobody_raises_an_account_above_themselves(as_bob: Api, as_pipeline: Api, pipeline: ServiceAccount) -> None:
+def test_an_account_cannot_get_more_permissions_than_the_caller(as_bob: Api, as_pipeline: Api, pipeline: ServiceAccount) -> None:
     for api in (as_bob, as_pipeline):
         api_client.problem(api.patch(f"/service-accounts/{pipeline.uid}", {"role": "admin"}), 403, "forbidden")
     pipeline.refresh_from_db()
     assert pipeline.role.name == "user"
 
 
-def test_a_new_token_works_and_is_shown_once(
+def test_a_new_token_is_valid_and_shown_once(
     as_bob: Api, as_alice: Api, pipeline: ServiceAccount, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     response = as_bob.post(tokens(pipeline), {"days": 7, "name": "ci"})
     assert response.status_code == 201
     assert response.headers["Cache-Control"] == "no-store"
-    found = response.json()
-    plaintext = found.pop("token")
-    assert set(found) == SHOWN
-    assert api_client.bearer(plaintext).get("/whoami").json()["token_key_id"] == found["key_id"]
-    here = f"{tokens(pipeline)}/{found['key_id']}"
+    result = response.json()
+    plaintext = result.pop("token")
+    assert set(result) == SHOWN
+    assert api_client.bearer(plaintext).get("/whoami").json()["token_key_id"] == result["key_id"]
+    here = f"{tokens(pipeline)}/{result['key_id']}"
     assert response.headers["Location"] == BASE + here
     rotated = as_bob.post(f"{here}/rotate").json()["token"]
     texts = [
@@ -154,7 +156,7 @@ def test_a_new_token_works_and_is_shown_once(
     assert not [text for text in texts[:6] for digest in digests if digest.encode() in text]
 
 
-def test_a_token_lives_as_long_as_was_asked_for(as_bob: Api, pipeline: ServiceAccount, settings: Any) -> None:
+def test_a_token_is_valid_for_the_requested_days(as_bob: Api, pipeline: ServiceAccount, settings: Any) -> None:
     def expires(**body: Any) -> Any:
         return as_bob.post(tokens(pipeline), body).json()["expires_at"]
 
@@ -163,18 +165,18 @@ def test_a_token_lives_as_long_as_was_asked_for(as_bob: Api, pipeline: ServiceAc
     assert datetime.fromisoformat(expires(days=None)) - timezone.now() < timedelta(days=30)
     settings.TOKEN_MAX_DAYS = 10
     for days in (0, 11):
-        found = api_client.problem(as_bob.post(tokens(pipeline), {"days": days}), 400)
-        assert "days" in found["errors"]
+        result = api_client.problem(as_bob.post(tokens(pipeline), {"days": days}), 400)
+        assert "days" in result["errors"]
 
 
 @pytest.mark.parametrize("days", [-1, 36_501, "many", 1.5, 10**400])
-def test_days_that_are_none_are_refused(as_bob: Api, pipeline: ServiceAccount, days: Any) -> None:
-    found = api_client.problem(as_bob.post(tokens(pipeline), {"days": days}), 400)
-    assert "days" in found["errors"]
+def test_invalid_days_are_an_error(as_bob: Api, pipeline: ServiceAccount, days: Any) -> None:
+    result = api_client.problem(as_bob.post(tokens(pipeline), {"days": days}), 400)
+    assert "days" in result["errors"]
     assert not Token.objects.filter(account=pipeline).exists()
 
 
-def test_a_rotated_token_dies_at_once_or_after_the_grace(as_bob: Api, pipeline: ServiceAccount) -> None:
+def test_a_rotated_token_is_revoked_immediately_or_after_the_grace(as_bob: Api, pipeline: ServiceAccount) -> None:
     first, old = make_token(pipeline)
     new = as_bob.post(f"{tokens(pipeline)}/{first.key_id}/rotate", {"days": 3}).json()
     api_client.problem(api_client.bearer(old).get("/whoami"), 401)
@@ -186,7 +188,7 @@ def test_a_rotated_token_dies_at_once_or_after_the_grace(as_bob: Api, pipeline: 
     api_client.problem(as_bob.post(f"{tokens(pipeline)}/{first.key_id}/rotate"), 409, "conflict")
 
 
-def test_a_revoked_token_stops_at_once_and_stays_revoked(as_bob: Api, pipeline: ServiceAccount) -> None:
+def test_a_revoked_token_is_rejected_immediately_and_stays_revoked(as_bob: Api, pipeline: ServiceAccount) -> None:
     row, plaintext = make_token(pipeline)
     first = as_bob.post(f"{tokens(pipeline)}/{row.key_id}/revoke").json()
     assert first["state"] == "revoked"
@@ -194,19 +196,19 @@ def test_a_revoked_token_stops_at_once_and_stays_revoked(as_bob: Api, pipeline: 
     assert as_bob.post(f"{tokens(pipeline)}/{row.key_id}/revoke").json() == first
 
 
-def test_a_machine_rotates_its_own_token(as_pipeline: Api, pipeline: ServiceAccount) -> None:
+def test_a_service_account_rotates_its_own_token(as_pipeline: Api, pipeline: ServiceAccount) -> None:
     key_id = as_pipeline.get("/whoami").json()["token_key_id"]
     successor = as_pipeline.post(f"{tokens(pipeline)}/{key_id}/rotate").json()["token"]
     api_client.problem(as_pipeline.get("/whoami"), 401)
     assert api_client.bearer(successor).get("/whoami").json()["name"] == "pipeline"
 
 
-def test_nobody_gets_a_token_while_service_accounts_are_off(as_bob: Api, pipeline: ServiceAccount, settings: Any) -> None:
+def test_no_token_is_created_while_service_accounts_are_disabled(as_bob: Api, pipeline: ServiceAccount, settings: Any) -> None:
     settings.ENABLE_SERVICE_ACCOUNTS = False
     api_client.problem(as_bob.post(tokens(pipeline)), 409, "conflict")
 
 
-def test_who_may_only_read_all_accounts_changes_none(db: None, pipeline: ServiceAccount) -> None:
+def test_a_caller_who_can_only_read_accounts_changes_none(db: None, pipeline: ServiceAccount) -> None:
     from tests.factories import UserFactory
 
     reader = Role.objects.create(name="auditor", permissions=["service-accounts:read", "service-accounts:own"])

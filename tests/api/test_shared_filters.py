@@ -67,7 +67,7 @@ def test_every_word_of_a_search_must_match(as_alice: Api, bob: User, dana: User,
     assert found_by_both(as_alice, "/users", {"search": query}, {"q": query}) == []
 
 
-def test_an_empty_search_finds_everybody(as_alice: Api, bob: User) -> None:
+def test_an_empty_search_finds_every_user(as_alice: Api, bob: User) -> None:
     for query in ("", " ", ","):
         names = found_by_both(as_alice, "/users", {"search": query}, {"q": query})
         assert names == ["alice@example.com", "bob@example.com"]

@@ -1,4 +1,4 @@
-"""Users and one's own password."""
+"""Users, and the caller's own password."""
 
 from typing import Any
 
@@ -26,23 +26,23 @@ SHOWN = {
 GOOD = "another good passphrase"
 
 
-def test_a_user_is_shown_with_these_fields_and_no_others(as_bob: Api, vera: User) -> None:
-    found = as_bob.get(f"/users/{vera.uid}").json()
-    assert set(found) == SHOWN
-    assert (found["username"], found["role"], found["active"]) == ("vera@example.com", "viewer", True)
+def test_a_user_has_exactly_these_fields(as_bob: Api, vera: User) -> None:
+    result = as_bob.get(f"/users/{vera.uid}").json()
+    assert set(result) == SHOWN
+    assert (result["username"], result["role"], result["active"]) == ("vera@example.com", "viewer", True)
 
 
-def test_a_new_user_gets_what_was_asked_for_and_a_location(as_alice: Api) -> None:
+def test_a_new_user_has_the_requested_fields_and_a_location(as_alice: Api) -> None:
     response = as_alice.post("/users", {"username": "New@Example.com", "role": "viewer", "password": GOOD})
     assert response.status_code == 201
-    found = response.json()
-    assert (found["username"], found["role"], found["sign_in"], found["role_source"]) == (
+    result = response.json()
+    assert (result["username"], result["role"], result["sign_in"], result["role_source"]) == (
         "new@example.com",
         "viewer",
         "password",
         "manual",
     )
-    assert as_alice.client.get(response.headers["Location"]).json() == found
+    assert as_alice.client.get(response.headers["Location"]).json() == result
     assert api_client.basic("new@example.com", GOOD).get("/whoami").status_code == 200
     assert Entry.objects.get(event="user.created", target="new@example.com").actor == "alice@example.com"
 
@@ -66,19 +66,24 @@ def test_a_new_user_gets_what_was_asked_for_and_a_location(as_alice: Api) -> Non
     ],
     ids=str,
 )
-def test_a_user_who_cannot_be_is_refused_by_field(
+def test_an_invalid_user_is_an_error_by_field(
     as_alice: Api, pipeline: ServiceAccount, body: dict[str, Any], status: int, field: str
 ) -> None:
-    found = api_client.problem(as_alice.post("/users", body), status)
-    assert field in found["errors"]
+    result = api_client.problem(as_alice.post("/users", body), status)
+    assert field in result["errors"]
     assert not User.objects.filter(username="new@example.com").exists()
 
 
-def test_a_change_changes_what_was_sent_and_nothing_else(as_alice: Api, bob: User) -> None:
+def test_a_change_affects_the_sent_fields_only(as_alice: Api, bob: User) -> None:
     response = as_alice.patch(f"/users/{bob.uid}", {"display_name": "Bob", "role": "viewer", "active": False})
     assert response.status_code == 200
-    found = response.json()
-    assert (found["display_name"], found["role"], found["active"], found["email"]) == ("Bob", "viewer", False, "bob@example.com")
+    result = response.json()
+    assert (result["display_name"], result["role"], result["active"], result["email"]) == (
+        "Bob",
+        "viewer",
+        False,
+        "bob@example.com",
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,7 @@ def test_a_change_changes_what_was_sent_and_nothing_else(as_alice: Api, bob: Use
     [{"role": "none"}, {"active": None}, {"email": "nobody"}, {"sign_in": "pigeon"}, {"password": "short"}],
     ids=str,
 )
-def test_a_change_of_which_one_part_is_refused_changes_nothing(as_alice: Api, bob: User, bad: dict[str, Any]) -> None:
+def test_a_change_with_one_invalid_field_changes_nothing(as_alice: Api, bob: User, bad: dict[str, Any]) -> None:
     good: dict[str, Any] = {"display_name": "Robert", "role": "viewer", "active": False, "password": GOOD}
     before = User.objects.values().get(pk=bob.pk)
     api_client.problem(as_alice.patch(f"/users/{bob.uid}", {**good, **bad}), 400)
@@ -109,58 +114,58 @@ FORGED = {
 }
 
 
-def test_fields_that_are_not_to_be_written_change_nothing(as_alice: Api, bob: User) -> None:
+def test_read_only_fields_change_nothing(as_alice: Api, bob: User) -> None:
     before = User.objects.values().get(pk=bob.pk)
     assert as_alice.patch(f"/users/{bob.uid}", {**FORGED, "username": "other@example.com"}).status_code == 200
     assert User.objects.values().get(pk=bob.pk) == before
-    found = as_alice.post("/users", {**FORGED, "username": "new@example.com", "role": "viewer"}).json()
-    assert found["uid"] != "ffffffff"
-    assert (found["active"], found["role_source"], found["last_seen_at"]) == (True, "manual", None)
-    assert not found["created_at"].startswith("2000")
+    result = as_alice.post("/users", {**FORGED, "username": "new@example.com", "role": "viewer"}).json()
+    assert result["uid"] != "ffffffff"
+    assert (result["active"], result["role_source"], result["last_seen_at"]) == (True, "manual", None)
+    assert not result["created_at"].startswith("2000")
 
 
-def test_the_last_admin_stays(as_alice: Api, alice: User) -> None:
+def test_the_last_admin_cannot_be_removed(as_alice: Api, alice: User) -> None:
     for change in ({"role": "user"}, {"active": False}):
         api_client.problem(as_alice.patch(f"/users/{alice.uid}", change), 409, "conflict")
     api_client.problem(as_alice.delete(f"/users/{alice.uid}"), 409, "conflict")
     assert as_alice.get("/whoami").json()["role"] == "admin"
 
 
-def test_a_deleted_users_accounts_go_to_the_heir(as_alice: Api, bob: User, vera: User, pipeline: ServiceAccount) -> None:
+def test_the_accounts_of_a_deleted_user_are_transferred(as_alice: Api, bob: User, vera: User, pipeline: ServiceAccount) -> None:
     assert as_alice.delete(f"/users/{bob.uid}?transfer_to={vera.uid}").status_code == 204
     pipeline.refresh_from_db()
     assert pipeline.owner == vera
 
 
 @pytest.mark.parametrize("heir", ["ffffffff", "", "{bob}", "{disabled}"])
-def test_an_heir_who_cannot_be_one_is_refused_and_nobody_is_deleted(as_alice: Api, bob: User, heir: str) -> None:
+def test_an_invalid_new_owner_is_an_error_and_deletes_nothing(as_alice: Api, bob: User, heir: str) -> None:
     uid = heir.format(bob=bob.uid, disabled=UserFactory(is_active=False).uid)
-    found = api_client.problem(as_alice.delete(f"/users/{bob.uid}?transfer_to={uid}"), 400)
-    assert "transfer_to" in found["errors"]
+    result = api_client.problem(as_alice.delete(f"/users/{bob.uid}?transfer_to={uid}"), 400)
+    assert "transfer_to" in result["errors"]
     assert User.objects.filter(pk=bob.pk).exists()
 
 
-def test_a_bulk_change_tells_what_became_of_each(as_alice: Api, alice: User, bob: User, vera: User) -> None:
+def test_a_bulk_change_reports_the_result_for_each_user(as_alice: Api, alice: User, bob: User, vera: User) -> None:
     uids = [bob.uid, "ffffffff", alice.uid, vera.uid]
-    found = as_alice.post("/users/bulk-role", {"uids": uids, "role": "user"}).json()
-    assert found["succeeded"] == [bob.uid, vera.uid]
-    assert [failure["uid"] for failure in found["failed"]] == ["ffffffff", alice.uid]
-    assert "last active admin" in found["failed"][1]["error"]
+    result = as_alice.post("/users/bulk-role", {"uids": uids, "role": "user"}).json()
+    assert result["succeeded"] == [bob.uid, vera.uid]
+    assert [failure["uid"] for failure in result["failed"]] == ["ffffffff", alice.uid]
+    assert "last active admin" in result["failed"][1]["error"]
     vera.refresh_from_db()
     assert vera.role.name == "user"
 
 
-def test_ones_own_password_needs_the_one_that_one_has(as_bob: Api, bob: User) -> None:
+def test_changing_the_own_password_needs_the_current_one(as_bob: Api, bob: User) -> None:
     wrong = {"current_password": "a wrong passphrase", "password": GOOD}
-    found = api_client.problem(as_bob.post("/users/me/password", wrong), 400)
-    assert "current_password" in found["errors"]
+    result = api_client.problem(as_bob.post("/users/me/password", wrong), 400)
+    assert "current_password" in result["errors"]
     assert as_bob.post("/users/me/password", {"current_password": PASSWORD, "password": GOOD}).status_code == 204
     bob.refresh_from_db()
     assert check_password(GOOD, bob.password)
     api_client.problem(as_bob.get("/whoami"), 401)  # the session has ended with the old password
 
 
-def test_whoami_tells_who_one_is(as_bob: Api, as_pipeline: Api, bob: User, pipeline: ServiceAccount) -> None:
+def test_whoami_returns_the_caller(as_bob: Api, as_pipeline: Api, bob: User, pipeline: ServiceAccount) -> None:
     me = as_bob.get("/whoami").json()
     assert (me["kind"], me["uid"], me["name"], me["role"], me["method"], me["identity"]) == (
         "user",
@@ -177,18 +182,18 @@ def test_whoami_tells_who_one_is(as_bob: Api, as_pipeline: Api, bob: User, pipel
     assert machine["token_key_id"] == pipeline.tokens.get().key_id
 
 
-def test_nothing_may_be_kept_by_a_cache(as_alice: Api) -> None:
+def test_no_response_is_stored_by_caches(as_alice: Api) -> None:
     for path in ("/", "/whoami", "/users", "/users/export", "/docs", "/openapi.json"):
         assert as_alice.get(path).headers["Cache-Control"] == "no-store"
 
 
-def test_a_disabled_user_is_nobody(as_bob: Api, bob: User) -> None:
+def test_the_credentials_of_a_disabled_user_are_rejected(as_bob: Api, bob: User) -> None:
     assert as_bob.get("/whoami").status_code == 200
     User.objects.filter(pk=bob.pk).update(is_active=False)
     api_client.problem(as_bob.get("/whoami"), 401)
 
 
-def test_no_answer_and_no_entry_has_a_password_or_a_hash(as_alice: Api) -> None:
+def test_no_response_and_no_audit_entry_contains_a_password_or_a_hash(as_alice: Api) -> None:
     answers = [
         as_alice.post("/users", {"username": "new@example.com", "role": "user", "password": GOOD}),
         as_alice.get("/users"),
@@ -206,6 +211,6 @@ def test_no_answer_and_no_entry_has_a_password_or_a_hash(as_alice: Api) -> None:
         assert "argon2" not in text.decode()
 
 
-def test_a_plain_list_of_users_is_open_to_who_may_read_them(as_vera: Api) -> None:
+def test_every_role_with_users_read_can_list_users(as_vera: Api) -> None:
     UserFactory()
     assert as_vera.get("/users").json()["count"] == 2

@@ -1,4 +1,4 @@
-"""Users as CSV: all or nothing, every bad line named, and no cell that a spreadsheet runs."""
+"""Users as CSV: all or nothing, every invalid line listed, and no cell that a spreadsheet runs."""
 
 import csv
 import io
@@ -40,27 +40,27 @@ def test_a_file_creates_its_users(as_alice: Api) -> None:
     assert Entry.objects.filter(event="user.created", actor="alice@example.com").count() == 2
 
 
-def test_the_same_works_in_json(as_alice: Api) -> None:
+def test_a_file_in_json_creates_its_users(as_alice: Api) -> None:
     assert as_alice.post("/users/import", {"csv": "username,role\nann@example.com,user"}).json()["applied"] is True
     assert User.objects.filter(username="ann@example.com").exists()
 
 
-def test_a_dry_run_says_the_same_and_does_nothing(as_alice: Api) -> None:
+def test_a_dry_run_reports_the_same_and_changes_nothing(as_alice: Api) -> None:
     before = Entry.objects.count()
-    found = as_alice.csv("/users/import?dry_run=true", "username,role,password\nann@example.com,user,0123456789abc\n").json()
-    assert found == {"applied": False, "created": ["ann@example.com"], "changed": []}
+    result = as_alice.csv("/users/import?dry_run=true", "username,role,password\nann@example.com,user,0123456789abc\n").json()
+    assert result == {"applied": False, "created": ["ann@example.com"], "changed": []}
     assert not User.objects.filter(username="ann@example.com").exists()
     assert Entry.objects.count() == before
 
 
-def test_a_misspelt_dry_run_is_not_a_real_one(as_alice: Api) -> None:
-    found = api_client.problem(as_alice.csv("/users/import?dry_run=yes", "username,role\nann@example.com,user\n"), 400)
-    assert "dry_run" in found["errors"]
+def test_a_misspelt_dry_run_is_an_error(as_alice: Api) -> None:
+    result = api_client.problem(as_alice.csv("/users/import?dry_run=yes", "username,role\nann@example.com,user\n"), 400)
+    assert "dry_run" in result["errors"]
     assert not User.objects.filter(username="ann@example.com").exists()
 
 
 @pytest.mark.parametrize("dry", ["", "?dry_run=true"])
-def test_every_bad_line_is_named_and_nothing_is_applied(as_alice: Api, bob: User, dry: str) -> None:
+def test_every_invalid_line_is_listed_and_nothing_is_applied(as_alice: Api, bob: User, dry: str) -> None:
     text = (
         "username,role,password,sign_in\n"
         "good@example.com,user,,\n"
@@ -74,15 +74,15 @@ def test_every_bad_line_is_named_and_nothing_is_applied(as_alice: Api, bob: User
         "fay@example.com,user,,pigeon\n"
         "gus@example.com,user,,password\n"
     )
-    found = api_client.problem(as_alice.csv(f"/users/import{dry}", text), 400, "invalid")
-    said = {failure["line"]: failure["error"] for failure in found["failures"]}
-    assert list(said) == [3, 4, 6, 7, 8, 9, 10, 11, 12]
-    assert found["errors"]["line 8"] == ["good@example.com is already on line 2."]
-    assert "no role named 'none'" in said[6]
-    assert "already exists" in said[7]
-    assert "too short" in said[9]
-    assert "2 values" in said[10]
-    assert "needs one" in said[12]
+    result = api_client.problem(as_alice.csv(f"/users/import{dry}", text), 400, "invalid")
+    errors = {failure["line"]: failure["error"] for failure in result["failures"]}
+    assert list(errors) == [3, 4, 6, 7, 8, 9, 10, 11, 12]
+    assert result["errors"]["line 8"] == ["good@example.com is already on line 2."]
+    assert "no role named 'none'" in errors[6]
+    assert "already exists" in errors[7]
+    assert "too short" in errors[9]
+    assert "2 values" in errors[10]
+    assert "needs one" in errors[12]
     assert not User.objects.filter(username="good@example.com").exists()
 
 
@@ -99,22 +99,22 @@ def test_every_bad_line_is_named_and_nothing_is_applied(as_alice: Api, bob: User
         ("username\nx\x00y\n", "Null"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_refused_as_a_whole(as_alice: Api, text: str, says: str) -> None:
-    found = api_client.problem(as_alice.csv("/users/import", text), 400)
-    assert says in found["detail"] or says in str(found.get("errors"))
+def test_an_unreadable_file_is_an_error_as_a_whole(as_alice: Api, text: str, says: str) -> None:
+    result = api_client.problem(as_alice.csv("/users/import", text), 400)
+    assert says in result["detail"] or says in str(result.get("errors"))
 
 
-def test_a_broken_quote_is_named_by_its_line(as_alice: Api) -> None:
-    found = api_client.problem(as_alice.csv("/users/import", 'username,role\nann@example.com,user\n"x"y,user\nz,user\n'), 400)
-    assert [failure["line"] for failure in found["failures"]] == [3]
+def test_a_broken_quote_is_reported_with_its_line(as_alice: Api) -> None:
+    result = api_client.problem(as_alice.csv("/users/import", 'username,role\nann@example.com,user\n"x"y,user\nz,user\n'), 400)
+    assert [failure["line"] for failure in result["failures"]] == [3]
     assert not User.objects.filter(username="ann@example.com").exists()
 
 
-def test_what_is_not_utf_8_is_refused(as_alice: Api) -> None:
+def test_a_file_that_is_not_utf_8_is_an_error(as_alice: Api) -> None:
     api_client.problem(as_alice.csv("/users/import", b"username\nann\xff@example.com\n"), 400, "malformed")
 
 
-def test_there_is_a_largest_file_and_a_most_of_rows(system: Principal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_a_file_and_its_rows_are_limited(system: Principal, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Invalid, match="larger than 5 MB"):
         user_import.import_users(actor=system, text="username\n" + "x" * 5_000_000)
     for text, says in (("username\nx\x00y\n", "NUL"), ("username\n\ud800\n", "not Unicode")):
@@ -125,9 +125,9 @@ def test_there_is_a_largest_file_and_a_most_of_rows(system: Principal, monkeypat
         user_import.import_users(actor=system, text="username\na\nb\nc\n")
 
 
-def test_somebody_else_who_takes_a_name_meanwhile_makes_the_import_fail_as_a_whole(system: Principal, db: None) -> None:
+def test_a_name_that_is_taken_meanwhile_makes_the_import_fail_as_a_whole(system: Principal, db: None) -> None:
     def meanwhile(done: int, total: int) -> None:
-        if done == 2:  # the rehearsal is over
+        if done == 2:  # the dry pass is over
             UserFactory(username="ben@example.com")
 
     text = "username,role\nann@example.com,user\nben@example.com,user\n"
@@ -137,11 +137,11 @@ def test_somebody_else_who_takes_a_name_meanwhile_makes_the_import_fail_as_a_who
     assert not User.objects.filter(username="ann@example.com").exists()
 
 
-def test_who_exists_is_changed_on_request(as_alice: Api, bob: User) -> None:
+def test_existing_users_are_changed_on_request(as_alice: Api, bob: User) -> None:
     text = "username,role,display_name,sign_in\nBOB@example.com,viewer,Bobby,\nann@example.com,user,,\n"
     api_client.problem(as_alice.csv("/users/import", text), 400, "invalid")
-    found = as_alice.csv("/users/import?update=true&dry_run=true", text).json()
-    assert found == {"applied": False, "created": ["ann@example.com"], "changed": ["bob@example.com"]}
+    result = as_alice.csv("/users/import?update=true&dry_run=true", text).json()
+    assert result == {"applied": False, "created": ["ann@example.com"], "changed": ["bob@example.com"]}
     bob.refresh_from_db()
     assert bob.role.name == "user"
     before = bob.password, bob.sign_in, bob.email
@@ -151,7 +151,7 @@ def test_who_exists_is_changed_on_request(as_alice: Api, bob: User) -> None:
     assert as_alice.csv("/users/import?update=true", text).json() == {"applied": True, "created": [], "changed": []}
 
 
-def test_an_export_changes_nobody(as_alice: Api, bob: User, vera: User) -> None:
+def test_importing_an_export_changes_no_user(as_alice: Api, bob: User, vera: User) -> None:
     text = as_alice.get("/users/export").content.decode()
     assert as_alice.csv("/users/import?update=true", text).json() == {"applied": True, "created": [], "changed": []}
 
@@ -165,14 +165,14 @@ def test_an_export_changes_nobody(as_alice: Api, bob: User, vera: User) -> None:
         ("bob@example.com,,,pigeon", "pigeon"),
     ],
 )
-def test_a_change_that_cannot_be_is_named_and_nothing_is_applied(as_alice: Api, bob: User, line: str, says: str) -> None:
+def test_an_invalid_change_is_listed_and_nothing_is_applied(as_alice: Api, bob: User, line: str, says: str) -> None:
     text = f"username,role,password,sign_in\nann@example.com,user,,\n{line}\n"
-    found = api_client.problem(as_alice.csv("/users/import?update=true", text), 400, "invalid")
-    assert [(failure["line"], says in failure["error"]) for failure in found["failures"]] == [(3, True)], found
+    result = api_client.problem(as_alice.csv("/users/import?update=true", text), 400, "invalid")
+    assert [(failure["line"], says in failure["error"]) for failure in result["failures"]] == [(3, True)], result
     assert not User.objects.filter(username="ann@example.com").exists()
 
 
-def test_nobody_gives_by_an_import_what_they_could_not_give(bob: User, alice: User, db: None) -> None:
+def test_an_import_grants_no_more_than_the_callers_permissions(bob: User, alice: User, db: None) -> None:
     Role.objects.filter(name="user").update(permissions=["users:read", "users:write", "upstream:read"])
     bob = User.objects.select_related("role").get(pk=bob.pk)
     report = user_import.import_users(actor=principal(bob), text="username,role\nalice@example.com,user\n", update=True)
@@ -182,7 +182,7 @@ def test_nobody_gives_by_an_import_what_they_could_not_give(bob: User, alice: Us
 
 
 @pytest.mark.parametrize("lost", ["role", "active", "all"])
-def test_who_loses_their_rights_while_it_hashes_writes_nothing(alice: User, db: None, lost: str) -> None:
+def test_a_caller_who_loses_permissions_during_hashing_imports_nothing(alice: User, db: None, lost: str) -> None:
     UserFactory(username="other@example.com", role=alice.role)
 
     def meanwhile(done: int, total: int) -> None:
@@ -202,7 +202,7 @@ def test_who_loses_their_rights_while_it_hashes_writes_nothing(alice: User, db: 
     assert User.objects.get(username="other@example.com").role.name == "admin"
 
 
-def test_the_first_of_a_first_file_becomes_the_first_admin_and_no_other(system: Principal, db: None, settings: Any) -> None:
+def test_the_first_user_of_the_first_file_becomes_the_only_admin(system: Principal, db: None, settings: Any) -> None:
     settings.RBAC_DEFAULT_ROLE = "first-admin"
     text = "username,active\nann@example.com,\nben@example.com,\ncleo@example.com,true\n"
     planned = user_import.import_users(actor=system, text=text, dry_run=True)
@@ -212,7 +212,7 @@ def test_the_first_of_a_first_file_becomes_the_first_admin_and_no_other(system: 
     assert list(User.objects.order_by("username").values_list("role__name", flat=True)) == ["admin", "user", "user"]
 
 
-def test_who_is_disabled_is_no_first_admin(system: Principal, db: None, settings: Any) -> None:
+def test_a_disabled_user_does_not_become_the_first_admin(system: Principal, db: None, settings: Any) -> None:
     settings.RBAC_DEFAULT_ROLE = "first-admin"
     text = "username,active\nann@example.com,false\nben@example.com,\ncleo@example.com,\n"
     done = user_import.import_users(actor=system, text=text)
@@ -220,7 +220,7 @@ def test_who_is_disabled_is_no_first_admin(system: Principal, db: None, settings
     assert [line.values["role"] for line in done.changes] == ["admin", "admin", "user"]
 
 
-def test_active_is_heeded_for_new_users_and_for_old_ones(as_alice: Api, bob: User, vera: User) -> None:
+def test_the_column_active_applies_to_new_and_existing_users(as_alice: Api, bob: User, vera: User) -> None:
     User.objects.filter(pk=vera.pk).update(is_active=False)
     lines = (
         "username,role,active",
@@ -230,8 +230,8 @@ def test_active_is_heeded_for_new_users_and_for_old_ones(as_alice: Api, bob: Use
         "ben@example.com,,",
     )
     text = "\n".join(lines)
-    found = as_alice.csv("/users/import?update=true", text).json()
-    assert (found["created"], found["changed"]) == (
+    result = as_alice.csv("/users/import?update=true", text).json()
+    assert (result["created"], result["changed"]) == (
         ["ann@example.com", "ben@example.com"],
         ["bob@example.com", "vera@example.com"],
     )
@@ -242,11 +242,11 @@ def test_active_is_heeded_for_new_users_and_for_old_ones(as_alice: Api, bob: Use
         "ann@example.com": False,
         "ben@example.com": True,
     }
-    found = api_client.problem(as_alice.csv("/users/import?update=true", "username,active\nbob@example.com,perhaps\n"), 400)
-    assert found["failures"][0]["error"] == "The column active has true or false."
+    result = api_client.problem(as_alice.csv("/users/import?update=true", "username,active\nbob@example.com,perhaps\n"), 400)
+    assert result["failures"][0]["error"] == "The column active has true or false."
 
 
-def test_who_manages_users_alone_can_import_a_whole_export_again(as_helpdesk: Api, bob: User, alice: User) -> None:
+def test_a_user_manager_can_import_a_whole_export(as_helpdesk: Api, bob: User, alice: User) -> None:
     text = as_helpdesk.get("/users/export").content.decode()
     assert "alice@example.com,admin" in text
     assert as_helpdesk.csv("/users/import?update=true", text).json() == {"applied": True, "created": [], "changed": []}
@@ -255,13 +255,13 @@ def test_who_manages_users_alone_can_import_a_whole_export_again(as_helpdesk: Ap
     api_client.problem(as_helpdesk.csv("/users/import?update=true", text.replace(",admin,", ",viewer,")), 400)
 
 
-def test_who_may_not_read_users_is_not_shown_by_an_import_what_they_are(bob: User, alice: User, db: None) -> None:
+def test_an_import_does_not_reveal_users_to_a_caller_who_cannot_read_them(bob: User, alice: User, db: None) -> None:
     bob.role.permissions = ["users:write", "upstream:read"]
     with pytest.raises(Forbidden, match="users:read"):
         user_import.import_users(actor=principal(bob), text="username,role\nalice@example.com,user\n", update=True, dry_run=True)
 
 
-def test_both_admins_cannot_go_in_one_file(system: Principal, alice: User, db: None) -> None:
+def test_one_file_cannot_remove_the_last_two_admins(system: Principal, alice: User, db: None) -> None:
     UserFactory(username="anna@example.com", role=alice.role)
     text = "username,role\nalice@example.com,user\nanna@example.com,user\n"
     report = user_import.import_users(actor=system, text=text, update=True)
@@ -269,7 +269,7 @@ def test_both_admins_cannot_go_in_one_file(system: Principal, alice: User, db: N
     assert User.objects.filter(role__name="admin").count() == 2
 
 
-def test_somebody_else_who_changes_a_user_meanwhile_makes_the_import_fail_as_a_whole(
+def test_a_user_who_is_changed_meanwhile_makes_the_import_fail_as_a_whole(
     system: Principal, bob: User, vera: User, db: None
 ) -> None:
     def meanwhile(done: int, total: int) -> None:
@@ -285,20 +285,20 @@ def test_somebody_else_who_changes_a_user_meanwhile_makes_the_import_fail_as_a_w
     assert (report.applied, report.changed, bob.display_name) == (False, (), "")
 
 
-def test_the_progress_is_told_to_its_end(system: Principal, db: None) -> None:
-    told: list[tuple[int, int]] = []
+def test_the_progress_is_reported_to_the_end(system: Principal, db: None) -> None:
+    messages: list[tuple[int, int]] = []
     text = f"username,role,password\nann@example.com,user,{GOOD}\nben@example.com,user,\n"
-    user_import.import_users(actor=system, text=text, progress=lambda done, total: told.append((done, total)))
-    assert told == [(n, 5) for n in range(1, 6)]
+    user_import.import_users(actor=system, text=text, progress=lambda done, total: messages.append((done, total)))
+    assert messages == [(n, 5) for n in range(1, 6)]
 
 
-def test_no_report_shows_a_password(system: Principal, db: None) -> None:
+def test_no_report_contains_a_password(system: Principal, db: None) -> None:
     report = user_import.import_users(actor=system, text="username,password,role\nann@example.com,secret7,user\n")
     assert report.errors
     assert "secret7" not in repr(report)
 
 
-def test_only_who_may_write_users_imports_and_only_who_may_read_them_exports(bob: User, db: None) -> None:
+def test_import_needs_users_write_and_export_needs_users_read(bob: User, db: None) -> None:
     with pytest.raises(Forbidden):
         user_import.import_users(actor=principal(bob), text="username\n")
     bob.role.permissions = []
@@ -307,7 +307,7 @@ def test_only_who_may_write_users_imports_and_only_who_may_read_them_exports(bob
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "'=", "''@"])
-def test_no_exported_cell_is_a_formula_and_the_import_takes_the_apostrophe_off(
+def test_no_exported_cell_is_a_formula_and_the_import_removes_the_apostrophe(
     as_alice: Api, system: Principal, start: str
 ) -> None:
     name = f"{start}cmd|' /C calc'!A0"
@@ -324,7 +324,7 @@ def _rows(text: str) -> list[dict[str, str]]:
 
 
 def _again(system: Principal, text: str, username: str) -> User:
-    """Delete the user, import the export's line of them, and return the new row."""
+    """Delete the user, import their line of the export, and return the new row."""
     header, *lines = list(csv.reader(io.StringIO(text, newline="")))
     User.objects.filter(username=username).delete()
     buffer = io.StringIO()
@@ -347,7 +347,7 @@ _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_siz
     sign_in=st.sampled_from(["sso", "both"]),
     is_active=st.booleans(),
 )
-def test_what_was_exported_is_imported_as_it_was(system: Principal, **values: Any) -> None:
+def test_an_imported_export_is_equal_to_the_original(system: Principal, **values: Any) -> None:
     role = Role.objects.get(name=values.pop("role"))
     User.objects.all().delete()
     before = UserFactory(**values, role=role)
@@ -359,7 +359,7 @@ def test_what_was_exported_is_imported_as_it_was(system: Principal, **values: An
 @settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.one_of(st.text(max_size=60), st.text("username,role\n\r\"'=;\ufeff ", max_size=60).map("username,role\n".__add__)))
 @pytest.mark.django_db
-def test_whatever_is_sent_is_imported_or_refused_and_never_half_of_it(system: Principal, text: str) -> None:
+def test_any_file_is_imported_as_a_whole_or_rejected(system: Principal, text: str) -> None:
     before = User.objects.count()
     try:
         report = user_import.import_users(actor=system, text=text)

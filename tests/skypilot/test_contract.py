@@ -1,4 +1,4 @@
-"""SkyAuth answers as SkyPilot's own server was recorded to answer, but where the table says that it differs, and why."""
+"""SkyAuth answers as the recorded SkyPilot server, except for the differences that the contract lists and explains."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,11 +25,11 @@ def _cast(db: None, settings: Any) -> None:
         UserFactory(username=f"{name}@example.com", role=Role.objects.get(name=role), sign_in="password")
 
 
-def send(asked: Asked) -> tuple[int, Mapping[str, str], bytes]:
-    headers = {name: value if isinstance(value, str) else value.decode() for name, value in asked.headers}
+def send(request: Asked) -> tuple[int, Mapping[str, str], bytes]:
+    headers = {name: value if isinstance(value, str) else value.decode() for name, value in request.headers}
     media_type = headers.pop("Content-Type", "")
     client = Client(raise_request_exception=False, enforce_csrf_checks=True)
-    response = client.generic(asked.method, asked.path, asked.body, content_type=media_type, headers=headers)
+    response = client.generic(request.method, request.path, request.body, content_type=media_type, headers=headers)
     return response.status_code, dict(response.headers), response.content
 
 
@@ -44,19 +44,19 @@ def test_the_same_requests_get_the_same_answers(scene: Scene, prefix: str, setti
             assert (ours.status, ours.body) == (theirs.status, theirs.body), step.id
             assert telling(ours) == telling(theirs), step.id
         else:
-            wanted = replay.expected(step)
-            assert (ours.status, ours.body) == (wanted.status, wanted.body), step.id
-            assert wanted.headers.items() <= ours.headers.items(), step.id
+            expected = replay.expected(step)
+            assert (ours.status, ours.body) == (expected.status, expected.body), step.id
+            assert expected.headers.items() <= ours.headers.items(), step.id
             assert (ours.status, ours.body, telling(ours)) != (theirs.status, theirs.body, telling(theirs)), "it does not differ"
         assert ours.headers.get("Cache-Control") == "no-store" or ours.status == 307, step.id
 
 
 def telling(answer: Answered) -> dict[str, str]:
-    """Return the headers that must be equal: all, but that SkyAuth says no-store everywhere."""
+    """Return the headers that must be equal: all except Cache-Control, which SkyAuth always sets to no-store."""
     return {name: value for name, value in answer.headers.items() if name != "Cache-Control"}
 
 
-def test_every_difference_is_explained_and_every_explanation_has_an_example_or_says_that_none_can_be_recorded() -> None:
+def test_every_difference_is_explained_and_every_explanation_has_an_example_or_says_why_not() -> None:
     explained = replay.written()["differences"]
     shown = {step.differs for scene in SCENES for step in scene.steps if step.differs}
     assert shown <= set(explained)
@@ -70,5 +70,5 @@ def test_the_documentation_has_the_same_differences() -> None:
     assert [line for line in section.splitlines() if line.startswith("| ")][1:] == rows
 
 
-def test_every_answer_was_recorded_and_no_more() -> None:
+def test_exactly_the_answers_of_the_contract_are_recorded() -> None:
     assert list(ORIGINAL) == [step.id for scene in SCENES for step in scene.steps]

@@ -1,4 +1,4 @@
-"""SkyPilot's own dashboard: every path below /users that its JavaScript calls is one that the door answers."""
+"""SkyPilot's dashboard: SkyAuth serves every path below /users that its JavaScript calls."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.sky import BIN, need_skypilot
 _CALLED = re.compile(r'\.(get|post)\("(?:/internal/dashboard)?(/users[a-z_/-]*)"')
 
 
-def test_the_dashboard_of_the_released_package_calls_nothing_that_the_door_does_not_have() -> None:
+def test_the_dashboard_of_the_released_package_only_calls_paths_that_exist() -> None:
     need_skypilot("python")
     (chunks,) = Path(BIN.parent, "lib").glob("python3.*/site-packages/sky/dashboard/out/_next/static/chunks")
     text = "\n".join(file.read_text(encoding="utf-8") for file in sorted(chunks.rglob("*.js")))

@@ -1,4 +1,4 @@
-"""`GET /api/health`: what the CLI decides by, in every state of sign-in and for every version of a client."""
+"""`GET /api/health` in every sign-in state and for every client version."""
 
 import json
 import threading
@@ -45,14 +45,14 @@ def read(response: Any, status: int = 200) -> Any:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_probe_hears_that_skyauth_lives_and_nothing_else(db: None, path: str) -> None:
+def test_a_probe_receives_the_status_and_nothing_else(db: None, path: str) -> None:
     response = skypilot_client.nobody().probe(path)
     assert read(response) == {"status": "healthy"}
     assert "X-SkyPilot-Version" not in response.headers
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_client_that_nobody_signed_in_must_sign_in(db: None, path: str) -> None:
+def test_a_client_without_credentials_must_sign_in(db: None, path: str) -> None:
     response = skypilot_client.nobody().get(path)
     body = read(response)
     assert set(body) == FIELDS
@@ -63,7 +63,7 @@ def test_a_client_that_nobody_signed_in_must_sign_in(db: None, path: str) -> Non
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_person_is_named_and_the_hash_of_the_password_is_not(bob: User, path: str) -> None:
+def test_the_response_names_the_user_and_omits_the_password_hash(bob: User, path: str) -> None:
     body = read(skypilot_client.basic("bob@example.com").get(path))
     assert body["status"] == "healthy"
     assert body["user"] == {
@@ -76,12 +76,12 @@ def test_a_person_is_named_and_the_hash_of_the_password_is_not(bob: User, path: 
     assert bob.password not in json.dumps(body)
 
 
-def test_so_is_one_with_a_session_and_one_who_comes_by_single_sign_on(bob: User) -> None:
+def test_the_response_names_a_user_with_a_session_and_one_with_single_sign_on(bob: User) -> None:
     User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
     assert read(skypilot_client.session(bob).get("/api/health"))["user"]["user_type"] == "sso"
 
 
-def test_a_service_account_is_named(pipeline: ServiceAccount, as_pipeline: Sky) -> None:
+def test_the_response_names_a_service_account(pipeline: ServiceAccount, as_pipeline: Sky) -> None:
     body = read(as_pipeline.get("/api/health"))
     assert (body["status"], body["user"]) == ("healthy", {"id": pipeline.uid, "name": "pipeline", "user_type": "sa"})
 
@@ -91,31 +91,31 @@ def test_a_service_account_is_named(pipeline: ServiceAccount, as_pipeline: Sky) 
     [("bob@example.com", "wrong"), ("nobody@example.com", PASSWORD), ("bob@example.com", "")],
     ids=["wrong", "unknown", "empty"],
 )
-def test_a_wrong_password_is_healthy_without_a_user_and_is_counted(bob: User, username: str, password: str) -> None:
+def test_a_wrong_password_is_healthy_without_a_user_and_counts_as_a_failure(bob: User, username: str, password: str) -> None:
     body = read(skypilot_client.basic(username, password).get("/api/health"))
     assert (body["status"], body["user"], body["basic_auth_enabled"]) == ("healthy", None, True)
     assert AccessAttempt.objects.count() == 1
 
 
-def test_who_must_wait_looks_the_same(bob: User, settings: Any) -> None:
+def test_a_locked_out_user_gets_the_same_response_as_for_a_wrong_password(bob: User, settings: Any) -> None:
     for _ in range(settings.AUTH_FAILURE_LIMIT):
         skypilot_client.basic("bob@example.com", "wrong").get("/api/health")
     assert read(skypilot_client.basic("bob@example.com").get("/api/health"))["user"] is None
 
 
 @pytest.mark.parametrize("value", ["Basic !", "Basic", "basic Ym9i", "Basic Og=="])
-def test_so_does_a_malformed_password(db: None, value: str) -> None:
+def test_a_malformed_credential_gets_the_same_response_as_a_wrong_password(db: None, value: str) -> None:
     body = read(skypilot_client.nobody().get("/api/health", authorization=value))
     assert (body["status"], body["user"]) == ("healthy", None)
 
 
-def test_where_basic_is_off_a_password_is_nothing_and_the_client_must_sign_in(bob: User, settings: Any) -> None:
+def test_without_basic_a_password_is_ignored_and_the_client_must_sign_in(bob: User, settings: Any) -> None:
     settings.AUTH_BASIC = False
     body = read(skypilot_client.basic("bob@example.com").get("/api/health"))
     assert (body["status"], body["basic_auth_enabled"]) == ("needs_auth", False)
 
 
-def test_the_shared_password_lets_the_client_go_on_under_its_own_name(db: None, settings: Any) -> None:
+def test_the_shared_password_lets_the_client_use_its_own_name(db: None, settings: Any) -> None:
     settings.AUTH_STRING = "team:$2b$04$Z8LaLNaSAcaDvVq/th5ptOfR2FI2olIenWlY8FDcLPSKvpkapBW4y"
     body = read(skypilot_client.basic("team", "sharedpassword").get("/api/health"))
     assert (body["status"], body["user"]) == ("healthy", None)
@@ -145,7 +145,7 @@ def test_promise_16_a_bad_token_is_401_and_every_bad_one_the_same(pipeline: Serv
     assert "X-SkyPilot-Version" not in response.headers
 
 
-def test_where_service_accounts_are_off_a_token_is_told_so(pipeline_token: str, settings: Any) -> None:
+def test_while_service_accounts_are_disabled_a_token_gets_that_message(pipeline_token: str, settings: Any) -> None:
     settings.ENABLE_SERVICE_ACCOUNTS = False
     response = skypilot_client.bearer(pipeline_token).get("/api/health")
     assert read(response, 401) == {"detail": "Service account authentication disabled"}
@@ -157,17 +157,17 @@ def test_where_service_accounts_are_off_a_token_is_told_so(pipeline_token: str, 
     [(None, "Authentication required"), ("Basic Ym9iOng=", "Invalid authentication method")],
     ids=["nothing", "Basic"],
 )
-def test_who_says_that_they_have_a_token_must_have_one(db: None, authorization: str | None, detail: str) -> None:
+def test_a_client_that_announces_a_token_must_send_one(db: None, authorization: str | None, detail: str) -> None:
     headers = {"x_skypilot_auth_mode": "token"} | ({"authorization": authorization} if authorization else {})
     assert read(skypilot_client.nobody().get("/api/health", **headers), 401) == {"detail": detail}
 
 
-def test_somebody_elses_bearer_token_is_as_good_as_none(db: None) -> None:
+def test_a_bearer_token_of_another_issuer_counts_as_no_credential(db: None) -> None:
     assert read(skypilot_client.bearer("eyJhbGciOiJub25lIn0.e30.").get("/api/health"))["status"] == "needs_auth"
 
 
 @pytest.mark.parametrize("version", ["23", "13", "0", "-1", "x", "", "99999999999999999999"])
-def test_a_client_that_is_too_old_or_talks_nonsense_is_told_how_to_upgrade(bob: User, version: str) -> None:
+def test_a_client_with_an_old_or_invalid_version_is_asked_to_upgrade(bob: User, version: str) -> None:
     for caller in (skypilot_client.nobody(), skypilot_client.basic("bob@example.com")):
         response = caller.get("/api/health", x_skypilot_api_version=version, x_skypilot_version="0.3.0")
         body = read(response, 400)
@@ -178,11 +178,11 @@ def test_a_client_that_is_too_old_or_talks_nonsense_is_told_how_to_upgrade(bob: 
 
 
 @pytest.mark.parametrize("version", ["24", "62", "999"])
-def test_any_other_client_is_welcome(db: None, version: str) -> None:
+def test_any_other_client_version_is_accepted(db: None, version: str) -> None:
     assert read(skypilot_client.nobody().get("/api/health", x_skypilot_api_version=version))["status"] == "needs_auth"
 
 
-def test_half_of_the_version_headers_is_none(db: None) -> None:
+def test_one_version_header_alone_is_ignored(db: None) -> None:
     response = skypilot_client.nobody().client.get("/api/health", headers={"x-skypilot-api-version": "3"})
     assert read(response) == {"status": "healthy"}
 
@@ -195,7 +195,7 @@ def test_any_other_method_is_405(bob: User, method: str) -> None:
     assert response.headers["X-SkyPilot-Version"] == "0.14.1"
 
 
-# The server behind SkyAuth
+# The SkyPilot server behind SkyAuth
 
 SERVER = {
     "status": "healthy",
@@ -212,7 +212,7 @@ SERVER = {
 
 
 class Server(ThreadingHTTPServer):
-    """Says what it is told to say, and counts how often it was asked."""
+    """A SkyPilot server that returns configured responses and counts its requests."""
 
     daemon_threads = True
 
@@ -240,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.server.body)
 
     def log_message(self, *args: Any) -> None:
-        """Say nothing."""
+        pass
 
 
 @contextmanager
@@ -255,17 +255,17 @@ def serving() -> Iterator[Server]:
 
 @pytest.fixture
 def server(settings: Any) -> Iterator[Server]:
-    """A server behind SkyAuth."""
+    """A SkyPilot server behind SkyAuth."""
     with serving() as running:
         settings.SKYPILOT_URL = f"http://{HOST}:{running.server_address[1]}"
         yield running
 
 
-def test_the_server_says_its_versions_itself_and_skyauth_who_calls(bob: User, server: Server) -> None:
+def test_the_versions_come_from_the_server_and_the_user_from_skyauth(bob: User, server: Server) -> None:
     response = skypilot_client.basic("bob@example.com").get("/api/health")
     body = read(response)
-    told = ("api_version", "version", "version_on_disk", "commit", "latest_version", "telemetry_enabled")
-    assert {name: body[name] for name in told} == {name: SERVER[name] for name in told}
+    messages = ("api_version", "version", "version_on_disk", "commit", "latest_version", "telemetry_enabled")
+    assert {name: body[name] for name in messages} == {name: SERVER[name] for name in messages}
     assert body["restrict_config_to_admins"] is False
     assert body["user"]["name"] == "bob@example.com"
     assert response.headers["X-SkyPilot-API-Version"] == "67"
@@ -274,7 +274,7 @@ def test_the_server_says_its_versions_itself_and_skyauth_who_calls(bob: User, se
     assert "cookie" not in server.seen[0]
 
 
-def test_it_is_not_asked_again_within_seconds(db: None, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_is_not_asked_again_within_seconds(db: None, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         skypilot_client.nobody().get("/api/health")
     assert server.asked == 1
@@ -283,7 +283,7 @@ def test_it_is_not_asked_again_within_seconds(db: None, server: Server, monkeypa
     assert server.asked == 2
 
 
-def test_an_old_client_of_a_nightly_server_is_told_to_take_a_nightly(db: None, server: Server) -> None:
+def test_an_old_client_of_a_nightly_server_is_asked_to_install_a_nightly(db: None, server: Server) -> None:
     body = read(skypilot_client.nobody().get("/api/health", x_skypilot_api_version="3"), 400)
     assert 'pip install -U "skypilot-nightly==1.0.0.dev20261027"' in body["message"]
 
@@ -302,7 +302,7 @@ def test_an_old_client_of_a_nightly_server_is_told_to_take_a_nightly(db: None, s
     ],
     ids=["503", "redirect", "page", "list", "probe's answer", "no number", "deep", "huge"],
 )
-def test_while_it_does_not_say_the_client_waits_and_a_probe_does_not_kill_skyauth(
+def test_while_the_server_reports_no_version_the_client_gets_503_and_a_probe_200(
     bob: User, server: Server, change: dict[str, Any]
 ) -> None:
     vars(server).update(change)
@@ -310,16 +310,16 @@ def test_while_it_does_not_say_the_client_waits_and_a_probe_does_not_kill_skyaut
     assert "SkyAuth cannot answer" in read(response, 503)["detail"]
     assert int(response.headers["Retry-After"]) > 0
     assert read(skypilot_client.nobody().probe("/api/health")) == {"status": "healthy"}
-    assert server.asked == 1  # who hangs or fails is not asked for every caller
+    assert server.asked == 1  # a failing server is not asked again for each caller
 
 
-def test_a_bad_token_is_401_also_while_the_server_is_away(db: None, settings: Any) -> None:
+def test_a_bad_token_is_401_while_the_server_is_down(db: None, settings: Any) -> None:
     settings.SKYPILOT_URL = f"http://{HOST}:1"
     read(skypilot_client.bearer("sky_x").get("/api/health"), 401)
     read(skypilot_client.nobody().get("/api/health"), 503)
 
 
-def test_people_are_managed_while_the_server_is_away_and_nobody_asks_it_for_that(
+def test_users_are_managed_while_the_server_is_down_without_a_request_to_it(
     alice: User, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caller = skypilot_client.basic("alice@example.com")
@@ -332,13 +332,13 @@ def test_people_are_managed_while_the_server_is_away_and_nobody_asks_it_for_that
     assert server.asked == 2
 
 
-def test_people_are_managed_also_where_it_never_said_anything(alice: User, settings: Any) -> None:
+def test_users_are_managed_if_the_server_never_responded(alice: User, settings: Any) -> None:
     settings.SKYPILOT_URL = f"http://{HOST}:1"
     response = skypilot_client.basic("alice@example.com").get("/users")
     assert (response.status_code, response.headers["X-SkyPilot-Version"]) == (200, "0.14.1")
 
 
-def test_once_it_is_back_it_is_heard(db: None, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_up_again_is_asked_again(db: None, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.status = 503
     read(skypilot_client.nobody().get("/api/health"), 503)
     server.status = 200

@@ -1,4 +1,4 @@
-"""Who may do what through the SkyPilot door: one table, which names every operation there is."""
+"""Which caller can use which operation of the SkyPilot API: one table with every operation."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ def rows() -> list[tuple[str, str, dict[str, int]]]:
 
 @pytest.fixture
 def callers(settings: Any, alice: User, bob: User, vera: User, pipeline_token: str) -> dict[str, Sky]:
-    """The cast; somebody who may read every service account and change none; and the admin's command line."""
+    """The cast; a user who can read all service accounts and change none; and a CLI session of the admin."""
     settings.AUTH_STRING = "team:$2b$04$Z8LaLNaSAcaDvVq/th5ptOfR2FI2olIenWlY8FDcLPSKvpkapBW4y"
     reading = [Permission.USERS_READ, Permission.SERVICE_ACCOUNTS_READ, Permission.UPSTREAM_READ]
     reader = UserFactory(username="reader@example.com", role=Role.objects.create(name="reader", permissions=reading))
@@ -76,7 +76,7 @@ def callers(settings: Any, alice: User, bob: User, vera: User, pipeline_token: s
 @pytest.mark.parametrize("prefix", ["", PREFIX], ids=["plain", "below the prefix"])
 @pytest.mark.parametrize(("method", "path", "wanted"), rows(), ids=lambda value: value if isinstance(value, str) else "")
 def test_each_caller_gets_exactly_what_the_table_says(
-    method: str, path: str, wanted: dict[str, int], prefix: str, callers: dict[str, Sky], pipeline: ServiceAccount
+    method: str, path: str, expected: dict[str, int], prefix: str, callers: dict[str, Sky], pipeline: ServiceAccount
 ) -> None:
     mallory = UserFactory(username="mallory@example.com", role=Role.objects.get(name="viewer"))
     token, _ = make_token(pipeline)
@@ -87,7 +87,7 @@ def test_each_caller_gets_exactly_what_the_table_says(
         with transaction.atomic():
             got[name] = caller.request(method, prefix + path, filled).status_code
             transaction.set_rollback(True)
-    assert got == wanted
+    assert got == expected
 
 
 def _filled(value: Any, names: dict[str, str]) -> Any:
@@ -113,11 +113,11 @@ def test_promise_36_no_write_is_made_from_a_page_of_another_site(as_alice: Sky, 
 
 @pytest.mark.parametrize("path", [f"/{operation.path}" for operation in OPERATIONS if operation.method == "POST"])
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""])
-def test_promise_36_nor_with_a_body_that_a_form_could_send(as_alice: Sky, path: str, media_type: str) -> None:
+def test_promise_36_no_write_is_made_with_a_body_that_a_form_can_send(as_alice: Sky, path: str, media_type: str) -> None:
     assert as_alice.post(path, b'{"user_id": "x"}', content_type=media_type).status_code == 422
 
 
-def test_a_page_of_our_own_writes_without_a_csrf_token_as_the_dashboard_does(as_alice: Sky, bob: User) -> None:
+def test_a_page_of_the_same_origin_writes_without_a_csrf_token_as_the_dashboard_does(as_alice: Sky, bob: User) -> None:
     response = as_alice.post(
         f"{PREFIX}/users/update",
         {"user_id": bob.uid, "role": "viewer"},
@@ -129,14 +129,14 @@ def test_a_page_of_our_own_writes_without_a_csrf_token_as_the_dashboard_does(as_
     assert bob.role.name == "viewer"
 
 
-def test_a_token_may_write_from_anywhere_because_no_browser_sends_it_by_itself(pipeline_token: str) -> None:
+def test_a_token_can_write_from_any_origin_because_no_browser_sends_it_by_itself(pipeline_token: str) -> None:
     response = skypilot_client.bearer(pipeline_token).post(
         "/users/service-account-tokens", {"token_name": "x"}, origin="https://ci.example"
     )
     assert response.status_code == 200
 
 
-def test_a_refusal_of_somebody_who_is_signed_in_is_recorded_and_one_of_nobody_is_not(as_bob: Sky) -> None:
+def test_a_denial_of_an_authenticated_caller_is_recorded_and_a_401_is_not(as_bob: Sky) -> None:
     skypilot_client.nobody().post("/users/delete", {})
     as_bob.post("/users/delete", {})
     as_bob.post(f"{PREFIX}/users/update", {"user_id": "x", "role": "admin"})

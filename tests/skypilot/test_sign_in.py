@@ -1,4 +1,4 @@
-"""Signing the CLI in: the pages on which a person consents, and what the CLI asks meanwhile."""
+"""CLI login: the pages on which a user authorizes it, and the endpoint that the CLI polls."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ BOTH = pytest.mark.parametrize("prefix", ["", PREFIX])
 
 
 def browser(user: User | None = None) -> Client:
-    """A browser, which has to show a CSRF token."""
+    """Return a browser, with CSRF checks."""
     client = Client(raise_request_exception=False, enforce_csrf_checks=True)
     if user is not None:
         client.force_login(user)
@@ -42,7 +42,7 @@ def browser(user: User | None = None) -> Client:
 
 
 def consent(client: Client, address: str, **headers: str) -> Any:
-    """Open the page, and press its button."""
+    """Open the page and submit its form."""
     page = client.get(address)
     assert page.status_code == 200, page.content
     fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]+)">', page.content.decode()))
@@ -53,11 +53,11 @@ def poll(verifier: str = VERIFIER, prefix: str = "") -> Any:
     return Client(raise_request_exception=False).get(f"{prefix}/api/v1/auth/token", {"code_verifier": verifier})
 
 
-def shown(response: Any) -> str:
+def token_on(response: Any) -> str:
     """Return the token on a page."""
-    found = re.search(r'id="token-box">([^<]*)<', response.content.decode())
-    assert found, response.content
-    return found[1]
+    result = re.search(r'id="token-box">([^<]*)<', response.content.decode())
+    assert result, response.content
+    return result[1]
 
 
 def read(token: str) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def read(token: str) -> dict[str, Any]:
 
 
 def cli(value: dict[str, Any]) -> Sky:
-    """The command line, with what it was handed."""
+    """Return the CLI with its credentials."""
     client = Client(raise_request_exception=False)
     for name, cookie in value["cookies"].items():
         client.cookies[name] = cookie
@@ -78,7 +78,7 @@ def authorize(client: Client, body: Any, **headers: str) -> Any:
 
 
 @BOTH
-def test_the_cli_asks_until_the_person_has_consented_and_then_has_a_session_of_its_own(bob, prefix):
+def test_the_cli_polls_until_the_user_authorizes_it_and_then_has_its_own_session(bob, prefix):
     client = browser(bob)
     before = poll(prefix=prefix)
     page = consent(client, prefix + ADDRESS)
@@ -96,13 +96,13 @@ def test_the_cli_asks_until_the_person_has_consented_and_then_has_a_session_of_i
 
 
 @BOTH
-def test_a_person_copies_the_token_which_is_shown_once(bob, prefix):
+def test_a_user_copies_the_token_which_is_shown_once(bob, prefix):
     client = browser(bob)
     page = client.get(f"{prefix}/token")
     nonce = re.search(r'name="nonce" value="([^"]+)"', page.content.decode())[1]
     csrf = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.content.decode())[1]
     first, again = [client.post(f"{prefix}/token", {"nonce": nonce, "csrfmiddlewaretoken": csrf}) for _ in range(2)]
-    assert cli(read(shown(first))).get("/api/health").json()["user"]["id"] == bob.uid
+    assert cli(read(token_on(first))).get("/api/health").json()["user"]["id"] == bob.uid
     assert first["Cache-Control"] == "no-store"
     assert "localhost" not in first["Content-Security-Policy"]
     assert "hand-over.js" not in first.content.decode()
@@ -117,7 +117,7 @@ def test_a_form_for_one_port_does_not_work_for_another(bob):
     fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]+)">', page))
     assert client.post("/token?local_port=9999", fields).status_code == 409
     assert client.post("/token", fields).status_code == 409
-    assert shown(client.post("/token?local_port=8000", fields))
+    assert token_on(client.post("/token?local_port=8000", fields))
 
 
 def test_promise_37_the_token_goes_to_the_port_on_this_computer_and_nowhere_else(bob):
@@ -127,7 +127,7 @@ def test_promise_37_the_token_goes_to_the_port_on_this_computer_and_nowhere_else
     assert connect == "connect-src 'self' http://localhost:8123"
     assert 'data-port="8123"' in page.content.decode()
     assert "<script>" not in page.content.decode()
-    assert cli(read(shown(page))).get("/api/health").json()["user"]["id"] == bob.uid
+    assert cli(read(token_on(page))).get("/api/health").json()["user"]["id"] == bob.uid
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_promise_37_the_token_goes_to_the_port_on_this_computer_and_nowhere_else
         "\uff18000",
     ],
 )
-def test_promise_37_what_is_no_port_is_refused_in_words_and_nothing_is_made(bob, port):
+def test_promise_37_an_invalid_port_is_an_error_page_and_creates_nothing(bob, port):
     client = browser(bob)
     page = client.get("/token", {"local_port": port})
     client.cookies["skyauth-csrf"] = "c" * 32
@@ -159,12 +159,12 @@ def test_promise_37_what_is_no_port_is_refused_in_words_and_nothing_is_made(bob,
 
 
 @pytest.mark.parametrize("port", ["1024", "65535"])
-def test_the_first_and_the_last_port_are_ports(bob, port):
-    assert shown(consent(browser(bob), f"/token?local_port={port}"))
+def test_the_lowest_and_the_highest_port_are_accepted(bob, port):
+    assert token_on(consent(browser(bob), f"/token?local_port={port}"))
 
 
 @pytest.mark.parametrize("address", [ADDRESS, "/token", "/token?local_port=8000"])
-def test_promise_37_opening_a_page_hands_nothing_over(bob, address):
+def test_promise_37_opening_a_page_grants_nothing(bob, address):
     client = browser(bob)
     page = client.get(address)
     client.head(address)
@@ -178,21 +178,21 @@ def test_promise_37_opening_a_page_hands_nothing_over(bob, address):
 
 @pytest.mark.parametrize("address", [ADDRESS, "/token", "/token?local_port=8000"])
 @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}])
-def test_promise_37_a_page_of_another_site_cannot_consent(bob, address, headers):
+def test_promise_37_a_page_of_another_site_cannot_authorize(bob, address, headers):
     assert consent(browser(bob), address, **headers).status_code == 403
     assert not CliAuthorization.objects.exists()
     assert not Session.objects.filter(kind=SessionKind.CLI).exists()
 
 
 @pytest.mark.parametrize("address", [ADDRESS, "/token", "/token?local_port=8000"])
-def test_promise_37_without_the_pages_own_form_there_is_no_consent(bob, address):
+def test_promise_37_nothing_is_authorized_without_the_form_of_the_page(bob, address):
     assert browser(bob).post(address).status_code == 403
     assert not CliAuthorization.objects.exists()
     assert not Session.objects.filter(kind=SessionKind.CLI).exists()
 
 
 @pytest.mark.parametrize("address", [ADDRESS, "/token", "/token?local_port=8000", "/token?local_port=1"])
-def test_promise_37_no_other_page_frames_or_keeps_these_pages(bob, address):
+def test_promise_37_these_pages_are_not_framed_and_not_cached(bob, address):
     page = browser(bob).get(address)
     assert page["X-Frame-Options"] == "DENY"
     assert "frame-ancestors 'none'" in page["Content-Security-Policy"]
@@ -207,7 +207,7 @@ def test_promise_38_a_code_works_once(bob):
     assert Session.objects.filter(kind=SessionKind.CLI).count() == 1
 
 
-def test_promise_38_a_code_lives_five_minutes(bob):
+def test_promise_38_a_code_is_valid_for_five_minutes(bob):
     assert timedelta(minutes=10) >= cli_login.LIFETIME
     consent(browser(bob), ADDRESS)
     left = CliAuthorization.objects.get().expires_at - timezone.now()
@@ -218,7 +218,7 @@ def test_promise_38_a_code_lives_five_minutes(bob):
 
 
 @pytest.mark.parametrize("verifier", [CHALLENGE, VERIFIER[1:], VERIFIER + "v", "w" * 43, "v" * 200, "é" * 43, "v" * 42 + "\0"])
-def test_promise_38_a_code_is_bound_to_who_asked(bob, verifier):
+def test_promise_38_a_code_needs_the_verifier_of_the_same_cli(bob, verifier):
     consent(browser(bob), ADDRESS)
     assert (poll(verifier).status_code, poll(verifier).json()) == (404, {"detail": "Session not found"})
     assert poll().status_code == 200
@@ -226,14 +226,14 @@ def test_promise_38_a_code_is_bound_to_who_asked(bob, verifier):
 
 @pytest.mark.parametrize("verifier", ["x" * 43, "x"])
 def test_promise_38_an_unknown_code_costs_one_query_at_most(db, verifier):
-    poll(verifier)  # from where is asked is noted once
-    with CaptureQueriesContext(connection) as asked:
+    poll(verifier)  # the first poll stores the client's address
+    with CaptureQueriesContext(connection) as queries:
         answers = {poll(verifier).status_code for _ in range(30)}
     assert answers == {404}
-    assert len(asked) == (30 if len(verifier) == 43 else 0)
+    assert len(queries) == (30 if len(verifier) == 43 else 0)
 
 
-def test_promise_38_a_person_has_so_many_codes_waiting_and_the_oldest_goes(bob, alice):
+def test_promise_38_a_user_has_a_limited_number_of_codes_and_the_oldest_is_removed(bob, alice):
     codes = [f"{number:043}" for number in range(cli_login.MOST_WAITING + 2)]
     cli_login.authorize(actor=principal(alice), challenge=CHALLENGE, cookies={})
     for code in codes:
@@ -243,7 +243,7 @@ def test_promise_38_a_person_has_so_many_codes_waiting_and_the_oldest_goes(bob, 
     assert CliAuthorization.objects.filter(user=alice).exists()
 
 
-def test_what_is_over_is_forgotten_when_the_next_one_is_authorized(bob, alice):
+def test_expired_codes_are_deleted_when_the_next_one_is_authorized(bob, alice):
     cli_login.authorize(actor=principal(alice), challenge="a" * 43, cookies={})
     CliAuthorization.objects.update(expires_at=timezone.now())
     cli_login.authorize(actor=principal(bob), challenge=CHALLENGE, cookies={})
@@ -256,7 +256,7 @@ def test_authorizing_again_is_no_error_and_still_gives_one_session(bob):
     assert [poll().status_code for _ in range(2)] == [200, 404]
 
 
-def test_nobody_takes_over_a_sign_in_that_another_has_authorized(alice, bob):
+def test_a_login_that_another_user_has_authorized_cannot_be_taken_over(alice, bob):
     consent(browser(bob), ADDRESS)
     page = consent(browser(alice), ADDRESS)
     answer = authorize(browser(alice), {"code_challenge": CHALLENGE})
@@ -283,7 +283,7 @@ def _signed_out_everywhere(user: User) -> None:
 
 
 @pytest.mark.parametrize("happens", [_disabled, _password_changed, _deleted, _signed_out_everywhere])
-def test_promise_38_what_happens_to_the_person_meanwhile_counts(bob, happens):
+def test_promise_38_a_change_to_the_user_meanwhile_prevents_the_session(bob, happens):
     consent(browser(bob), ADDRESS)
     happens(bob)
     assert poll().status_code == 404
@@ -291,17 +291,17 @@ def test_promise_38_what_happens_to_the_person_meanwhile_counts(bob, happens):
 
 
 @pytest.mark.usefixtures("separate_connections")
-def test_promise_38_of_many_who_ask_at_once_one_gets_it():
+def test_promise_38_of_many_concurrent_polls_one_gets_the_credentials():
     bob = UserFactory(username="bob@example.com")
     cli_login.authorize(actor=principal(bob), challenge=CHALLENGE, cookies={})
-    found = at_once(*[lambda: cli_login.redeem(verifier=VERIFIER, client="192.0.2.1", agent="")] * 6)
-    assert [one for one in found if isinstance(one, Exception)] == []
-    assert len([one for one in found if one is not None]) == 1
+    result = at_once(*[lambda: cli_login.redeem(verifier=VERIFIER, client="192.0.2.1", agent="")] * 6)
+    assert [one for one in result if isinstance(one, Exception)] == []
+    assert len([one for one in result if one is not None]) == 1
     assert Session.objects.filter(kind=SessionKind.CLI).count() == 1
 
 
 @pytest.mark.usefixtures("separate_connections")
-def test_of_two_persons_who_authorize_the_same_at_once_one_does():
+def test_of_two_users_who_authorize_the_same_login_at_once_one_succeeds():
     people = [UserFactory() for _ in range(4)]
     results = at_once(
         *[lambda one=one: cli_login.authorize(actor=principal(one), challenge=CHALLENGE, cookies={}) for one in people]
@@ -310,8 +310,8 @@ def test_of_two_persons_who_authorize_the_same_at_once_one_does():
     assert CliAuthorization.objects.count() == 1
 
 
-def test_promise_38_the_database_has_nothing_to_sign_in_with(bob, settings):
-    """Neither before it is fetched nor afterwards, also not of the proxy's cookies."""
+def test_promise_38_the_database_contains_no_usable_credential(bob, settings):
+    """Neither before the CLI redeems it nor afterwards, and no cookie of the proxy."""
     actor = principal(bob, Method.PROXY)
     cli_login.authorize(actor=actor, challenge=CHALLENGE, cookies={"_oauth2_proxy": "its-secret", "skyauth": "ours"})
     row = CliAuthorization.objects.values().get()
@@ -322,7 +322,7 @@ def test_promise_38_the_database_has_nothing_to_sign_in_with(bob, settings):
     assert cli_login._decrypted(CHALLENGE, row["encrypted_cookies"]) is None
 
 
-def test_behind_a_proxy_its_cookies_are_handed_over_and_not_ours(bob):
+def test_behind_a_proxy_the_cli_gets_its_cookies_and_not_ours(bob):
     cookies = {"_oauth2_proxy": "its|secret=", "skyauth": "ours", "skyauth-csrf": "ours too"}
     cli_login.authorize(actor=principal(bob, Method.PROXY), challenge=CHALLENGE, cookies=cookies)
     assert read(poll().json()["token"]) == {"v": 1, "user": bob.uid, "cookies": {"_oauth2_proxy": "its|secret="}}
@@ -330,15 +330,15 @@ def test_behind_a_proxy_its_cookies_are_handed_over_and_not_ours(bob):
     assert list(Entry.objects.order_by("id").values_list("event", flat=True)) == ["cli.authorized", "cli.signed-in"]
 
 
-def test_behind_a_proxy_the_page_hands_its_cookies_over(bob):
+def test_behind_a_proxy_the_page_grants_its_cookies(bob):
     actor = principal(bob, Method.PROXY)
     nonce = cli_login.issue_nonce(actor, None)
-    handed = cli_login.grant_now(actor=actor, cookies={"_proxy": "x", "skyauth": "y"}, port=None, nonce=nonce, agent="")
-    assert dict(handed.cookies) == {"_proxy": "x"}
-    assert "_proxy" not in repr(handed)
+    credentials = cli_login.grant_now(actor=actor, cookies={"_proxy": "x", "skyauth": "y"}, port=None, nonce=nonce, agent="")
+    assert dict(credentials.cookies) == {"_proxy": "x"}
+    assert "_proxy" not in repr(credentials)
 
 
-def test_promise_38_what_can_no_longer_be_deciphered_is_not_handed_over(bob, settings):
+def test_promise_38_cookies_that_cannot_be_decrypted_are_not_granted(bob, settings):
     cli_login.authorize(actor=principal(bob, Method.PROXY), challenge=CHALLENGE, cookies={"_proxy": "x"})
     settings.SECRET_KEY = "another"
     bob.refresh_from_db()
@@ -347,7 +347,7 @@ def test_promise_38_what_can_no_longer_be_deciphered_is_not_handed_over(bob, set
     assert not CliAuthorization.objects.exists()
 
 
-def test_a_proxy_that_needs_no_cookie_leaves_nothing_to_hand_over(bob):
+def test_behind_a_proxy_without_cookies_there_is_nothing_to_grant(bob):
     actor = principal(bob, Method.PROXY)
     nonce = cli_login.issue_nonce(actor, None)
     with pytest.raises(Forbidden, match="without a cookie"):
@@ -357,7 +357,7 @@ def test_a_proxy_that_needs_no_cookie_leaves_nothing_to_hand_over(bob):
     assert not CliAuthorization.objects.exists()
 
 
-def test_who_is_gone_by_now_hands_nothing_over(bob):
+def test_a_disabled_user_authorizes_nothing(bob):
     actor = principal(bob)
     _disabled(bob)
     with pytest.raises(NotFound):
@@ -366,7 +366,7 @@ def test_who_is_gone_by_now_hands_nothing_over(bob):
         cli_login.authorize(actor=actor, challenge="short", cookies={})
 
 
-def test_promise_39_the_page_says_who_asks_as_whom_and_what_to_beware_of(bob):
+def test_promise_39_the_page_names_the_client_the_user_and_the_risk(bob):
     page = browser(bob).get(ADDRESS, headers={"User-Agent": "Mozilla/5.0 <script>alert(1)</script>"}).content.decode()
     assert f'id="compare">{CHALLENGE[-8:]}<' in page
     assert "bob@example.com" in page
@@ -378,7 +378,7 @@ def test_promise_39_the_page_says_who_asks_as_whom_and_what_to_beware_of(bob):
     assert "localhost:8123" in browser(bob).get("/token?local_port=8123").content.decode()
 
 
-def test_promise_39_the_consent_and_the_session_are_recorded(bob):
+def test_promise_39_the_authorization_and_the_session_are_recorded(bob):
     consent(browser(bob), ADDRESS)
     Client().get("/api/v1/auth/token", {"code_verifier": VERIFIER}, headers={"User-Agent": "python-requests/2.32"})
     authorized, begun = Entry.objects.filter(event__startswith="cli.").order_by("id")
@@ -388,7 +388,7 @@ def test_promise_39_the_consent_and_the_session_are_recorded(bob):
     assert begun.data == {"address": "127.0.0.1", "agent": "python-requests/2.32"}
 
 
-def test_promise_41_who_has_not_signed_in_does_so_first_and_comes_back(db):
+def test_promise_41_an_anonymous_user_signs_in_first_and_returns(db):
     for address in (ADDRESS, "/token?local_port=8000"):
         answer = browser().get(address)
         assert answer.status_code == 302
@@ -397,20 +397,20 @@ def test_promise_41_who_has_not_signed_in_does_so_first_and_comes_back(db):
 
 
 @pytest.mark.parametrize("challenge", ["", "short", CHALLENGE + "x", CHALLENGE[:-1] + "+", CHALLENGE[:-1] + "\n"])
-def test_an_address_that_is_not_whole_is_refused_in_words(bob, challenge):
+def test_an_incomplete_address_is_an_error_page(bob, challenge):
     page = browser(bob).get("/auth/authorize", {"code_challenge": challenge} if challenge else {})
     assert page.status_code == 400
     assert "This address is incomplete" in page.content.decode()
 
 
 @pytest.mark.parametrize("address", [ADDRESS, "/token", "/token?local_port=8000"])
-def test_a_command_line_a_machine_and_a_shared_password_sign_nobody_in(bob, pipeline, settings, address):
-    handed = cli_login.grant_now(
+def test_a_cli_session_a_token_and_the_shared_password_authorize_no_login(bob, pipeline, settings, address):
+    credentials = cli_login.grant_now(
         actor=principal(bob), cookies={}, port=None, nonce=cli_login.issue_nonce(principal(bob), None), agent=""
     )
     settings.AUTH_STRING = f"team:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}"
     for caller in (
-        cli({"cookies": dict(handed.cookies)}),
+        cli({"cookies": dict(credentials.cookies)}),
         skypilot_client.bearer(make_token(pipeline)[1]),
         skypilot_client.basic("team"),
     ):
@@ -421,7 +421,7 @@ def test_a_command_line_a_machine_and_a_shared_password_sign_nobody_in(bob, pipe
     assert not CliAuthorization.objects.exists()
 
 
-def test_a_person_with_basic_signs_a_command_line_in(bob):
+def test_a_user_with_basic_authorizes_a_login(bob):
     sky = skypilot_client.basic(bob.username)
     assert sky.post("/api/v1/auth/authorize", {"code_challenge": CHALLENGE}).json() == {"status": "authorized"}
     value = read(poll().json()["token"])
@@ -445,13 +445,13 @@ def test_a_person_with_basic_signs_a_command_line_in(bob):
         ({"code_challenge": CHALLENGE + "="}, "Invalid code_challenge format"),
     ],
 )
-def test_a_bad_body_is_refused_in_skypilots_words(as_bob, body, detail):
+def test_an_invalid_body_gets_skypilots_messages(as_bob, body, detail):
     answer = as_bob.post("/api/v1/auth/authorize", body, content_type="application/json")
     assert (answer.status_code, answer.json()) == (400, {"detail": detail})
 
 
 @BOTH
-def test_pages_of_this_origin_authorize_with_json(as_vera, vera, prefix):
+def test_pages_of_the_same_origin_authorize_with_json(as_vera, vera, prefix):
     answer = as_vera.post(f"{prefix}/api/v1/auth/authorize", {"code_challenge": CHALLENGE, "more": 1}, origin="http://testserver")
     assert (answer.status_code, answer.json(), answer["Cache-Control"]) == (200, {"status": "authorized"}, "no-store")
     assert read(poll().json()["token"])["user"] == vera.uid
@@ -464,24 +464,24 @@ def test_promise_36_pages_of_other_origins_authorize_nothing_with_json(as_bob, h
     assert not CliAuthorization.objects.exists()
 
 
-def test_who_has_not_signed_in_authorizes_nothing(db):
+def test_an_anonymous_caller_authorizes_nothing(db):
     assert skypilot_client.nobody().post("/api/v1/auth/authorize", {"code_challenge": CHALLENGE}).status_code == 401
 
 
 @BOTH
-def test_other_methods_are_told_which_there_are(as_vera, prefix):
+def test_other_methods_get_405_with_the_allowed_ones(as_vera, prefix):
     for path, method, allowed in (("authorize", "GET", "POST"), ("token", "POST", "GET"), ("token", "HEAD", "GET")):
         answer = as_vera.request(method, f"{prefix}/api/v1/auth/{path}")
         assert (answer.status_code, answer["Allow"]) == (405, allowed)
 
 
-def test_a_verifier_must_be_there(db):
+def test_the_verifier_is_required(db):
     for query in ({}, {"code_verifier": ""}):
         answer = Client().get("/api/v1/auth/token", query)
         assert (answer.status_code, answer.json()) == (400, {"detail": "code_verifier is required"})
 
 
-def test_whoever_asks_with_a_bad_credential_waits_like_anybody(bob):
+def test_a_poll_with_a_bad_credential_gets_the_same_404(bob):
     for sky in (skypilot_client.basic("bob@example.com", "wrong"), skypilot_client.bearer("sky_nonsense")):
         assert sky.probe(f"/api/v1/auth/token?code_verifier={VERIFIER}").status_code == 404
 
@@ -496,7 +496,7 @@ def poll_from(address, verifier=VERIFIER):
     return client.get("/api/v1/auth/token", {"code_verifier": verifier})
 
 
-def test_promise_39_the_page_says_from_where_is_asked_and_warns_where_that_is_not_where_the_person_is(bob):
+def test_promise_39_the_page_shows_the_clients_address_and_warns_if_it_is_not_the_users(bob):
     client = browser(bob)
     assert "A terminal of yours would have asked by now." in client.get(ADDRESS).content.decode()
     assert poll_from("127.0.0.1").status_code == 404
@@ -507,7 +507,7 @@ def test_promise_39_the_page_says_from_where_is_asked_and_warns_where_that_is_no
     assert "198.51.100.7" not in client.get(ADDRESS).content.decode(), "the first is who began"
 
 
-def test_promise_39_somebody_elses_terminal_looks_like_it(bob):
+def test_promise_39_the_page_warns_of_a_terminal_at_another_address(bob):
     poll_from("198.51.100.7")
     page = browser(bob).get(ADDRESS).content.decode()
     assert "That is not where you are (127.0.0.1)." in page
@@ -516,18 +516,18 @@ def test_promise_39_somebody_elses_terminal_looks_like_it(bob):
 @pytest.mark.parametrize(
     "sign", [{"Sec-Fetch-Site": "cross-site"}, {"Accept-Language": "en"}, {"Referer": "http://evil.example/"}]
 )
-def test_promise_39_a_page_cannot_have_the_persons_own_browser_ask_in_a_terminals_place(bob, sign):
-    """An image of that address, on a page of whoever began the sign-in, would look as if the person's own computer had asked."""
+def test_promise_39_a_page_cannot_make_the_users_browser_poll_like_a_terminal(bob, sign):
+    """An image with that address, on a page of an attacker, would look like a request from the user's own terminal."""
     client = browser(bob)
-    asked = f"/api/v1/auth/token?code_verifier={VERIFIER}"
-    assert client.get(asked, headers=sign).status_code == 404
+    path = f"/api/v1/auth/token?code_verifier={VERIFIER}"
+    assert client.get(path, headers=sign).status_code == 404
     assert "A terminal of yours would have asked by now." in client.get(ADDRESS).content.decode()
     consent(client, ADDRESS)
-    assert client.get(asked, headers=sign).status_code == 404
+    assert client.get(path, headers=sign).status_code == 404
     assert poll().status_code == 200, "and it took nothing away from the terminal"
 
 
-def test_strangers_cannot_fill_the_notes_of_who_asks(db, monkeypatch):
+def test_anonymous_clients_cannot_fill_the_table_of_login_requests(db, monkeypatch):
     for number in range(cli_login.MOST_WAITING + 5):
         poll_from("198.51.100.7", f"{number:043}")
     assert CliLoginRequest.objects.count() == cli_login.MOST_WAITING
@@ -543,7 +543,7 @@ def test_strangers_cannot_fill_the_notes_of_who_asks(db, monkeypatch):
     assert CliLoginRequest.objects.count() == 1
 
 
-def test_a_note_that_cannot_be_written_fails_nothing(db, monkeypatch):
+def test_a_login_request_that_cannot_be_stored_is_no_error(db, monkeypatch):
     def fails(*_, **__):
         raise OperationalError("locked")
 
@@ -551,7 +551,7 @@ def test_a_note_that_cannot_be_written_fails_nothing(db, monkeypatch):
     assert poll_from("198.51.100.7").status_code == 404
 
 
-def test_polling_looks_at_no_credential_and_counts_none_as_wrong(bob):
+def test_polling_reads_no_credential_and_counts_no_failure(bob):
     consent(browser(bob), ADDRESS)
     for _ in range(8):
         assert (
@@ -561,7 +561,7 @@ def test_polling_looks_at_no_credential_and_counts_none_as_wrong(bob):
     assert skypilot_client.bearer("sky_nonsense").probe(f"/api/v1/auth/token?code_verifier={VERIFIER}").status_code == 200
 
 
-def test_a_database_that_is_busy_puts_polling_off_and_does_not_end_it(bob, monkeypatch):
+def test_while_the_database_is_busy_polling_goes_on(bob, monkeypatch):
     consent(browser(bob), ADDRESS)
 
     def busy(**_):
@@ -573,6 +573,6 @@ def test_a_database_that_is_busy_puts_polling_off_and_does_not_end_it(bob, monke
     assert poll().status_code == 200
 
 
-def test_an_auth_proxys_cookies_are_handed_over_as_the_browser_sent_them(bob):
+def test_the_cookies_of_an_authentication_proxy_are_granted_as_the_browser_sent_them(bob):
     request = RequestFactory().get("/token", headers={"Cookie": 'a="quoted value"; b=x%20y=; empty=; odd'})
     assert _cookies(request) == {"a": '"quoted value"', "b": "x%20y=", "empty": ""}

@@ -1,4 +1,4 @@
-"""Service accounts through the SkyPilot door: several tokens of one account, who sees which, and when they end."""
+"""Service accounts through the SkyPilot API: several tokens of one account, who sees which, and when they expire."""
 
 import json
 from datetime import timedelta
@@ -34,7 +34,7 @@ def days_left(body: dict[str, Any]) -> int:
     return round((body["expires_at"] - timezone.now().timestamp()) / 86_400)
 
 
-def test_each_token_of_an_account_is_a_row_and_ends_alone(as_bob: Sky, pipeline: ServiceAccount) -> None:
+def test_each_token_of_an_account_is_a_row_and_is_deleted_alone(as_bob: Sky, pipeline: ServiceAccount) -> None:
     first, one = make_token(pipeline, name="first")
     second, two = make_token(pipeline, name="second")
     rows = done(as_bob.get(BASE))
@@ -51,7 +51,7 @@ def test_each_token_of_an_account_is_a_row_and_ends_alone(as_bob: Sky, pipeline:
     assert not Token.objects.exists()
 
 
-def test_the_id_of_a_rotated_token_means_its_successor(as_bob: Sky, pipeline: ServiceAccount) -> None:
+def test_the_id_of_a_rotated_token_stands_for_its_successor(as_bob: Sky, pipeline: ServiceAccount) -> None:
     token, _ = make_token(pipeline)
     new = done(as_bob.post(f"{BASE}/rotate", {"token_id": token.key_id}))
     newest = done(as_bob.post(f"{BASE}/rotate", {"token_id": token.key_id}))
@@ -70,14 +70,14 @@ def test_a_token_that_was_rotated_meanwhile_is_not_taken_for_its_successor(pipel
     assert ServiceAccount.objects.exists()
 
 
-def test_a_revoked_token_is_not_there(as_bob: Sky, pipeline: ServiceAccount) -> None:
+def test_a_revoked_token_is_not_listed(as_bob: Sky, pipeline: ServiceAccount) -> None:
     token, _ = make_token(pipeline)
     tokens.revoke_token(actor=principals.system("tests"), token=token)
     assert done(as_bob.get(BASE)) == []
     assert detail(as_bob.post(f"{BASE}/get-role", {"token_id": token.key_id}), 404) == "Token not found"
 
 
-def test_one_that_was_rotated_with_an_overlap_is_there_until_that_ends(as_bob: Sky, pipeline: ServiceAccount) -> None:
+def test_a_token_that_was_rotated_with_an_overlap_is_listed_until_the_end_of_it(as_bob: Sky, pipeline: ServiceAccount) -> None:
     token, _ = make_token(pipeline)
     tokens.rotate_token(actor=principals.system("tests"), token=token, grace=60)
     assert len(done(as_bob.get(BASE))) == 2
@@ -85,7 +85,7 @@ def test_one_that_was_rotated_with_an_overlap_is_there_until_that_ends(as_bob: S
     assert len(done(as_bob.get(BASE))) == 1
 
 
-def test_one_that_has_expired_is_there_and_lives_again_when_it_is_rotated(as_bob: Sky, pipeline: ServiceAccount) -> None:
+def test_an_expired_token_is_listed_and_its_successor_is_valid(as_bob: Sky, pipeline: ServiceAccount) -> None:
     token, _ = make_token(pipeline, days=-1)
     (row,) = done(as_bob.get(BASE))
     assert row["expires_at"] < timezone.now().timestamp()
@@ -95,13 +95,13 @@ def test_one_that_has_expired_is_there_and_lives_again_when_it_is_rotated(as_bob
 
 
 @pytest.mark.parametrize(("days", "left"), [(90.5, 90), (0.2, 1), (None, None)])
-def test_a_successor_lives_as_many_days_as_were_left(as_bob: Sky, pipeline: ServiceAccount, days: Any, left: Any) -> None:
+def test_a_successor_is_valid_for_the_days_that_were_left(as_bob: Sky, pipeline: ServiceAccount, days: Any, left: Any) -> None:
     token, _ = make_token(pipeline, days=days)
     body = done(as_bob.post(f"{BASE}/rotate", {"token_id": token.key_id}))
     assert (body["expires_at"] if left is None else days_left(body)) == left
 
 
-def test_no_token_outlives_the_longest_life_that_is_allowed(as_bob: Sky, pipeline: ServiceAccount, settings: Any) -> None:
+def test_no_token_is_valid_longer_than_the_maximum(as_bob: Sky, pipeline: ServiceAccount, settings: Any) -> None:
     never, _ = make_token(pipeline, days=None)
     long, _ = make_token(pipeline, days=300)
     settings.TOKEN_MAX_DAYS = 90
@@ -112,24 +112,24 @@ def test_no_token_outlives_the_longest_life_that_is_allowed(as_bob: Sky, pipelin
     assert days_left(done(as_bob.post(BASE, {"token_name": "x"}))) == 30
 
 
-def test_while_service_accounts_are_off_none_is_made(as_bob: Sky, settings: Any) -> None:
+def test_while_service_accounts_are_disabled_none_is_created(as_bob: Sky, settings: Any) -> None:
     settings.ENABLE_SERVICE_ACCOUNTS = False
     assert "switched off" in detail(as_bob.post(BASE, {"token_name": "x"}), 409)
     assert not ServiceAccount.objects.exists()
 
 
 @pytest.mark.parametrize("name", ["bob@example.com", "pipeline", "PIPELINE"])
-def test_a_name_is_taken_once(as_bob: Sky, pipeline: ServiceAccount, name: str) -> None:
+def test_a_name_is_unique(as_bob: Sky, pipeline: ServiceAccount, name: str) -> None:
     UserFactory(username="person")
-    wanted = "person" if "@" in name else name
-    assert "already exists" in detail(as_bob.post(BASE, {"token_name": wanted}), 400)
+    expected = "person" if "@" in name else name
+    assert "already exists" in detail(as_bob.post(BASE, {"token_name": expected}), 400)
 
 
 def test_a_name_is_stored_in_lower_case(as_bob: Sky) -> None:
     assert done(as_bob.post(BASE, {"token_name": " CI_1 "}))["token_name"] == "ci_1"
 
 
-def test_promise_11_a_token_is_shown_once_and_written_down_nowhere(as_bob: Sky) -> None:
+def test_promise_11_a_token_is_shown_once_and_stored_nowhere(as_bob: Sky) -> None:
     body = done(as_bob.post(BASE, {"token_name": "ci"}))
     listed = as_bob.get(BASE)
     assert body["token"].encode() not in listed.content
@@ -137,13 +137,13 @@ def test_promise_11_a_token_is_shown_once_and_written_down_nowhere(as_bob: Sky) 
     assert {e.event for e in Entry.objects.all()} >= {"service-account.created", "token.issued"}
 
 
-def test_without_a_role_a_token_is_no_admins_also_where_that_is_the_default(as_alice: Sky, settings: Any) -> None:
+def test_without_a_role_a_token_is_not_an_admins_even_if_admin_is_the_default(as_alice: Sky, settings: Any) -> None:
     settings.RBAC_DEFAULT_ROLE = "admin"
     body = done(as_alice.post(BASE, {"token_name": "ci"}))
     assert done(skypilot_client.bearer(body["token"]).get("/users/role"))["role"] == "user"
 
 
-def test_the_role_that_is_shown_is_what_is_left_within_the_owners(as_alice: Sky, bob: User, pipeline: ServiceAccount) -> None:
+def test_the_listed_role_is_limited_by_the_owners_role(as_alice: Sky, bob: User, pipeline: ServiceAccount) -> None:
     token, plaintext = make_token(pipeline)
     bob.role = Role.objects.get(name="viewer")
     bob.save()
@@ -153,23 +153,23 @@ def test_the_role_that_is_shown_is_what_is_left_within_the_owners(as_alice: Sky,
     assert done(skypilot_client.bearer(plaintext).get("/users/role"))["role"] == "viewer"
 
 
-def test_whoever_may_read_all_tokens_sees_them_and_changes_none(pipeline: ServiceAccount) -> None:
+def test_a_caller_who_can_read_all_tokens_sees_them_and_changes_none(pipeline: ServiceAccount) -> None:
     token, _ = make_token(pipeline)
-    held = ["service-accounts:read", "service-accounts:own", "upstream:write"]
-    reader = skypilot_client.session(UserFactory(role=Role.objects.create(name="auditor", permissions=held)))
+    permissions = ["service-accounts:read", "service-accounts:own", "upstream:write"]
+    reader = skypilot_client.session(UserFactory(role=Role.objects.create(name="auditor", permissions=permissions)))
     assert [row["token_id"] for row in done(reader.get(BASE))] == [token.key_id]
     for path in ("delete", "rotate", "update-role"):
         response = reader.post(f"{BASE}/{path}", {"token_id": token.key_id, "role": "viewer"})
         assert "owned by other users" in detail(response, 403)
 
 
-def test_a_token_makes_tokens_for_its_owner(as_pipeline: Sky, bob: User) -> None:
+def test_a_token_creates_tokens_for_its_owner(as_pipeline: Sky, bob: User) -> None:
     body = done(as_pipeline.post(BASE, {"token_name": "child"}))
     assert body["creator_user_id"] == bob.uid
     assert ServiceAccount.objects.get(name="child").owner == bob
 
 
-def test_one_whose_account_is_nobodys_makes_its_own_masters_none(db: None) -> None:
+def test_a_token_of_an_unowned_account_creates_none(db: None) -> None:
     token = make_token(
         ServiceAccount.objects.create(name="lone", uid="sa-1", created_by="x", role=Role.objects.get(name="user"))
     )[1]

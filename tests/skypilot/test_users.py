@@ -1,4 +1,4 @@
-"""People through the SkyPilot door: what SkyAuth promises beyond the contract."""
+"""Users through the SkyPilot API: what SkyAuth guarantees beyond the contract."""
 
 import json
 from typing import Any
@@ -29,13 +29,13 @@ def done(response: Any) -> Any:
 
 @pytest.fixture
 def as_helpdesk(db: None) -> Sky:
-    """Somebody who manages users and is no admin."""
-    held = [*Role.objects.get(name="user").permissions, "users:write"]
-    helen = UserFactory(username="helen@example.com", role=Role.objects.create(name="helpdesk", permissions=sorted(held)))
+    """A user who manages users and is not an admin."""
+    permissions = [*Role.objects.get(name="user").permissions, "users:write"]
+    helen = UserFactory(username="helen@example.com", role=Role.objects.create(name="helpdesk", permissions=sorted(permissions)))
     return skypilot_client.session(helen)
 
 
-def test_a_session_alone_does_not_change_ones_own_password(as_bob: Sky, bob: User) -> None:
+def test_a_session_alone_does_not_change_the_users_password(as_bob: Sky, bob: User) -> None:
     response = as_bob.post("/users/update", {"user_id": bob.uid, "password": NEW})
     assert "current_password" in detail(response, 400)
     response = as_bob.post("/users/update", {"user_id": bob.uid, "password": NEW, "current_password": "wrong"})
@@ -44,20 +44,20 @@ def test_a_session_alone_does_not_change_ones_own_password(as_bob: Sky, bob: Use
     assert bob.check_password(PASSWORD)
 
 
-def test_the_current_password_does(as_bob: Sky, bob: User) -> None:
+def test_the_current_password_changes_it(as_bob: Sky, bob: User) -> None:
     done(as_bob.post("/users/update", {"user_id": bob.uid, "password": NEW, "current_password": PASSWORD, "role": "user"}))
     bob.refresh_from_db()
     assert bob.check_password(NEW)
 
 
-def test_guessing_it_is_throttled_as_at_sign_in(as_bob: Sky, bob: User, settings: Any) -> None:
+def test_guesses_of_the_current_password_are_throttled_as_at_sign_in(as_bob: Sky, bob: User, settings: Any) -> None:
     for _ in range(settings.AUTH_FAILURE_LIMIT):
         as_bob.post("/users/update", {"user_id": bob.uid, "password": NEW, "current_password": "wrong"})
     response = as_bob.post("/users/update", {"user_id": bob.uid, "password": NEW, "current_password": PASSWORD})
     assert detail(response, 400) == "This is not your current password."
 
 
-def test_a_password_that_is_set_opens_sign_in_by_password_and_ends_the_sessions(as_alice: Sky, bob: User, as_bob: Sky) -> None:
+def test_a_set_password_enables_sign_in_by_password_and_ends_the_sessions(as_alice: Sky, bob: User, as_bob: Sky) -> None:
     User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
     assert {row["name"]: row["user_type"] for row in done(as_alice.get("/users"))}["bob@example.com"] == "sso"
     done(as_alice.post("/users/update", {"user_id": bob.uid, "password": NEW}))
@@ -65,14 +65,14 @@ def test_a_password_that_is_set_opens_sign_in_by_password_and_ends_the_sessions(
     assert done(skypilot_client.basic("bob@example.com", NEW).get("/users/role"))["name"] == "bob@example.com"
 
 
-def test_promise_33_a_change_of_password_and_role_is_made_whole_or_not_at_all(as_alice: Sky, alice: User) -> None:
+def test_promise_33_password_and_role_change_together_or_not_at_all(as_alice: Sky, alice: User) -> None:
     response = as_alice.post("/users/update", {"user_id": alice.uid, "password": NEW, "role": "user"})
     assert "last active admin" in detail(response, 409)
     alice.refresh_from_db()
     assert alice.check_password(PASSWORD)
 
 
-def test_promise_30_who_manages_users_gives_nobody_more_than_they_hold(as_helpdesk: Sky, bob: User, alice: User) -> None:
+def test_promise_30_a_user_manager_grants_no_more_than_their_own_permissions(as_helpdesk: Sky, bob: User, alice: User) -> None:
     for response in (
         as_helpdesk.post("/users/update", {"user_id": bob.uid, "role": "admin"}),
         as_helpdesk.post("/users/update", {"user_id": alice.uid, "password": NEW}),
@@ -87,13 +87,13 @@ def test_promise_30_who_manages_users_gives_nobody_more_than_they_hold(as_helpde
     assert list(User.objects.filter(role__name="admin")) == [alice]
 
 
-def test_without_a_role_somebody_gets_at_most_what_their_creator_has(as_helpdesk: Sky, settings: Any) -> None:
+def test_without_a_role_a_user_gets_at_most_the_creators_permissions(as_helpdesk: Sky, settings: Any) -> None:
     settings.RBAC_DEFAULT_ROLE = "admin"
     done(as_helpdesk.post("/users/create", {"username": "new@example.com", "password": NEW}))
     assert User.objects.get(username="new@example.com").role.name == "helpdesk"
 
 
-def test_a_role_of_our_own_is_shown_as_the_nearest_of_skypilots_and_can_be_replaced(as_alice: Sky, as_helpdesk: Sky) -> None:
+def test_a_custom_role_is_listed_as_the_nearest_skypilot_role_and_can_be_replaced(as_alice: Sky, as_helpdesk: Sky) -> None:
     helen = User.objects.get(username="helen@example.com")
     assert {row["name"]: row["role"] for row in done(as_alice.get("/users"))}["helen@example.com"] == "user"
     assert done(as_helpdesk.get("/users/role"))["role"] == "user"
@@ -107,7 +107,7 @@ def test_a_disabled_user_is_listed_with_their_role(as_alice: Sky, bob: User) -> 
     assert {row["name"]: row["role"] for row in done(as_alice.get("/users"))}["bob@example.com"] == "user"
 
 
-def test_a_service_account_is_changed_and_deleted_by_its_id_too(as_alice: Sky, pipeline: ServiceAccount) -> None:
+def test_a_service_account_is_changed_and_deleted_by_its_id(as_alice: Sky, pipeline: ServiceAccount) -> None:
     make_token(pipeline)
     done(as_alice.post("/users/update", {"user_id": pipeline.uid, "role": "viewer"}))
     done(as_alice.post("/users/batch_update", {"user_ids": [pipeline.uid], "role": "user"}))
@@ -119,7 +119,7 @@ def test_a_service_account_is_changed_and_deleted_by_its_id_too(as_alice: Sky, p
     assert done(as_alice.get("/users/service-account-tokens")) == []
 
 
-def test_a_deleted_persons_service_accounts_stay_and_can_be_deleted(as_alice: Sky, bob: User, pipeline_token: str) -> None:
+def test_the_service_accounts_of_a_deleted_user_stay_and_can_be_deleted(as_alice: Sky, bob: User, pipeline_token: str) -> None:
     done(as_alice.post("/users/delete", {"user_id": bob.uid}))
     (row,) = done(as_alice.get("/users/service-account-tokens"))
     assert (row["creator_user_hash"], row["creator_name"]) == ("", "bob@example.com")
@@ -135,7 +135,7 @@ def test_long_lists_are_refused(as_alice: Sky, bob: User) -> None:
     assert "more than 1,000 users" in detail(as_alice.post("/users/import", {"csv_content": csv}), 400)
 
 
-def test_the_export_opens_in_a_spreadsheet_and_comes_back(as_alice: Sky) -> None:
+def test_an_export_is_safe_for_spreadsheets_and_can_be_imported(as_alice: Sky) -> None:
     UserFactory(username="=cmd@example.com")
     text = done(as_alice.get("/users/export"))["csv_content"]
     assert text.split("\n")[-1] == "'=cmd@example.com,,user"
@@ -163,7 +163,7 @@ def test_no_hash_of_any_kind_is_imported(as_alice: Sky, stored: str) -> None:
     assert stored not in error
 
 
-def test_a_line_that_the_services_refuse_is_told_and_the_others_are_created(as_alice: Sky) -> None:
+def test_an_invalid_line_is_reported_and_the_others_are_created(as_alice: Sky) -> None:
     csv = "username,password,role\nnew@example.com,another good passphrase,viewer\nother@example.com,short,viewer\n"
     body = done(as_alice.post("/users/import", {"csv_content": csv}))
     assert (body["success_count"], body["error_count"]) == (1, 1)
@@ -172,13 +172,13 @@ def test_a_line_that_the_services_refuse_is_told_and_the_others_are_created(as_a
     assert (entry.actor, entry.target) == ("alice@example.com", "new@example.com")
 
 
-def test_a_service_accounts_name_is_no_persons(as_alice: Sky, pipeline: ServiceAccount) -> None:
+def test_a_user_cannot_have_the_name_of_a_service_account(as_alice: Sky, pipeline: ServiceAccount) -> None:
     response = as_alice.post("/users/create", {"username": "pipeline", "password": NEW})
     assert "taken by a service account" in detail(response, 409)
 
 
 @pytest.mark.parametrize("trouble", [passwords.Busy("full"), OperationalError("locked")])
-def test_trouble_of_ours_is_503_and_tells_nothing(as_alice: Sky, monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
+def test_a_temporary_failure_is_503_without_details(as_alice: Sky, monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
     def raising(**kwargs: Any) -> None:
         raise trouble
 
@@ -188,7 +188,7 @@ def test_trouble_of_ours_is_503_and_tells_nothing(as_alice: Sky, monkeypatch: py
     assert int(response.headers["Retry-After"]) > 0
 
 
-def test_a_fault_of_ours_is_500_without_its_text(as_alice: Sky, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_exception_is_500_without_its_text(as_alice: Sky, monkeypatch: pytest.MonkeyPatch) -> None:
     def raising(**kwargs: Any) -> None:
         raise ZeroDivisionError("secret7")
 
@@ -211,12 +211,12 @@ def test_what_is_not_json_is_422(as_alice: Sky, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "\ud800"], ids=["NUL", "half a surrogate pair"])
-def test_text_that_no_database_takes_is_422(as_alice: Sky, text: str) -> None:
+def test_text_that_no_database_stores_is_422(as_alice: Sky, text: str) -> None:
     (fault,) = detail(as_alice.post("/users/delete", {"user_id": text}), 422)
     assert (fault["type"], fault["loc"]) == ("string_unicode", ["body", "user_id"])
 
 
-def test_no_refusal_repeats_a_password(as_alice: Sky) -> None:
+def test_no_error_repeats_a_password(as_alice: Sky) -> None:
     response = as_alice.post("/users/create", {"username": 7, "password": ["secret7"]})
     assert response.status_code == 422
     assert b"secret7" not in response.content
