@@ -1,4 +1,4 @@
-"""The forms of the pages about access. What they ask for is judged by the services; a form only reads it."""
+"""The forms of the section Access. They parse the values; the services validate them."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -18,10 +18,10 @@ Choices = Sequence[tuple[str, Sequence[tuple[Permission, str]]]]
 
 
 class RoleForm(forms.Form):
-    """What can be changed of a role."""
+    """Changes a role."""
 
-    description = forms.CharField(label="What it is for", max_length=200, required=False)
-    permissions = forms.MultipleChoiceField(label="May", required=False, widget=forms.CheckboxSelectMultiple)
+    description = forms.CharField(label="Description", max_length=200, required=False)
+    permissions = forms.MultipleChoiceField(label="Permissions", required=False, widget=forms.CheckboxSelectMultiple)
     version = forms.IntegerField(widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, choices: Choices, **kwargs: Any) -> None:
@@ -33,87 +33,91 @@ class RoleForm(forms.Form):
 
     @property
     def boxes(self) -> list[tuple[str, list[tuple[Permission, str, bool]]]]:
-        """The permissions in their groups: each name, what it means, and whether it is ticked."""
-        ticked = frozenset(self["permissions"].value() or ())
-        return [(title, [(name, meaning, name in ticked) for name, meaning in rows]) for title, rows in self.groups]
+        """The permissions under their headings, each with its name, its meaning and whether it is checked."""
+        checked = frozenset(self["permissions"].value() or ())
+        return [(title, [(name, meaning, name in checked) for name, meaning in rows]) for title, rows in self.groups]
 
     def clean_permissions(self) -> list[str]:
-        """Return the names, without what everybody holds anyway."""
+        """Return the names, without the permission that every caller has."""
         return [name for name in self.cleaned_data["permissions"] if name != Permission.UPSTREAM_PUBLIC]
 
 
-class NewRole(RoleForm):
-    """A new role."""
+class NewRoleForm(RoleForm):
+    """Creates a role."""
 
-    version = None  # type: ignore[assignment] # Django's way to take a declared field off
+    version = None  # type: ignore[assignment] # how Django removes an inherited field
     name = forms.CharField(
         label="Name",
         max_length=32,
-        help_text="Lower-case letters, digits and hyphens, such as release-manager. It stays as it is.",
+        help_text="Lower-case letters, digits and hyphens, for example release-manager. You cannot change it later.",
         widget=forms.TextInput(attrs=_PLAIN),
     )
     field_order = ("name", "description", "permissions")
 
 
 class RouteForm(forms.Form):
-    """A route and its place. `seen` is the tag of the table that the person looked at."""
+    """A route and its position. `seen` is the tag of the route table that the page showed."""
 
     methods = forms.CharField(
         label="Methods",
         max_length=500,
-        help_text="Upper-case names, such as GET, HEAD; or * for all.",
+        help_text="Upper-case method names separated by commas, for example GET, HEAD. * matches every method.",
         widget=forms.TextInput(attrs={**_PLAIN, "placeholder": "GET, HEAD"}),
     )
     host = forms.CharField(
         label="Host",
         max_length=253,
         required=False,
-        help_text="Such as api.example.com. Empty: any host.",
+        help_text="For example api.example.com. Empty: any host.",
         widget=forms.TextInput(attrs=_PLAIN),
     )
     path = forms.CharField(
         label="Path",
         max_length=MAX_PATTERN,
         strip=False,
-        help_text="* stands for one part of a path, ** at its end for all that follows: /jobs/*/logs, /api/**.",
+        help_text="* matches one path segment. ** at the end matches all that follow. Examples: /jobs/*/logs, /api/**.",
         widget=forms.TextInput(attrs={**_PLAIN, "placeholder": "/api/**"}),
     )
     permission = forms.ChoiceField(
-        label="Needs", choices=[(str(name), f"{name} · {meaning}") for name, meaning in MEANINGS.items()]
+        label="Required permission", choices=[(str(name), f"{name} · {meaning}") for name, meaning in MEANINGS.items()]
     )
-    note = forms.CharField(label="Note", max_length=200, required=False, help_text="Why the route is there.")
+    note = forms.CharField(label="Note", max_length=200, required=False, help_text="Why the route exists.")
     position = forms.IntegerField(
-        label="Place", required=False, min_value=1, max_value=1_000_000, help_text="The first route that matches decides."
+        label="Position",
+        required=False,
+        min_value=1,
+        max_value=1_000_000,
+        help_text="The first matching route decides. Empty: the last position.",
     )
     seen = forms.CharField(max_length=64, widget=forms.HiddenInput)
 
     def clean_methods(self) -> tuple[str, ...]:
-        """Return the names of the methods; the service judges them."""
+        """Return the method names; the service validates them."""
         names = tuple(dict.fromkeys(self.cleaned_data["methods"].replace(",", " ").split()))
         return (ANY_METHOD,) if ANY_METHOD in names else names
 
 
 class RouteFilter(forms.Form):
-    """Which routes a list shows."""
+    """Filters the list of routes."""
 
     q = forms.CharField(
         label="Search",
         required=False,
         max_length=500,
-        widget=forms.TextInput(attrs={"type": "search", "placeholder": "path, host, note; or a whole path such as /jobs/7"}),
+        widget=forms.TextInput(attrs={"type": "search", "placeholder": "path, host or note, or a full path such as /jobs/7"}),
     )
     host = forms.ChoiceField(label="Host", required=False)
     method = forms.ChoiceField(label="Method", required=False, choices=[("", "all"), *((name, name) for name in METHODS)])
-    permission = forms.ChoiceField(label="Needs", required=False)
+    permission = forms.ChoiceField(label="Permission", required=False)
 
-    def __init__(self, asked: Any, *, hosts: Sequence[str], permissions: Sequence[str]) -> None:
-        super().__init__(asked, auto_id="filter_%s")
+    def __init__(self, query: Any, *, hosts: Sequence[str], permissions: Sequence[str]) -> None:
+        super().__init__(query, auto_id="filter_%s")
         self.fields["host"].choices = [("", "all"), *((host, host) for host in hosts)]  # type: ignore[attr-defined]
         self.fields["permission"].choices = [("", "all"), *((name, name) for name in permissions)]  # type: ignore[attr-defined]
 
 
 class GroupFilter(forms.Form):
-    """Which groups a list shows."""
+    """Filters the list of groups."""
 
     q = forms.CharField(
         label="Search", required=False, max_length=200, widget=forms.TextInput(attrs={"type": "search", "placeholder": "group"})
@@ -121,15 +125,15 @@ class GroupFilter(forms.Form):
 
 
 class GroupForm(forms.Form):
-    """Which role a group gives, and its rank; `seen` says what the person looked at."""
+    """The role that a group maps to, and its priority."""
 
-    role = forms.ChoiceField(label="Gives the role")
+    role = forms.ChoiceField(label="Role")
     priority = forms.IntegerField(
-        label="Rank",
+        label="Priority",
         min_value=0,
         max_value=MAX_PRIORITY,
         initial=100,
-        help_text="Of a person's groups, the one with the lowest number decides.",
+        help_text="If a user is in several groups, the group with the lowest number decides.",
     )
 
     def __init__(self, *args: Any, roles: Sequence[tuple[str, str]], **kwargs: Any) -> None:
@@ -137,37 +141,37 @@ class GroupForm(forms.Form):
         self.fields["role"].choices = roles  # type: ignore[attr-defined]
 
 
-class NewGroup(GroupForm):
-    """A group that gives no role yet."""
+class NewGroupForm(GroupForm):
+    """Maps a group to a role."""
 
     group = forms.CharField(
         label="Group",
         max_length=200,
-        help_text="As the identity provider names it in the header that the proxy sends.",
+        help_text="The name that the identity provider sends in the groups header.",
         widget=forms.TextInput(attrs=_PLAIN),
     )
     field_order = ("group", "role", "priority")
 
 
-class SeenGroup(forms.Form):
-    """A group that gives a role, as the person saw it: somebody else may have changed it meanwhile."""
+class SeenGroupForm(forms.Form):
+    """The mapping that the page showed, so that a change of somebody else in the meantime is noticed."""
 
     seen_role = forms.CharField(max_length=32, widget=forms.HiddenInput)
     seen_priority = forms.IntegerField(widget=forms.HiddenInput)
 
 
-class KnownGroup(GroupForm, SeenGroup):
-    """What can be changed of it."""
+class ChangeGroupForm(GroupForm, SeenGroupForm):
+    """Changes the role that a group maps to."""
 
 
-class Question(forms.Form):
-    """A request that somebody might make."""
+class TryRequestForm(forms.Form):
+    """A request to try. `others` says whether the user is allowed to name another caller."""
 
     who = forms.CharField(
-        label="Who",
+        label="Caller",
         required=False,
         max_length=320,
-        help_text="A person's or a service account's name or id, or anonymous. Empty: you.",
+        help_text="The name or ID of a user or service account, or anonymous. Empty: yourself.",
         widget=forms.TextInput(attrs=_PLAIN),
     )
     method = forms.CharField(
@@ -177,14 +181,14 @@ class Question(forms.Form):
         label="Host",
         required=False,
         max_length=300,
-        help_text="Empty: only routes for any host are asked.",
+        help_text="Empty: only routes for any host apply.",
         widget=forms.TextInput(attrs=_PLAIN),
     )
     path = forms.CharField(
         label="Path",
         max_length=MAX_PATH,
         strip=False,
-        help_text="As a client sends it, such as /jobs/7/logs.",
+        help_text="The path that the client sends, for example /jobs/7/logs.",
         widget=forms.TextInput(attrs={**_PLAIN, "placeholder": "/"}),
     )
 
@@ -194,5 +198,5 @@ class Question(forms.Form):
             del self.fields["who"]
 
     def clean_method(self) -> str:
-        """Return the method as it is sent."""
+        """Return the method in upper case."""
         return str(self.cleaned_data["method"]).upper()

@@ -1,4 +1,4 @@
-"""The audit log: what happened, who did it, and why something was refused."""
+"""The pages of the audit log and of a past decision."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from audit.events import Event
 from audit.filters import EntryFilterSet
 from audit.models import Entry
 from core.csv_lines import csv_line
-from dashboard.audit_text import REFUSALS, told
+from dashboard.audit_text import DENIALS, describe
 from dashboard.base import Page
 from dashboard.lists import paginate
 from dashboard.streams import streamed
@@ -28,27 +28,29 @@ _FILES: Final = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 
 class AuditFilter(forms.Form):
-    """Which entries a list shows."""
+    """Filters the list of entries."""
 
     q = forms.CharField(label="Search", required=False, max_length=320)
     event = forms.ChoiceField(
-        label="What", required=False, choices=(("", "everything"), ("refusals", "refusals"), *((str(e), str(e)) for e in Event))
+        label="Event",
+        required=False,
+        choices=(("", "all"), ("refusals", "denied requests and sign-ins"), *((str(event), str(event)) for event in Event)),
     )
-    actor = forms.CharField(label="Who", required=False, max_length=320)
-    target = forms.CharField(label="About", required=False, max_length=512)
+    actor = forms.CharField(label="Actor", required=False, max_length=320)
+    target = forms.CharField(label="Target", required=False, max_length=512)
     since = forms.DateField(label="From", required=False, widget=forms.DateInput(attrs={"type": "date"}))
     until = forms.DateField(label="To", required=False, widget=forms.DateInput(attrs={"type": "date"}))
 
-    def __init__(self, asked: QueryDict) -> None:
-        super().__init__(asked, auto_id="filter_%s")
-        self.fields["q"].widget = forms.TextInput(attrs={"type": "search", "placeholder": "whom, what or why"})
+    def __init__(self, query: QueryDict) -> None:
+        super().__init__(query, auto_id="filter_%s")
+        self.fields["q"].widget = forms.TextInput(attrs={"type": "search", "placeholder": "actor, target, reason or decision ID"})
         for name in ("actor", "target"):
-            self.fields[name].widget = forms.TextInput(attrs={"placeholder": "a name", "autocomplete": "off"})
+            self.fields[name].widget = forms.TextInput(attrs={"placeholder": "exact name", "autocomplete": "off"})
 
 
-def filtered(asked: QueryDict) -> tuple[QuerySet[Entry], AuditFilter]:
-    """Return the entries that an address asks for, and the form that says which; none where it asks for what cannot be."""
-    form = AuditFilter(asked)
+def filter_entries(query: QueryDict) -> tuple[QuerySet[Entry], AuditFilter]:
+    """Return the entries that match the filters in the URL, and the filter form. Invalid filters match no entries."""
+    form = AuditFilter(query)
     if not form.is_valid():
         return Entry.objects.none(), form
     values = form.cleaned_data
@@ -62,7 +64,7 @@ def filtered(asked: QueryDict) -> tuple[QuerySet[Entry], AuditFilter]:
         "since": _start(since).isoformat() if since else "",
         "until": (_start(until) + timedelta(days=1)).isoformat() if until else "",
     }
-    rows = EntryFilterSet(filters, queryset=Entry.objects.filter(event__in=REFUSALS) if refusals else Entry.objects.all()).qs
+    rows = EntryFilterSet(filters, queryset=Entry.objects.filter(event__in=DENIALS) if refusals else Entry.objects.all()).qs
     return rows, form
 
 
@@ -70,33 +72,33 @@ def _start(day: date) -> datetime:
     return datetime.combine(day, time(), tzinfo=UTC)
 
 
-class Audit(Page):
-    """The list, the newest first."""
+class AuditPage(Page):
+    """The audit log, newest entries first."""
 
     needs = (Permission.AUDIT_READ,)
     section = "audit"
     template = "dashboard/audit.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Show a page of it."""
-        rows, form = filtered(request.GET)
-        found = paginate(rows, request.GET, sorts=SORTS, default="-at")
+        """Return a page of the list."""
+        rows, form = filter_entries(request.GET)
+        page = paginate(rows, request.GET, sorts=SORTS, default="-at")
         is_filtered = any(form.cleaned_data.values()) if form.is_valid() else True
-        return self.render(filter=form, filtered=is_filtered, page=found, entries=told(found.rows, self.principal))
+        return self.render(filter=form, filtered=is_filtered, page=page, entries=describe(page.rows, self.principal))
 
 
-class Export(Page):
-    """The entries that the list's filter lets through, as a file."""
+class AuditExport(Page):
+    """The entries that match the filters, as a CSV or JSON file."""
 
     needs = (Permission.AUDIT_READ,)
     section = "audit"
     http_method_names = ["get", "head", "options"]
 
     def get(self, request: HttpRequest, kind: str) -> HttpResponseBase:
-        """Stream it, the newest first."""
-        rows, _ = filtered(request.GET)
-        found = rows.order_by("-at", "-id")[:MOST_EXPORTED].iterator(chunk_size=1_000)
-        lines = _csv(found) if kind == "csv" else _json(found)
+        """Return the streamed file, newest entries first."""
+        rows, _ = filter_entries(request.GET)
+        entries = rows.order_by("-at", "-id")[:MOST_EXPORTED].iterator(chunk_size=1_000)
+        lines = _csv(entries) if kind == "csv" else _json(entries)
         name = f"skyauth-audit-{datetime.now(UTC):%Y%m%d-%H%M%S}.{kind}"
         return StreamingHttpResponse(
             streamed(request, lines, at_once=500),
@@ -110,7 +112,7 @@ def _values(entry: Entry) -> dict[str, Any]:
 
 
 def _csv(entries: Iterator[Entry]) -> Iterator[str]:
-    """Yield lines that no spreadsheet takes for formulas."""
+    """Yield CSV lines in which no cell can run as a spreadsheet formula."""
     yield csv_line(_COLUMNS)
     for entry in entries:
         values = _values(entry) | {"data": json.dumps(entry.data, ensure_ascii=False) if entry.data else ""}
@@ -118,7 +120,7 @@ def _csv(entries: Iterator[Entry]) -> Iterator[str]:
 
 
 def _json(entries: Iterator[Entry]) -> Iterator[str]:
-    """Yield one array, an entry to a line."""
+    """Yield the lines of one JSON array, an entry per line."""
     before = "[\n"
     for entry in entries:
         yield before + json.dumps(_values(entry), ensure_ascii=False)
@@ -126,13 +128,13 @@ def _json(entries: Iterator[Entry]) -> Iterator[str]:
     yield "[]\n" if before == "[\n" else "\n]\n"
 
 
-class Decision(Page):
-    """What a request was refused for, by the id that its caller was told; what they would be answered now."""
+class DecisionPage(Page):
+    """A past denial by its decision ID, and the decision that the same request would get now."""
 
     section = "audit"
     template = "dashboard/decision.html"
 
     def get(self, request: HttpRequest, reference: str) -> HttpResponse:  # noqa: ARG002 - Django's signature
-        """Show it: to everybody what was refused to them, and to those who may ask about others everything."""
-        found = denials.past_denial_for(actor=self.principal, reference=reference, current=current_principal)
-        return self.render(decision=found, reads=self.principal.holds(Permission.AUDIT_READ))
+        """Return the decision. Callers see their own denials; `policy:explain` shows all of them."""
+        decision = denials.past_denial_for(actor=self.principal, reference=reference, current=current_principal)
+        return self.render(decision=decision, reads=self.principal.holds(Permission.AUDIT_READ))

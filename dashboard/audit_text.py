@@ -1,4 +1,4 @@
-"""What an audit entry says, as a sentence, and where on these pages the thing is that it is about."""
+"""Audit entries as sentences, with links to the pages of their targets."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,31 +14,31 @@ from audit.models import Entry
 from rbac.permissions import Permission
 from rbac.principals import Principal
 
-# Between the actor and the target.
+# The words between the actor and the target.
 _VERBS: Final[dict[str, str]] = {
-    Event.AUDIT_PRUNED: "forgot old entries of",
-    Event.CLI_AUTHORIZED: "authorized a command line of",
-    Event.CLI_SIGNED_IN: "signed in by a command line as",
-    Event.GROUP_ROLE_CREATED: "gave a role to the group",
-    Event.GROUP_ROLE_DELETED: "took the role from the group",
-    Event.GROUP_ROLE_UPDATED: "changed the role of the group",
-    Event.REQUEST_DENIED: "was refused",
+    Event.AUDIT_PRUNED: "deleted old entries of the",
+    Event.CLI_AUTHORIZED: "authorized a CLI login as",
+    Event.CLI_SIGNED_IN: "signed in with the CLI as",
+    Event.GROUP_ROLE_CREATED: "mapped the group",
+    Event.GROUP_ROLE_DELETED: "deleted the role mapping of the group",
+    Event.GROUP_ROLE_UPDATED: "changed the role mapping of the group",
+    Event.REQUEST_DENIED: "was denied",
     Event.ROLE_CREATED: "created the role",
     Event.ROLE_DELETED: "deleted the role",
     Event.ROLE_UPDATED: "changed the role",
     Event.ROUTE_CREATED: "added the route",
     Event.ROUTE_DELETED: "deleted the route",
     Event.ROUTE_UPDATED: "changed the route",
-    Event.ROUTES_REORDERED: "put into another order the",
+    Event.ROUTES_REORDERED: "changed the order of the",
     Event.ROUTES_REPLACED: "replaced all",
     Event.SERVICE_ACCOUNT_CREATED: "created the service account",
     Event.SERVICE_ACCOUNT_DELETED: "deleted the service account",
     Event.SERVICE_ACCOUNT_UPDATED: "changed the service account",
-    Event.SESSION_ENDED: "ended sessions of",
+    Event.SESSION_ENDED: "revoked sessions of",
     Event.SIGN_IN: "signed in as",
-    Event.SIGN_IN_FAILURES_FORGOTTEN: "forgot the failed sign-ins of",
-    Event.SIGN_IN_REFUSED: "was not let in",
-    Event.TOKEN_ISSUED: "made a token for",
+    Event.SIGN_IN_FAILURES_FORGOTTEN: "unlocked the user name",
+    Event.SIGN_IN_REFUSED: "was denied sign-in",
+    Event.TOKEN_ISSUED: "created a token for",
     Event.TOKEN_REVOKED: "revoked a token of",
     Event.TOKEN_ROTATED: "rotated a token of",
     Event.USER_CREATED: "created the user",
@@ -46,35 +46,35 @@ _VERBS: Final[dict[str, str]] = {
     Event.USER_PASSWORD_CHANGED: "changed the password of",
     Event.USER_UPDATED: "changed the user",
 }
-REFUSALS: Final = (Event.REQUEST_DENIED, Event.SIGN_IN_REFUSED)
-_MOST_NAMED: Final = 5  # more than that is for the details to say
-_LONGEST_WORD: Final = 60  # characters
+DENIALS: Final = (Event.REQUEST_DENIED, Event.SIGN_IN_REFUSED)
+_MOST_NAMES: Final = 5  # longer lists are complete in the details only
+_MOST_CHARACTERS: Final = 60  # of a value
 _ACCOUNTS: Final = (Permission.SERVICE_ACCOUNTS_READ, Permission.SERVICE_ACCOUNTS_WRITE, Permission.SERVICE_ACCOUNTS_OWN)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An entry as it is read: actor, `verb`, `target`, `outcome`; `link` is where the target is seen, `details` is its data."""
+class AuditSentence:
+    """An entry as text: actor, `verb`, `target`, `result`. `link` is the page of the target, `details` the data as JSON."""
 
     entry: Entry
     verb: str
     target: str
-    outcome: str
+    result: str
     link: str
-    refused: bool
+    denied: bool
     details: str
 
 
-def told(entries: Iterable[Entry], reader: Principal) -> list[Told]:
-    """Return the entries as this person reads them. Asks the database nothing but for the entries."""
+def describe(entries: Iterable[Entry], reader: Principal) -> list[AuditSentence]:
+    """Return the entries as sentences, with links to pages that the reader is allowed to open. Sends no queries of its own."""
     return [
-        Told(
+        AuditSentence(
             entry=entry,
             verb=verb(entry),
-            target="" if _signs_in_themselves(entry) else entry.target,
-            outcome=outcome(entry),
-            link="" if _signs_in_themselves(entry) else link(entry, reader),
-            refused=entry.event in REFUSALS,
+            target="" if _is_own_sign_in(entry) else entry.target,
+            result=result(entry),
+            link="" if _is_own_sign_in(entry) else link(entry, reader),
+            denied=entry.event in DENIALS,
             details=json.dumps(entry.data, indent=2, ensure_ascii=False) if entry.data else "",
         )
         for entry in entries
@@ -82,124 +82,143 @@ def told(entries: Iterable[Entry], reader: Principal) -> list[Told]:
 
 
 def verb(entry: Entry) -> str:
-    """Return what the actor did to the target, in words; the event's own name for one that is not known here."""
-    said = _VERBS.get(entry.event, entry.event)
-    return said.removesuffix(" as") if _signs_in_themselves(entry) else said
+    """Return what the actor did to the target; the event's name if the event is unknown."""
+    words = _VERBS.get(entry.event, entry.event)
+    return words.removesuffix(" as") if _is_own_sign_in(entry) else words
 
 
-def _signs_in_themselves(entry: Entry) -> bool:
+def _is_own_sign_in(entry: Entry) -> bool:
     return entry.event in {Event.SIGN_IN, Event.CLI_SIGNED_IN} and entry.actor == entry.target
 
 
-def outcome(entry: Entry) -> str:
-    """Return what follows the target, from the entry's data: what was changed to what. "" when there is no more to say."""
+def result(entry: Entry) -> str:
+    """Return the text after the target, made of the entry's data: new values, and old ones if there are any. "" without data."""
     data = entry.data if isinstance(entry.data, dict) else {}
-    said = _OUTCOMES[entry.event](data) if entry.event in _OUTCOMES else ""
-    return f"{' ' if said.startswith('with ') else ': '}{said}" if said else ""
+    return _RESULTS[entry.event](data) if entry.event in _RESULTS else ""
 
 
-def _given(data: Mapping[str, Any]) -> str:
-    return f"with the role {data['role']}" if data.get("role") else ""
+def _after_colon(words: str) -> str:
+    return f": {words}" if words else ""
 
 
-def _changed(data: Mapping[str, Any]) -> str:
-    """Return the values that are others now: a list by what came and went, everything else as from and to."""
+def _with_role(data: Mapping[str, Any]) -> str:
+    return f" with the role {data['role']}" if data.get("role") else ""
+
+
+def _to_role(data: Mapping[str, Any]) -> str:
+    return f" to the role {data['role']}" if data.get("role") else ""
+
+
+def _with_permissions(data: Mapping[str, Any]) -> str:
+    names = _names(data.get("permissions"))
+    return f" with the permissions {names}" if names else ""
+
+
+def _changes(data: Mapping[str, Any]) -> str:
+    """Return the changed values: what was added to a list and removed from it, or the old and the new value."""
     old, new = data.get("old"), data.get("new")
     if isinstance(old, list) and isinstance(new, list):
-        return _came_and_went(old, new)
+        return _after_colon(_list_change(old, new))
     if not isinstance(old, dict) or not isinstance(new, dict):
         return ""
     parts = []
     for name in [name for name in {**old, **new} if old.get(name) != new.get(name)]:
         before, after = old.get(name), new.get(name)
         if isinstance(before, list) and isinstance(after, list):
-            words = _came_and_went(before, after)
+            words = _list_change(before, after)
         else:
-            words = f"from {_word(before)} to {_word(after)}"
+            words = f"from {_value(before)} to {_value(after)}"
         parts.append(f"{name.replace('_', ' ')} {words}")
-    return ", ".join(parts)
+    return _after_colon("; ".join(parts))
 
 
-def _came_and_went(old: Sequence[Any], new: Sequence[Any]) -> str:
-    came, went = [value for value in new if value not in old], [value for value in old if value not in new]
-    return " and ".join(f"{word} {_names(values)}" for word, values in (("added", came), ("took away", went)) if values)
+def _list_change(old: Sequence[Any], new: Sequence[Any]) -> str:
+    added, removed = [value for value in new if value not in old], [value for value in old if value not in new]
+    return " and ".join(f"{word} {_names(values)}" for word, values in (("added", added), ("removed", removed)) if values)
 
 
 def _names(values: Any) -> str:
     if not isinstance(values, list):
         return ""
-    more = len(values) - _MOST_NAMED
-    return ", ".join(map(str, values[:_MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
+    more = len(values) - _MOST_NAMES
+    return ", ".join(map(str, values[:_MOST_NAMES])) + (f" and {more} more" if more > 0 else "")
 
 
-def _word(value: Any) -> str:
-    if value is None or value == "":
-        return "nothing"
-    return ("yes" if value else "no") if isinstance(value, bool) else Truncator(str(value)).chars(_LONGEST_WORD)
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    if value == "":
+        return "empty"
+    return ("yes" if value else "no") if isinstance(value, bool) else Truncator(str(value)).chars(_MOST_CHARACTERS)
 
 
-def _left(data: Mapping[str, Any]) -> str:
-    """Return what a deleted user left behind."""
+def _accounts_of_deleted_user(data: Mapping[str, Any]) -> str:
     accounts = data.get("service_accounts")
     if not isinstance(accounts, list) or not accounts:
         return ""
-    return (
-        f"{_names(accounts)} went to {data['transferred_to']}"
-        if data.get("transferred_to")
-        else f"no owner for {_names(accounts)}"
-    )
+    if data.get("transferred_to"):
+        return f": transferred {_names(accounts)} to {data['transferred_to']}"
+    return f": {_names(accounts)} without an owner"
 
 
 def _key(data: Mapping[str, Any]) -> str:
     return str(data.get("key_id", ""))
 
 
-def _issued(data: Mapping[str, Any]) -> str:
-    return f"{_key(data)}, {_until(data)}" if _key(data) else ""
+def _created_token(data: Mapping[str, Any]) -> str:
+    return f": {_key(data)}, {_expiry(data)}" if _key(data) else ""
 
 
-def _until(data: Mapping[str, Any]) -> str:
-    return f"until {str(data['expires_at'])[:10]}" if data.get("expires_at") else "without an end"
+def _expiry(data: Mapping[str, Any]) -> str:
+    return f"expires {str(data['expires_at'])[:10]}" if data.get("expires_at") else "never expires"
 
 
-def _rotated(data: Mapping[str, Any]) -> str:
+def _rotated_token(data: Mapping[str, Any]) -> str:
     if not data.get("new"):
         return ""
-    ends = data.get("old_expires_at")
-    old = f"works until {str(ends)[:16].replace('T', ' ')}" if ends else "still works" if data.get("grace") else "has ended"
-    return f"{data['new']}, {_until(data)}; {data.get('old', '')} {old}"
+    expires_at = data.get("old_expires_at")
+    if expires_at:
+        old = f"expires {str(expires_at)[:16].replace('T', ' ')} UTC"
+    else:
+        old = "still active" if data.get("grace") else "revoked"
+    return f": new {data['new']}, {_expiry(data)}; old {data.get('old', '')}, {old}"
 
 
-def _number(data: Mapping[str, Any]) -> str:
-    return str(data["number"]) if isinstance(data.get("number"), int) and data["number"] > 1 else ""
+def _sessions(data: Mapping[str, Any]) -> str:
+    return f" ({data['number']} sessions)" if isinstance(data.get("number"), int) and data["number"] > 1 else ""
 
 
-_OUTCOMES: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
-    Event.GROUP_ROLE_CREATED: lambda data: str(data.get("role", "")),
-    Event.GROUP_ROLE_DELETED: lambda data: str(data.get("role", "")),
-    Event.GROUP_ROLE_UPDATED: _changed,
-    Event.ROLE_CREATED: lambda data: _names(data.get("permissions")),
-    Event.ROLE_UPDATED: _changed,
-    Event.ROUTE_UPDATED: _changed,
-    Event.SERVICE_ACCOUNT_CREATED: _given,
-    Event.SERVICE_ACCOUNT_UPDATED: _changed,
-    Event.SESSION_ENDED: _number,
-    Event.TOKEN_ISSUED: _issued,
-    Event.TOKEN_REVOKED: _key,
-    Event.TOKEN_ROTATED: _rotated,
-    Event.USER_CREATED: _given,
-    Event.USER_DELETED: _left,
-    Event.USER_UPDATED: _changed,
+def _address(data: Mapping[str, Any]) -> str:
+    return f" for sign-in from {data['address']}" if data.get("address") else ""
+
+
+_RESULTS: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
+    Event.GROUP_ROLE_CREATED: _to_role,
+    Event.GROUP_ROLE_DELETED: _to_role,
+    Event.GROUP_ROLE_UPDATED: _changes,
+    Event.ROLE_CREATED: _with_permissions,
+    Event.ROLE_UPDATED: _changes,
+    Event.ROUTE_UPDATED: _changes,
+    Event.SERVICE_ACCOUNT_CREATED: _with_role,
+    Event.SERVICE_ACCOUNT_UPDATED: _changes,
+    Event.SESSION_ENDED: _sessions,
+    Event.SIGN_IN_FAILURES_FORGOTTEN: _address,
+    Event.TOKEN_ISSUED: _created_token,
+    Event.TOKEN_REVOKED: lambda data: _after_colon(_key(data)),
+    Event.TOKEN_ROTATED: _rotated_token,
+    Event.USER_CREATED: _with_role,
+    Event.USER_DELETED: _accounts_of_deleted_user,
+    Event.USER_UPDATED: _changes,
 }
 
 
 def link(entry: Entry, reader: Principal) -> str:
-    """Return the page of the thing that the entry is about, or "" when there is none, or none that the reader may see."""
+    """Return the path of the target's page, or "" if there is none or the reader is not allowed to open it."""
     subject = entry.event.partition(".")[0]
     if entry.event == Event.REQUEST_DENIED:
         own = bool(entry.actor_uid) and entry.actor_uid == reader.uid
-        seen = bool(entry.reference) and (own or reader.holds(Permission.POLICY_EXPLAIN))
-        return reverse("dashboard:decision", args=[entry.reference]) if seen else ""
+        visible = bool(entry.reference) and (own or reader.holds(Permission.POLICY_EXPLAIN))
+        return reverse("dashboard:decision", args=[entry.reference]) if visible else ""
     match subject:
         case "user" | "session" | "cli" | "sign-in" if reader.holds(Permission.USERS_READ):
             return _search("dashboard:users", entry.target)

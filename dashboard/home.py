@@ -14,7 +14,7 @@ from accounts.services import users
 from authn import own_password
 from authn.requests import current_session
 from dashboard import health, service_accounts
-from dashboard.audit_text import told
+from dashboard.audit_text import describe
 from dashboard.base import FormPage, Page
 from dashboard.forms import PasswordChangeForm
 from rbac.models import Role
@@ -63,7 +63,7 @@ class HomePage(Page):
             has_password=me.holds(Permission.PASSWORD_OWN) and users.get_user(me.uid).has_usable_password(),
             is_admin=is_admin,
             findings=health.health_items() if is_admin else (),
-            denials=told(health.denials(), me) if is_admin and me.holds(Permission.AUDIT_READ) else None,
+            denials=describe(health.denials(), me) if is_admin and me.holds(Permission.AUDIT_READ) else None,
         )
 
 

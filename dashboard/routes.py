@@ -1,4 +1,4 @@
-"""Routes: in the order in which they are tried, moved, changed with a preview, and replaced by a pack."""
+"""The pages about routes and policy packs."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +11,7 @@ from django.urls import reverse
 from accounts.principal_lookup import permissions_of
 from core.errors import Conflict, Invalid, NotFound
 from core.paths import AmbiguousPath, Segments, split_path
-from dashboard.access import AccessForm, AccessPage, Tried, may_route
+from dashboard.access import AccessFormPage, AccessPage, PreviewTable, can_change_routes
 from dashboard.access_forms import RouteFilter, RouteForm
 from rbac import packs, preview, services
 from rbac.models import Route
@@ -24,43 +24,43 @@ from rbac.routes import ANY_METHOD, insert_at
 _FIELDS = ("host", "path", "methods", "permission", "note")
 
 
-class Routes(AccessPage):
-    """The list of routes, all of them: the order is what counts."""
+class RoutesPage(AccessPage):
+    """The list of routes. It has no pages, because the order of all routes matters."""
 
     needs = (Permission.ROUTES_READ,)
     template = "dashboard/access/routes.html"
     tab = "routes"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Show it."""
-        return self.show_routes(request.GET)
+        """Return the list."""
+        return self.render_routes(request.GET)
 
-    def show_routes(self, asked: QueryDict, template: str = "", **context: Any) -> HttpResponse:
-        """Return the page with the routes that are asked for."""
+    def render_routes(self, query: QueryDict, template: str = "", **context: Any) -> HttpResponse:
+        """Return the page with the routes that match the filters."""
         rows = list(Route.objects.all())
         hosts, permissions = sorted({row.host for row in rows if row.host}), sorted({row.permission for row in rows})
-        form = RouteFilter(asked, hosts=hosts, permissions=permissions)
-        given = form.cleaned_data if form.is_valid() else {}
-        found = _filtered(rows, given) if form.is_valid() else []
-        writes = may_route(self.principal)
+        form = RouteFilter(query, hosts=hosts, permissions=permissions)
+        filters = form.cleaned_data if form.is_valid() else {}
+        matching = _filter_routes(rows, filters) if form.is_valid() else []
+        writes = can_change_routes(self.principal)
         return self.render(
             template,
             filter=form,
-            filtered=any(given.values()) or not form.is_valid(),
-            rows=found,
+            filtered=any(filters.values()) or not form.is_valid(),
+            rows=matching,
             total=len(rows),
             tag=services.table_tag(rows),
             writes=writes,
-            moves=writes and len(found) == len(rows) > 1,
+            moves=writes and len(matching) == len(rows) > 1,
             first=rows[0].pk if rows else None,
             last=rows[-1].pk if rows else None,
             **context,
         )
 
 
-def _filtered(rows: Sequence[Route], given: dict[str, Any]) -> list[Route]:
-    """Return the routes that are asked for: those that have the text in them, and those that match it, where it is a path."""
-    text = given["q"].strip()
+def _filter_routes(rows: Sequence[Route], filters: dict[str, Any]) -> list[Route]:
+    """Return the routes that match the filters: a text matches routes that contain it and, as a path, routes that match it."""
+    text = filters["q"].strip()
     path: Segments | None = None
     if text.startswith("/") and "*" not in text:
         with suppress(AmbiguousPath):
@@ -68,14 +68,14 @@ def _filtered(rows: Sequence[Route], given: dict[str, Any]) -> list[Route]:
     return [
         row
         for row in rows
-        if (not text or _has(row, text.lower()) or (path is not None and _matches(row, path)))
-        and (not given["host"] or row.host in {"", given["host"]})
-        and (not given["method"] or given["method"] in row.methods or ANY_METHOD in row.methods)
-        and (not given["permission"] or row.permission == given["permission"])
+        if (not text or _contains(row, text.lower()) or (path is not None and _matches(row, path)))
+        and (not filters["host"] or row.host in {"", filters["host"]})
+        and (not filters["method"] or filters["method"] in row.methods or ANY_METHOD in row.methods)
+        and (not filters["permission"] or row.permission == filters["permission"])
     ]
 
 
-def _has(row: Route, text: str) -> bool:
+def _contains(row: Route, text: str) -> bool:
     return any(text in value.lower() for value in (f"{row.host}{row.path}", row.note))
 
 
@@ -86,106 +86,108 @@ def _matches(row: Route, path: Segments) -> bool:
         return False
 
 
-class RouteMove(Routes):
-    """Moves a route by one place. Who may ask about others is asked first where a request that was noted would be let through
-    no more, or now; htmx gets the list as it is then.
+class MoveRoutePage(RoutesPage):
+    """Moves a route by one position. A move that changes a decision on a recent request needs a confirmation, if the user has
+    the permission for previews. htmx receives the new list.
     """
 
     needs = (Permission.ROUTES_WRITE,)
     http_method_names = ["post", "options"]
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """Move it: `up` or `down` says which, `seen` which table the person looked at, `step` "save" that they were asked."""
+        """Move the route `up` or `down`; `seen` is the tag of the table on the page, `step` "save" means confirmed."""
         services.require_routes(self.principal)
-        step, way = (-1, "up") if "up" in request.POST else (1, "down")
-        wanted, seen = request.POST.get(way, ""), request.POST.get("seen", "")
+        step, direction = (-1, "up") if "up" in request.POST else (1, "down")
+        wanted, seen = request.POST.get(direction, ""), request.POST.get("seen", "")
         rows = list(Route.objects.all())
-        place = next((n for n, row in enumerate(rows) if str(row.pk) == wanted), None)
-        if place is None:
-            raise NotFound("There is no such route.")
-        if not 0 <= place + step < len(rows):
-            raise Conflict("There is no further place in that direction.")
+        index = next((number for number, row in enumerate(rows) if str(row.pk) == wanted), None)
+        if index is None:
+            raise NotFound("This route does not exist. It may have been deleted.")
+        if not 0 <= index + step < len(rows):
+            raise Conflict(f"The route is {'first' if step < 0 else 'last'} already.")
         services.check_table_tag(rows, seen)
-        row, other = rows[place], rows[place + step]
-        rows[place], rows[place + step] = other, row
+        row, other = rows[index], rows[index + step]
+        rows[index], rows[index + step] = other, row
         if request.POST.get("step") != "save":
-            tried = _tried(self, [each.spec for each in rows])
-            if tried is not None and (tried.lost_count or tried.gained_count):
-                return self._asked(row, other, way, seen, tried)
+            preview = _preview_routes(self, [each.spec for each in rows])
+            if preview is not None and (preview.lost_count or preview.gained_count):
+                return self._render_confirmation(row, other, direction, seen, preview)
         moved = services.reorder_routes(actor=self.principal, order=[each.pk for each in rows], if_match=seen)
-        done = f"Moved {way}: {moved[place + step]}."
+        message = f"Route moved {direction}: {moved[index + step]}."
         if self.is_partial:
-            return self.show_routes(QueryDict(), template="dashboard/access/parts/routes_list.html", done=done)
-        return self.redirect_to(f"{self.page_path()}#route-{wanted}", done)
+            return self.render_routes(QueryDict(), template="dashboard/access/parts/routes_list.html", done=message)
+        return self.redirect_to(f"{self.page_path()}#route-{wanted}", message)
 
-    def _asked(self, row: Route, other: Route, way: str, seen: str, tried: Tried) -> HttpResponse:
-        """Return the page that says what it would do; htmx puts its content in the place of the list's."""
-        answer = self.render("dashboard/access/route_move.html", row=row, other=other, way=way, tag=seen, preview=tried)
+    def _render_confirmation(self, row: Route, other: Route, direction: str, seen: str, preview: PreviewTable) -> HttpResponse:
+        """Return the page that shows the preview and asks; htmx replaces the content of the list's page with its content."""
+        response = self.render(
+            "dashboard/access/route_move.html", row=row, other=other, direction=direction, tag=seen, preview=preview
+        )
         for name, value in (("Retarget", "#content"), ("Reselect", "#content"), ("Reswap", "outerHTML show:window:top")):
-            answer[f"HX-{name}"] = value
-        return answer
+            response[f"HX-{name}"] = value
+        return response
 
     def page_path(self) -> str:
-        """Return the list."""
         return reverse("dashboard:routes")
 
 
-class RouteForms(AccessForm):
-    """A form that changes the routes: what the table would be is what is previewed."""
+class RouteFormPage(AccessFormPage):
+    """A page with a form that changes the routes. Its preview uses the route table that saving would create."""
 
     needs = (Permission.ROUTES_WRITE,)
     tab = "routes"
+    noun = "route"
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Show the form to who may send it."""
+        """Return the form, to users who are allowed to save it."""
         services.require_routes(self.principal)
         return super().get(request, *args, **kwargs)
 
-    def preview(self, given: dict[str, Any]) -> Preview:
-        """Return what the table would do. Raises ServiceError."""
+    def preview(self, values: dict[str, Any]) -> Preview:
+        """Return the effect of the new table. Raises ServiceError."""
         services.require_routes(self.principal)
         rows = list(Route.objects.all())
-        services.check_table_tag(rows, given["seen"])
-        return preview.of_routes(actor=self.principal, specs=self.planned(rows, given), permissions_of=permissions_of)
+        services.check_table_tag(rows, values["seen"])
+        return preview.of_routes(actor=self.principal, specs=self.planned(rows, values), permissions_of=permissions_of)
 
-    def planned(self, rows: Sequence[Route], given: dict[str, Any]) -> list[RouteSpec]:
-        """Return the routes as they would be."""
+    def planned(self, rows: Sequence[Route], values: dict[str, Any]) -> list[RouteSpec]:
+        """Return the routes that the table would have."""
         raise NotImplementedError
 
 
-class RouteNew(RouteForms):
-    """Adds a route, at the end or, with `before`, in front of another one."""
+class NewRoutePage(RouteFormPage):
+    """Adds a route, at the end or, with `before`, in front of another route."""
 
     template = "dashboard/access/route.html"
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
-        """Return the form, with the place that was asked for."""
+        """Return the form, with the position in the URL."""
         before = self.request.GET.get("before", "")
-        place = int(before) if before.isascii() and before.isdigit() and len(before) < 7 else None
-        return RouteForm(data, initial={"position": place, "seen": services.table_tag(Route.objects.all())})
+        position = int(before) if before.isascii() and before.isdigit() and len(before) < 7 else None
+        return RouteForm(data, initial={"position": position, "seen": services.table_tag(Route.objects.all())})
 
-    def planned(self, rows: Sequence[Route], given: dict[str, Any]) -> list[RouteSpec]:
-        """Return the routes with the new one in its place."""
-        return insert_at([row.spec for row in rows], _spec(given), given["position"])
+    def planned(self, rows: Sequence[Route], values: dict[str, Any]) -> list[RouteSpec]:
+        """Return the routes with the new one at its position."""
+        return insert_at([row.spec for row in rows], _spec(values), values["position"])
 
-    def perform(self, given: dict[str, Any]) -> HttpResponse:
-        """Add it."""
-        row = services.create_route(actor=self.principal, spec=_spec(given), position=given["position"], if_match=given["seen"])
-        return self.redirect_to(f"{reverse('dashboard:routes')}#route-{row.pk}", f"Added: {row}.")
+    def perform(self, values: dict[str, Any]) -> HttpResponse:
+        row = services.create_route(
+            actor=self.principal, spec=_spec(values), position=values["position"], if_match=values["seen"]
+        )
+        return self.redirect_to(f"{reverse('dashboard:routes')}#route-{row.pk}", f"Route added: {row}.")
 
 
-class RouteEdit(RouteForms):
-    """Changes a route, and its place."""
+class RoutePage(RouteFormPage):
+    """Changes a route and its position."""
 
     template = "dashboard/access/route.html"
 
     @property
     def row(self) -> Route:
-        """The route of the address. Raises NotFound."""
+        """The route in the URL. Raises NotFound."""
         return find_route(self.kwargs["pk"])
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
-        """Return the form."""
         row = self.row
         initial: dict[str, Any] = {name: getattr(row, name) for name in (*_FIELDS, "position")}
         initial |= {"methods": ", ".join(row.methods), "seen": services.table_tag(Route.objects.all())}
@@ -195,106 +197,101 @@ class RouteEdit(RouteForms):
         """Return the page."""
         return super().render_form(form, status, row=self.row, **context)
 
-    def planned(self, rows: Sequence[Route], given: dict[str, Any]) -> list[RouteSpec]:
+    def planned(self, rows: Sequence[Route], values: dict[str, Any]) -> list[RouteSpec]:
         """Return the routes with this one changed."""
         others = [row.spec for row in rows if row.pk != self.kwargs["pk"]]
-        return insert_at(others, _spec(given), given["position"] or self.row.position)
+        return insert_at(others, _spec(values), values["position"] or self.row.position)
 
-    def perform(self, given: dict[str, Any]) -> HttpResponse:
-        """Change it."""
+    def perform(self, values: dict[str, Any]) -> HttpResponse:
         row = services.update_route(
             actor=self.principal,
             pk=self.kwargs["pk"],
-            changes={name: given[name] for name in _FIELDS},
-            position=given["position"],
-            if_match=given["seen"],
+            changes={name: values[name] for name in _FIELDS},
+            position=values["position"],
+            if_match=values["seen"],
         )
-        return self.redirect_to(f"{reverse('dashboard:routes')}#route-{row.pk}", f"Changed: {row}.")
+        return self.redirect_to(f"{reverse('dashboard:routes')}#route-{row.pk}", f"Route saved: {row}.")
 
 
-class RouteDelete(AccessPage):
-    """Deletes a route, after it was shown what that would do."""
+class DeleteRoutePage(AccessPage):
+    """Shows the preview, asks for a confirmation and deletes a route."""
 
     needs = (Permission.ROUTES_WRITE,)
     template = "dashboard/access/route_delete.html"
     tab = "routes"
 
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:  # noqa: ARG002 - Django's signature
-        """Ask, and say what would be otherwise."""
+        """Return the confirmation with the preview."""
         services.require_routes(self.principal)
         row, rows = find_route(pk), list(Route.objects.all())
-        tried = _tried(self, [other.spec for other in rows if other.pk != pk])
-        return self.render(row=row, tag=services.table_tag(rows), preview=tried)
+        preview = _preview_routes(self, [other.spec for other in rows if other.pk != pk])
+        return self.render(row=row, tag=services.table_tag(rows), preview=preview)
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Delete it."""
+        """Delete the route."""
         row = find_route(pk)
         services.delete_route(actor=self.principal, pk=pk, if_match=request.POST.get("seen", ""))
-        return self.redirect_to(reverse("dashboard:routes"), f"Deleted: {row}.")
+        return self.redirect_to(reverse("dashboard:routes"), f"Route deleted: {row}.")
 
 
-class Packs(AccessPage):
-    """The ready-made route tables."""
+class PacksPage(AccessPage):
+    """The list of policy packs."""
 
     needs = (Permission.ROUTES_READ,)
     template = "dashboard/access/packs.html"
     tab = "routes"
 
     def get(self, request: HttpRequest) -> HttpResponse:  # noqa: ARG002 - Django's signature
-        """Show them."""
-        now = [row.spec for row in Route.objects.all()]
-        found = [packs.load(name) for name in packs.names()]
-        return self.render(packs=[(pack, _same(pack.routes, now)) for pack in found], writes=may_route(self.principal))
+        """Return the list."""
+        current = [row.spec for row in Route.objects.all()]
+        rows = [(pack, list(pack.routes) == current) for pack in map(packs.load, packs.names())]
+        return self.render(packs=rows, writes=can_change_routes(self.principal))
 
 
-class OnePack(AccessPage):
-    """A ready-made route table: what it would do in the place of the routes that there are, and the button that does it."""
+class PackPage(AccessPage):
+    """A policy pack, with the preview of loading it and the button that loads it."""
 
     needs = (Permission.ROUTES_READ,)
     template = "dashboard/access/pack.html"
     tab = "routes"
 
     def get(self, request: HttpRequest, name: str) -> HttpResponse:  # noqa: ARG002 - Django's signature
-        """Show it."""
+        """Return the policy pack."""
         pack, rows = packs.load(name), list(Route.objects.all())
-        now, then = [row.spec for row in rows], list(pack.routes)
-        writes = may_route(self.principal)
+        current, new = [row.spec for row in rows], list(pack.routes)
+        writes = can_change_routes(self.principal)
         return self.render(
             pack=pack,
-            same=_same(then, now),
-            total=len(now),
-            gone=[spec for spec in now if spec not in then],
+            is_loaded=new == current,
+            total=len(current),
+            removed=[spec for spec in current if spec not in new],
             tag=services.table_tag(rows),
             writes=writes,
-            preview=_tried(self, then) if writes else None,
+            preview=_preview_routes(self, new) if writes else None,
         )
 
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
-        """Replace the routes by it."""
+        """Replace all routes with those of the policy pack."""
         rows = services.load_pack(actor=self.principal, name=name, if_match=request.POST.get("seen", ""))
-        return self.redirect_to(reverse("dashboard:routes"), f"The pack {name} is loaded: {len(rows)} routes.")
+        return self.redirect_to(reverse("dashboard:routes"), f"Policy pack {name} was loaded: {len(rows)} routes.")
 
 
 def find_route(pk: int) -> Route:
     """Return the route. Raises NotFound."""
     row = Route.objects.filter(pk=pk).first() if pk < 10**18 else None
     if row is None:
-        raise NotFound("There is no such route. Somebody may have deleted it, or loaded a pack.")
+        raise NotFound("This route does not exist. It may have been deleted, or a policy pack may have been loaded.")
     return row
 
 
-def _spec(given: dict[str, Any]) -> RouteSpec:
-    return RouteSpec(**{name: given[name] for name in _FIELDS})
+def _spec(values: dict[str, Any]) -> RouteSpec:
+    return RouteSpec(**{name: values[name] for name in _FIELDS})
 
 
-def _same(then: Sequence[RouteSpec], now: Sequence[RouteSpec]) -> bool:
-    return list(then) == list(now)
-
-
-def _tried(page: AccessPage, specs: Sequence[RouteSpec]) -> Tried | None:
-    """Return what these routes would do, to who may know it."""
+def _preview_routes(page: AccessPage, specs: Sequence[RouteSpec]) -> PreviewTable | None:
+    """Return the effect of these routes, or None if the user does not have the permission for previews."""
     if not page.principal.holds(Permission.POLICY_EXPLAIN):
         return None
-    with suppress(Invalid, Conflict):  # what is stored cannot be read: to delete or replace it is the way out
-        return Tried.of(preview.of_routes(actor=page.principal, specs=specs, permissions_of=permissions_of))
+    with suppress(Invalid, Conflict):  # a stored route is invalid: deleting or replacing it must stay possible
+        return PreviewTable.of(preview.of_routes(actor=page.principal, specs=specs, permissions_of=permissions_of))
     return None

@@ -13,7 +13,7 @@ from accounts.services.offboarding import AccountAction
 from audit.models import Entry
 from core.errors import Invalid
 from core.forms import add_service_error
-from dashboard.audit_text import told
+from dashboard.audit_text import describe
 from dashboard.base import FormPage, Page
 from dashboard.forms import OffboardingForm, UserPasswordForm, UserProfileForm, role_choices
 from dashboard.users import can_change
@@ -48,7 +48,7 @@ class UserPage(Page):
             profile=forms.get("profile") or UserProfileForm(initial=profile, auto_id="profile_%s"),
             password=forms.get("password") or UserPasswordForm(auto_id="password_%s"),
             accounts=service_accounts.visible(me).filter(owner=user)[: offboarding.MAX_LISTED] if sees_accounts else None,
-            events=told(Entry.objects.filter(Q(target=user.username) | Q(actor_uid=user.uid))[:MAX_EVENTS], me)
+            events=describe(Entry.objects.filter(Q(target=user.username) | Q(actor_uid=user.uid))[:MAX_EVENTS], me)
             if me.holds(Permission.AUDIT_READ)
             else None,
         )
