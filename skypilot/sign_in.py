@@ -185,7 +185,7 @@ def _encoded(credentials: CliCredentials) -> str:
 def _challenge_from_query(request: HttpRequest) -> str:
     challenge = request.GET.get("code_challenge", "")
     if not cli_login.is_challenge(challenge):
-        raise _InvalidAddress(400, "This address is incomplete. Copy the whole address from your terminal.")
+        raise _InvalidAddress(400, "This URL is incomplete. Open the complete URL that your terminal printed.")
     return challenge
 
 
@@ -211,7 +211,7 @@ def _port(request: HttpRequest) -> int | None:
     if text is None:
         return None
     if not _PORT.match(text) or not MIN_PORT <= int(text) <= MAX_PORT:
-        raise _InvalidAddress(422, f"The local_port in this address must be a number from {MIN_PORT} to {MAX_PORT}.")
+        raise _InvalidAddress(422, f"The local_port in this URL is not a number from {MIN_PORT} to {MAX_PORT}.")
     return int(text)
 
 

@@ -1,5 +1,5 @@
-// Sends the token to the port on which the person's own command line listens. It has the token from the page, so that this file
-// is the same for everybody. "no-cors": the command line need not let this page read its answer, only hear it.
+// Sends the token to the port on which the user's own CLI listens. The token is read from the page, so that this file is the
+// same for everybody. "no-cors": the CLI sends no CORS headers, and the page does not need to read its response.
 "use strict";
 
 const delivery = document.getElementById("delivery");

@@ -35,7 +35,7 @@ def session(text: str) -> list[tuple[str, str]]:
 def same_everywhere(text: str) -> str:
     """Return output without what differs from run to run: random ids, and the room at the ends of lines."""
     text = re.sub(r"sa-[0-9a-f]{16}", "sa-0000000000000000", text)
-    text = re.sub(r'("decision": "|Decision +)[0-9A-Za-z]{12}', r"\1000000000000", text)
+    text = re.sub(r'("decision": "|Decision ID +)[0-9A-Za-z]{12}', r"\1000000000000", text)
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "2000-01-01 00:00", text)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 

@@ -85,7 +85,7 @@ def test_the_cli_polls_until_the_user_authorizes_it_and_then_has_its_own_session
     answer = poll(prefix=prefix)
     assert (before.status_code, before.json()) == (404, {"detail": "Session not found"})
     assert page.status_code == 200
-    assert "Go back to your terminal" in page.content.decode()
+    assert "Return to your terminal" in page.content.decode()
     assert answer.status_code == 200
     assert answer["Cache-Control"] == "no-store"
     value = read(answer.json()["token"])
@@ -154,7 +154,7 @@ def test_promise_37_an_invalid_port_is_an_error_page_and_creates_nothing(bob, po
     client.cookies["skyauth-csrf"] = "c" * 32
     sent = client.post(f"/token?{page.wsgi_request.META['QUERY_STRING']}", {"csrfmiddlewaretoken": "c" * 32})
     assert (page.status_code, sent.status_code) == (422, 422)
-    assert "must be a number from 1024 to 65535" in page.content.decode()
+    assert "not a number from 1024 to 65535" in page.content.decode()
     assert not Session.objects.exclude(user=bob, kind=SessionKind.BROWSER).exists()
 
 
@@ -373,8 +373,8 @@ def test_promise_39_the_page_names_the_client_the_user_and_the_risk(bob):
     assert "127.0.0.1" in page
     assert "Mozilla/5.0 &lt;script&gt;" in page
     assert "<script>alert" not in page
-    assert "Go on only if you have just started" in page
-    assert "If somebody sent you this address, close this page" in " ".join(page.split())
+    assert "Continue only if you have just started" in page
+    assert "If somebody sent you this URL, close this page" in " ".join(page.split())
     assert "localhost:8123" in browser(bob).get("/token?local_port=8123").content.decode()
 
 
@@ -400,7 +400,7 @@ def test_promise_41_an_anonymous_user_signs_in_first_and_returns(db):
 def test_an_incomplete_address_is_an_error_page(bob, challenge):
     page = browser(bob).get("/auth/authorize", {"code_challenge": challenge} if challenge else {})
     assert page.status_code == 400
-    assert "This address is incomplete" in page.content.decode()
+    assert "This URL is incomplete" in page.content.decode()
 
 
 @pytest.mark.parametrize("address", [ADDRESS, "/token", "/token?local_port=8000"])
@@ -416,7 +416,7 @@ def test_a_cli_session_a_token_and_the_shared_password_authorize_no_login(bob, p
     ):
         page = caller.get(address)
         assert page.status_code == 403, address
-        assert "Your terminal was not signed in" in page.content.decode()
+        assert "CLI login failed" in page.content.decode()
         assert caller.post("/api/v1/auth/authorize", {"code_challenge": CHALLENGE}).status_code in {401, 403}
     assert not CliAuthorization.objects.exists()
 
@@ -498,11 +498,11 @@ def poll_from(address, verifier=VERIFIER):
 
 def test_promise_39_the_page_shows_the_clients_address_and_warns_if_it_is_not_the_users(bob):
     client = browser(bob)
-    assert "A terminal of yours would have asked by now." in client.get(ADDRESS).content.decode()
+    assert "Your own terminal would have sent one by now." in client.get(ADDRESS).content.decode()
     assert poll_from("127.0.0.1").status_code == 404
     page = client.get(ADDRESS).content.decode()
     assert re.search(r"from 127\.0\.0\.1\s+with python-requests/2\.32", page)
-    assert "That is not where you are" not in page
+    assert "This is not your address" not in page
     poll_from("198.51.100.7")
     assert "198.51.100.7" not in client.get(ADDRESS).content.decode(), "the first is who began"
 
@@ -510,7 +510,7 @@ def test_promise_39_the_page_shows_the_clients_address_and_warns_if_it_is_not_th
 def test_promise_39_the_page_warns_of_a_terminal_at_another_address(bob):
     poll_from("198.51.100.7")
     page = browser(bob).get(ADDRESS).content.decode()
-    assert "That is not where you are (127.0.0.1)." in page
+    assert "This is not your address (127.0.0.1)." in page
 
 
 @pytest.mark.parametrize(
@@ -521,7 +521,7 @@ def test_promise_39_a_page_cannot_make_the_users_browser_poll_like_a_terminal(bo
     client = browser(bob)
     path = f"/api/v1/auth/token?code_verifier={VERIFIER}"
     assert client.get(path, headers=sign).status_code == 404
-    assert "A terminal of yours would have asked by now." in client.get(ADDRESS).content.decode()
+    assert "Your own terminal would have sent one by now." in client.get(ADDRESS).content.decode()
     consent(client, ADDRESS)
     assert client.get(path, headers=sign).status_code == 404
     assert poll().status_code == 200, "and it took nothing away from the terminal"

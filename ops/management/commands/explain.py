@@ -11,8 +11,8 @@ from rbac.explain import Explanation, explain
 
 class Command(base.Command):
     help = """
-    Show whether a request would be allowed, and why. With the id of a decision, show a request that was denied, and the answer
-    that it would get now. The id is in the body of the 403 response, in its header X-Skyauth-Decision and on the error page.
+    Show whether a request would be allowed, and why. With a decision ID, show a request that was denied, and the answer
+    that it would get now. The ID is in the body of the 403 response, in its header X-Skyauth-Decision and on the error page.
 
     The exit code is 0 if the request would be allowed now, and 1 if not.
     """
@@ -27,7 +27,7 @@ class Command(base.Command):
         parser.add_argument(
             "user",
             metavar="USER",
-            help="The name or id of a user or service account, or anonymous. Without METHOD and PATH: the id of a decision.",
+            help="The name or ID of a user or service account, or anonymous. Without METHOD and PATH: a decision ID.",
         )
         parser.add_argument("method", metavar="METHOD", nargs="?", help="The HTTP method, such as GET.")
         parser.add_argument("path", metavar="PATH", nargs="?", help="The path, as a client sends it.")
@@ -39,7 +39,7 @@ class Command(base.Command):
                 self.misused("--host needs METHOD and PATH. A past decision already has a host.")
             self._show_denial(denials.past_denial(user, current=current_principal))
         elif path is None:
-            self.misused("Specify USER METHOD PATH, or only the id of a decision.")
+            self.misused("Specify USER METHOD PATH, or only a decision ID.")
         else:
             self._show(explain(*find_principal(user), method=method, host=host, path=path))
 
@@ -55,9 +55,9 @@ class Command(base.Command):
                     ("Status", f"{explanation.status} {explanation.reason}"),
                     ("Reason", explanation.message),
                     ("Caller", _caller(principal.name, principal.kind, principal.role)),
-                    ("Rule", explanation.rule or None),
-                    ("Requires", explanation.needed),
-                    ("Allowed roles", explanation.roles or None),
+                    ("Matched route", explanation.rule or None),
+                    ("Required permission", explanation.needed),
+                    ("Roles with this permission", explanation.roles or None),
                 ],
             )
         self.end(base.Exit.DONE if explanation.allowed else base.Exit.REFUSED)
@@ -91,7 +91,7 @@ class Command(base.Command):
             self.print_table(
                 ["", ""],
                 [
-                    ("Decision", denial.reference),
+                    ("Decision ID", denial.reference),
                     ("When", denial.at),
                     ("Caller", _caller(denial.name, denial.kind, denial.role)),
                     ("Authenticated by", f"{denial.source}, from {denial.peer or 'an unknown address'}"),
@@ -101,10 +101,10 @@ class Command(base.Command):
                     ),
                     ("Status", f"403 {denial.reason}"),
                     ("Reason", denial.message),
-                    ("Rule", denial.rule or None),
-                    ("Requires", denial.needed or None),
-                    ("Allowed roles", denial.roles or None),
-                    ("Now", _now(now) if now is not None else f"Unknown. {denial.now_unknown}"),
+                    ("Matched route", denial.rule or None),
+                    ("Required permission", denial.needed or None),
+                    ("Roles with this permission", denial.roles or None),
+                    ("Same request now", _now(now) if now is not None else f"Unknown. {denial.now_unknown}"),
                 ],
             )
         self.end(base.Exit.DONE if now is not None and now.allowed else base.Exit.REFUSED)

@@ -51,7 +51,7 @@ def page(caddy: Gateway) -> Iterator[Page]:
 def authorize(page: Page, address: str) -> None:
     """Do what a person does on the page that the CLI opened."""
     page.goto(address)
-    page.get_by_role("button", name="Authorize", exact=True).click()
+    page.get_by_role("button", name="Authorize CLI login", exact=True).click()
 
 
 def printed(typing: Typing, text: str) -> str:
@@ -73,7 +73,7 @@ def works(sky: Sky, login: str) -> None:
 def test_by_asking_then_again_and_out(caddy: Gateway, sky: Sky, page: Page) -> None:
     with sky.at_a_terminal("api", "login", "--no-browser", "-e", caddy.address) as typing:
         authorize(page, printed(typing, "code_challenge="))
-        expect(page.get_by_role("status")).to_contain_text("Go back to your terminal")
+        expect(page.get_by_role("status")).to_contain_text("Return to your terminal")
         login = typing.ended()
     assert login.code == 0, login.output
     works(sky, login.output)
