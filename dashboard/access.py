@@ -179,7 +179,7 @@ class NewRolePage(AccessFormPage):
         role = services.create_role(actor=self.principal, **values)
         return self.redirect_to(
             reverse("dashboard:access"),
-            f"Role {role.name} was created. You can now assign it to users, service accounts and groups.",
+            f"The role {role.name} was created. You can now assign it to users, service accounts and groups.",
         )
 
 
@@ -226,7 +226,7 @@ class RolePage(AccessFormPage):
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         role = services.update_role(actor=self.principal, name=self.role.name, **values)
-        return self.redirect_to(reverse("dashboard:role", args=[role.name]), f"Role {role.name} was saved.")
+        return self.redirect_to(reverse("dashboard:role", args=[role.name]), f"The role {role.name} was saved.")
 
 
 class DeleteRolePage(AccessPage):
@@ -250,7 +250,7 @@ class DeleteRolePage(AccessPage):
         """Delete the role."""
         role = find_role(name)
         services.delete_role(actor=self.principal, name=role.name, version=parse_number(request.POST.get("version", "")))
-        return self.redirect_to(reverse("dashboard:access"), f"Role {role.name} was deleted.")
+        return self.redirect_to(reverse("dashboard:access"), f"The role {role.name} was deleted.")
 
 
 def find_role(name: str) -> Role:

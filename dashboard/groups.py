@@ -52,7 +52,9 @@ class NewGroupPage(AccessFormPage):
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         row = groups.create_group_role(actor=self.principal, **values)
-        return self.redirect_to(reverse("dashboard:groups"), f"Group {row.group} was added. It maps to the role {row.role.name}.")
+        return self.redirect_to(
+            reverse("dashboard:groups"), f"The group {row.group} was added. It maps to the role {row.role.name}."
+        )
 
 
 class GroupPage(AccessFormPage):
@@ -86,7 +88,7 @@ class GroupPage(AccessFormPage):
         row = groups.update_group_role(actor=self.principal, group=self.row.group, if_match=seen, **values)
         return self.redirect_to(
             reverse("dashboard:groups"),
-            f"Group {row.group} was saved. It maps to the role {row.role.name} with priority {row.priority}.",
+            f"The group {row.group} was saved. It maps to the role {row.role.name} with priority {row.priority}.",
         )
 
 
@@ -131,7 +133,7 @@ class DeleteGroupPage(AccessFormPage):
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         row = self.row
         groups.delete_group_role(actor=self.principal, group=row.group, if_match=(values["seen_role"], values["seen_priority"]))
-        return self.redirect_to(reverse("dashboard:groups"), f"Group {row.group} was deleted.")
+        return self.redirect_to(reverse("dashboard:groups"), f"The group {row.group} was deleted.")
 
     def page_path(self) -> str:
         """Return the path of the group's page."""

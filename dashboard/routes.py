@@ -273,7 +273,7 @@ class PackPage(AccessPage):
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
         """Replace all routes with those of the policy pack."""
         rows = services.load_pack(actor=self.principal, name=name, if_match=request.POST.get("seen", ""))
-        return self.redirect_to(reverse("dashboard:routes"), f"Policy pack {name} was loaded: {len(rows)} routes.")
+        return self.redirect_to(reverse("dashboard:routes"), f"The policy pack {name} was loaded: {len(rows)} routes.")
 
 
 def find_route(pk: int) -> Route:

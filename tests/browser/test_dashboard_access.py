@@ -1,4 +1,4 @@
-"""Access in a browser: roles, routes, packs and the question who may what; for each role, and without JavaScript."""
+"""The section Access in a browser: roles, routes, policy packs, groups and trying a request; with and without JavaScript."""
 
 from collections.abc import Iterator
 
@@ -35,24 +35,24 @@ def paths(watched: Watched) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["alice@example.com", "bob@example.com", "vera@example.com"])
-def test_the_pages_are_as_they_must_be_for_each_role(visit: Visit, table: None, name: str) -> None:
+def test_the_pages_pass_the_page_checks_for_each_role(visit: Visit, table: None, name: str) -> None:
     watched, admin = visit(name), name == "alice@example.com"
     page = watched.page
     pages = ("", "/roles/viewer", "/groups", "/try", "/try?method=POST&path=/jobs/7")
-    for path in pages[:1] if name == "bob@example.com" else pages:  # he is shown what a viewer is
+    for path in pages[:1] if name == "bob@example.com" else pages:  # he sees the same as a viewer
         watched.open(ACCESS + path)
         audit_page(watched)
         assert (page.locator("main form[method=post]").count() > 0) == (admin and path == "/roles/viewer"), path
     tabs = page.get_by_role("navigation", name="Access").get_by_role("link").all_inner_texts()
-    assert tabs == (["Roles", "Routes", "Groups", "Try it"] if admin else ["Roles", "Groups", "Try it"])
-    assert page.get_by_label("Who").count() == admin
+    assert tabs == (["Roles", "Routes", "Groups", "Try a request"] if admin else ["Roles", "Groups", "Try a request"])
+    assert page.get_by_label("Caller").count() == admin
     if admin:
         for path in ("/new-role", "/roles/admin", "/routes", "/routes/new", "/packs", "/packs/open", "/groups/new"):
             watched.open(ACCESS + path)
             audit_page(watched)
 
 
-def test_a_route_is_moved_by_the_keyboard_and_the_keyboard_stays_with_it(visit: Visit, table: None) -> None:
+def test_a_route_moves_by_keyboard_and_keeps_the_focus(visit: Visit, table: None) -> None:
     watched = visit("alice@example.com")
     page = watched.page
     watched.open(f"{ACCESS}/routes")
@@ -60,12 +60,12 @@ def test_a_route_is_moved_by_the_keyboard_and_the_keyboard_stays_with_it(visit: 
     asked = len(watched.addresses)
     page.get_by_role("button", name="Move route 1 down").focus()
     page.keyboard.press("Enter")
-    page.get_by_text("Moved down: #2").wait_for()
+    page.get_by_text("Route moved down: #2").wait_for()
     assert paths(watched) == ["/jobs/*", "/open/**", f"{HOST}/**"]
     page.get_by_role("button", name="Move route 2 down").wait_for()
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Move route 2 down"
     page.keyboard.press("Enter")
-    page.get_by_text("Moved down: #3").wait_for()
+    page.get_by_text("Route moved down: #3").wait_for()
     assert paths(watched) == ["/jobs/*", f"{HOST}/**", "/open/**"]
     assert {address.rpartition("/")[2] for address in watched.addresses[asked:]} == {"move"}, "no page was loaded"
     audit_page(watched)
@@ -73,7 +73,7 @@ def test_a_route_is_moved_by_the_keyboard_and_the_keyboard_stays_with_it(visit: 
     assert paths(watched) == ["/jobs/*", f"{HOST}/**", "/open/**"]
 
 
-def test_a_move_that_would_change_an_answer_is_asked_about_first(visit: Visit, house: SkyAuth, table: None) -> None:
+def test_a_move_that_changes_a_decision_needs_a_confirmation(visit: Visit, house: SkyAuth, table: None) -> None:
     wall = {"path": "/moved/**", "methods": ["*"], "permission": "upstream:admin"}
     house.console("replace_routes", routes=[{"path": "/**", "methods": ["*"], "permission": "upstream:read"}, wall])
     assert house.ask(basic("bob@example.com", PASSWORD), method="GET", uri="/moved/1").status == 200
@@ -82,25 +82,25 @@ def test_a_move_that_would_change_an_answer_is_asked_about_first(visit: Visit, h
     page = watched.page
     watched.open(f"{ACCESS}/routes")
     page.get_by_role("button", name="Move route 2 up").click()
-    question = page.get_by_role("heading", name="Move route 2 up?")
-    expect(question).to_be_focused()
-    assert "1 would be refused" in watched.text()
+    heading = page.get_by_role("heading", name="Move route 2 up?")
+    expect(heading).to_be_focused()
+    assert "1 newly denied" in watched.text()
     audit_page(watched)
-    page.get_by_role("link", name="Leave it").click()
+    page.get_by_role("link", name="Cancel").click()
     page.get_by_role("button", name="Move route 2 up").wait_for()
     assert paths(watched) == ["/**", "/moved/**"]
     page.get_by_role("button", name="Move route 2 up").click()
-    question.wait_for()
-    watched.press("Move it up")
+    heading.wait_for()
+    watched.press("Move route up")
     assert paths(watched) == ["/moved/**", "/**"]
 
 
-def test_a_move_in_a_table_that_somebody_else_changed_is_told(visit: Visit, house: SkyAuth, table: None) -> None:
+def test_a_move_in_an_outdated_table_shows_an_error(visit: Visit, house: SkyAuth, table: None) -> None:
     watched = visit("alice@example.com")
     watched.open(f"{ACCESS}/routes")
     house.console("replace_routes", routes=ROUTES[:2])
     watched.page.get_by_role("button", name="Move route 1 down").click()
-    watched.page.get_by_text("There is no such route").wait_for()
+    watched.page.get_by_text("This route does not exist").wait_for()
     watched.open(f"{ACCESS}/routes")
     assert paths(watched) == ["/open/**", "/jobs/*"]
     forgiven(watched)
@@ -117,15 +117,15 @@ def test_typing_a_path_finds_the_routes_that_match_it(visit: Visit, table: None)
     assert page.get_by_role("button", name="Move route").count() == 0
     page.get_by_label("Method").select_option("POST")
     expect(page.locator("tbody tr")).to_have_count(1)
-    page.get_by_role("link", name="Show all").click()
+    page.get_by_role("link", name="Show all routes").click()
     expect(page.locator("tbody tr")).to_have_count(3)
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["with script", "without"])
-def test_an_admin_tries_before_saving_and_the_rules_are_as_the_preview_said(
+def test_an_admin_previews_changes_and_the_saved_rules_match_the_preview(
     visit: Visit, house: SkyAuth, table: None, script: bool
 ) -> None:
-    """A role loses something, a pack gives it back, a route is put in its way: each previewed against real requests."""
+    """Previews of a changed role, a policy pack and a new route, each with real requests."""
     bob = basic("bob@example.com", PASSWORD)
     asked = {"method": "POST", "uri": f"/sampled/{int(script)}"}
     assert house.ask(bob, **asked).status == 200
@@ -135,48 +135,50 @@ def test_an_admin_tries_before_saving_and_the_rules_are_as_the_preview_said(
 
     watched.open(f"{ACCESS}/roles/user")
     page.get_by_label("upstream:write").uncheck()
-    watched.press("Preview")
-    preview = page.get_by_role("region", name="What it would do")
+    watched.press("Preview changes")
+    preview = page.get_by_role("region", name="Preview")
     assert f"POST {HOST}{asked['uri']}" in preview.inner_text()
-    assert "would be refused" in preview.inner_text()
+    assert "newly denied" in preview.inner_text()
     assert not page.get_by_label("upstream:write").is_checked()
     if script:
         audit_page(watched)
-    assert house.ask(bob, **asked).status == 200, "nothing is saved by a preview"
-    watched.press("Save it like this")
-    assert "The role user was changed." in watched.text()
+    assert house.ask(bob, **asked).status == 200, "a preview saves nothing"
+    page.get_by_role("region", name="Preview").get_by_role("button").click()
+    page.wait_for_load_state("networkidle")
+    assert "The role user was saved." in watched.text()
     assert house.ask(bob, **asked).status == 403
 
     watched.open(f"{ACCESS}/packs")
-    page.get_by_role("link", name="Preview open").click()
+    page.get_by_role("link", name="Preview policy pack open").click()
     page.wait_for_load_state("networkidle")
     assert f"POST {HOST}{asked['uri']}" in preview.inner_text()
-    assert "would be let through" in preview.inner_text()
+    assert "newly allowed" in preview.inner_text()
     if script:
         audit_page(watched)
-    watched.press("Replace all routes")
-    assert "The pack open is loaded" in watched.text()
+    watched.press("Load policy pack open")
+    assert "The policy pack open was loaded" in watched.text()
     assert house.ask(bob, **asked).status == 200
 
-    page.get_by_role("link", name="New route").click()
+    page.get_by_role("link", name="Add route").click()
     page.get_by_label("Methods").fill("post")
     page.get_by_label("Path", exact=True).fill("/sampled/**")
-    page.get_by_label("Needs").select_option("upstream:admin")
-    page.get_by_label("Place").fill("1")
-    watched.press("Preview")
+    page.get_by_label("Required permission").select_option("upstream:admin")
+    page.get_by_label("Position").fill("1")
+    watched.press("Preview changes")
     assert "Not a method: post" in watched.text()
     forgiven(watched)
     page.get_by_label("Methods").fill("POST")
-    watched.press("Preview")
-    assert "would be refused" in preview.inner_text()
+    watched.press("Preview changes")
+    assert "newly denied" in preview.inner_text()
     if script:
         audit_page(watched)
-    watched.press("Save it like this")
+    page.get_by_role("region", name="Preview").get_by_role("button").click()
+    page.wait_for_load_state("networkidle")
     assert house.ask(bob, **asked).status == 403
     page.get_by_role("link", name="/sampled/**").click()
-    page.get_by_role("link", name="Delete…").click()
+    page.get_by_role("link", name="Delete route").click()
     page.wait_for_load_state("networkidle")
-    assert "would be let through" in preview.inner_text()
+    assert "newly allowed" in preview.inner_text()
     if script:
         audit_page(watched)
     watched.press("Delete route")
@@ -184,50 +186,50 @@ def test_an_admin_tries_before_saving_and_the_rules_are_as_the_preview_said(
 
     watched.open(f"{ACCESS}/roles/user")
     page.get_by_label("upstream:write").check()
-    watched.press("Save")
-    assert "The role user was changed." in watched.text()
+    watched.press("Save role")
+    assert "The role user was saved." in watched.text()
 
 
-def test_who_may_what_is_asked_without_javascript(visit: Visit, table: None) -> None:
+def test_a_request_is_tried_without_javascript(visit: Visit, table: None) -> None:
     watched = visit("alice@example.com", java_script_enabled=False)
     page = watched.page
     watched.open(f"{ACCESS}/try")
-    page.get_by_label("Who").fill("vera@example.com")
+    page.get_by_label("Caller").fill("vera@example.com")
     page.get_by_label("Method").fill("POST")
     page.get_by_label("Host").fill(HOST)
     page.get_by_label("Path").fill("/jobs/7")
-    watched.press("Try it")
-    answer = page.get_by_role("region", name="refused vera@example.com").inner_text()
+    watched.press("Try request")
+    answer = page.get_by_role("region", name="denied vera@example.com").inner_text()
     assert f"#3 * {HOST}/** -> upstream:write" in answer
     assert "admin" in answer
-    page.get_by_role("link", name="Show the routes that match").click()
+    page.get_by_role("link", name="Show matching routes").click()
     assert paths(watched) == ["/jobs/*", f"{HOST}/**"]
 
 
-def test_a_role_and_a_group_are_made_and_deleted_without_javascript(visit: Visit, table: None) -> None:
+def test_a_role_and_a_group_are_created_and_deleted_without_javascript(visit: Visit, table: None) -> None:
     watched = visit("alice@example.com", java_script_enabled=False)
     page = watched.page
     watched.open(ACCESS)
-    page.get_by_role("link", name="New role").click()
+    page.get_by_role("link", name="Create role").click()
     page.get_by_label("Name").fill("release-manager")
     page.get_by_label("upstream:read").check()
     watched.press("Create role")
     assert "The role release-manager was created" in watched.text()
     page.get_by_role("link", name="Groups", exact=True).first.click()
-    page.get_by_role("link", name="New group").click()
+    page.get_by_role("link", name="Add group").click()
     page.get_by_label("Group").fill("releases/emea")
-    page.get_by_label("Gives the role").select_option("release-manager")
+    page.get_by_label("Role").select_option("release-manager")
     watched.press("Add group")
-    assert "The group releases/emea gives the role release-manager now." in watched.text()
+    assert "The group releases/emea was added. It maps to the role release-manager." in watched.text()
     watched.open(f"{ACCESS}/roles/release-manager/delete")
-    assert "It is held by 1 group." in watched.text()
+    assert "is assigned to 1 group." in watched.text()
     watched.open(f"{ACCESS}/groups")
     page.get_by_role("link", name="releases/emea").click()
     page.get_by_role("link", name="Delete group").click()
     watched.press("Delete group")
     watched.open(f"{ACCESS}/roles/release-manager")
-    page.get_by_role("link", name="Delete…").click()
-    watched.press("Delete release-manager")
+    page.get_by_role("link", name="Delete role").click()
+    watched.press("Delete role release-manager")
     assert "The role release-manager was deleted." in watched.text()
 
 
@@ -241,13 +243,13 @@ def test_two_hundred_routes_stay_usable(visit: Visit, house: SkyAuth, table: Non
     assert before > 140
     height = rows.first.bounding_box()
     assert height is not None
-    assert height["height"] < 40, "a row is a line"
+    assert height["height"] < 40, "a row has one line"
     page.get_by_role("searchbox", name="Search").press_sequentially("/users/export")
     expect(rows).not_to_have_count(before)
     page.get_by_role("link", name="/users/export", exact=True).click()
-    page.get_by_label("Place").fill("1")
-    watched.press("Save")
+    page.get_by_label("Position").fill("1")
+    watched.press("Save route")
     assert paths(watched)[0] == "/users/export"
     page.get_by_role("button", name="Move route 2 down").click()
-    page.get_by_text("Moved down: #3").wait_for()
+    page.get_by_text("Route moved down: #3").wait_for()
     audit_page(watched)

@@ -493,7 +493,7 @@ def test_a_policy_pack_shows_its_preview_and_replaces_the_routes(alice_browser, 
     assert Route.objects.count() == 3
     assert alice_browser.post(f"{ACCESS}/packs/open", {"seen": field(page, "seen")})["Location"] == ROUTES
     assert Route.objects.count() == len(packs.load("open").routes)
-    assert "Policy pack open was loaded" in words(alice_browser.get(ROUTES))
+    assert "The policy pack open was loaded" in words(alice_browser.get(ROUTES))
     assert Entry.objects.first().reason == "from pack open"
     page = alice_browser.get(f"{ACCESS}/packs/open")
     assert "This policy pack is loaded" in words(page)
