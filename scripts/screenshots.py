@@ -69,7 +69,7 @@ def _preview(*unticked: str) -> Callable[[Page], None]:
     def preview(page: Page) -> None:
         for name in unticked:
             page.locator(f"[name=permissions][value='{name}']").uncheck()
-        page.get_by_role("button", name="Preview", exact=True).click()
+        page.get_by_role("button", name="Preview changes", exact=True).click()
         page.wait_for_load_state("networkidle")
 
     return preview
@@ -135,7 +135,7 @@ PAGES: Final = (
     Shot("access-role-delete", "/skyauth/access/roles/auditor/delete"),
     Shot("access-role-seen-by-a-viewer", "/skyauth/access/roles/user", user="vera@example.com"),
     Shot("access-route-new", "/skyauth/access/routes/new"),
-    Shot("access-route-delete", "/skyauth/access/routes?q=/users/export", then=_open("/users/export", "Delete…")),
+    Shot("access-route-delete", "/skyauth/access/routes?q=/users/export", then=_open("/users/export", "Delete route")),
     Shot("access-group-new", "/skyauth/access/groups/new"),
     Shot("access-group", "/skyauth/access/groups", then=_open("ml-engineers")),
     Shot("access-group-delete", "/skyauth/access/groups", then=_open("ml-engineers", "Delete group")),
