@@ -81,7 +81,8 @@ class GroupPage(AccessFormPage):
     def render_form(self, form: BaseForm, status: int = 200, **context: Any) -> HttpResponse:
         """Return the page."""
         row = self.row
-        return super().render_form(form, status, row=row, can_change=row.role.holds <= self.principal.permissions, **context)
+        can_change = is_permitted(groups.require_change, self.principal, row)
+        return super().render_form(form, status, row=row, can_change=can_change, **context)
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         seen = values.pop("seen_role"), values.pop("seen_priority")

@@ -36,7 +36,7 @@ _OTHER_USER: Final = {  # how to sign in as another user; the sign-in page signs
 
 
 def denied(refusal: Answer, original: OriginalRequest, denial: Denial, reference: str) -> Answer:
-    """Return a 403 as a page: the request, the caller, the required permission, the decision id, and what to do next."""
+    """Return a 403 as a page: the request, the caller, the required permission, the decision ID, and what to do next."""
     return _page(
         refusal,
         "gateway/denied.html",

@@ -90,11 +90,11 @@ def test_the_page_of_a_denial_names_request_caller_permission_and_next_step(vera
         "This requires upstream:admin, which the role does not have.",
         "GET api.example.com/admin/users",
         "vera@example.com, with the role viewer (authenticated by the single sign-on in front of this address)",
-        "The permission upstream:admin",
-        "Roles that have it admin",
+        "Required permission upstream:admin",
+        "Roles with this permission admin",
         "#1 * /admin/** -> upstream:admin",
-        f"Decision id {decision}",
-        "Ask an administrator for a role that has this permission, and quote the decision id",
+        f"Decision ID {decision}",
+        "Ask an administrator for a role that has this permission, and give them the decision ID",
         "sign out at the single sign-on",
     ):
         assert words in page.text, words
@@ -128,7 +128,7 @@ def test_the_page_names_each_authentication_method(bob, pipeline_token, settings
 
 def test_the_page_explains_an_ambiguous_address():
     page = Page(open_page("/a%2fb"))
-    assert "Signing in would not help here" in page.text
+    assert "Signing in does not help" in page.text
     assert "Check the address" in page.text
     assert "permission" not in page.text
 
