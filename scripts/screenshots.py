@@ -77,7 +77,9 @@ def _preview(*unticked: str) -> Callable[[Page], None]:
 
 def _check_lines(page: Page) -> None:
     """Check lines without importing them."""
-    page.get_by_label("CSV text").fill("username,role,display_name\nnora@example.com,user,Nora\noscar@example.com,captain,Oscar\n")
+    page.get_by_label("CSV text").fill(
+        "username,role,display_name\nnora@example.com,user,Nora\noscar@example.com,captain,Oscar\n"
+    )
     page.get_by_role("button", name="Preview import").click()
     page.wait_for_load_state("networkidle")
 
