@@ -38,11 +38,11 @@ class Page(View):
 
     @property
     def principal(self) -> Principal:
-        """The authenticated user; `dispatch` rejects everything else."""
+        """The authenticated user; `refuse` answers everybody else (see urls.py)."""
         return principal_of(self.request)
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Check authentication and permissions, and render the errors that the page does not catch."""
+        """Check the permissions, and render the errors that the page does not catch."""
         principal = principal_of(request)
         try:
             if self.needs and not any(principal.holds(permission) for permission in self.needs):

@@ -132,7 +132,7 @@ class ImportUsersPage(FormPage):
                 yield self._result(end.value)
                 break
             except ServiceError as error:
-                yield format_html('<p class="message error" role="alert">{} Nothing was imported.</p>', error.message)
+                yield format_html('<p class="message error" role="alert">Import failed. {}</p>', error.message)
                 break
             if done * _PROGRESS_STEPS // total > sent:
                 sent = done * _PROGRESS_STEPS // total

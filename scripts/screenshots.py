@@ -77,9 +77,8 @@ def _preview(*unticked: str) -> Callable[[Page], None]:
 
 def _check_lines(page: Page) -> None:
     """Check lines without importing them."""
-    page.get_by_label("CSV text").fill(
-        "username,role,display_name\nnora@example.com,user,Nora\noscar@example.com,captain,Oscar\n"
-    )
+    lines = "nora@example.com,user,Nora\noscar@example.com,captain,Oscar\n"
+    page.get_by_label("CSV text").fill(f"username,role,display_name\n{lines}")
     page.get_by_role("button", name="Preview import").click()
     page.wait_for_load_state("networkidle")
 
@@ -132,7 +131,11 @@ PAGES: Final = (
     Shot("users-imported", "/skyauth/users/import", then=_import_lines),
     Shot("token-new", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Create token")),
     Shot("token-revoke", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Revoke token ci")),
-    Shot("service-account-disable", "/skyauth/service-accounts?q=nightly", then=_open("nightly-build", "Disable service account")),
+    Shot(
+        "service-account-disable",
+        "/skyauth/service-accounts?q=nightly",
+        then=_open("nightly-build", "Disable service account"),
+    ),
     Shot("access-role-new", "/skyauth/access/new-role"),
     Shot("access-role-delete", "/skyauth/access/roles/auditor/delete"),
     Shot("access-role-seen-by-a-viewer", "/skyauth/access/roles/user", user="vera@example.com"),

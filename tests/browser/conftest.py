@@ -1,4 +1,4 @@
-"""A real browser at a real SkyAuth. What the browser complains of is collected, and so is every address it asks."""
+"""A real browser and a real SkyAuth server. Errors of the browser and the requested URLs are collected."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,15 +12,15 @@ from tests.servers import SkyAuth, skyauth_server
 
 PASSWORD = "correct horse battery staple"
 CAST = {"alice@example.com": "admin", "bob@example.com": "user", "vera@example.com": "viewer"}
-# A violation may be told to the page only, so the page passes it on to the console.
-_TELL = "addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI, e.sample))"
+# The browser can report a violation to the page only, so the page logs it to the console.
+_LOG_CSP = "addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI, e.sample))"
 
 Visit = Callable[..., "Watched"]
 
 
 @dataclass
 class Watched:
-    """A page, and what happened on it."""
+    """A page, with the errors and requests of the browser."""
 
     page: Page
     skyauth: SkyAuth
@@ -28,22 +28,22 @@ class Watched:
     addresses: list[str] = field(default_factory=list)
 
     def open(self, path: str) -> None:
-        """Open a page of SkyAuth; fail unless it answers 200."""
+        """Open a page of SkyAuth; fail unless the status is 200."""
         response = self.page.goto(self.skyauth.address + path, wait_until="networkidle")
         assert response is not None
         assert response.status == 200, f"{path}: {response.status}"
 
     def press(self, name: str) -> None:
-        """Press the button of that name, and wait for the next page."""
+        """Click the button with this name, and wait for the next page."""
         self.page.get_by_role("button", name=name, exact=True).click()
         self.page.wait_for_load_state("networkidle")
 
     def text(self) -> str:
-        """Return what is to be read on the page."""
+        """Return the text of the page."""
         return self.page.locator("body").inner_text()
 
     def strangers(self) -> list[str]:
-        """Return the addresses asked that are not SkyAuth's."""
+        """Return the requested URLs on other hosts."""
         return [address for address in self.addresses if not address.startswith((self.skyauth.address + "/", "data:"))]
 
 
@@ -56,7 +56,7 @@ def skyauth(chromium: Browser) -> Iterator[SkyAuth]:
 
 
 def watch(browser: Browser, skyauth: SkyAuth, **context: Any) -> Watched:
-    """Return a new page, in a context of its own, of which everything is heard and seen."""
+    """Return a new page in its own browser context, with errors and requests recorded."""
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
     watched = Watched(page, skyauth)
 
@@ -70,7 +70,7 @@ def watch(browser: Browser, skyauth: SkyAuth, **context: Any) -> Watched:
     page.on("console", hear)
     page.on("pageerror", lambda error: watched.complaints.append(f"{page.url}: {error}"))
     page.on("request", see)
-    page.add_init_script(_TELL)
+    page.add_init_script(_LOG_CSP)
     return watched
 
 
@@ -87,7 +87,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def watched(skyauth: SkyAuth, chromium: Browser) -> Iterator[Watched]:
-    """A page of which everything is heard and seen."""
+    """A page with errors and requests recorded."""
     watched = watch(chromium, skyauth)
     yield watched
     watched.page.context.close()
@@ -95,7 +95,7 @@ def watched(skyauth: SkyAuth, chromium: Browser) -> Iterator[Watched]:
 
 @pytest.fixture(scope="package")
 def house(chromium: Browser) -> Iterator[SkyAuth]:
-    """A running SkyAuth with the cast in it, for tests that leave it as they found it: each makes its own users."""
+    """A running SkyAuth with the users of CAST, shared by tests that create their own users to change."""
     with skyauth_server() as server:
         for name, role in CAST.items():
             server.console("create_user", name=name, role=role, password=PASSWORD)
@@ -104,15 +104,15 @@ def house(chromium: Browser) -> Iterator[SkyAuth]:
 
 @pytest.fixture(scope="package")
 def _signed_in() -> dict[str, StorageState]:
-    """The cookies of those who have signed in."""
+    """The cookies of signed-in users, by name."""
     return {}
 
 
 @pytest.fixture
 def visit(house: SkyAuth, chromium: Browser, _signed_in: dict[str, StorageState]) -> Iterator[Visit]:
-    """Opens a page for somebody who is signed in: `visit("bob@example.com", java_script_enabled=False)`; for nobody without name.
+    """Opens a page for a user: `visit("bob@example.com", java_script_enabled=False)`. Without a name, nobody is signed in.
 
-    They sign in once for all tests: who signs out, or is to be signed out, does so with `sign_in` and a name of their own.
+    Users sign in once for all tests. A test that signs a user out uses `sign_in` with a user of its own.
     """
     opened: list[Watched] = []
 
@@ -133,7 +133,7 @@ def visit(house: SkyAuth, chromium: Browser, _signed_in: dict[str, StorageState]
 
 
 def sign_in(page: Page, name: str, password: str = PASSWORD) -> None:
-    """Fill in the sign-in form that is shown, and send it."""
+    """Fill in the sign-in form and submit it."""
     page.fill("#id_username", name)
     page.fill("#id_password", password)
     page.get_by_role("button", name="Sign in", exact=True).click()

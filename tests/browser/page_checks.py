@@ -1,4 +1,4 @@
-"""What is asked of every page of the dashboard, however it is looked at."""
+"""Checks that every page of the dashboard must pass, in light and dark, wide and narrow."""
 
 from pathlib import Path
 from typing import Final, Literal
@@ -9,9 +9,9 @@ _AXE: Final = (Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js").rea
 _RULES: Final = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 _RUN: Final = """rules => axe.run(document, {runOnly: {type: 'tag', values: rules}, resultTypes: ['violations']}).then(found =>
     found.violations.map(one => one.id + ': ' + one.nodes.map(node => node.target + ' ' + node.failureSummary).join(' | ')))"""
-_BESIDE: Final = """() => document.documentElement.scrollWidth > innerWidth
+_OUTSIDE: Final = """() => document.documentElement.scrollWidth > innerWidth
     ? [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
-        .map(e => 'beside the screen: ' + e.tagName + '.' + e.className).slice(0, 5) : []"""
+        .map(e => 'outside the viewport: ' + e.tagName + '.' + e.className).slice(0, 5) : []"""
 WIDE: Final = (1280, 900)
 NARROW: Final = (375, 800)
 _LOOKS: Final[tuple[tuple[Literal["light", "dark"], tuple[int, int]], ...]] = (
@@ -20,10 +20,10 @@ _LOOKS: Final[tuple[tuple[Literal["light", "dark"], tuple[int, int]], ...]] = (
 
 
 def audit_page(watched: Watched) -> None:
-    """Fail unless the page that is shown is as every page must be, in light and dark, wide and 375 pixels narrow.
+    """Fail unless the current page passes all checks, in light and dark, wide and 375 pixels narrow.
 
-    No violation that axe finds of WCAG 2.2 AA, nothing that the browser complained of since it was opened (a style or script that
-    the policy forbids among it), nothing loaded from elsewhere, and nothing that stands beside the screen.
+    The checks: no axe violations (WCAG 2.2 AA), no browser errors since the page was opened (Content-Security-Policy violations
+    included), no requests to other hosts, and no horizontal scrolling.
     """
     page = watched.page
     page.evaluate(_AXE)  # through the debugger, to which the page's policy does not apply
@@ -31,10 +31,10 @@ def audit_page(watched: Watched) -> None:
     for scheme, (width, height) in _LOOKS:
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.set_viewport_size({"width": width, "height": height})
-        # What axe finds hangs on the colours or on the width, so two of the four have it all: light and wide, dark and narrow.
+        # What axe finds depends on colours or on width, so it runs in two of the four: light and wide, dark and narrow.
         thorough = (scheme == "light") == (width == WIDE[0])
-        wrong = [*(page.evaluate(_RUN, _RULES) if thorough else []), *page.evaluate(_BESIDE)]
-        found += [f"{scheme}, {width} wide: {one}" for one in wrong]
+        problems = [*(page.evaluate(_RUN, _RULES) if thorough else []), *page.evaluate(_OUTSIDE)]
+        found += [f"{scheme}, {width} wide: {one}" for one in problems]
     page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
     found += [*watched.complaints, *watched.strangers()]
     if found:

@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.ma
 
 
 @pytest.mark.parametrize("name", ["alice@example.com", "bob@example.com", "vera@example.com"])
-def test_home_is_as_it_must_be_for_each_role(visit: Visit, name: str) -> None:
+def test_home_passes_the_page_checks_for_each_role(visit: Visit, name: str) -> None:
     watched = visit(name)
     watched.open("/skyauth/")
     assert name in watched.text()
@@ -19,7 +19,7 @@ def test_home_is_as_it_must_be_for_each_role(visit: Visit, name: str) -> None:
     audit_page(watched)
 
 
-def test_the_sign_in_page_is_as_it_must_be(visit: Visit) -> None:
+def test_the_sign_in_page_passes_the_page_checks(visit: Visit) -> None:
     watched = visit()
     watched.open("/sign-in")
     audit_page(watched)
@@ -37,9 +37,9 @@ def test_the_sign_in_page_is_as_it_must_be(visit: Visit) -> None:
         ("document.querySelector('.sheet').insertAdjacentHTML('beforebegin', '<textarea cols=90 aria-label=x>')", "TEXTAREA"),
         ("document.body.insertAdjacentHTML('beforeend', '<b style=\"color: red\">x</b>')", "style-src"),
     ],
-    ids=["a picture without words", "something beside the screen", "a style in the page"],
+    ids=["an image without alt text", "something outside the viewport", "an inline style"],
 )
-def test_looking_finds_what_is_wrong(visit: Visit, wrong: str, what: str) -> None:
+def test_the_page_checks_find_problems(visit: Visit, wrong: str, what: str) -> None:
     watched = visit("bob@example.com")
     watched.open("/skyauth/")
     watched.page.evaluate("document.styleSheets[0].insertRule('textarea { width: 90ch !important }')")
@@ -48,7 +48,7 @@ def test_looking_finds_what_is_wrong(visit: Visit, wrong: str, what: str) -> Non
         audit_page(watched)
 
 
-def test_one_signs_in_comes_to_where_one_wanted_and_signs_out_without_javascript(visit: Visit, house: SkyAuth) -> None:
+def test_sign_in_with_a_return_url_and_sign_out_without_javascript(visit: Visit, house: SkyAuth) -> None:
     house.console("create_user", name="otto@example.com", role="user", password=PASSWORD)
     watched = visit(java_script_enabled=False)
     page = watched.page
@@ -62,11 +62,11 @@ def test_one_signs_in_comes_to_where_one_wanted_and_signs_out_without_javascript
     assert "/sign-in" in page.url
 
 
-def test_whom_the_trusted_proxy_names_is_in_without_a_form() -> None:
+def test_a_trusted_proxy_signs_in_without_a_form() -> None:
     with skyauth_server(AUTH_USER_HEADER_FORMAT="plaintext", RBAC_DEFAULT_ROLE="viewer") as server:
-        answer = ask(server.port, "/skyauth/", [("X-Auth-Request-Email", "nora@example.com")])
-        assert answer.status == 200
-        for shown in ("nora@example.com", "authenticated by the single sign-on proxy in front of SkyAuth", "viewer"):
-            assert shown in answer.body.decode()
-        assert "Sign out" not in answer.body.decode()
+        response = ask(server.port, "/skyauth/", [("X-Auth-Request-Email", "nora@example.com")])
+        assert response.status == 200
+        for expected in ("nora@example.com", "authenticated by the single sign-on proxy in front of SkyAuth", "viewer"):
+            assert expected in response.body.decode()
+        assert "Sign out" not in response.body.decode()
         assert ask(server.port, "/skyauth/", []).status == 302

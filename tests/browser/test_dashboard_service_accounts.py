@@ -1,4 +1,4 @@
-"""Service accounts, sessions, the audit log and imports in a browser; for each role, and without JavaScript."""
+"""Service accounts, sessions, the audit log and imports in a browser; also without JavaScript."""
 
 import re
 
@@ -14,17 +14,17 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.ma
 LIST = "/skyauth/service-accounts"
 
 
-def works(house: SkyAuth, token: str) -> bool:
-    """Return whether a token is let through by the verify endpoint."""
+def is_accepted(house: SkyAuth, token: str) -> bool:
+    """Return whether the verify endpoint accepts a token."""
     return bool(house.ask(bearer(token)).status == 200)
 
 
-def shown(watched: Watched) -> str:
+def shown_token(watched: Watched) -> str:
     """Return the token on the page."""
     return watched.page.locator("#token").inner_text().strip()
 
 
-def test_from_nothing_to_a_pipelines_token_and_its_rotation(visit: Visit, house: SkyAuth) -> None:
+def test_create_an_account_then_rotate_and_revoke_its_token(visit: Visit, house: SkyAuth) -> None:
     watched = visit("alice@example.com")
     page = watched.page
     watched.open(LIST)
@@ -34,8 +34,8 @@ def test_from_nothing_to_a_pipelines_token_and_its_rotation(visit: Visit, house:
     page.get_by_label("Name", exact=True).fill("nightly-sweep")
     page.get_by_label("Description").fill("Sweeps every night")
     watched.press("Create service account")
-    token = shown(watched)
-    assert works(house, token)
+    token = shown_token(watched)
+    assert is_accepted(house, token)
     audit_page(watched)
     page.locator("[data-copy='#token']").click()
     page.get_by_text(re.compile("Copied|Selected")).wait_for()
@@ -48,9 +48,9 @@ def test_from_nothing_to_a_pipelines_token_and_its_rotation(visit: Visit, house:
     page.get_by_label("Keep the old token valid for 1 hour").check()
     audit_page(watched)
     watched.press("Rotate token")
-    successor = shown(watched)
-    assert works(house, token)
-    assert works(house, successor)
+    successor = shown_token(watched)
+    assert is_accepted(house, token)
+    assert is_accepted(house, successor)
     page.get_by_role("link", name="Done").click()
     page.get_by_text("replaced").wait_for()
     audit_page(watched)
@@ -58,29 +58,29 @@ def test_from_nothing_to_a_pipelines_token_and_its_rotation(visit: Visit, house:
     audit_page(watched)
     watched.press("Revoke token")
     page.get_by_text("was revoked.").wait_for()
-    assert [works(house, one) for one in (token, successor)].count(True) == 1
+    assert [is_accepted(house, one) for one in (token, successor)].count(True) == 1
     watched.open(f"{LIST}/timeline")
     assert "nightly-sweep" in watched.text()
     audit_page(watched)
 
 
-def test_a_reload_of_the_token_neither_shows_it_nor_makes_another(visit: Visit, house: SkyAuth) -> None:
+def test_a_reload_neither_shows_the_token_nor_creates_another(visit: Visit, house: SkyAuth) -> None:
     watched = visit("bob@example.com")
     page = watched.page
     watched.open(f"{LIST}/new")
     page.get_by_label("Name", exact=True).fill("bobs-own")
     watched.press("Create service account")
-    token = shown(watched)
+    token = shown_token(watched)
     page.reload(wait_until="networkidle")
     assert token not in page.content()
     assert "This form was already submitted" in watched.text()
-    watched.complaints.clear()  # the browser tells of the 422
+    watched.complaints.clear()  # the browser logs the 422
     watched.open(f"{LIST}?q=bobs-own")
     assert page.locator("tbody tr").count() == 1
     audit_page(watched)
 
 
-def test_a_user_sees_their_own_and_a_viewer_no_such_section(visit: Visit, house: SkyAuth) -> None:
+def test_a_user_sees_own_accounts_and_a_viewer_no_section(visit: Visit, house: SkyAuth) -> None:
     house.console("ensure_account", name="alices", role="user", owner="alice@example.com")
     bob = visit("bob@example.com")
     bob.open(LIST)
@@ -95,28 +95,28 @@ def test_a_user_sees_their_own_and_a_viewer_no_such_section(visit: Visit, house:
     audit_page(vera)
 
 
-def test_without_javascript_an_account_is_made_rotated_revoked_and_deleted(visit: Visit, house: SkyAuth) -> None:
+def test_an_account_is_created_rotated_revoked_and_deleted_without_javascript(visit: Visit, house: SkyAuth) -> None:
     watched = visit("alice@example.com", java_script_enabled=False)
     page = watched.page
     watched.open(f"{LIST}/new")
     page.get_by_label("Name", exact=True).fill("plain")
     watched.press("Create service account")
-    first = shown(watched)
+    first = shown_token(watched)
     page.get_by_role("link", name="Done").click()
     page.get_by_role("link", name="Rotate").click()
     watched.press("Rotate token")
-    second = shown(watched)
-    assert (works(house, first), works(house, second)) == (False, True)
+    second = shown_token(watched)
+    assert (is_accepted(house, first), is_accepted(house, second)) == (False, True)
     page.get_by_role("link", name="Done").click()
     page.get_by_role("link", name="Revoke").click()
     watched.press("Revoke token")
-    assert not works(house, second)
+    assert not is_accepted(house, second)
     page.get_by_role("link", name="Delete service account").click()
     watched.press("Delete service account")
     assert "plain was deleted." in watched.text()
 
 
-def test_sessions_are_seen_and_ended(visit: Visit, house: SkyAuth) -> None:
+def test_sessions_are_listed_and_ended(visit: Visit, house: SkyAuth) -> None:
     house.console("create_user", name="rex@example.com", role="viewer", password=PASSWORD)
     here, there, plain = visit(), visit(), visit(java_script_enabled=False)
     for watched in (here, there, plain):
@@ -138,15 +138,15 @@ def test_sessions_are_seen_and_ended(visit: Visit, house: SkyAuth) -> None:
 
 
 def opened(watched: Watched) -> str:
-    """Open the page of sessions, and return where that leads."""
+    """Open the page of sessions, and return the URL of the resulting page."""
     watched.page.goto(watched.skyauth.address + "/skyauth/sessions", wait_until="networkidle")
     return watched.page.url
 
 
 def test_the_audit_log_is_read_filtered_and_exported(visit: Visit, house: SkyAuth) -> None:
     house.console("create_user", name="vic@example.com", role="viewer", password=PASSWORD)
-    told = [("X-Forwarded-Method", "POST"), ("X-Forwarded-Host", "api.example.com"), ("X-Forwarded-Uri", "/launch")]
-    assert ask(house.port, "/authz/verify", [*told, basic("vic@example.com", PASSWORD)]).status == 403
+    headers = [("X-Forwarded-Method", "POST"), ("X-Forwarded-Host", "api.example.com"), ("X-Forwarded-Uri", "/launch")]
+    assert ask(house.port, "/authz/verify", [*headers, basic("vic@example.com", PASSWORD)]).status == 403
     watched = visit("alice@example.com")
     page = watched.page
     watched.open("/skyauth/audit")
@@ -168,7 +168,7 @@ def test_the_audit_log_is_read_filtered_and_exported(visit: Visit, house: SkyAut
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-def test_users_are_imported_after_each_line_was_shown(visit: Visit, house: SkyAuth, scripts: bool) -> None:
+def test_users_are_imported_after_a_preview(visit: Visit, house: SkyAuth, scripts: bool) -> None:
     watched = visit("alice@example.com", java_script_enabled=scripts)
     page = watched.page
     watched.open("/skyauth/users/import")
@@ -198,6 +198,6 @@ def test_users_are_imported_after_each_line_was_shown(visit: Visit, house: SkyAu
     watched.press("Import 1 line")
     assert "Import complete: 0 users created, 1 changed." in watched.text()
     assert house.console("role_of", name=f"{name}@example.com") == "user"
-    newcomer = visit()
-    newcomer.open("/sign-in")
-    sign_in(newcomer.page, f"{name}@example.com")
+    new_user = visit()
+    new_user.open("/sign-in")
+    sign_in(new_user.page, f"{name}@example.com")

@@ -1,4 +1,4 @@
-"""Users in a browser: found, changed in place, made, and what goes with who leaves; for each role, and without JavaScript."""
+"""Users in a browser: the list, role changes in place, creation, disabling and deletion; also without JavaScript."""
 
 import pytest
 
@@ -12,19 +12,19 @@ LIST = "/skyauth/users"
 
 
 def find(watched: Watched, name: str) -> None:
-    """Open the list with this user alone."""
+    """Open the list filtered to one user."""
     watched.open(f"{LIST}?q={name}")
     assert watched.page.get_by_role("link", name=name).count() == 1
 
 
-def forgiven(watched: Watched) -> None:
-    """Forget that the browser told of an answer of 409 or 422, which is how a page says that something was not done."""
-    told = ("the server responded with a status of 4", "Response Status Error Code 4")
-    watched.complaints[:] = [text for text in watched.complaints if not any(words in text for words in told)]
+def ignore_error_status(watched: Watched) -> None:
+    """Drop the browser's errors about 409 and 422, the statuses of rejected changes."""
+    texts = ("the server responded with a status of 4", "Response Status Error Code 4")
+    watched.complaints[:] = [text for text in watched.complaints if not any(words in text for words in texts)]
 
 
 @pytest.mark.parametrize("name", ["alice@example.com", "bob@example.com", "vera@example.com"])
-def test_the_pages_are_as_they_must_be_for_each_role(visit: Visit, house: SkyAuth, name: str) -> None:
+def test_the_pages_pass_the_page_checks_for_each_role(visit: Visit, house: SkyAuth, name: str) -> None:
     watched = visit(name)
     watched.open(LIST)
     audit_page(watched)
@@ -39,7 +39,7 @@ def test_the_pages_are_as_they_must_be_for_each_role(visit: Visit, house: SkyAut
     audit_page(watched)
 
 
-def test_typing_finds_and_choosing_a_role_changes_it_in_place(visit: Visit, house: SkyAuth) -> None:
+def test_search_filters_while_typing_and_a_role_changes_in_place(visit: Visit, house: SkyAuth) -> None:
     house.console("create_user", name="rosa@example.com", role="user")
     watched = visit("alice@example.com")
     page = watched.page
@@ -53,9 +53,9 @@ def test_typing_finds_and_choosing_a_role_changes_it_in_place(visit: Visit, hous
     page.get_by_text("The role of rosa@example.com was changed from user to viewer.").wait_for()
     assert house.console("role_of", name="rosa@example.com") == "viewer"
     assert page.get_by_label("Role of rosa@example.com").input_value() == "viewer"
-    assert page.evaluate("document.activeElement.name") == "role", "the keyboard stays where it was"
+    assert page.evaluate("document.activeElement.name") == "role", "the focus stays on the role"
     assert [address for address in watched.addresses[asked:] if not address.endswith("/role")] == [], (
-        "leaving the search asks again"
+        "leaving the search field sends no request"
     )
     page.get_by_label("Status").select_option("disabled")
     page.get_by_text("No users match these filters").wait_for()
@@ -66,7 +66,7 @@ def test_typing_finds_and_choosing_a_role_changes_it_in_place(visit: Visit, hous
     assert page.get_by_label("Role of rosa@example.com").input_value() == "viewer"
 
 
-def test_a_refused_change_in_place_is_told_and_the_list_shows_what_is_so(visit: Visit, house: SkyAuth) -> None:
+def test_a_rejected_change_in_place_shows_an_error_and_the_stored_role(visit: Visit, house: SkyAuth) -> None:
     watched = visit("alice@example.com")
     page = watched.page
     find(watched, "alice@example.com")
@@ -74,11 +74,11 @@ def test_a_refused_change_in_place_is_told_and_the_list_shows_what_is_so(visit: 
     page.get_by_text("is the last active admin").wait_for()
     page.wait_for_function("document.querySelector('td select').value == 'admin'")
     assert house.console("role_of", name="alice@example.com") == "admin"
-    forgiven(watched)
+    ignore_error_status(watched)
     audit_page(watched)
 
 
-def test_many_get_a_role_at_once_after_being_asked(visit: Visit, house: SkyAuth) -> None:
+def test_roles_change_in_bulk_after_confirmation(visit: Visit, house: SkyAuth) -> None:
     for name in ("mia@bulk.example", "noa@bulk.example"):
         house.console("create_user", name=name, role="user")
     watched = visit("alice@example.com")
@@ -97,7 +97,7 @@ def test_many_get_a_role_at_once_after_being_asked(visit: Visit, house: SkyAuth)
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["with script", "without"])
-def test_an_admin_makes_a_user_and_lets_them_go_again(visit: Visit, house: SkyAuth, script: bool) -> None:
+def test_an_admin_creates_disables_enables_and_deletes_a_user(visit: Visit, house: SkyAuth, script: bool) -> None:
     name = f"dora{int(script)}@example.com"
     watched = visit("alice@example.com", java_script_enabled=script)
     page = watched.page
@@ -106,7 +106,7 @@ def test_an_admin_makes_a_user_and_lets_them_go_again(visit: Visit, house: SkyAu
     page.get_by_label("Username", exact=True).fill("bob@example.com")
     watched.press("Create user")
     assert "already exists" in page.locator("#id_username-error").inner_text()
-    forgiven(watched)
+    ignore_error_status(watched)
     if script:
         audit_page(watched)
     page.get_by_label("Username", exact=True).fill(name)
@@ -118,9 +118,9 @@ def test_an_admin_makes_a_user_and_lets_them_go_again(visit: Visit, house: SkyAu
         watched.press("Change role")
         assert house.console("role_of", name=name) == "viewer"
 
-    theirs = visit()
-    theirs.open("/sign-in")
-    sign_in(theirs.page, name)
+    other_browser = visit()
+    other_browser.open("/sign-in")
+    sign_in(other_browser.page, name)
 
     account = f"doras{int(script)}"
     house.console("create_account", name=account, role="viewer", owner=name)
@@ -137,8 +137,8 @@ def test_an_admin_makes_a_user_and_lets_them_go_again(visit: Visit, house: SkyAu
     watched.press(f"Disable {name}")
     assert "disabled" in watched.text()
     assert house.ask(("Authorization", f"Bearer {token}")).status == 401
-    theirs.open("/skyauth/")
-    assert "/sign-in" in theirs.page.url
+    other_browser.open("/skyauth/")
+    assert "/sign-in" in other_browser.page.url
 
     watched.press("Enable user")
     assert house.ask(("Authorization", f"Bearer {token}")).status == 200
@@ -150,7 +150,7 @@ def test_an_admin_makes_a_user_and_lets_them_go_again(visit: Visit, house: SkyAu
     assert house.ask(("Authorization", f"Bearer {token}")).status == 200
 
 
-def test_the_keyboard_alone_reaches_the_content_and_the_role(visit: Visit) -> None:
+def test_the_keyboard_reaches_the_content_and_the_role(visit: Visit) -> None:
     watched = visit("alice@example.com")
     page = watched.page
     find(watched, "vera@example.com")
@@ -161,10 +161,10 @@ def test_the_keyboard_alone_reaches_the_content_and_the_role(visit: Visit) -> No
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.getAttribute('aria-label')") == "Role of vera@example.com":
             return
-    pytest.fail("the role is not reached")
+    pytest.fail("Tab does not reach the role")
 
 
-def test_nobody_frames_a_page(visit: Visit) -> None:
+def test_no_page_can_be_framed(visit: Visit) -> None:
     watched = visit("alice@example.com")
     watched.open(LIST)
     watched.page.evaluate("path => { const f = document.createElement('iframe'); f.src = path; document.body.append(f) }", LIST)

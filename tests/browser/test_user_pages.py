@@ -1,4 +1,4 @@
-"""People in a browser before a protected API: sent to sign in and back, refused in words, through the shipped gateway."""
+"""A browser in front of a protected API: sign-in, return and denial pages, through the shipped Caddyfile."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.sqlite]
 
 @contextmanager
 def gateway(port: int, skyauth: SkyAuth, behind: Upstream) -> Iterator[None]:
-    """Run the shipped Caddyfile on this port, with the lines in it that the guide for browsers shows."""
+    """Run the shipped Caddyfile on this port, with the lines from the guide for browsers."""
     [lines] = re.findall(
         r"```caddyfile\n(.*?)```", (ROOT / "docs" / "guides" / "browsers.md").read_text(encoding="utf-8"), re.DOTALL
     )
@@ -72,20 +72,18 @@ def site(skyauth: SkyAuth) -> str:
 
 
 def sign_in(watched: Watched, name: str, password: str = PASSWORD) -> None:
-    """Fill in the form that is shown, and send it."""
+    """Fill in the sign-in form and submit it."""
     watched.page.fill("#id_username", name)
     watched.page.fill("#id_password", password)
     watched.press("Sign in")
 
 
-def complaints(watched: Watched) -> list[str]:
-    """Return what the browser complained of, but for the refusals themselves, which it tells too."""
+def unexpected_complaints(watched: Watched) -> list[str]:
+    """Return the browser's errors except those about the expected 401 and 403."""
     return [text for text in watched.complaints if "the server responded with a status of 40" not in text]
 
 
-def test_vera_is_sent_to_sign_in_comes_back_is_refused_in_words_and_alice_takes_over(
-    watched: Watched, behind: Upstream, site: str
-) -> None:
+def test_vera_signs_in_is_denied_with_a_reason_and_alice_signs_in_instead(watched: Watched, behind: Upstream, site: str) -> None:
     page = watched.page
     page.goto(f"{site}/api/v1/things?a=b%20c&d=%26")
     assert page.url == f"{site}/sign-in?next=%2Fapi%2Fv1%2Fthings%3Fa%3Db%2520c%26d%3D%2526"
@@ -98,7 +96,7 @@ def test_vera_is_sent_to_sign_in_comes_back_is_refused_in_words_and_alice_takes_
     arrived = behind.arrived[-1]
     assert arrived.target == "/api/v1/things?a=b%20c&d=%26"
     assert arrived.all("X-Auth-Request-Email") == ["vera@example.com"]
-    assert "skyauth" not in str(arrived.all("Cookie")), "the session is not the upstream's to know"
+    assert "skyauth" not in str(arrived.all("Cookie")), "the session cookie must not reach the upstream"
 
     before = len(behind.arrived)
     response = page.goto(f"{site}/users/export")
@@ -107,7 +105,7 @@ def test_vera_is_sent_to_sign_in_comes_back_is_refused_in_words_and_alice_takes_
     for words in ("not allowed", "upstream:admin", "vera@example.com, with the role viewer", "GET 127.0.0.1", "admin"):
         assert words in watched.text()
     assert page.locator(".id").inner_text() == response.headers["x-skyauth-decision"]
-    assert page.evaluate("getComputedStyle(document.querySelector('main')).borderRadius") == "8px", "its style is allowed"
+    assert page.evaluate("getComputedStyle(document.querySelector('main')).borderRadius") == "8px", "the style sheet is loaded"
     assert len(behind.arrived) == before
 
     page.get_by_role("link", name="sign in as somebody else").click()
@@ -117,11 +115,11 @@ def test_vera_is_sent_to_sign_in_comes_back_is_refused_in_words_and_alice_takes_
     sign_in(watched, "alice@example.com")
     assert page.url == f"{site}/users/export"
     assert behind.arrived[-1].all("X-Auth-Request-Email") == ["alice@example.com"]
-    assert complaints(watched) == []
+    assert unexpected_complaints(watched) == []
     assert [address for address in watched.addresses if not address.startswith((f"{site}/", "data:"))] == []
 
 
-def test_a_script_on_a_page_gets_json_and_is_sent_nowhere(watched: Watched, site: str) -> None:
+def test_a_script_receives_json_and_no_redirect(watched: Watched, site: str) -> None:
     page = watched.page
     # Without cookies the browser would ask for a Basic password in a dialog of its own, and wait; `omit` sends neither.
     ask = """([path, credentials]) => fetch(path, {credentials, headers: {Accept: 'text/html'}})
@@ -132,7 +130,7 @@ def test_a_script_on_a_page_gets_json_and_is_sent_nowhere(watched: Watched, site
     assert page.evaluate(ask, ["/api/v1/things", "omit"]) == [401, False, "application/problem+json"]
 
 
-def test_promise_41_a_forged_way_back_ends_at_home(watched: Watched, site: str) -> None:
+def test_promise_41_a_forged_return_url_redirects_to_home(watched: Watched, site: str) -> None:
     page = watched.page
     for target in ("https://evil.example/", "//evil.example/", "/\\evil.example/", "/%5cevil.example/", "/..//evil.example/"):
         page.context.clear_cookies()
@@ -143,7 +141,7 @@ def test_promise_41_a_forged_way_back_ends_at_home(watched: Watched, site: str) 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_telephone_nothing_stands_beside_the_screen(watched: Watched, site: str, scheme: str) -> None:
+def test_no_page_scrolls_horizontally_on_a_phone(watched: Watched, site: str, scheme: str) -> None:
     page = watched.page
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     page.set_viewport_size({"width": 320, "height": 640})

@@ -1,4 +1,4 @@
-"""Somebody's browser."""
+"""Fixtures of the dashboard tests."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ Visit = Callable[..., Client]
 
 @pytest.fixture
 def visit() -> Visit:
-    """Returns a browser in which a user has signed in."""
+    """Returns a browser in which a user is signed in: `visit(bob)`."""
 
     def open_for(user: User, **options: bool) -> Client:
         browser = Client(**options)

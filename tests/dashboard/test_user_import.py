@@ -1,4 +1,4 @@
-"""Users from a CSV file: each line is shown before anything is written, and the file of all of them."""
+"""Import of users from a CSV file after a preview, and the export of all users."""
 
 import asyncio
 import csv
@@ -25,38 +25,38 @@ GOOD = "username,role,password\ncarol@example.com,user,\ndan@example.com,viewer,
 
 
 @pytest.fixture
-def office(visit, alice):
-    """Alice's browser."""
+def admin_browser(visit, alice):
+    """A browser in which the admin alice is signed in."""
     return visit(alice)
 
 
-def seen(answer):
-    """Return what the page's form says was shown; "" where nothing was that could be imported."""
-    assert 'name="seen"' in answer.text
-    found = re.search(r'name="seen" value="(\w*)"', answer.text)
+def seen(response):
+    """Return the fingerprint of the preview in the page's form; "" if the preview cannot be imported."""
+    assert 'name="seen"' in response.text
+    found = re.search(r'name="seen" value="(\w*)"', response.text)
     return found[1] if found else ""
 
 
-def look(browser, text):
+def preview(browser, text):
     return browser.post(PAGE, {"text": text, "seen": ""})
 
 
-def words_of(answer):
-    """Return what is to be read in a streamed answer."""
-    return " ".join(re.sub("<[^>]*>", " ", b"".join(answer.streaming_content).decode()).split())
+def words_of(response):
+    """Return the text of a streamed response."""
+    return " ".join(re.sub("<[^>]*>", " ", b"".join(response.streaming_content).decode()).split())
 
 
 def apply(browser, text):
-    """Look at a file and import it, as the page's two buttons do; returns all that was streamed."""
-    answer = browser.post(PAGE, {"text": text, "seen": seen(look(browser, text))})
-    assert answer.streaming, answer.text
-    return b"".join(answer.streaming_content).decode()
+    """Preview a file and import it, as the two buttons do; return the streamed page."""
+    response = browser.post(PAGE, {"text": text, "seen": seen(preview(browser, text))})
+    assert response.streaming, response.text
+    return b"".join(response.streaming_content).decode()
 
 
-def test_every_line_is_shown_and_nothing_written(office):
-    answer = look(office, GOOD)
-    assert answer.status_code == 200
-    text = words(answer)
+def test_a_preview_lists_every_line_and_writes_nothing(admin_browser):
+    response = preview(admin_browser, GOOD)
+    assert response.status_code == 200
+    text = words(response)
     assert "2 users would be created, 1 with a password. Nothing has been imported yet." in text
     assert "2 carol@example.com created user carol@example.com sso true" in text
     assert "3 dan@example.com created viewer dan@example.com password true" in text
@@ -65,8 +65,8 @@ def test_every_line_is_shown_and_nothing_written(office):
     assert not Entry.objects.filter(event="user.created").exists()
 
 
-def test_what_was_shown_is_imported_and_its_progress_told(office):
-    page = apply(office, GOOD)
+def test_a_previewed_file_is_imported_with_its_progress(admin_browser):
+    page = apply(admin_browser, GOOD)
     assert "Import complete: 2 users created." in page
     assert re.findall(r"<p>(\d+) %</p>", page)[-1] == "100"
     assert page.count("</html>") == 1
@@ -74,45 +74,45 @@ def test_what_was_shown_is_imported_and_its_progress_told(office):
     assert User.objects.get(username="carol@example.com").role.name == "user"
 
 
-def test_each_line_is_planned_once_for_a_preview_and_once_more_for_the_import(office, monkeypatch):
+def test_each_line_is_planned_once_for_a_preview_and_once_more_for_the_import(admin_browser, monkeypatch):
     calls = []
     apply_row = user_import._apply_row
     monkeypatch.setattr(user_import, "_apply_row", lambda *args: calls.append(args[1].line) or apply_row(*args))
-    shown = seen(look(office, GOOD))
+    fingerprint = seen(preview(admin_browser, GOOD))
     assert calls == [2, 3]
     calls.clear()
-    assert "Import complete: 2 users created." in words_of(office.post(PAGE, {"text": GOOD, "seen": shown}))
+    assert "Import complete: 2 users created." in words_of(admin_browser.post(PAGE, {"text": GOOD, "seen": fingerprint}))
     assert calls == [2, 3, 2, 3], "planned, and written"
 
 
-def test_faults_stand_beside_their_lines_and_nothing_is_lost_or_written(office, bob):
+def test_errors_are_next_to_their_lines_and_nothing_is_lost_or_written(admin_browser, bob):
     text = "username,role\ncarol@example.com,user\nbob@example.com,user\nerin@example.com,captain\nx\n"
-    answer = look(office, text)
-    said = words(answer)
-    assert "3 of 4 lines have errors. Nothing was imported." in said
-    assert "captain" in said
-    assert "This line has 1 values, but the header has 2." in said
-    assert "carol@example.com,user" in answer.text
-    assert "Import" not in re.findall(r'<button type="submit">([^<]*)</button>', answer.text)[-1]
-    again = office.post(PAGE, {"text": text, "seen": seen(answer)})
+    response = preview(admin_browser, text)
+    text_of_page = words(response)
+    assert "3 of 4 lines have errors. Nothing was imported." in text_of_page
+    assert "captain" in text_of_page
+    assert "This line has 1 values, but the header has 2." in text_of_page
+    assert "carol@example.com,user" in response.text
+    assert "Import" not in re.findall(r'<button type="submit">([^<]*)</button>', response.text)[-1]
+    again = admin_browser.post(PAGE, {"text": text, "seen": seen(response)})
     assert not again.streaming
     assert User.objects.count() == 2
 
 
-def test_a_text_that_is_another_one_than_was_shown_is_shown_first(office):
-    first = look(office, GOOD)
-    answer = office.post(PAGE, {"text": GOOD + "erin@example.com,admin,\n", "seen": seen(first)})
-    assert "the text or its effect differs from the preview that you saw" in words(answer)
+def test_a_text_that_differs_from_the_preview_is_previewed_again(admin_browser):
+    first = preview(admin_browser, GOOD)
+    response = admin_browser.post(PAGE, {"text": GOOD + "erin@example.com,admin,\n", "seen": seen(first)})
+    assert "the text or its effect differs from the preview that you saw" in words(response)
     assert not User.objects.filter(username="carol@example.com").exists()
 
 
-def test_line_ends_as_browsers_send_them_are_no_other_text(office):
-    shown = seen(look(office, GOOD))
-    assert office.post(PAGE, {"text": GOOD.replace("\n", "\r\n"), "seen": shown}).streaming
+def test_line_endings_of_browsers_do_not_change_the_text(admin_browser):
+    fingerprint = seen(preview(admin_browser, GOOD))
+    assert admin_browser.post(PAGE, {"text": GOOD.replace("\n", "\r\n"), "seen": fingerprint}).streaming
 
 
-def test_a_world_that_changed_in_between_is_told_and_nobody_is_created(office, monkeypatch):
-    shown = seen(look(office, GOOD))
+def test_a_change_during_the_import_cancels_it(admin_browser, monkeypatch):
+    fingerprint = seen(preview(admin_browser, GOOD))
     real = user_import.apply_plan
 
     def late(**arguments):
@@ -122,13 +122,13 @@ def test_a_world_that_changed_in_between_is_told_and_nobody_is_created(office, m
         return (yield from steps)
 
     monkeypatch.setattr(user_import, "apply_plan", late)
-    page = b"".join(office.post(PAGE, {"text": GOOD, "seen": shown}).streaming_content).decode()
+    page = b"".join(admin_browser.post(PAGE, {"text": GOOD, "seen": fingerprint}).streaming_content).decode()
     assert "Nothing was imported, because these lines can no longer be imported as previewed:" in page
     assert "Line 3, dan@example.com" in page
     assert not User.objects.filter(username="carol@example.com").exists()
 
 
-def test_who_closes_the_page_before_it_is_written_has_created_nobody(alice):
+def test_closing_the_page_before_the_write_creates_no_user(alice):
     plan = user_import.plan_import(actor=principal(alice), text=GOOD)
     steps = user_import.apply_plan(actor=principal(alice), plan=plan)
     assert next(steps) == (3, 5)  # both rows are planned, and the password is hashed
@@ -136,7 +136,7 @@ def test_who_closes_the_page_before_it_is_written_has_created_nobody(alice):
     assert not User.objects.filter(username="carol@example.com").exists()
 
 
-def test_a_browser_that_does_not_read_on_holds_no_lock(alice):
+def test_a_browser_that_stops_reading_holds_no_lock(alice):
     """Between two pieces of the page no transaction of the import is open, so nobody else waits for it."""
     outside = len(connection.savepoint_ids)
     plan = user_import.plan_import(actor=principal(alice), text=GOOD)
@@ -145,15 +145,15 @@ def test_a_browser_that_does_not_read_on_holds_no_lock(alice):
     assert User.objects.filter(username="carol@example.com").exists()
 
 
-def test_a_file_is_read_into_the_text(office):
+def test_the_content_of_a_file_becomes_the_text(admin_browser):
     file = SimpleUploadedFile("people.csv", b"\xef\xbb\xbf" + GOOD.encode(), "text/csv")
-    answer = office.post(PAGE, {"file": file, "text": "", "seen": ""})
-    assert "2 users would be created" in words(answer)
-    assert "carol@example.com,user" in answer.text
+    response = admin_browser.post(PAGE, {"file": file, "text": "", "seen": ""})
+    assert "2 users would be created" in words(response)
+    assert "carol@example.com,user" in response.text
 
 
 @pytest.mark.parametrize(
-    ("given", "fault"),
+    ("values", "error"),
     [
         ({}, "Choose a file or enter CSV text."),
         ({"text": "  \n"}, "Choose a file or enter CSV text."),
@@ -162,58 +162,58 @@ def test_a_file_is_read_into_the_text(office):
         ({"file": SimpleUploadedFile("a.csv", b"x" * (user_csv.MAX_BYTES + 1))}, "The file is larger than 5 MB."),
     ],
 )
-def test_what_is_no_file_of_users_is_refused_beside_its_field(office, given, fault):
-    for value in given.values():
+def test_an_invalid_file_is_an_error_of_its_field(admin_browser, values, error):
+    for value in values.values():
         if hasattr(value, "seek"):
             value.seek(0)
-    answer = office.post(PAGE, given)
-    assert (answer.status_code, fault in words(answer)) == (422, True)
+    response = admin_browser.post(PAGE, values)
+    assert (response.status_code, error in words(response)) == (422, True)
 
 
-def test_a_file_for_minutes_is_for_the_command_line(office, monkeypatch):
+def test_a_file_with_too_many_lines_is_for_the_command_line(admin_browser, monkeypatch):
     monkeypatch.setattr(user_files, "MAX_LINES", 1)
-    answer = look(office, GOOD)
-    assert (answer.status_code, "Use manage.py import_users for larger files." in words(answer)) == (422, True)
+    response = preview(admin_browser, GOOD)
+    assert (response.status_code, "Use manage.py import_users for larger files." in words(response)) == (422, True)
 
 
-def test_every_line_is_shown_and_the_faulty_ones_before_the_others(office):
+def test_lines_with_errors_are_listed_first(admin_browser):
     lines = "".join(f"p{number}@example.com,{'nonsense' if number == 4 else 'user'}\n" for number in range(600))
-    answer = look(office, f"username,role\n{lines}")
-    shown = re.findall(r'class="number">(\d+)</td>', answer.text)
-    assert shown == ["6", *(str(number) for number in range(2, 602) if number != 6)]
+    response = preview(admin_browser, f"username,role\n{lines}")
+    numbers = re.findall(r'class="number">(\d+)</td>', response.text)
+    assert numbers == ["6", *(str(number) for number in range(2, 602) if number != 6)]
 
 
 KNOWN = "username,role,email,display_name\nbob@example.com,viewer,bob@example.com,Bobby\nnew@example.com,user,,\n"
 
 
-def test_who_exists_is_changed_where_that_was_asked_for_and_each_change_is_shown(office, bob):
-    assert "already exists" in words(look(office, KNOWN))
-    answer = office.post(PAGE, {"text": KNOWN, "seen": "", "update": "on"})
-    text = words(answer)
+def test_existing_users_are_updated_on_request_with_each_change_shown(admin_browser, bob):
+    assert "already exists" in words(preview(admin_browser, KNOWN))
+    response = admin_browser.post(PAGE, {"text": KNOWN, "seen": "", "update": "on"})
+    text = words(response)
     assert "1 user would be created; 1 changed, 0 unchanged. Nothing has been imported yet." in text
     assert re.search(r"2 bob@example.com changed user viewer bob@example.com \S+.* Bobby", text)
     bob.refresh_from_db()
     assert bob.role.name == "user"
-    done = office.post(PAGE, {"text": KNOWN, "seen": seen(answer), "update": "on"})
+    done = admin_browser.post(PAGE, {"text": KNOWN, "seen": seen(response), "update": "on"})
     assert "Import complete: 1 user created, 1 changed." in words_of(done)
     bob.refresh_from_db()
     assert (bob.role.name, bob.display_name) == ("viewer", "Bobby")
-    again = words(office.post(PAGE, {"text": KNOWN, "seen": "", "update": "on"}))
+    again = words(admin_browser.post(PAGE, {"text": KNOWN, "seen": "", "update": "on"}))
     assert "0 users would be created; 0 changed, 2 unchanged." in again
 
 
-def test_what_was_seen_without_update_is_no_leave_to_update(office, bob):
+def test_a_preview_without_update_does_not_allow_an_update(admin_browser, bob):
     text = "username\nnew@example.com\n"
-    shown = seen(look(office, text))
+    fingerprint = seen(preview(admin_browser, text))
     UserFactory(username="new@example.com")
-    answer = office.post(PAGE, {"text": text, "seen": shown, "update": "on"})
-    assert not answer.streaming
-    assert "differs from the preview that you saw" in words(answer)
+    response = admin_browser.post(PAGE, {"text": text, "seen": fingerprint, "update": "on"})
+    assert not response.streaming
+    assert "differs from the preview that you saw" in words(response)
 
 
-def test_a_user_who_appears_in_the_last_moment_is_not_changed_unseen(office, monkeypatch):
+def test_a_user_created_after_the_preview_is_not_changed(admin_browser, monkeypatch):
     text = "username,role\nnew@example.com,viewer\n"
-    shown = seen(office.post(PAGE, {"text": text, "seen": "", "update": "on"}))
+    fingerprint = seen(admin_browser.post(PAGE, {"text": text, "seen": "", "update": "on"}))
     real = user_import.apply_plan
 
     def late(**arguments):
@@ -221,46 +221,46 @@ def test_a_user_who_appears_in_the_last_moment_is_not_changed_unseen(office, mon
         return (yield from real(**arguments))
 
     monkeypatch.setattr(user_import, "apply_plan", late)
-    said = words_of(office.post(PAGE, {"text": text, "seen": shown, "update": "on"}))
-    assert "Nothing was imported" in said
-    assert "new@example.com: This user was changed by somebody else after the preview." in said
+    text_of_page = words_of(admin_browser.post(PAGE, {"text": text, "seen": fingerprint, "update": "on"}))
+    assert "Nothing was imported" in text_of_page
+    assert "new@example.com: This user was changed by somebody else after the preview." in text_of_page
     assert User.objects.get(username="new@example.com").role.name == "user"
 
 
-def test_another_default_role_than_was_shown_is_shown_first(office, settings):
+def test_a_changed_default_role_is_previewed_again(admin_browser, settings):
     text = "username\nnew@example.com\n"
     settings.RBAC_DEFAULT_ROLE = "viewer"
-    answer = look(office, text)
-    assert "2 new@example.com created viewer" in words(answer)
+    response = preview(admin_browser, text)
+    assert "2 new@example.com created viewer" in words(response)
     settings.RBAC_DEFAULT_ROLE = "user"
-    answer = office.post(PAGE, {"text": text, "seen": seen(answer)})
-    assert not answer.streaming
-    assert "2 new@example.com created user" in words(answer)
+    response = admin_browser.post(PAGE, {"text": text, "seen": seen(response)})
+    assert not response.streaming
+    assert "2 new@example.com created user" in words(response)
     assert not User.objects.filter(username="new@example.com").exists()
 
 
-def test_a_file_with_a_header_alone_says_that_there_is_nothing_in_it(office):
-    answer = look(office, "username,role\n")
-    assert "The text has a header line, but no users." in words(answer)
-    again = office.post(PAGE, {"text": "username,role\n", "seen": seen(answer)})
+def test_a_file_with_only_a_header_has_no_users(admin_browser):
+    response = preview(admin_browser, "username,role\n")
+    assert "The text has a header line, but no users." in words(response)
+    again = admin_browser.post(PAGE, {"text": "username,role\n", "seen": seen(response)})
     assert not again.streaming
 
 
-def test_what_is_corrected_is_looked_at_again_without_an_alarm(office):
-    refused = look(office, GOOD.replace("viewer", "captain"))
-    answer = office.post(PAGE, {"text": GOOD, "seen": seen(refused)})
-    assert "differs from the preview that you saw" not in words(answer)
-    assert "2 users would be created" in words(answer)
+def test_a_corrected_text_is_previewed_without_a_warning(admin_browser):
+    rejected = preview(admin_browser, GOOD.replace("viewer", "captain"))
+    response = admin_browser.post(PAGE, {"text": GOOD, "seen": seen(rejected)})
+    assert "differs from the preview that you saw" not in words(response)
+    assert "2 users would be created" in words(response)
 
 
-def test_only_who_may_create_users_imports_and_who_may_read_them_exports(visit, bob, vera, alice):
+def test_import_requires_users_write_and_export_users_read(visit, bob, vera, alice):
     for user in (bob, vera):
         browser = visit(user)
         assert browser.get(PAGE).status_code == 403
         assert browser.post(PAGE, {"text": GOOD}).status_code == 403
         assert "Import" not in browser.get("/skyauth/users").text
-    answer = visit(vera).get("/skyauth/users/export")
-    rows = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode(), newline="")))
+    response = visit(vera).get("/skyauth/users/export")
+    rows = list(csv.DictReader(io.StringIO(b"".join(response.streaming_content).decode(), newline="")))
     assert sorted(row["username"] for row in rows) == sorted([alice.username, bob.username, vera.username])
     assert "password" not in rows[0]
 
@@ -269,7 +269,7 @@ def test_promise_36_a_form_without_the_csrf_token_is_refused(visit, alice):
     assert visit(alice, enforce_csrf_checks=True).post(PAGE, {"text": GOOD}).status_code == 403
 
 
-def test_a_server_gets_the_pieces_one_by_one():
+def test_under_asgi_the_pieces_are_streamed():
     request = RequestFactory().get("/")
     request.scope = {}
     made = []
@@ -286,7 +286,7 @@ def test_a_server_gets_the_pieces_one_by_one():
     assert list(streamed(RequestFactory().get("/"), pieces())) == list("01234")
 
 
-def test_what_is_half_done_is_undone_at_once_when_the_client_is_gone():
+def test_a_disconnected_client_closes_the_generator_immediately():
     request = RequestFactory().get("/")
     request.scope = {}
     undone = []
@@ -299,9 +299,9 @@ def test_what_is_half_done_is_undone_at_once_when_the_client_is_gone():
             undone.append(True)
 
     async def leave():
-        answer = streamed(request, pieces())
-        await anext(answer)
-        await answer.aclose()
+        response = streamed(request, pieces())
+        await anext(response)
+        await response.aclose()
         return list(undone)
 
     assert asyncio.run(leave()) == [True]
