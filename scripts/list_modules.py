@@ -40,9 +40,8 @@ def sentence(path: Path) -> str:
 
 def _helps(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "help" for t in node.targets):
-            if isinstance(node.value, ast.Constant):
-                yield str(node.value.value)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and ast.unparse(node.targets[0]) == "help":
+            yield str(node.value.value)
 
 
 def listing() -> str:
