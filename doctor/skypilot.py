@@ -29,7 +29,7 @@ def find(check: Check) -> Iterator[Finding]:  # noqa: ARG001 - its findings have
         yield Finding(Severity.ERROR, "skypilot.other", what, "Check SKYPILOT_URL.")
         return
     if health["external_proxy_auth_enabled"] is not True:
-        what = "The SkyPilot API server does not trust the header X-Auth-Request-Email, so no request is let through to it."
+        what = "The SkyPilot API server does not trust the header X-Auth-Request-Email, so SkyAuth forwards no request to it."
         yield Finding(Severity.ERROR, "skypilot.header", what, f"Enable auth.external_proxy in its configuration. {_GUIDE}")
         return
     if health["version"] != settings.SKYPILOT_VERSION:
