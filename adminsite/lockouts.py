@@ -52,7 +52,7 @@ class FailedSignInAdmin(ServiceAdmin):
 
     def remove(self, actor: Principal, row: Any) -> None:
         """Delete the count of failures of this user name from this address."""
-        lockout.forgive(row.username, row.ip_address or "")
+        lockout.clear_failures(row.username, row.ip_address or "")
         record(Event.SIGN_IN_FAILURES_FORGOTTEN, actor=actor, target=row.username, data={"address": row.ip_address})
 
     def consequences(self, row: Any) -> list[Any]:

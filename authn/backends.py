@@ -1,4 +1,4 @@
-"""Django's authentication backend chain, thin over `authn.identify`.
+"""Django's authentication backends, each a thin layer over `authn.identify`.
 
 Each credential's fields are exactly one backend's keyword arguments, so `authenticate(request, **fields)` runs that backend
 alone. A bad credential raises PermissionDenied, which ends the chain.
@@ -19,14 +19,14 @@ from rbac.principals import Kind, Principal
 
 
 class Backend(BaseBackend):
-    """What the backends share: they grant nothing themselves, and load active users only."""
+    """The base of all backends: it grants no permissions, and loads only active users."""
 
     def get_user(self, user_id: Any) -> User | None:
         """Return the active user of that primary key, or None."""
         return User.objects.select_related("role").filter(pk=user_id, is_active=True).first()
 
     def _row(self, principal: Principal) -> User | ServiceAccount | None:
-        """Return the row behind a principal; None for the shared credential, which opens nothing of Django's."""
+        """Return the row behind a principal; None for the shared credential, which opens none of Django's pages."""
         if principal.pk is None:
             return None
         return self.get_user(principal.pk) if principal.kind is Kind.USER else selectors.account_of(principal.pk)
@@ -36,7 +36,7 @@ class TokenBackend(Backend):
     """Service-account tokens."""
 
     def authenticate(self, request: HttpRequest | None, token: bytes = b"") -> Any:  # type: ignore[override]
-        """Return the ServiceAccount of a good token. Raises PermissionDenied."""
+        """Return the ServiceAccount of a token. Raises PermissionDenied."""
         try:
             return self._row(identify.identify(Bearer(token), client=proxied_of(request).client))
         except InvalidCredential:
@@ -47,19 +47,19 @@ class BasicBackend(Backend):
     """A user's name and password, from HTTP Basic or from a login form."""
 
     def authenticate(self, request: HttpRequest | None, username: str | None = None, password: str | None = None) -> Any:  # type: ignore[override]
-        """Return the User whose name and password these are. Raises PermissionDenied."""
+        """Return the User of a name and password. Raises PermissionDenied."""
         if username is None or password is None:
             return None
         client = proxied_of(request).client
         try:
             return self._row(identify.sign_in_with_password(Basic(username, password), client))
         except InvalidCredential as refusal:
-            identify.refused(refusal, client=client)
+            identify.record_bad_credential(refusal, client=client)
             raise PermissionDenied from None
 
 
 class ProxyHeaderBackend(Backend):
-    """The header of a trusted auth proxy. Only the gate can have made its argument; a request has no other way to say it."""
+    """The header of a trusted auth proxy. Its arguments come from the header filter and never from a client's own header."""
 
     def authenticate(self, request: HttpRequest | None, subject: str = "", groups: str | None = None) -> Any:  # type: ignore[override]
         """Return the User whom the trusted proxy names. Raises PermissionDenied."""

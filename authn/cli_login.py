@@ -1,7 +1,7 @@
-"""Hands a command line what it signs in with: at once to the page of the person, or to whoever proves to have asked for it.
+"""CLI login: a user authorizes it in a browser, and the CLI gets credentials, from the page or by redeeming its PKCE verifier.
 
-Where SkyAuth itself signed the person in, that is a session of the command line's own. Behind an authenticating proxy it is the
-proxy's cookies, which alone lead through the proxy.
+The credentials of a user who signed in to SkyAuth itself are a CLI session. Behind an auth proxy they are the proxy's cookies,
+because requests pass the proxy only with these.
 """
 
 import base64
@@ -35,20 +35,20 @@ from rbac.auth_methods import Interface
 from rbac.principals import Method, Principal
 from rbac.services import lock_policy
 
-LIFETIME: Final = timedelta(minutes=5)  # as long as the sky CLI asks
-MOST_WAITING: Final = 20  # of one person: more than anybody needs at the same time
-MOST_ASKERS: Final = 1_000
+LIFETIME: Final = timedelta(minutes=5)  # as long as the sky CLI polls
+MAX_PENDING: Final = 20  # authorizations of one user, and login requests from one address
+MAX_LOGIN_REQUESTS: Final = 1_000
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}\Z")  # RFC 7636 section 4.1
 _REFUSED: Final = {
     Method.BEARER: "A service account signs in with its token: sky api login --token.",
-    Method.CLI: "A command line cannot sign another one in. Open this address in your browser.",
+    Method.CLI: "A CLI session cannot sign another CLI in. Open this address in your browser.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class CliCredentials:
-    """What a command line signs in with: the cookies that it sends from now on, and the id of whose they are."""
+    """What the CLI signs in with: the cookies to send with each request, and the id of the user."""
 
     uid: str
     cookies: Mapping[str, str] = field(repr=False)
@@ -56,7 +56,7 @@ class CliCredentials:
 
 def refusal(method: Method) -> Forbidden:
     """Return the error for a caller whose sign-in method cannot authorize a CLI login; its message says what to do instead."""
-    return Forbidden(_REFUSED.get(method, "A password that several people share signs nobody in. Sign in under your own name."))
+    return Forbidden(_REFUSED.get(method, "A shared password cannot sign a CLI in. Sign in with your own user name."))
 
 
 def _require_browser(actor: Principal) -> None:
@@ -65,94 +65,95 @@ def _require_browser(actor: Principal) -> None:
 
 
 def is_challenge(text: str) -> bool:
-    """Return whether this can be a challenge: the URL-safe base64 of a SHA-256 digest."""
+    """Return whether this can be a PKCE challenge: the URL-safe base64 of a SHA-256 digest (RFC 7636, S256)."""
     return _CHALLENGE.match(text) is not None
 
 
 @transaction.atomic
 def authorize(*, actor: Principal, challenge: str, cookies: Mapping[str, str]) -> None:
-    """Let whoever knows the verifier of this challenge sign in as the actor, once and soon.
+    """Let the client with the verifier of this challenge sign in as the actor, once and within LIFETIME.
 
-    `cookies` are those of the actor's browser, for a person whom a proxy signed in. Raises Forbidden, Invalid, NotFound, and
-    Conflict when somebody else authorised it.
+    `cookies` are those of the actor's browser; a CLI behind an auth proxy gets the proxy's. Raises Forbidden, Invalid, NotFound,
+    and Conflict when another user has authorized the challenge.
     """
     _require_browser(actor)
     if not is_challenge(challenge):
         raise Invalid.field("code_challenge", "Invalid code_challenge format")
     lock_policy()
-    user = _user(actor)
+    user = _active_user(actor)
     now = timezone.now()
     CliAuthorization.objects.filter(expires_at__lte=now).delete()
     earlier = CliAuthorization.objects.filter(challenge=challenge).first()
     if earlier is not None and earlier.user_id != user.pk:
-        raise Conflict("Somebody else has authorized this sign-in. Start it again in your terminal.")
-    mine = CliAuthorization.objects.filter(user=user)
-    mine.filter(challenge=challenge).delete()
-    newest = list(mine.order_by("-expires_at", "-pk").values_list("pk", flat=True)[: MOST_WAITING - 1])
-    mine.exclude(pk__in=newest).delete()
+        raise Conflict("Another user has authorized this CLI login. Start it again in your terminal.")
+    pending = CliAuthorization.objects.filter(user=user)
+    pending.filter(challenge=challenge).delete()
+    newest = list(pending.order_by("-expires_at", "-pk").values_list("pk", flat=True)[: MAX_PENDING - 1])
+    pending.exclude(pk__in=newest).delete()
     CliAuthorization.objects.create(
         challenge=challenge,
         user=user,
         session_auth_hash=user.get_session_auth_hash(),
-        encrypted_cookies=_encrypted(challenge, _theirs(actor, cookies)) if actor.method is Method.PROXY else "",
+        encrypted_cookies=_encrypted(challenge, _proxy_cookies(actor, cookies)) if actor.method is Method.PROXY else "",
         expires_at=now + LIFETIME,
     )
     record(Event.CLI_AUTHORIZED, actor=actor, target=user.username, data={"code": challenge[-8:]})
 
 
 def redeem(*, verifier: str, client: str, agent: str) -> CliCredentials | None:
-    """Return what was authorised for the challenge of this verifier, once; None when there is nothing (any more).
+    """Return the credentials that were authorized for the challenge of this verifier, once; None when there are none.
 
-    Not for a person who was disabled or deleted, or whose password changed, in the meantime. One query when there is nothing.
+    There are none for a user who has been disabled or deleted, or whose password has changed, since. Without an authorization
+    this takes one query, because the CLI polls.
     """
     if not _VERIFIER.match(verifier):
         return None
     challenge = base64.urlsafe_b64encode(sha256(verifier.encode()).digest()).decode().rstrip("=")
-    found = CliAuthorization.objects.filter(challenge=challenge, expires_at__gt=timezone.now()).first()
-    if found is None:
-        askers.note(challenge, client, agent)
+    authorization = CliAuthorization.objects.filter(challenge=challenge, expires_at__gt=timezone.now()).first()
+    if authorization is None:
+        login_requests.add(challenge, client, agent)
         return None
     with transaction.atomic():
-        lock_policy()  # so that no password is changed between here and the end
-        # Of parallel requests one deletes it. Should the rest fail, it is there again.
-        if CliAuthorization.objects.filter(pk=found.pk).delete()[0] != 1:
+        lock_policy()  # so that no password changes before this transaction ends
+        # One of several parallel requests deletes the row. If the rest fails, the rollback restores it.
+        if CliAuthorization.objects.filter(pk=authorization.pk).delete()[0] != 1:
             return None
-        user = User.objects.select_related("role").filter(pk=found.user_id, is_active=True).first()
-        if user is None or not constant_time_compare(found.session_auth_hash, user.get_session_auth_hash()):
+        user = User.objects.select_related("role").filter(pk=authorization.user_id, is_active=True).first()
+        if user is None or not constant_time_compare(authorization.session_auth_hash, user.get_session_auth_hash()):
             return None
         actor = replace(user_principal(user)[0], method=Method.CLI, peer=client)
-        if not found.encrypted_cookies:
-            return _session(actor, user, client, agent)
-        cookies = _decrypted(challenge, found.encrypted_cookies)
+        if not authorization.encrypted_cookies:
+            return _session_credentials(actor, user, client, agent)
+        cookies = _decrypted(challenge, authorization.encrypted_cookies)
         if cookies is None:
             return None
         record(Event.CLI_SIGNED_IN, actor=actor, target=user.username, data={"address": client, "agent": agent})
         return CliCredentials(user.uid, cookies)
 
 
-def asker(challenge: str) -> CliLoginRequest | None:
-    """Return from where a command line asks for what is authorised for this challenge, or None when none was heard yet."""
+def login_request(challenge: str) -> CliLoginRequest | None:
+    """Return the address and user agent of the CLI that polls with this challenge's verifier, or None when none has yet."""
     return CliLoginRequest.objects.filter(challenge=challenge, at__gt=timezone.now() - LIFETIME).first()
 
 
 class LoginRequestLog:
-    """Notes from where is asked, once for each challenge. Strangers may ask too: so few from one address, and not many in all."""
+    """Stores from where CLIs poll, once for each challenge. Anybody can poll, so rows are limited, per address and in total."""
 
     def __init__(self) -> None:
-        self._heard: OrderedDict[str, None] = OrderedDict()  # what this process has noted, or decided not to
+        self._seen: OrderedDict[str, None] = OrderedDict()  # challenges that this process has stored, or decided not to
 
-    def note(self, challenge: str, address: str, agent: str) -> None:
-        """Note it, unless it was noted or too many were. Its failure fails nothing."""
-        if challenge in self._heard:
+    def add(self, challenge: str, address: str, agent: str) -> None:
+        """Store a login request, unless it is stored or there are too many. A failure of the database is ignored."""
+        if challenge in self._seen:
             return
-        self._heard[challenge] = None
-        while len(self._heard) > MOST_ASKERS:
-            self._heard.popitem(last=False)
+        self._seen[challenge] = None
+        while len(self._seen) > MAX_LOGIN_REQUESTS:
+            self._seen.popitem(last=False)
         now = timezone.now()
         rows = CliLoginRequest.objects.filter(at__gt=now - LIFETIME)
         try:
-            # Counted before anything is written: who is one too many must not have the database's one writer at work.
-            if rows.count() >= MOST_ASKERS or rows.filter(address=address).count() >= MOST_WAITING:
+            # Counted before anything is written, so that requests above the limit never hold SQLite's one write lock.
+            if rows.count() >= MAX_LOGIN_REQUESTS or rows.filter(address=address).count() >= MAX_PENDING:
                 return
             with short_lock_timeout():
                 CliLoginRequest.objects.filter(at__lte=now - LIFETIME).delete()
@@ -162,67 +163,67 @@ class LoginRequestLog:
             return
 
 
-askers = LoginRequestLog()
+login_requests = LoginRequestLog()
 
 
 def issue_nonce(actor: Principal, port: int | None) -> str:
-    """Return a nonce for one `grant_now`, good for an hour."""
+    """Return a nonce for one `grant_now`, valid for an hour."""
     return nonces.issue(actor, _purpose(port))
 
 
 @transaction.atomic
 def grant_now(*, actor: Principal, cookies: Mapping[str, str], port: int | None, nonce: str, agent: str) -> CliCredentials:
-    """Return what the actor's command line signs in with, to be shown to the actor alone.
+    """Return credentials for the actor's CLI, to be shown to the actor only.
 
-    `port` is the one on which it listens on the actor's computer, if it does. Raises Forbidden, NotFound, and Conflict when the
-    nonce was not offered for this, or is used up.
+    `port` is the one on which the CLI listens on the actor's computer, or None. Raises Forbidden, NotFound, and Conflict when the
+    nonce was issued for something else or is consumed.
     """
     _require_browser(actor)
     lock_policy()
     if not nonces.consume(nonce, actor, _purpose(port)):
-        raise Conflict("This page has been used. What it shows is shown once; open it anew for another one.")
-    user = _user(actor)
+        raise Conflict("This page was already used. It shows its token once. Reload it to create another token.")
+    user = _active_user(actor)
     way = "shown" if port is None else f"localhost:{port}"
     record(Event.CLI_AUTHORIZED, actor=actor, target=user.username, data={"way": way})
     if actor.method is not Method.PROXY:
-        return _session(actor, user, actor.peer, agent)
-    theirs = _theirs(actor, cookies)
+        return _session_credentials(actor, user, actor.peer, agent)
+    proxy_cookies = _proxy_cookies(actor, cookies)
     record(Event.CLI_SIGNED_IN, actor=actor, target=user.username, data={"address": actor.peer, "agent": agent})
-    return CliCredentials(user.uid, theirs)
+    return CliCredentials(user.uid, proxy_cookies)
 
 
 def _purpose(port: int | None) -> str:
-    return f"hand over to {port}"
+    return f"CLI login on port {port}"
 
 
-def _user(actor: Principal) -> User:
+def _active_user(actor: Principal) -> User:
     user = User.objects.filter(pk=actor.pk or 0, is_active=True).first()
     if user is None:
-        raise NotFound("You are no longer a user here.")
+        raise NotFound("Your user has been disabled or deleted.")
     return user
 
 
-def _session(actor: Principal, user: User, address: str, agent: str) -> CliCredentials:
+def _session_credentials(actor: Principal, user: User, address: str, agent: str) -> CliCredentials:
     key, _ = begin_cli_session(actor=actor, address=address, agent=agent)
     return CliCredentials(user.uid, {settings.SESSION_COOKIE_NAME: key})
 
 
-def _theirs(actor: Principal, cookies: Mapping[str, str]) -> dict[str, str]:
-    """Return the cookies that are not ours. Raises Forbidden when none is left, for then nothing would lead through the proxy."""
-    ours = {settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME}
-    theirs = {name: value for name, value in cookies.items() if name not in ours}
-    if not theirs:
+def _proxy_cookies(actor: Principal, cookies: Mapping[str, str]) -> dict[str, str]:
+    """Return the cookies that are not SkyAuth's. Raises Forbidden when there is none: the CLI could not pass the proxy."""
+    own = {settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME}
+    proxy_cookies = {name: value for name, value in cookies.items() if name not in own}
+    if not proxy_cookies:
         raise Forbidden(
-            f"The single sign-on recognised you as {actor.name} without a cookie, so there is nothing to give to a command line. "
+            f"The single sign-on authenticated you as {actor.name} without a cookie, so there is none for the CLI. "
             "Use a service account's token."
         )
-    return theirs
+    return proxy_cookies
 
 
 def _cipher(challenge: str) -> Fernet:
-    """Return the cipher for what waits under a challenge.
+    """Return the cipher for the cookies of an authorization.
 
-    Its key hangs on SECRET_KEY, which the database does not have: the cookies are of no use to whoever reads a copy of it.
+    Its key is derived from SECRET_KEY, which is not in the database: a copy of the database is not enough to decrypt the cookies.
     """
     derived = HKDF(SHA256(), 32, salt=challenge.encode(), info=b"skyauth.handover").derive(settings.SECRET_KEY.encode())
     return Fernet(base64.urlsafe_b64encode(derived))
@@ -235,5 +236,5 @@ def _encrypted(challenge: str, cookies: Mapping[str, str]) -> str:
 def _decrypted(challenge: str, encrypted: str) -> dict[str, str] | None:
     try:
         return dict(json.loads(_cipher(challenge).decrypt(encrypted.encode())))
-    except InvalidToken:  # written round the services, or SECRET_KEY was changed
+    except InvalidToken:  # SECRET_KEY has changed, or the row was not written by `authorize`
         return None

@@ -1,4 +1,4 @@
-"""Who is this: `identify` turns a credential into a principal. The one implementation behind every door."""
+"""Authenticates a credential: `identify` returns its principal. Every interface uses this one implementation."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,48 +24,51 @@ from rbac.principals import Kind, Method, Principal
 from revision import last_used
 from revision.last_used import Touch
 
-FOR_EVER: Final = float("inf")
+FOREVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
-class Identification:
-    """Who shows a credential, and for how long that stands if nothing that decides is changed in the database.
+class AuthenticationResult:
+    """The principal of a credential, and until when that is valid while the policy revision stays the same.
 
-    `until` is in seconds since the epoch; 0 means that it has to be found out anew each time. `touches` are what is to be noted
-    of it now and then.
+    `until` is in seconds since the epoch; 0 means that the result must not be reused. `touches` are the last-used timestamps
+    to write.
     """
 
     principal: Principal
-    until: float = FOR_EVER
+    until: float = FOREVER
     touches: tuple[Touch, ...] = ()
 
 
 def identify(credential: Credential | None, *, client: str) -> Principal:
-    """Return who shows this credential; ANONYMOUS for None. `client` is the client's address.
+    """Return the principal of a credential, ANONYMOUS for None. `client` is the client's address.
 
-    Raises InvalidCredential for one that is bad in any way, after recording the refusal. Whatever else is raised
-    (a database error, `passwords.Busy`, `assertions.KeysUnavailable`) is trouble of ours.
+    Raises InvalidCredential for a bad credential, after recording the refusal. Any other exception (a database error,
+    `passwords.Busy`, `jwt_verify.KeysUnavailable`) is a failure of SkyAuth, not of the credential.
     """
-    return resolve(credential, client=client).principal
+    return authenticate(credential, client=client).principal
 
 
-def resolve(credential: Credential | None, *, client: str, quietly: bool = False) -> Identification:
-    """Return what `identify` does, and for how long it stands. Notes the use. `quietly` leaves it to the caller to record."""
+def authenticate(credential: Credential | None, *, client: str, record: bool = True) -> AuthenticationResult:
+    """Return what `identify` does, with its validity, and touch the last-used timestamps. Raises as `identify` does.
+
+    With `record=False` the caller records a refusal.
+    """
     try:
-        found = _recognise(credential, client)
+        result = _authenticate(credential, client)
     except InvalidCredential as refusal:
-        if not quietly:
-            refused(refusal, client=client)
+        if record:
+            record_bad_credential(refusal, client=client)
         raise
-    for touch in found.touches:
+    for touch in result.touches:
         last_used.touch(touch)
-    return found
+    return result
 
 
-def _recognise(credential: Credential | None, client: str) -> Identification:
+def _authenticate(credential: Credential | None, client: str) -> AuthenticationResult:
     match credential:
         case None:
-            return Identification(principals.anonymous(client))
+            return AuthenticationResult(principals.anonymous(client))
         case Bearer():
             return _bearer(credential, client)
         case Basic():
@@ -76,26 +79,26 @@ def _recognise(credential: Credential | None, client: str) -> Identification:
             return _session(credential, client)
 
 
-def refused(refusal: InvalidCredential, *, client: str) -> None:
-    """Record a refused sign-in; also for a credential that could not even be read."""
+def record_bad_credential(refusal: InvalidCredential, *, client: str) -> None:
+    """Record a refused sign-in, also for a credential that could not be parsed."""
     actor = principals.claimed(refusal.claimed, refusal.method, client)
     record_refusal(Event.SIGN_IN_REFUSED, actor=actor, reason=refusal.reason)
 
 
 def is_suppressed(refusal: InvalidCredential, *, client: str) -> bool:
-    """Count a refused sign-in for which nothing is to be written, and return whether it is such a one. Touches no database."""
+    """Count a refused sign-in, and return whether the refusal sampler drops its audit entry. Uses no database."""
     actor = principals.claimed(refusal.claimed, refusal.method, client)
     return suppress(Event.SIGN_IN_REFUSED, (actor.name, actor.peer, "")) is not None
 
 
-def _bearer(credential: Bearer, client: str) -> Identification:
+def _bearer(credential: Bearer, client: str) -> AuthenticationResult:
     if not settings.ENABLE_SERVICE_ACCOUNTS:
         raise InvalidCredential("service accounts are switched off", method=Method.BEARER)
-    presented = token_format.parse(credential.token)
-    if presented is None:
+    parsed = token_format.parse(credential.token)
+    if parsed is None:
         raise InvalidCredential("malformed token", method=Method.BEARER)
-    token = selectors.token_by_key(presented.key_id)
-    if token is None or not token_format.matches(presented.digest, token.digest):
+    token = selectors.token_by_key(parsed.key_id)
+    if token is None or not token_format.matches(parsed.digest, token.digest):
         raise InvalidCredential("unknown token", method=Method.BEARER)
     if reason := unusable(token):
         raise InvalidCredential(reason, method=Method.BEARER, claimed=token.account_name)
@@ -109,14 +112,14 @@ def _bearer(credential: Bearer, client: str) -> Identification:
         peer=client,
         pk=token.account_pk,
         owner=token.owner_pk,
-        token_key_id=presented.key_id,
+        token_key_id=parsed.key_id,
     )
-    until = token.expires_at.timestamp() if token.expires_at is not None else FOR_EVER
-    return Identification(principal, until, (Touch(last_used.TOKEN, token.pk, token.last_used_at, client),))
+    until = token.expires_at.timestamp() if token.expires_at is not None else FOREVER
+    return AuthenticationResult(principal, until, (Touch(last_used.TOKEN, token.pk, token.last_used_at, client),))
 
 
 def unusable(token: TokenRecord) -> str:
-    """Return why a genuine token is refused, or "" when it is good. A disabled owner's accounts stop with them."""
+    """Return why a genuine token is refused, or "". A disabled owner's service accounts are refused too."""
     if token.state != "active":
         return f"{token.state} token"
     if not token.account_active:
@@ -124,30 +127,34 @@ def unusable(token: TokenRecord) -> str:
     return "" if token.owner_active else "service account of a disabled owner"
 
 
-def _basic(credential: Basic, client: str) -> Identification:
+def _basic(credential: Basic, client: str) -> AuthenticationResult:
     if not settings.AUTH_BASIC:
         raise InvalidCredential("Basic is switched off", method=Method.BASIC)
     user = passwords.verify(credential, client)
-    # A password is looked at anew when the process no longer remembers it, changed or not.
-    until = passwords.remembered_until(credential, user)
+    # The result is valid as long as the pair is cached here, so that each process hashes a password again after that time.
+    until = passwords.cached_until(credential, user)
     if user is None:
-        return Identification(principals.shared(credential.username, client), until)
-    return _person(user, Method.BASIC, client, until)
+        return AuthenticationResult(principals.shared(credential.username, client), until)
+    return _user(user, Method.BASIC, client, until)
 
 
 def sign_in_with_password(credential: Basic, client: str) -> Principal:
-    """Return who has this name and password; what the login page asks, also where Basic itself is switched off."""
+    """Return the principal of a name and password that were typed into a sign-in form, also where HTTP Basic is switched off.
+
+    Raises as `identify` does, but leaves it to the caller to record a refusal.
+    """
     user = passwords.verify(credential, client)
     if user is None:
         return principals.shared(credential.username, client)
-    found = _person(user, Method.BASIC, client)
-    for touch in found.touches:
+    result = _user(user, Method.BASIC, client)
+    for touch in result.touches:
         last_used.touch(touch)
-    return found.principal
+    return result.principal
 
 
-def _proxy_header(credential: ProxyHeader, client: str) -> Identification:
-    if settings.AUTH_USER_HEADER_FORMAT == "jwt":
+def _proxy_header(credential: ProxyHeader, client: str) -> AuthenticationResult:
+    is_jwt = settings.AUTH_USER_HEADER_FORMAT == "jwt"
+    if is_jwt:
         subject, groups = jwt_verify.verify(credential.subject)
     else:
         subject, groups = credential.subject, _split_groups(credential.groups)
@@ -162,40 +169,40 @@ def _proxy_header(credential: ProxyHeader, client: str) -> Identification:
         raise InvalidCredential("this user signs in by password only", method=Method.PROXY, claimed=username)
     if not user.active:
         raise InvalidCredential("disabled user", method=Method.PROXY, claimed=username)
-    # An assertion has an end, and its key may be withdrawn: it is verified anew each time.
-    stands = settings.AUTH_USER_HEADER_FORMAT != "jwt" and user.settled
-    found = _person(user, Method.PROXY, client, FOR_EVER if stands else 0)
-    return replace(found, principal=replace(found.principal, groups=groups or ()))
+    # An assertion expires, and its key can be withdrawn, so it is verified for each request.
+    reusable = not is_jwt and user.settled
+    result = _user(user, Method.PROXY, client, FOREVER if reusable else 0)
+    return replace(result, principal=replace(result.principal, groups=groups or ()))
 
 
 def _split_groups(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(group for group in (part.strip() for part in text.split(",")) if group)
 
 
-def _session(credential: Session, client: str) -> Identification:
-    """Return whose session this is. An unknown or ended session is no credential any more: anonymous, not an error."""
-    nobody = Identification(principals.anonymous(client), 0)  # a session of this key may begin at any time
+def _session(credential: Session, client: str) -> AuthenticationResult:
+    """Return the user of a session. An unknown or expired session is not a bad credential: its caller is anonymous."""
+    anonymous = AuthenticationResult(principals.anonymous(client), 0)  # a session of this key can begin at any time
     session = selectors.session_by_digest(digest(credential.session_key))
     if session is None:
-        return nobody
+        return anonymous
     user, data = session.user, SessionStore().decode(session.data)
-    key, shown, since = data.get(SESSION_KEY), data.get(HASH_SESSION_KEY), data.get(SIGNED_IN_AT)
-    if key != str(user.pk) or not isinstance(shown, str) or not isinstance(since, int | float):
-        return nobody
-    started_at = min(session.created_at, datetime.fromtimestamp(since, UTC))  # the database cannot move what is signed
+    user_pk, auth_hash, signed_in_at = data.get(SESSION_KEY), data.get(HASH_SESSION_KEY), data.get(SIGNED_IN_AT)
+    if user_pk != str(user.pk) or not isinstance(auth_hash, str) or not isinstance(signed_in_at, int | float):
+        return anonymous
+    started_at = min(session.created_at, datetime.fromtimestamp(signed_in_at, UTC))  # the second one is signed
     until = session_expires_at(
         kind=session.kind, created_at=started_at, last_used_at=session.last_used_at, expire_date=session.expire_date
     ).timestamp()
     if not user.active or until <= timezone.now().timestamp():
-        return nobody
-    if not constant_time_compare(shown, User(password=user.password).get_session_auth_hash()):
-        return nobody
+        return anonymous
+    if not constant_time_compare(auth_hash, User(password=user.password).get_session_auth_hash()):
+        return anonymous
     method = Method.CLI if session.kind is SessionKind.CLI else Method.SESSION
-    found = _person(user, method, client, until)
-    return replace(found, touches=(*found.touches, Touch(last_used.SESSION, session.pk, session.last_used_at, client)))
+    result = _user(user, method, client, until)
+    return replace(result, touches=(*result.touches, Touch(last_used.SESSION, session.pk, session.last_used_at, client)))
 
 
-def _person(user: UserRecord, method: Method, client: str, until: float = FOR_EVER) -> Identification:
+def _user(user: UserRecord, method: Method, client: str, until: float = FOREVER) -> AuthenticationResult:
     principal = Principal(
         Kind.USER,
         user.uid,
@@ -209,4 +216,4 @@ def _person(user: UserRecord, method: Method, client: str, until: float = FOR_EV
         display_name=user.display_name,
         email=user.email,
     )
-    return Identification(principal, until, (Touch(last_used.USER, user.pk, user.last_seen_at),))
+    return AuthenticationResult(principal, until, (Touch(last_used.USER, user.pk, user.last_seen_at),))

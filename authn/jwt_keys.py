@@ -1,4 +1,4 @@
-"""SkyAuth's own signing keys: read from files, never from the database, and told to others by their public half alone."""
+"""SkyAuth's own signing keys, which are read from files. Only their public halves are published."""
 
 import base64
 import hashlib
@@ -25,7 +25,7 @@ _MEMBERS: Final = {"OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}
 
 
 class Unusable(Exception):
-    """A key file that cannot be used. The text says why, and `todo` what to do; neither repeats what is in the file."""
+    """A key file cannot be used. The message says why, and `todo` what to do; neither contains any part of the file."""
 
     def __init__(self, path: Path, why: str, todo: str) -> None:
         super().__init__(f"{path} {why}.")
@@ -34,7 +34,7 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A private key, with what its signatures are called: key id (RFC 7638) and algorithm (RFC 7518, RFC 8037)."""
+    """A private key with its key id (RFC 7638) and algorithm (RFC 7518, RFC 8037)."""
 
     kid: str
     algorithm: str
@@ -49,12 +49,12 @@ def read(path: Path) -> SigningKey:
     """Return the key in a file: PEM, unencrypted, Ed25519 or RSA. Raises Unusable."""
     try:
         with path.open("rb") as stream:
-            found = os.fstat(stream.fileno())
+            status = os.fstat(stream.fileno())
             content = stream.read(_MAX_FILE)
-    except (OSError, ValueError) as error:  # ValueError: no path has a NUL in it
+    except (OSError, ValueError) as error:  # ValueError: the path contains a NUL
         why = getattr(error, "strerror", None) or "not a path"
         raise Unusable(path, f"cannot be read: {why}", "Make a key with: manage.py create_assertion_key FILE") from None
-    if _open_to_others(found):
+    if _open_to_others(status):
         raise Unusable(path, "can be read or changed by others on this machine", f"Run: chmod 600 {path}")
     try:
         private = load_pem_private_key(content, password=None)
@@ -77,7 +77,7 @@ def key(private: PrivateKey) -> SigningKey:
 
 
 def new_pem(*, rsa: bool = False) -> str:
-    """Return a new private key as PEM (PKCS#8): Ed25519, or RSA for upstreams whose library knows nothing newer."""
+    """Return a new private key as PEM (PKCS#8): Ed25519, or RSA for upstreams whose JWT library does not support it."""
     private: PrivateKey = generate_private_key(65_537, _NEW_BITS) if rsa else Ed25519PrivateKey.generate()
     return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
 
@@ -90,19 +90,19 @@ def thumbprint(public: dict[str, str]) -> str:
 
 
 def _public(private: PrivateKey) -> dict[str, str]:
-    """Return the members that make up the public half, and no other."""
-    shown = (
+    """Return the members of a public key that its thumbprint covers."""
+    jwk = (
         RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
         if isinstance(private, RSAPrivateKey)
         else OKPAlgorithm.to_jwk(private.public_key(), as_dict=True)
     )
-    return {name: str(shown[name]) for name in _MEMBERS[str(shown["kty"])]}
+    return {name: str(jwk[name]) for name in _MEMBERS[str(jwk["kty"])]}
 
 
-def _open_to_others(found: os.stat_result) -> bool:
-    """Return whether somebody else may read or write the file.
+def _open_to_others(status: os.stat_result) -> bool:
+    """Return whether other users can read or write the file.
 
-    Its group may read one that belongs to another user, for then that is how we read it: Kubernetes mounts secrets so.
+    The group can read a file of another owner: Kubernetes mounts secrets so, and SkyAuth reads them as a member of the group.
     """
-    group = stat.S_IRWXG if found.st_uid == os.geteuid() else stat.S_IRWXG & ~stat.S_IRGRP
-    return bool(found.st_mode & (group | stat.S_IRWXO))
+    group = stat.S_IRWXG if status.st_uid == os.geteuid() else stat.S_IRWXG & ~stat.S_IRGRP
+    return bool(status.st_mode & (group | stat.S_IRWXO))

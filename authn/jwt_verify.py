@@ -1,4 +1,4 @@
-"""Signed assertions of an auth proxy: a JSON Web Token (RFC 7519), always verified, never merely decoded.
+"""Verifies the signed assertions of an auth proxy: JSON Web Tokens (RFC 7519).
 
 Keys come from configuration alone, algorithms from an allow-list; `exp`, `iss` and `aud` are required (security promise 6).
 """
@@ -17,20 +17,20 @@ from django.conf import settings
 from authn.credentials import InvalidCredential
 
 ASYMMETRIC: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
-_REFRESH_SECONDS: Final = 30  # a stranger's made-up key ids must not make us fetch more often than this
-_PATIENCE_SECONDS: Final = 0.5  # who waits for another's fetch holds a thread that could answer others
-_MAX_AGE_SECONDS: Final = 600  # for so long a key that the provider withdrew may still be taken
+_REFRESH_SECONDS: Final = 30  # unknown key ids, which any client can send, cause at most one fetch in this time
+_PATIENCE_SECONDS: Final = 0.5  # a request that waits for another's fetch holds a thread that could serve others
+_MAX_AGE_SECONDS: Final = 600  # for so long a key that the provider has withdrawn can still be accepted
 _LEEWAY_SECONDS: Final = 30
 _MAX_ASSERTION: Final = 16_384
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999
 
 
 class KeysUnavailable(Exception):
-    """The key set cannot be read: trouble of ours (503), not a bad credential."""
+    """The key set cannot be read: a failure of SkyAuth (503), not of the credential."""
 
 
 class KeySet:
-    """The configured keys, by key id; read when first needed, when they are old, and when an unknown key id turns up."""
+    """The configured keys by key id, read at first use, after _MAX_AGE_SECONDS, and for an unknown key id."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -40,12 +40,12 @@ class KeySet:
 
     def find(self, key_id: str) -> jwt.PyJWK | None:
         """Return the key of that id, or None. Raises KeysUnavailable."""
-        known = self._keys.get(key_id)  # without the lock: a slow fetch for one key holds up nobody who has another
-        if known is not None and not self._old():
-            return known
+        key = self._keys.get(key_id)  # without the lock: a slow fetch does not delay requests whose key is cached
+        if key is not None and not self._old():
+            return key
         if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
-            if known is not None:
-                return known  # old by as long as the fetch that is under way takes
+            if key is not None:
+                return key  # too old only by the time that the current fetch takes
             raise KeysUnavailable("The key set of AUTH_JWT_JWKS is being read.")
         try:
             if (key_id not in self._keys or self._old()) and time.monotonic() - self._tried_at >= _REFRESH_SECONDS:
@@ -78,7 +78,7 @@ def _key_set(source: str) -> KeySet:
 def verify(assertion: str) -> tuple[str, tuple[str, ...] | None]:
     """Return the subject and the groups (None when the claim is absent) of a valid assertion.
 
-    Raises InvalidCredential, and KeysUnavailable when nobody can say whether it is valid.
+    Raises InvalidCredential, and KeysUnavailable when its key cannot be read.
     """
     if len(assertion) > _MAX_ASSERTION:
         raise _bad("too long")
@@ -107,7 +107,7 @@ def verify(assertion: str) -> tuple[str, tuple[str, ...] | None]:
 
 
 def _subject(claims: dict[str, Any]) -> str:
-    # PyJWT accepts a numeric string as exp, a time that no calendar has, and any JSON value as a claim of ours.
+    # PyJWT accepts a numeric string as exp, a time after the year 9999, and any JSON value as the subject's claim.
     subject = claims.get(settings.AUTH_JWT_CLAIM)
     if not isinstance(subject, str) or not isinstance(claims["exp"], int) or claims["exp"] > _LAST_SECOND:
         raise _bad("no usable subject")

@@ -1,7 +1,7 @@
-"""Brute force: who must wait. Failures are counted by django-axes, for the pair of name and client address.
+"""Locks out brute force: counts wrong passwords with django-axes, by the pair of name and client address.
 
-A stranger elsewhere therefore cannot lock an owner out, and a credential that is remembered, a session or a token is not
-asked about at all. A second limit, over all names from one address, stops spraying.
+Somebody at another address therefore cannot lock a user out. A cached password, a session and a token are not affected. A
+second limit counts the failures of one address over all names, against password spraying.
 """
 
 import ipaddress
@@ -16,16 +16,16 @@ from django.utils import timezone
 
 
 def client_address(request: HttpRequest) -> str:
-    """Return the address that axes counts by. What asks axes has put it there; a header never does."""
+    """Return the address that axes counts by: the one that `_request` sets, never a header's."""
     return str(request.META.get("REMOTE_ADDR", ""))
 
 
-def must_wait(username: str, client: str) -> bool:
-    """Return whether this name from this address, or this address at all, has failed too often lately."""
+def is_locked_out(username: str, client: str) -> bool:
+    """Return whether this name from this address, or this address with any names, has failed too often in AXES_COOLOFF_TIME."""
     if not AxesProxyHandler.is_allowed(_request(client), {"username": username}):
         return True
     since = timezone.now() - settings.AXES_COOLOFF_TIME
-    recent = AccessAttempt.objects.filter(ip_address=_address(client), attempt_time__gte=since)
+    recent = AccessAttempt.objects.filter(ip_address=_counted_address(client), attempt_time__gte=since)
     failures = recent.aggregate(failures=Sum("failures_since_start"))["failures"] or 0
     return bool(failures >= settings.AUTH_FAILURE_LIMIT_PER_ADDRESS)
 
@@ -35,15 +35,15 @@ def count_failure(username: str, client: str) -> None:
     AxesProxyHandler.user_login_failed(sender=__name__, credentials={"username": username}, request=_request(client))
 
 
-def forgive(username: str, client: str) -> None:
-    """Forget the failures of this name from this address, and of no other, after a good password."""
-    AccessAttempt.objects.filter(username=username, ip_address=_address(client)).delete()
+def clear_failures(username: str, client: str) -> None:
+    """Delete the failures of this name from this address, and of no other."""
+    AccessAttempt.objects.filter(username=username, ip_address=_counted_address(client)).delete()
 
 
-def _address(client: str) -> str:
-    """Return what failures are counted under: an IPv4 address, or the /64 network that one holder of IPv6 has to choose from.
+def _counted_address(client: str) -> str:
+    """Return what failures are counted under: an IPv4 address, or a /64 network, all of which one holder of IPv6 can use.
 
-    A peer without an address counts as the unspecified one: NULL would equal nothing, and so count nothing.
+    A peer without an address counts as the unspecified address, because NULL equals nothing and would not be counted.
     """
     try:
         address = ipaddress.ip_address(client.partition("%")[0])
@@ -55,9 +55,9 @@ def _address(client: str) -> str:
 
 
 def _request(client: str) -> Any:
-    """Return the little of a request that axes looks at."""
+    """Return a request with the attributes that axes reads."""
     request = HttpRequest()
-    request.META["REMOTE_ADDR"] = _address(client)
+    request.META["REMOTE_ADDR"] = _counted_address(client)
     request.path = "/"
     request.method = "POST"
     return request

@@ -90,7 +90,7 @@ class PrincipalMiddleware(AuthenticationMiddleware):
                 session_key=session_key(raw_values(request, "Cookie")),
             )
         except InvalidCredential as refusal:
-            identify.refused(refusal, client=proxied.client)
+            identify.record_bad_credential(refusal, client=proxied.client)
             raise
 
 

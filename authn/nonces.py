@@ -1,7 +1,7 @@
-"""Forms that work once, so that sending one again cannot show again what it showed, nor make another (promise 11).
+"""Nonces for forms that work once, so that a repeated form neither shows a secret again nor creates another (promise 11).
 
-What a form has is signed, so that looking at it writes nothing. What was sent is a row beside the sessions for as long as the
-form would have been good: of two parallel requests one writes it.
+A nonce is signed, so issuing one writes nothing. A consumed nonce is a row in the session table until it would have expired; of
+two parallel requests, one can insert it.
 """
 
 from datetime import timedelta
@@ -21,22 +21,22 @@ _SALT: Final = "accounts.once"
 
 
 def issue(actor: Principal, purpose: str) -> str:
-    """Return a new nonce, good once, for this actor and purpose."""
+    """Return a nonce for one use by this actor, for this purpose."""
     return signing.dumps([actor.uid, purpose, token_urlsafe(12)], salt=_SALT)
 
 
 def consume(nonce: str, actor: Principal, purpose: str) -> bool:
-    """Return whether the nonce was good, and use it up. Call it in the transaction of what it is for: both happen or neither."""
+    """Return whether the nonce is valid, and consume it. Call it in the same transaction as the action that it protects."""
     try:
-        uid, meant, _ = signing.loads(nonce, salt=_SALT, max_age=LIFETIME_SECONDS)
-    except (signing.BadSignature, UnicodeError):  # what is sent may have half a surrogate pair
+        uid, issued_for, _ = signing.loads(nonce, salt=_SALT, max_age=LIFETIME_SECONDS)
+    except (signing.BadSignature, UnicodeError):  # a form can contain half a surrogate pair
         return False
-    if [uid, meant] != [actor.uid, purpose]:
+    if [uid, issued_for] != [actor.uid, purpose]:
         return False
-    ends = timezone.now() + timedelta(seconds=LIFETIME_SECONDS)
+    expires_at = timezone.now() + timedelta(seconds=LIFETIME_SECONDS)
     try:
         with transaction.atomic():
-            Session.objects.create(session_key=digest(nonce), session_data=SessionStore().encode({}), expire_date=ends)
+            Session.objects.create(session_key=digest(nonce), session_data=SessionStore().encode({}), expire_date=expires_at)
     except IntegrityError:
         return False
     return True

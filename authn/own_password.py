@@ -2,7 +2,7 @@
 
 from accounts.models import User
 from accounts.services import users
-from authn.passwords import proves
+from authn.passwords import matches_hash
 from core.errors import Conflict, Forbidden, Invalid
 from rbac.permissions import Permission
 from rbac.principals import Kind, Principal
@@ -22,6 +22,6 @@ def change_own_password(*, actor: Principal, current: str, password: str, keep_s
     if not user.has_usable_password():
         raise Conflict("You sign in through your identity provider, and have no password here.")
     # Not in a transaction: a rollback would undo the count of a failure.
-    if not proves(user.username, user.password, current, actor.peer):
+    if not matches_hash(user.username, user.password, current, actor.peer):
         raise Invalid.field("current_password", "This is not your current password.")
     return users.replace_own_password(actor=actor, user=user, password=password, keep_session=keep_session)

@@ -1,4 +1,4 @@
-"""The outermost ASGI layer: takes the headers that speak for a client off every request, before anything reads one."""
+"""The outermost ASGI layer: applies the trusted-proxy header filter to every request before anything reads its headers."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ OVERSIZED_KEY: Final = "skyauth.oversized"
 
 
 def policy_from_settings() -> TrustPolicy:
-    """Return whom the configuration trusts, and with which headers."""
+    """Return the trusted networks and the identity headers of the settings."""
     reads_users = settings.AUTH_USER_HEADER_FORMAT != "off"
     return TrustPolicy(
         parse_networks(settings.TRUSTED_PROXIES),
@@ -22,23 +22,22 @@ def policy_from_settings() -> TrustPolicy:
 
 
 class ProxyHeaderMiddleware:
-    """Wraps an ASGI application; what the gate found lies in the scope under SCOPE_KEY as one `ProxyInfo`."""
+    """Wraps an ASGI application; puts the `ProxyInfo` of a request into its scope under SCOPE_KEY."""
 
     def __init__(self, application: Application, policy: TrustPolicy) -> None:
         self.application = application
         self._policy = policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass HTTP requests on, cleaned. SkyAuth speaks nothing else."""
         if scope["type"] != "http":
-            raise ValueError(f"SkyAuth does not speak {scope['type']}.")
-        admitted = self.filter_headers(scope)
-        cleaned = {**scope, "headers": admitted.headers, SCOPE_KEY: admitted.proxied, OVERSIZED_KEY: admitted.oversized}
-        if admitted.proxied.forwarded.get("proto") in {"http", "https"}:
-            cleaned["scheme"] = admitted.proxied.forwarded["proto"]
-        await self.application(cleaned, receive, send)
+            raise ValueError(f"SkyAuth does not support {scope['type']} connections.")
+        filtered = self.filter_headers(scope)
+        new_scope = {**scope, "headers": filtered.headers, SCOPE_KEY: filtered.proxied, OVERSIZED_KEY: filtered.oversized}
+        if filtered.proxied.forwarded.get("proto") in {"http", "https"}:
+            new_scope["scheme"] = filtered.proxied.forwarded["proto"]
+        await self.application(new_scope, receive, send)
 
     def filter_headers(self, scope: Scope) -> FilteredHeaders:
-        """Return what the gate makes of a request's headers."""
+        """Return the result of the header filter for a request."""
         client = scope.get("client")
         return filter_headers(scope["headers"], client[0] if client else None, self._policy)

@@ -1,8 +1,8 @@
-"""The trust gate: which headers may speak for a client, decided once, on the raw header list.
+"""The trusted-proxy header filter: removes identity and forwarding headers, and returns what a trusted proxy sent in them.
 
-Trust is the address of the socket's peer and nothing else. Every header of the identity and forwarding families is taken
-off the request here, whoever sent it; what a trusted proxy said, in the exact spelling, goes on as one `ProxyInfo`. Nothing
-else in the code base reads those headers (`tests/test_house_rules.py` looks).
+A proxy is trusted by the address of the socket's peer and by nothing else. Every header of these families is removed from the
+request, whoever sent it. The values of a trusted proxy, in the exact spelling, are in one `ProxyInfo`. No other module reads
+these headers (`tests/test_house_rules.py` checks this).
 """
 
 import ipaddress
@@ -16,7 +16,7 @@ V = TypeVar("V")
 RawHeaders = list[tuple[bytes, bytes]]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# uvicorn accepts header sections of 70 kB and any number of fields, so the bounds are set here.
+# uvicorn accepts header sections of 70 kB and any number of fields, so the limits are set here.
 MAX_FIELDS: Final = 100
 MAX_SECTION: Final = 32_768
 
@@ -42,30 +42,30 @@ _FORWARDED: Final = {
     b"x-original-uri": "original-uri",
     b"x-original-host": "original-host",
 }
-# What else a header's name makes of it; see `TrustPolicy.classify`.
-_ON: Final = ""
-_SUBJECT: Final = "the user"
-_GROUPS: Final = "the groups"
-_FOR: Final = "the way here"
-_UNREAD: Final = "unread"
+# Further classes of headers beside the values of _FORWARDED; see `TrustPolicy.classify`.
+_KEPT: Final = ""
+_SUBJECT: Final = "subject"
+_GROUPS: Final = "groups"
+_FOR: Final = "for"
+_IGNORED: Final = "ignored"
 
-# What is found out of a name, an address or a list of them is remembered, for every request asks again. Strangers choose
-# them, so only so many are remembered, and none that is longer.
-_REMEMBERED: Final = 2_048
-_SHORT: Final = 64
+# Header names, addresses and lists of them repeat from request to request. Clients choose them, so the number of cached
+# results is limited, and long keys are not cached.
+_MAX_CACHED: Final = 2_048
+_MAX_KEY: Final = 64
 
 
 class CachedFunction(dict[K, V]):
-    """A pure function of a text as a mapping: `remembering[text]` works a value out once, and again when it was forgotten."""
+    """A pure function of a text, as a mapping with a bounded cache: `cached[text]` is its value."""
 
     def __init__(self, function: Callable[[K], V]) -> None:
         super().__init__()
-        self._work_out: Callable[[K], V] = function
+        self._function: Callable[[K], V] = function
 
     def __missing__(self, text: K) -> V:
-        value: V = self._work_out(text)
-        if len(text) <= _SHORT:
-            if len(self) >= _REMEMBERED:
+        value: V = self._function(text)
+        if len(text) <= _MAX_KEY:
+            if len(self) >= _MAX_CACHED:
                 self.clear()
             self[text] = value
         return value
@@ -73,11 +73,11 @@ class CachedFunction(dict[K, V]):
 
 @dataclass(frozen=True, slots=True)
 class TrustPolicy:
-    """Whom to trust, and the names of the identity headers; `subject_header` empty: no header names a user.
+    """The trusted networks and the names of the identity headers; with an empty `subject_header` no header names a user.
 
-    `classify` says what a header's name makes of it: "" when it goes on, else what it is taken off as: a key of
-    `ProxyInfo.forwarded`, the user, the groups, the way here, or something that nobody reads. `trusts` says whether an address is
-    a trusted proxy's, and `client_address` which address of X-Forwarded-For counts, "" for none.
+    Three mappings are derived. `classify` maps a header name to "" if the header is kept, or to the class that it is removed
+    as: a key of `ProxyInfo.forwarded`, the subject, the groups, X-Forwarded-For, or a header that is ignored. `trusts` maps an
+    address to whether it is a trusted proxy's. `client_address` maps a value of X-Forwarded-For to the client's address, or "".
     """
 
     networks: tuple[Network, ...] = ()
@@ -88,17 +88,16 @@ class TrustPolicy:
     client_address: Mapping[bytes, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Work out once what does not change."""
         read = {**_FORWARDED, b"x-forwarded-for": _FOR}
-        for name, what in ((self.groups_header, _GROUPS), (self.subject_header, _SUBJECT)):
+        for name, header_class in ((self.groups_header, _GROUPS), (self.subject_header, _SUBJECT)):
             if name:
-                read[name.lower().encode("ascii")] = what
+                read[name.lower().encode("ascii")] = header_class
         guarded = frozenset(map(fold, read)) | _SINGLES
         trusts = CachedFunction[str, bool](lambda address: _within(address, self.networks))
         for attribute, value in (
-            ("classify", CachedFunction[bytes, str](lambda name: _taken_as(name, read, guarded))),
+            ("classify", CachedFunction[bytes, str](lambda name: _header_class(name, read, guarded))),
             ("trusts", trusts),
-            ("client_address", CachedFunction[bytes, str](lambda hops: _nearest_stranger(hops, trusts))),
+            ("client_address", CachedFunction[bytes, str](lambda hops: _client_address(hops, trusts))),
         ):
             object.__setattr__(self, attribute, value)
 
@@ -107,13 +106,13 @@ _NONE: Final[frozenset[str]] = frozenset()
 
 
 class ProxyInfo(NamedTuple):
-    """What the gate found out about a request's way here.
+    """The values of a trusted proxy's headers, and the addresses of the peer and the client.
 
-    `peer` is the socket's address; `client` is the nearest address that is not a trusted proxy. `subject` and `groups` are
-    what a trusted proxy said of the user, None when it said nothing. `forwarded` has the original request's method, uri,
-    host and proto (from `X-Forwarded-*`), original-method, original-uri and original-host (from `X-Original-*`), as far as
-    a trusted proxy sent them exactly once; `repeated` names those that came more than once.
-    `fault` says what is wrong with the identity headers: then the credential is bad.
+    `peer` is the socket's address; `client` is the nearest address that is not a trusted proxy. `subject` and `groups` are the
+    user and the groups that a trusted proxy named, None if it named none. `forwarded` has the original request's method, uri,
+    host and proto (from `X-Forwarded-*`), and original-method, original-uri and original-host (from `X-Original-*`), as far as
+    a trusted proxy sent them exactly once and in ASCII; `repeated` has the keys of the others. `fault` is what is wrong with
+    the identity headers, which makes the credential bad, or "".
     """
 
     trusted: bool = False
@@ -130,7 +129,7 @@ NO_PROXY_INFO: Final = ProxyInfo()
 
 
 class FilteredHeaders(NamedTuple):
-    """The headers that go on, what was taken off them, and whether the header section is too large to be looked at."""
+    """The headers that are kept, the values of those that were removed, and whether the header section exceeds the limits."""
 
     headers: RawHeaders
     proxied: ProxyInfo
@@ -138,7 +137,7 @@ class FilteredHeaders(NamedTuple):
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Return the networks of CIDR texts or single addresses. Raises ValueError naming the bad one."""
+    """Return the networks of CIDR texts or single addresses. Raises ValueError, which names the bad one."""
     networks = []
     for text in texts:
         try:
@@ -149,57 +148,57 @@ def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
 
 
 def fold(name: bytes) -> bytes:
-    """Return a header name as the laxest program behind us may read it: lower case, `_` and `.` as `-` (promise 3)."""
+    """Return a header name as the most lenient upstream reads it: lower case, `_` and `.` as `-` (promise 3)."""
     return name.lower().replace(b"_", b"-").replace(b".", b"-")
 
 
 def filter_headers(headers: Iterable[tuple[bytes, bytes]], peer: str | None, policy: TrustPolicy) -> FilteredHeaders:
-    """Return the request's headers without any that speak for the client, and what a trusted peer said in them."""
+    """Return the request's headers without those of the guarded families, and the values that a trusted peer sent in these."""
     kept: RawHeaders = []
-    taken: dict[str, bytes] = {}
-    again: dict[str, list[bytes]] = {}  # the further values of what came more than once
+    removed: dict[str, bytes] = {}
+    repeats: dict[str, list[bytes]] = {}  # the further values of a class
     fields = size = 0
     classify = policy.classify
     for line in headers:
         name, value = line
         fields += 1
         if fields > MAX_FIELDS:
-            break  # it will not be looked at
+            break  # the request is refused unread
         size += len(name) + len(value)
-        what = classify[name]
-        if what == _ON:
+        header_class = classify[name]
+        if header_class == _KEPT:
             kept.append(line)
-        elif what in taken:
-            again.setdefault(what, []).append(value)
+        elif header_class in removed:
+            repeats.setdefault(header_class, []).append(value)
         else:
-            taken[what] = value
+            removed[header_class] = value
     oversized = fields > MAX_FIELDS or size + 4 * fields > MAX_SECTION
     address = peer or ""
     if not policy.trusts[address]:
         return FilteredHeaders(kept, ProxyInfo(False, address, address), oversized)
-    return FilteredHeaders(kept, _believe(taken, again, address, policy), oversized)
+    return FilteredHeaders(kept, _proxy_info(removed, repeats, address, policy), oversized)
 
 
-def _taken_as(name: bytes, read: Mapping[bytes, str], guarded: frozenset[bytes]) -> str:
+def _header_class(name: bytes, read: Mapping[bytes, str], guarded: frozenset[bytes]) -> str:
     folded = fold(name)
     if not (folded in guarded or folded.startswith(_FAMILIES)):
-        return _ON
-    # An alias spelling is dropped without a look, from anybody.
-    return read.get(folded, _UNREAD) if folded == name.lower() else _UNREAD
+        return _KEPT
+    # Another spelling of a header is never read, also not from a trusted proxy.
+    return read.get(folded, _IGNORED) if folded == name.lower() else _IGNORED
 
 
-def _believe(taken: dict[str, bytes], again: Mapping[str, list[bytes]], peer: str, policy: TrustPolicy) -> ProxyInfo:
-    """Return what the headers of a trusted proxy say."""
+def _proxy_info(removed: dict[str, bytes], repeats: Mapping[str, list[bytes]], peer: str, policy: TrustPolicy) -> ProxyInfo:
+    """Return the values of a trusted proxy's headers."""
     client, subject, groups, fault = peer, None, None, ""
     repeated: set[str] = set()
-    taken.pop(_UNREAD, None)
-    if (hops := taken.pop(_FOR, None)) is not None:
-        client = policy.client_address[b",".join([hops, *again.get(_FOR, ())])] or peer
-    if _SUBJECT in taken or _GROUPS in taken:
-        subject, groups, fault = _identity(taken, again)
+    removed.pop(_IGNORED, None)
+    if (hops := removed.pop(_FOR, None)) is not None:
+        client = policy.client_address[b",".join([hops, *repeats.get(_FOR, ())])] or peer
+    if _SUBJECT in removed or _GROUPS in removed:
+        subject, groups, fault = _identity(removed, repeats)
     forwarded: dict[str, str] = {}
-    for key, value in taken.items():
-        if key in again or not value.isascii():
+    for key, value in removed.items():
+        if key in repeats or not value.isascii():
             repeated.add(key)
         else:
             forwarded[key] = value.decode("ascii")
@@ -208,34 +207,34 @@ def _believe(taken: dict[str, bytes], again: Mapping[str, list[bytes]], peer: st
     )
 
 
-def _identity(taken: dict[str, bytes], again: Mapping[str, list[bytes]]) -> tuple[str | None, str | None, str]:
-    """Return what the identity headers say of the user and of the groups, and what is wrong with them."""
-    said: list[str | None] = []
+def _identity(removed: dict[str, bytes], repeats: Mapping[str, list[bytes]]) -> tuple[str | None, str | None, str]:
+    """Return the user and the groups of the identity headers, and what is wrong with these headers."""
+    texts: list[str | None] = []
     faults = []
-    for what in (_SUBJECT, _GROUPS):
-        value = taken.pop(what, None)
-        good = value is not None and value.isascii() and what not in again
-        said.append(value.decode("ascii") if value is not None and good else None)
-        if what in again:
+    for header_class in (_SUBJECT, _GROUPS):
+        value = removed.pop(header_class, None)
+        valid = value is not None and value.isascii() and header_class not in repeats
+        texts.append(value.decode("ascii") if value is not None and valid else None)
+        if header_class in repeats:
             faults.append("the identity header is repeated")
-        elif value is not None and not good:
+        elif value is not None and not valid:
             faults.append("the identity header is not ASCII")
-    subject, groups = said
+    subject, groups = texts
     if not faults and subject is not None and "," in subject:
-        faults.append("the identity header has a comma")  # two values joined by a proxy, or one address that is two
+        faults.append("the identity header has a comma")  # a proxy has joined two values
     return subject or None, groups, faults[0] if faults else ""
 
 
-def _nearest_stranger(hops: bytes, trusts: Mapping[str, bool]) -> str:
-    """Return the first address, from the right of X-Forwarded-For, that is no trusted proxy; else the last believed, or ""."""
+def _client_address(hops: bytes, trusts: Mapping[str, bool]) -> str:
+    """Return the rightmost address in X-Forwarded-For that is not a trusted proxy's, else the leftmost trusted one, or ""."""
     client_address = ""
     for hop in reversed([text for text in map(str.strip, hops.decode("latin-1").split(",")) if text]):
         try:
             address = ipaddress.ip_address(hop)
         except ValueError:
-            break  # written by nobody we trust to write addresses
+            break  # not an address, so what is left of it is not trusted either
         if getattr(address, "scope_id", None):
-            break  # a zone means something on the machine that wrote it, and may be of any length
+            break  # a zone has a meaning only on the host that wrote it, and any length
         client_address = str(address)
         if not trusts[client_address]:
             break
@@ -243,7 +242,7 @@ def _nearest_stranger(hops: bytes, trusts: Mapping[str, bool]) -> str:
 
 
 def _within(address: str, networks: tuple[Network, ...]) -> bool:
-    """Return whether the address lies in one of the networks; an IPv4 address mapped into IPv6 counts as IPv4."""
+    """Return whether the address is in one of the networks; an IPv4-mapped IPv6 address counts as IPv4."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

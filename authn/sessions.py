@@ -1,4 +1,4 @@
-"""Sessions: who is signed in where. Their owner lists and ends them, and so does whoever may change users."""
+"""Sessions of users: their owner, and callers who can change users, list and end them."""
 
 from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
@@ -17,17 +17,17 @@ from rbac.services import require
 
 
 def list_sessions(*, actor: Principal, user: User) -> QuerySet[Session]:
-    """Return the live sessions of a user, the one used last first. Raises Forbidden."""
+    """Return the live sessions of a user, the last-used one first. Raises Forbidden."""
     _require(actor, user.pk)
     return Session.objects.live().filter(user=user).order_by("-last_used_at", "-created_at")
 
 
 @transaction.atomic
 def end_session(*, actor: Principal, key: str) -> None:
-    """End a session, named by what it is stored under. Raises NotFound, also for another's, unless the actor may change users."""
+    """End the session with this primary key. Raises NotFound, also for another user's, unless the actor can change users."""
     row = Session.objects.select_for_update().filter(session_key=key, user__isnull=False).first()
     if row is None or row.user_id is None or not (_is(actor, row.user_id) or actor.holds(Permission.USERS_WRITE)):
-        raise NotFound("There is no such session; it may have ended by itself.")
+        raise NotFound("There is no such session. It may have expired.")
     owner = User.objects.get(pk=row.user_id)
     row.delete()
     _recorded(actor, owner, [row])
@@ -35,9 +35,9 @@ def end_session(*, actor: Principal, key: str) -> None:
 
 @transaction.atomic
 def end_sessions(*, actor: Principal, user: User, but: str = "") -> int:
-    """End all sessions of a user but the one that is stored under `but`, and return how many. Raises Forbidden.
+    """End all sessions of a user except the one with the primary key `but`, and return how many. Raises Forbidden.
 
-    A command line that was signed in and has not fetched its session yet gets none any more.
+    CLI logins that are authorized and not redeemed are deleted too.
     """
     _require(actor, user.pk)
     CliAuthorization.objects.filter(user=user).delete()
@@ -50,13 +50,13 @@ def end_sessions(*, actor: Principal, user: User, but: str = "") -> int:
 
 @transaction.atomic
 def begin_cli_session(*, actor: Principal, address: str, agent: str) -> tuple[str, Session]:
-    """Begin a session for the actor's command line, and return its key, which nothing can show again, and its row.
+    """Begin a session for the actor's CLI, and return its key, which is not stored, and its row.
 
-    It lives CLI_SESSION_DAYS, and ends with the person's password, like any other. Raises NotFound when the actor is no user.
+    It is valid for CLI_SESSION_DAYS, until the user's password changes. Raises NotFound when the actor is not an active user.
     """
     user = User.objects.filter(pk=actor.pk or 0, is_active=True).first() if actor.kind is Kind.USER else None
     if user is None:
-        raise NotFound("Only a user can sign a command line in.")
+        raise NotFound("Only an active user can sign a CLI in.")
     store = SessionStore(kind=SessionKind.CLI)
     store[SESSION_KEY] = str(user.pk)
     store[HASH_SESSION_KEY] = user.get_session_auth_hash()

@@ -1,6 +1,6 @@
-"""Hears Django's own login events, which no service sees."""
+"""Receives Django's login signals."""
 
-from typing import Any
+from typing import Any, cast
 
 from axes.signals import handle_user_logged_in, handle_user_login_failed
 from django.contrib.auth.signals import user_logged_in, user_login_failed
@@ -11,22 +11,22 @@ from accounts.models import User
 from audit.events import Event
 from audit.record import record
 from authn.requests import proxied_of
-from authn.session_store import SIGNED_IN_AT
+from authn.session_store import SIGNED_IN_AT, SessionStore
 from rbac.principals import Kind, Method, Principal
 
 
 def connect() -> None:
-    """Connect the receivers, and disconnect those of axes: `authn.lockout` counts, once, for every door."""
+    """Connect the receivers, and disconnect those of axes: `authn.lockout` counts failures for every interface."""
     user_logged_in.connect(mark_session, dispatch_uid="accounts.mark_session")
     user_login_failed.disconnect(handle_user_login_failed)
     user_logged_in.disconnect(handle_user_logged_in)
 
 
 def mark_session(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
-    """Note in the session when it began, for its absolute end, and record the sign-in."""
+    """Store in the session when and from where the user signed in, and record the sign-in."""
     request.session[SIGNED_IN_AT] = timezone.now().timestamp()
-    request.session.address = proxied_of(request).client  # type: ignore[attr-defined] # of authn.session_store
-    request.session.agent = request.headers.get("User-Agent", "")  # type: ignore[attr-defined]
+    store = cast(SessionStore, request.session)
+    store.address, store.agent = proxied_of(request).client, request.headers.get("User-Agent", "")
     actor = Principal(
         Kind.USER, user.uid, user.username, role=user.role.name, method=Method.SESSION, peer=proxied_of(request).client
     )

@@ -1,4 +1,4 @@
-"""Users whom a trusted proxy names: created at first sight, given the role of their groups at each sign-in."""
+"""Users whom a trusted proxy names: created at their first sign-in, with the role of their groups at each one."""
 
 import logging
 from dataclasses import replace
@@ -22,10 +22,10 @@ ACTOR = principals.system("single sign-on")
 
 
 def sign_in(username: str, groups: tuple[str, ...] | None) -> UserRecord | None:
-    """Return the user of a canonical name, or None when there is none and none may be created.
+    """Return the user of a canonical name, or None when there is none and AUTH_CREATE_USERS is off.
 
-    `groups` None means that the proxy says nothing of groups: the role stays. A role that came from a group is taken back
-    when no group gives one any more.
+    With `groups` None the proxy sends no groups, and the role stays. A role that came from a group is replaced by the default
+    role when none of the groups gives one.
     """
     user = selectors.user_by_name(username)
     role = selectors.role_of_groups(groups) if groups else None
@@ -45,25 +45,25 @@ def sign_in(username: str, groups: tuple[str, ...] | None) -> UserRecord | None:
 
 @transaction.atomic
 def _create(username: str, role: str | None) -> None:
-    """Create the user unless a parallel first request has just done so."""
+    """Create the user, unless a parallel request has done so."""
     lock_policy()
     if User.objects.filter(username=username).exists():
         return
-    given = default_role() if role is None else get_role(role)
+    new_role = default_role() if role is None else get_role(role)
     User.objects.create(
         username=username,
         uid=free_uid(username),
         email=username,
         sign_in=SignIn.SSO,
         password=make_password(None),
-        role=given,
+        role=new_role,
         role_source=RoleSource.DEFAULT if role is None else RoleSource.GROUP,
     )
-    record(Event.USER_CREATED, actor=ACTOR, target=username, data={"role": given.name, "sign_in": SignIn.SSO.value})
+    record(Event.USER_CREATED, actor=ACTOR, target=username, data={"role": new_role.name, "sign_in": SignIn.SSO.value})
 
 
 def _give(user: UserRecord, role: str | None, source: RoleSource) -> UserRecord | None:
-    """Give the role that the groups say (None: the default one). The last admin keeps theirs, whatever the groups say."""
+    """Give the user a role (None: the default one) and return the user. The last admin keeps theirs, whatever the groups are."""
     try:
         with transaction.atomic():
             lock_policy()

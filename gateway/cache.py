@@ -14,7 +14,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from authn.credentials import Basic, Bearer, Credential, ProxyHeader, Session
-from authn.identify import Identification
+from authn.identify import AuthenticationResult
 from core.bounded_cache import BoundedCache
 from gateway import headers
 from gateway.headers import Answer
@@ -59,7 +59,7 @@ class CachedCaller:
 
     __slots__ = ("_answer", "_touch_at", "_touches", "principal", "role_synced", "valid_until")
 
-    def __init__(self, identification: Identification) -> None:
+    def __init__(self, identification: AuthenticationResult) -> None:
         self.principal: Principal = identification.principal
         self.valid_until = identification.until
         self.role_synced = not role_sync.needed(identification.principal)

@@ -15,7 +15,7 @@ from audit.events import Event
 from audit.record import suppress
 from authn import credentials, identify
 from authn.credentials import Credential, InvalidCredential
-from authn.identify import Identification
+from authn.identify import AuthenticationResult
 from authn.session_cookie import session_key
 from gateway import browsers, forwarded, headers, jwt_issue, pages
 from gateway.cache import CachedCaller, CacheSnapshot, cache_key
@@ -74,7 +74,7 @@ class CacheOnly:
 
     def caller(self, credential: Credential | None, client: str) -> CachedCaller:
         if credential is None:
-            return CachedCaller(Identification(principals.anonymous(client)))
+            return CachedCaller(AuthenticationResult(principals.anonymous(client)))
         now = time.time()
         caller = self._snapshot.caller(cache_key(credential, client), now)
         if caller is None:
@@ -131,9 +131,9 @@ class DatabaseLookups:
             self._snapshot.add_caller(key, caller)
         return caller
 
-    def _identify(self, credential: Credential | None, client: str) -> Identification:
+    def _identify(self, credential: Credential | None, client: str) -> AuthenticationResult:
         try:
-            return identify.resolve(credential, client=client, quietly=self._read_only)
+            return identify.authenticate(credential, client=client, record=not self._read_only)
         except InvalidCredential as refusal:
             if self._read_only and not identify.is_suppressed(refusal, client=client):
                 raise CacheMiss from None
@@ -167,7 +167,7 @@ class DatabaseLookups:
 
     def record_malformed(self, refusal: InvalidCredential, client: str) -> None:
         if not self._read_only:
-            identify.refused(refusal, client=client)
+            identify.record_bad_credential(refusal, client=client)
         elif not identify.is_suppressed(refusal, client=client):
             raise CacheMiss
 

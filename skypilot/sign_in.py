@@ -110,7 +110,7 @@ class AuthorizeView(_ConsentView):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         challenge = _challenge_from_query(request)
-        return self._consent_page(request, code=challenge[-8:], asker=cli_login.asker(challenge))
+        return self._consent_page(request, code=challenge[-8:], asker=cli_login.login_request(challenge))
 
     def post(self, request: HttpRequest) -> HttpResponse:
         cli_login.authorize(actor=principal_of(request), challenge=_challenge_from_query(request), cookies=_cookies(request))

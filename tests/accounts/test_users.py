@@ -343,14 +343,14 @@ def test_promise_21_guessing_ones_own_password_is_throttled_like_a_sign_in(bob, 
 
 
 def test_promise_44_a_password_that_changed_meanwhile_is_not_overwritten(bob, monkeypatch):
-    proves = own_password.proves
+    matches_hash = own_password.matches_hash
 
     def slow(*args):
-        fits = proves(*args)
+        fits = matches_hash(*args)
         User.objects.filter(pk=bob.pk).update(password=make_password("somebody else's phrase"))
         return fits
 
-    monkeypatch.setattr(own_password, "proves", slow)  # what happens between the check and the act
+    monkeypatch.setattr(own_password, "matches_hash", slow)  # what happens between the check and the act
     with pytest.raises(Conflict, match="meanwhile"):
         own_password.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
     assert check_password("somebody else's phrase", User.objects.get().password)

@@ -72,7 +72,7 @@ def test_a_role_with_audit_read_can_read_the_audit_log(entry: Entry, visit: Visi
 def test_only_the_admin_role_can_unlock_a_user_name(alice_browser: Client, manager: User, visit: Visit, settings) -> None:
     for _ in range(settings.AXES_FAILURE_LIMIT):
         lockout.count_failure("bob@example.com", "192.0.2.1")
-    assert lockout.must_wait("bob@example.com", "192.0.2.1")
+    assert lockout.is_locked_out("bob@example.com", "192.0.2.1")
     row = AccessAttempt.objects.get()
     url = reverse("admin:axes_accessattempt_delete", args=[row.pk])
     assert visit(manager).post(url, {"post": "yes"}).status_code == 403
@@ -80,7 +80,7 @@ def test_only_the_admin_role_can_unlock_a_user_name(alice_browser: Client, manag
     assert "accessattempt" in alice_browser.get("/admin/").content.decode()
     assert "is unlocked for sign-in from 192.0.2.1" in alice_browser.get(url).content.decode()
     assert "deleted" in messages_of(alice_browser.post(url, {"post": "yes"}))
-    assert not lockout.must_wait("bob@example.com", "192.0.2.1")
+    assert not lockout.is_locked_out("bob@example.com", "192.0.2.1")
     entry = Entry.objects.get(event="sign-in.failures-forgotten")
     assert (entry.target, entry.data) == ("bob@example.com", {"address": "192.0.2.1"})
 

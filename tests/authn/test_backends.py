@@ -1,4 +1,4 @@
-"""Django's authentication chain, thin over `identify`: each credential's fields pick exactly one backend."""
+"""Django's authentication backends: the fields of a credential select exactly one of them."""
 
 from dataclasses import fields
 from inspect import signature
@@ -44,7 +44,7 @@ def asked(monkeypatch):
 
 
 @pytest.mark.parametrize(("credential", "backend"), BACKENDS.items(), ids=lambda one: one.__name__)
-def test_a_credentials_fields_are_exactly_one_backends_arguments(credential, backend):
+def test_the_fields_of_a_credential_are_the_arguments_of_one_backend(credential, backend):
     names = [field.name for field in fields(credential)]
     assert list(signature(backend.authenticate).parameters)[2:] == names
     for other in set(BACKENDS.values()) - {backend}:
@@ -52,7 +52,7 @@ def test_a_credentials_fields_are_exactly_one_backends_arguments(credential, bac
             signature(other.authenticate).bind(None, None, **dict.fromkeys(names, ""))
 
 
-def test_each_credential_runs_its_own_backend_alone(request_, asked, bob, pipeline, pipeline_token):
+def test_each_credential_is_authenticated_by_its_own_backend_only(request_, asked, bob, pipeline, pipeline_token):
     assert authenticate(request_, token=pipeline_token.encode()) == pipeline
     assert authenticate(request_, username="BOB@example.com", password=PASSWORD) == bob
     assert authenticate(request_, subject="bob@example.com", groups=None) == bob
@@ -76,7 +76,7 @@ def test_promise_08_a_bad_credential_ends_the_chain(request_, asked, bob, creden
     assert Entry.objects.get().peer == "192.0.2.7"
 
 
-def test_a_backend_that_is_asked_directly_denies(request_, bob):
+def test_a_backend_raises_permission_denied_for_a_bad_credential(request_, bob):
     with pytest.raises(PermissionDenied):
         TokenBackend().authenticate(request_, token=b"x")
     with pytest.raises(PermissionDenied):
@@ -86,12 +86,12 @@ def test_a_backend_that_is_asked_directly_denies(request_, bob):
 
 
 @pytest.mark.parametrize(("username", "password"), [(None, "x"), ("bob@example.com", None), (None, None)])
-def test_half_a_credential_is_none(request_, username, password):
+def test_a_name_without_a_password_is_not_a_credential(request_, username, password):
     assert BasicBackend().authenticate(request_, username=username, password=password) is None
     assert not Entry.objects.exists()
 
 
-def test_the_shared_credential_opens_nothing_of_djangos(request_, settings):
+def test_the_shared_credential_is_no_django_user(request_, settings):
     from passlib.hash import sha512_crypt
 
     settings.AUTH_STRING = f"team:{sha512_crypt.using(rounds=1_000).hash('secret')}"
@@ -104,7 +104,7 @@ def test_the_login_form_works_where_http_basic_is_off(request_, settings, bob):
     assert authenticate(request_, username="bob@example.com", password=PASSWORD) == bob
 
 
-def test_promise_22_the_clients_address_is_the_gates_and_no_headers(request_, bob):
+def test_promise_22_the_clients_address_comes_from_the_header_filter(request_, bob):
     request_.META["HTTP_X_FORWARDED_FOR"] = "203.0.113.9"
     authenticate(request_, username="bob@example.com", password="wrong")
     assert Entry.objects.get().peer == "192.0.2.7"
@@ -113,12 +113,12 @@ def test_promise_22_the_clients_address_is_the_gates_and_no_headers(request_, bo
     assert set(Entry.objects.values_list("peer", flat=True)) == {"192.0.2.7", "198.51.100.4"}
 
 
-def test_no_request_at_all_is_no_error(bob, pipeline, pipeline_token):
+def test_a_backend_works_without_a_request(bob, pipeline, pipeline_token):
     assert authenticate(None, token=pipeline_token.encode()) == pipeline
     assert authenticate(None, username="bob@example.com", password=PASSWORD) == bob
 
 
-def test_promise_14_a_session_of_a_disabled_user_is_nobodys(rf, client, bob):
+def test_promise_14_a_session_of_a_disabled_user_is_anonymous(rf, client, bob):
     client.login(username="bob@example.com", password=PASSWORD)
     request = rf.get("/")
     request.session = client.session
@@ -127,7 +127,7 @@ def test_promise_14_a_session_of_a_disabled_user_is_nobodys(rf, client, bob):
     assert isinstance(get_user(request), AnonymousUser)
 
 
-def test_backends_grant_nothing_themselves(bob, alice):
+def test_backends_grant_no_permissions(bob, alice):
     for backend in BACKENDS.values():
         assert not backend().has_perm(alice, "accounts.view_user")
         assert backend().get_all_permissions(alice) == set()
@@ -135,12 +135,12 @@ def test_backends_grant_nothing_themselves(bob, alice):
         assert backend().get_user(0) is None
 
 
-def test_a_machine_can_stand_where_a_user_is_expected(pipeline):
+def test_a_service_account_has_the_attributes_of_a_django_user(pipeline):
     assert (pipeline.is_authenticated, pipeline.is_anonymous) == (True, False)
     assert isinstance(pipeline, ServiceAccount)
 
 
-def test_trouble_of_ours_is_not_taken_for_a_bad_credential(request_, monkeypatch, bob):
+def test_a_failure_of_skyauth_is_not_a_bad_credential(request_, monkeypatch, bob):
     import threading
 
     from authn import passwords

@@ -1,4 +1,4 @@
-"""Two people who authorize the same command line at once, on connections of their own, on either database."""
+"""Two users who authorize the same CLI login at once, on connections of their own, on either database."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ def challenge_of(verifier):
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
 
 
-def test_promise_44_who_authorized_first_is_who_the_command_line_becomes():
+def test_promise_44_the_cli_becomes_the_user_who_authorized_first():
     people = [UserFactory(username=f"{name}@example.com") for name in ("alice", "mallory")]
     for number in range(ROUNDS):
         verifier = f"{number:043}"

@@ -1,4 +1,4 @@
-"""Which credential a request shows: at most one, and the first kind present decides."""
+"""Reading the credential of a request: at most one, and the first kind that is present."""
 
 import base64
 
@@ -39,7 +39,7 @@ def b64(text):
         ((b"BASIC  " + b64("bob:pw"),), NOBODY, None, Basic("bob", "pw")),
     ],
 )
-def test_promise_08_the_first_kind_present_decides(authorization, proxied, session_key, expected):
+def test_promise_08_the_first_kind_of_credential_present_is_used(authorization, proxied, session_key, expected):
     assert look(*authorization, proxied=proxied, session_key=session_key) == expected
 
 
@@ -71,7 +71,7 @@ def test_promise_08_the_first_kind_present_decides(authorization, proxied, sessi
         b"Basic Ym9iO",
     ],
 )
-def test_promise_08_a_broken_credential_of_ours_is_refused_whatever_else_is_there(value, proxied):
+def test_promise_08_a_malformed_credential_is_refused_beside_any_other(value, proxied):
     with pytest.raises(InvalidCredential):
         look(value, proxied=proxied, session_key="abc")
 
@@ -79,7 +79,7 @@ def test_promise_08_a_broken_credential_of_ours_is_refused_whatever_else_is_ther
 @pytest.mark.parametrize(
     "value", [b"Bearer eyJ.x.y", b"Bearer", b"Bearer ", b"Digest x", b"", b"Negotiate", b"sky_abc", b"BearerX sky_a"]
 )
-def test_promise_08_somebody_elses_credential_without_a_proxys_word_is_refused(value):
+def test_promise_08_a_foreign_credential_is_refused_unless_a_proxy_names_the_user(value):
     with pytest.raises(InvalidCredential, match="not of this service"):
         look(value, session_key="abc")
 
@@ -99,7 +99,7 @@ def test_promise_08_two_authorization_headers_are_refused(values, proxied):
         look(*values, proxied=proxied)
 
 
-def test_promise_04_a_fault_of_the_gate_is_a_bad_credential_whatever_else_is_there():
+def test_promise_04_bad_identity_headers_are_a_bad_credential_beside_any_other():
     with pytest.raises(InvalidCredential, match="repeated") as raised:
         look(b"Bearer sky_abc", proxied=ProxyInfo(trusted=True, fault="the identity header is repeated"), session_key="abc")
     assert raised.value.method == "proxy"
@@ -109,13 +109,13 @@ def test_promise_04_a_fault_of_the_gate_is_a_bad_credential_whatever_else_is_the
 @pytest.mark.parametrize(
     ("authorization", "proxied"), [((), NOBODY), ((), NAMED), ((b"Basic " + b64("a:b"),), NAMED), ((b"Bearer foreign",), NAMED)]
 )
-def test_auth_mode_token_takes_nothing_but_a_token(mode, authorization, proxied):
+def test_auth_mode_token_accepts_only_a_token(mode, authorization, proxied):
     with pytest.raises(InvalidCredential, match="auth mode"):
         look(*authorization, proxied=proxied, mode=mode, session_key="abc")
 
 
 @pytest.mark.parametrize("mode", [(b"token",), (b"",), (b"session",), ()])
-def test_a_token_is_good_in_every_auth_mode(mode):
+def test_a_token_is_accepted_in_every_auth_mode(mode):
     assert look(b"Bearer sky_abc", mode=mode) == Bearer(TOKEN)
 
 

@@ -1,4 +1,4 @@
-"""`identify`: every kind of credential, every reason to refuse it, and what is noted of its use."""
+"""`identify`: every kind of credential, every reason to refuse one, and the last-used timestamps."""
 
 from datetime import timedelta
 
@@ -40,28 +40,28 @@ def role(name):
     return Role.objects.get(name=name)
 
 
-def test_nothing_shown_is_nobody():
+def test_no_credential_is_anonymous():
     nobody = who(None)
     assert nobody == principals.anonymous(CLIENT)
     assert nobody.permissions == PUBLIC
     assert (nobody.is_authenticated, nobody.identity, nobody.peer) == (False, "", CLIENT)
 
 
-def test_a_token_is_its_service_account(bob, pipeline, pipeline_token):
-    machine = who(Bearer(pipeline_token.encode()))
-    assert (machine.kind, machine.method, machine.name, machine.uid) == (
+def test_a_token_authenticates_its_service_account(bob, pipeline, pipeline_token):
+    caller = who(Bearer(pipeline_token.encode()))
+    assert (caller.kind, caller.method, caller.name, caller.uid) == (
         Kind.SERVICE_ACCOUNT,
         Method.BEARER,
         "pipeline",
         pipeline.uid,
     )
-    assert (machine.pk, machine.owner, machine.role, machine.token_key_id) == (pipeline.pk, bob.pk, "user", pipeline_token[4:16])
-    assert machine.permissions == pipeline.role.holds
-    assert machine.identity == f"pipeline@{pipeline.uid}"
-    assert machine.is_authenticated
+    assert (caller.pk, caller.owner, caller.role, caller.token_key_id) == (pipeline.pk, bob.pk, "user", pipeline_token[4:16])
+    assert caller.permissions == pipeline.role.holds
+    assert caller.identity == f"pipeline@{pipeline.uid}"
+    assert caller.is_authenticated
 
 
-def test_a_password_is_its_user(bob):
+def test_a_password_authenticates_its_user(bob):
     person = who(Basic("Bob@example.com", PASSWORD))
     assert (person.kind, person.method, person.name, person.pk, person.owner) == (
         Kind.USER, Method.BASIC, "bob@example.com", bob.pk, bob.pk
@@ -70,7 +70,7 @@ def test_a_password_is_its_user(bob):
     assert person.identity == "bob@example.com"
 
 
-def test_the_proxys_word_is_its_user_and_their_groups(bob):
+def test_a_proxys_header_authenticates_its_user_with_their_groups(bob):
     person = who(ProxyHeader("BOB@example.com", "dev, ops ,,"))
     assert (person.kind, person.method, person.name, person.groups) == (
         Kind.USER,
@@ -162,7 +162,7 @@ REFUSALS = {
     ),
     "two addresses": (None, NAMED("bob@example.com bob@example.com"), NOT_ONE, "unknown", "proxy"),
     "no address": (None, NAMED("bob"), NOT_ONE, "unknown", "proxy"),
-    "a machine's prefix": (None, NAMED("sa-bob@example.com"), NOT_ONE, "unknown", "proxy"),
+    "the prefix of service accounts": (None, NAMED("sa-bob@example.com"), NOT_ONE, "unknown", "proxy"),
     "disabled, named by the proxy": (
         lambda: bob_row(is_active=False),
         NAMED("bob@example.com"),
@@ -181,7 +181,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("prepare", "make", "reason", "claimed", "method"), REFUSALS.values(), ids=REFUSALS)
-def test_promise_16_every_bad_credential_is_refused_alike_and_only_the_audit_log_says_why(
+def test_promise_16_every_bad_credential_has_the_same_error_and_its_reason_in_the_audit_log(
     bob, pipeline_token, prepare, make, reason, claimed, method
 ):
     if prepare:
@@ -202,7 +202,7 @@ def test_promise_16_every_bad_credential_is_refused_alike_and_only_the_audit_log
 
 
 @pytest.mark.parametrize("kind", ["bearer", "basic", "proxy"])
-def test_promise_16_every_refusal_of_the_gateway_has_one_answer(bob, pipeline_token, kind):
+def test_promise_16_every_bad_credential_has_the_same_response_at_the_gateway(bob, pipeline_token, kind):
     lines = {
         "bearer": (bearer("sky_nonsense"), proxied()),
         "basic": (basic("bob@example.com", "x"), proxied()),
@@ -235,7 +235,7 @@ def test_basic_can_be_switched_off_and_the_login_form_still_works(settings, bob)
     assert [value for name, value in answer.headers if name == b"www-authenticate"] == [b'Bearer realm="SkyAuth"']
 
 
-def test_the_shared_credential_is_nobody_in_particular(settings, db):
+def test_the_shared_credential_has_no_identity(settings, db):
     settings.AUTH_STRING = "team:$apr1$abcdefgh$" + "x" * 22
     shared = principals.shared("team", CLIENT)
     assert (shared.kind, shared.permissions, shared.identity, shared.pk, shared.owner) == (Kind.SHARED, UPSTREAM, "", None, None)
@@ -245,7 +245,7 @@ def test_the_shared_credential_is_nobody_in_particular(settings, db):
 # the three name spaces
 
 
-def test_promise_07_the_name_spaces_of_people_machines_and_the_shared_credential_never_mix(
+def test_promise_07_the_names_of_users_service_accounts_and_the_shared_credential_never_mix(
     bob, pipeline, pipeline_token, read_write
 ):
     seen = [
@@ -267,7 +267,7 @@ def test_promise_07_the_name_spaces_of_people_machines_and_the_shared_credential
 @pytest.mark.parametrize(
     ("sign_in", "by_password", "by_proxy"), [(SignIn.PASSWORD, True, False), (SignIn.SSO, False, True), (SignIn.BOTH, True, True)]
 )
-def test_promise_07_an_identity_of_one_source_is_not_one_of_another(bob, sign_in, by_password, by_proxy):
+def test_promise_07_a_user_of_one_sign_in_method_cannot_use_another(bob, sign_in, by_password, by_proxy):
     bob_row(sign_in=sign_in)
     for credential, good in ((Basic("bob@example.com", PASSWORD), by_password), (ProxyHeader("bob@example.com"), by_proxy)):
         if good:
@@ -280,16 +280,16 @@ def test_promise_07_an_identity_of_one_source_is_not_one_of_another(bob, sign_in
 # within the owner
 
 
-def test_promise_30_a_machine_never_does_more_than_its_owner(alice, system):
+def test_promise_30_a_service_account_never_has_more_permissions_than_its_owner(alice, system):
     account = ServiceAccountFactory(owner=alice, role=role("admin"))
     token = make_token(account)[1].encode()
     UserFactory(role=role("admin"))
     assert who(Bearer(token)).permissions == EVERYTHING
     for name in ("user", "viewer"):
         users.set_role(actor=system, user=alice, role=name)
-        machine = who(Bearer(token))
-        assert machine.permissions == role(name).holds
-        assert machine.role == name, "an upstream that goes by the role is not told a greater one"
+        caller = who(Bearer(token))
+        assert caller.permissions == role(name).holds
+        assert caller.role == name, "an upstream that reads the role receives no greater one"
     ServiceAccount.objects.update(owner=None)
     assert (who(Bearer(token)).role, who(Bearer(token)).permissions) == ("admin", EVERYTHING)
 
@@ -298,16 +298,16 @@ def test_promise_30_the_effective_permissions_are_those_that_account_and_owner_b
     one = rbac.create_role(actor=system, name="one", permissions=["audit:read", "upstream:read"])
     other = rbac.create_role(actor=system, name="other", permissions=["upstream:read", "upstream:write"])
     token = make_token(ServiceAccountFactory(owner=UserFactory(role=one), role=other))[1].encode()
-    machine = who(Bearer(token))
-    assert machine.permissions == PUBLIC | {"upstream:read"}
-    assert machine.role == "", "no role says what it may do"
+    caller = who(Bearer(token))
+    assert caller.permissions == PUBLIC | {"upstream:read"}
+    assert caller.role == "", "no role has exactly these permissions"
 
 
 @pytest.mark.parametrize(("account_role", "owner_role"), [("viewer", "user"), ("user", "user"), ("viewer", "admin")])
-def test_a_machine_within_its_owner_keeps_its_own_role(account_role, owner_role, db):
+def test_a_service_account_within_its_owners_permissions_keeps_its_role(account_role, owner_role, db):
     account = ServiceAccountFactory(owner=UserFactory(role=role(owner_role)), role=role(account_role))
-    machine = who(Bearer(make_token(account)[1].encode()))
-    assert (machine.role, machine.permissions) == (account_role, role(account_role).holds)
+    caller = who(Bearer(make_token(account)[1].encode()))
+    assert (caller.role, caller.permissions) == (account_role, role(account_role).holds)
 
 
 # changes act on the next request
@@ -324,13 +324,13 @@ def test_a_machine_within_its_owner_keeps_its_own_role(account_role, owner_role,
         lambda: ServiceAccount.objects.all().delete(),
     ],
 )
-def test_promise_14_what_stops_a_token_stops_its_next_request(pipeline_token, read_write, change):
+def test_promise_14_a_stopped_token_is_refused_from_the_next_request_on(pipeline_token, read_write, change):
     assert judge(bearer(pipeline_token), proxied()).status == 200
     change()
     assert judge(bearer(pipeline_token), proxied()).status == 401
 
 
-def test_promise_15_a_changed_role_acts_on_the_next_request(bob, pipeline_token, read_write, system):
+def test_promise_15_a_changed_role_applies_to_the_next_request(bob, pipeline_token, read_write, system):
     bob_row(sign_in="both")
     lines = (bearer(pipeline_token), basic("bob@example.com", PASSWORD))
     post = proxied("POST", "/x")
@@ -342,7 +342,7 @@ def test_promise_15_a_changed_role_acts_on_the_next_request(bob, pipeline_token,
     assert judge(lines[1], post).status == 200
 
 
-def test_promise_15_a_changed_route_acts_on_the_next_request(pipeline_token, read_write, system):
+def test_promise_15_a_changed_route_applies_to_the_next_request(pipeline_token, read_write, system):
     assert judge(bearer(pipeline_token), proxied()).status == 200
     rbac.replace_routes(actor=system, specs=[], source="nowhere")
     assert judge(bearer(pipeline_token), proxied()).status == 403
@@ -359,7 +359,7 @@ def test_promise_13_a_new_account_of_the_same_name_does_not_revive_a_token(bob, 
 # noting the use
 
 
-def test_a_tokens_use_is_noted_once_a_minute(pipeline_token, time_machine):
+def test_a_tokens_last_use_is_written_once_a_minute(pipeline_token, time_machine):
     time_machine.move_to("2026-11-24T12:00:00Z", tick=False)
     who(Bearer(pipeline_token.encode()))
     first = Token.objects.get()
@@ -372,7 +372,7 @@ def test_a_tokens_use_is_noted_once_a_minute(pipeline_token, time_machine):
     assert (Token.objects.get().last_used_at, Token.objects.get().last_used_from) == (timezone.now(), "203.0.113.9")
 
 
-def test_a_users_visit_is_noted_once_a_minute(bob, time_machine):
+def test_a_users_last_visit_is_written_once_a_minute(bob, time_machine):
     time_machine.move_to("2026-11-24T12:00:00Z", tick=False)
     who(ProxyHeader("bob@example.com"))
     first = timezone.now()
@@ -384,7 +384,7 @@ def test_a_users_visit_is_noted_once_a_minute(bob, time_machine):
     assert User.objects.get().last_seen_at == timezone.now()
 
 
-def test_a_refused_token_is_not_noted_as_used(pipeline_token):
+def test_the_last_use_of_a_refused_token_is_not_written(pipeline_token):
     token_row(revoked_at=timezone.now())
     with pytest.raises(InvalidCredential):
         who(Bearer(pipeline_token.encode()))
@@ -401,7 +401,7 @@ def refuse_updates(table):
     ]
 
 
-def test_a_note_that_cannot_be_written_fails_no_request(bob, pipeline_token, read_write):
+def test_a_last_use_that_cannot_be_written_fails_no_request(bob, pipeline_token, read_write):
     with connection.cursor() as cursor:
         for statement in refuse_updates("accounts_token"):
             cursor.execute(statement)
@@ -410,7 +410,7 @@ def test_a_note_that_cannot_be_written_fails_no_request(bob, pipeline_token, rea
     assert not Entry.objects.filter(event="request.denied").exists()
 
 
-def test_a_connection_lost_while_noting_fails_no_request(pipeline_token):
+def test_a_connection_lost_while_writing_a_last_use_fails_no_request(pipeline_token):
     def lose(execute, sql, params, many, context):
         if sql.startswith("UPDATE"):
             raise InterfaceError("connection already closed")
@@ -430,7 +430,7 @@ def session(client, bob):
     return client.session.session_key
 
 
-def test_a_session_is_its_user(bob, session):
+def test_a_session_authenticates_its_user(bob, session):
     person = who(Session(session))
     assert (person.kind, person.method, person.pk, person.name) == (Kind.USER, Method.SESSION, bob.pk, "bob@example.com")
 
@@ -456,13 +456,13 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS)
-def test_promise_14_what_ends_a_session_ends_it_on_the_next_request(client, session, end):
+def test_promise_14_an_ended_session_is_anonymous_from_the_next_request_on(client, session, end):
     store = client.session
     end(store)
     assert who(Session(session)) == principals.anonymous(CLIENT)
 
 
-def test_promise_40_a_session_has_an_absolute_end_that_use_does_not_move(client, bob, settings, time_machine):
+def test_promise_40_use_does_not_extend_the_age_limit_of_a_session(client, bob, settings, time_machine):
     time_machine.move_to("2026-11-24T12:00:00Z")
     client.login(username="bob@example.com", password=PASSWORD)
     key = client.session.session_key
@@ -477,7 +477,7 @@ def test_promise_40_a_session_has_an_absolute_end_that_use_does_not_move(client,
     assert who(Session(key)) == principals.anonymous(CLIENT)
 
 
-def test_promise_40_a_new_key_is_made_at_login(client, bob):
+def test_promise_40_a_session_gets_a_new_key_at_sign_in(client, bob):
     store = client.session
     store["before"] = 1
     store.save()
@@ -489,18 +489,18 @@ def test_promise_40_a_new_key_is_made_at_login(client, bob):
 
 
 @pytest.mark.parametrize("key", ["", "x", "nosuchsession", "x" * 500, "0" * 32, "../../etc/passwd"])
-def test_an_unknown_session_is_no_credential_any_more(db, key):
+def test_an_unknown_session_is_anonymous(db, key):
     assert who(Session(key)) == principals.anonymous(CLIENT)
     assert not Entry.objects.exists()
 
 
-def test_an_odd_group_of_the_provider_is_no_group(db):
+def test_a_group_name_that_cannot_be_stored_matches_no_group(db):
     assert selectors.role_of_groups(("nul\x00", "half\ud800", "")) is None
     assert who(ProxyHeader("new@example.com", "a\x00b,dev")).groups == ("a\x00b", "dev")
     assert identity(judge([], proxied(path="//", subject="new@example.com", groups="a\x00b")))["email"] == ""
 
 
-def test_a_claimed_principal_holds_nothing():
+def test_a_claimed_principal_has_no_permissions():
     claimed = principals.claimed("alice@example.com", "nonsense", CLIENT)
     assert (claimed.permissions, claimed.method, claimed.is_authenticated) == (frozenset(), Method.NONE, False)
     assert not claimed.holds("upstream:public")

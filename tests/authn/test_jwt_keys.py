@@ -1,4 +1,4 @@
-"""SkyAuth's own signing keys: which files are taken, what is published of them, and that nothing else gets out."""
+"""SkyAuth's own signing keys: which files are accepted, and that only the public half is published."""
 
 import os
 from pathlib import Path
@@ -75,12 +75,12 @@ def test_a_new_key_signs_and_its_published_half_verifies(tmp_path, algorithm):
 @pytest.mark.parametrize(
     "content", [pem(ED), pem(RSA), pem(RSA, form=PrivateFormat.TraditionalOpenSSL), b"# of 2026\n" + pem(ED)]
 )
-def test_a_key_that_signs_is_taken(tmp_path, content):
+def test_a_key_that_can_sign_is_accepted(tmp_path, content):
     assert jwt_keys.read(file(tmp_path, content)).kid in {jwt_keys.key(ED).kid, jwt_keys.key(RSA).kid}
 
 
 @pytest.mark.parametrize("key", [ED, RSA])
-def test_promise_06_of_a_key_only_its_public_half_is_told(tmp_path, key):
+def test_promise_06_only_the_public_half_of_a_key_is_published(tmp_path, key):
     found = jwt_keys.read(file(tmp_path, pem(key)))
     assert set(found.public()) <= {"kty", "crv", "x", "n", "e", "kid", "use", "alg"}, "no d, p, q, dp, dq, qi, k"
     secret = key.private_bytes_raw().hex() if key is ED else str(key.private_numbers().d)
@@ -104,7 +104,7 @@ UNFIT = {
 
 
 @pytest.mark.parametrize(("content", "why"), UNFIT.values(), ids=UNFIT)
-def test_what_cannot_sign_is_refused_with_what_to_do(tmp_path, content, why):
+def test_a_key_that_cannot_sign_is_refused_with_what_to_do(tmp_path, content, why):
     with pytest.raises(Unusable, match=why) as refused:
         jwt_keys.read(file(tmp_path, content))
     assert "manage.py create_assertion_key" in refused.value.todo
@@ -112,7 +112,7 @@ def test_what_cannot_sign_is_refused_with_what_to_do(tmp_path, content, why):
 
 @settings(deadline=None, max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(0, 200), junk=st.binary(max_size=30))
-def test_promise_42_whatever_is_in_a_file_is_not_repeated(tmp_path, cut, junk):
+def test_promise_42_an_error_contains_no_part_of_the_key_file(tmp_path, cut, junk):
     content = pem(ED)
     broken = content[:cut] + junk + content[cut + 1 :]
     path = file(tmp_path, broken)
@@ -135,7 +135,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, path):
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o600, 0o700])
-def test_a_file_of_the_owner_alone_is_taken(tmp_path, mode):
+def test_a_file_that_only_its_owner_can_read_is_accepted(tmp_path, mode):
     assert jwt_keys.read(file(tmp_path, pem(ED), mode))
 
 
@@ -148,7 +148,7 @@ def test_promise_06_a_file_that_others_can_read_or_change_is_refused(tmp_path, m
 
 
 @pytest.mark.parametrize(("mode", "taken"), [(0o440, True), (0o640, True), (0o660, False), (0o644, False), (0o604, False)])
-def test_of_another_users_file_the_group_may_read_because_that_is_how_we_do(tmp_path, monkeypatch, mode, taken):
+def test_the_group_can_read_a_key_file_of_another_owner(tmp_path, monkeypatch, mode, taken):
     path = file(tmp_path, pem(ED), mode)
     monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
     if taken:

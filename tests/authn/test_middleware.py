@@ -1,4 +1,4 @@
-"""The principal on Django's requests, and the one 401 of every bad credential."""
+"""The principal on Django's requests, and the 401 of every bad credential."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ def header_mode(settings, db):
     settings.AUTH_USER_HEADER_FORMAT, settings.TRUSTED_PROXIES = "plaintext", ["127.0.0.1", "::1"]
 
 
-def passed(request):
+def respond_to(request):
     """Return the response of the middleware around a view that says whom it sees."""
 
     def view(request):
@@ -54,41 +54,41 @@ def request(**meta):
     return RequestFactory().get("/", **meta)
 
 
-def test_who_shows_nothing_is_anonymous():
-    asked = request()
-    assert passed(asked).status_code == 200
-    assert asked.principal.kind is Kind.ANONYMOUS
-    assert asked.principal.peer == "127.0.0.1"
-    assert isinstance(asked.user, AnonymousUser) or asked.user.is_anonymous
+def test_a_request_without_a_credential_is_anonymous():
+    request_ = request()
+    assert respond_to(request_).status_code == 200
+    assert request_.principal.kind is Kind.ANONYMOUS
+    assert request_.principal.peer == "127.0.0.1"
+    assert isinstance(request_.user, AnonymousUser) or request_.user.is_anonymous
 
 
-def test_a_good_password_is_its_user(bob):
-    asked = request(HTTP_AUTHORIZATION=basic("bob@example.com", PASSWORD))
-    assert passed(asked).status_code == 200
-    assert (asked.principal.kind, asked.principal.method) == (Kind.USER, Method.BASIC)
-    assert asked.user == bob
-    assert asked.user.is_authenticated
+def test_a_password_sets_the_principal_and_the_user(bob):
+    request_ = request(HTTP_AUTHORIZATION=basic("bob@example.com", PASSWORD))
+    assert respond_to(request_).status_code == 200
+    assert (request_.principal.kind, request_.principal.method) == (Kind.USER, Method.BASIC)
+    assert request_.user == bob
+    assert request_.user.is_authenticated
 
 
-def test_a_token_is_a_principal_and_no_user(pipeline, pipeline_token):
-    asked = request(HTTP_AUTHORIZATION=f"Bearer {pipeline_token}")
-    assert passed(asked).status_code == 200
-    assert asked.principal.name == "pipeline"
-    assert asked.user.is_anonymous, "a machine is nobody in Django's admin"
+def test_a_token_sets_the_principal_and_no_user(pipeline, pipeline_token):
+    request_ = request(HTTP_AUTHORIZATION=f"Bearer {pipeline_token}")
+    assert respond_to(request_).status_code == 200
+    assert request_.principal.name == "pipeline"
+    assert request_.user.is_anonymous, "a service account is no user of the Django admin"
 
 
-def test_a_user_who_goes_while_the_request_runs_is_anonymous(bob):
-    asked = request(HTTP_AUTHORIZATION=basic("bob@example.com", PASSWORD))
-    PrincipalMiddleware(lambda _: None).process_request(asked)
+def test_a_user_who_is_deleted_during_the_request_is_anonymous(bob):
+    request_ = request(HTTP_AUTHORIZATION=basic("bob@example.com", PASSWORD))
+    PrincipalMiddleware(lambda _: None).process_request(request_)
     User.objects.all().delete()
-    assert asked.user.is_anonymous
+    assert request_.user.is_anonymous
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_promise_01_without_the_gate_no_identity_header_is_believed(alice, spelling):
-    asked = request(**{spelling: "alice@example.com", "REMOTE_ADDR": "127.0.0.1"})
-    passed(asked)
-    assert asked.principal.kind is Kind.ANONYMOUS
+def test_promise_01_without_the_header_filter_no_identity_header_is_trusted(alice, spelling):
+    request_ = request(**{spelling: "alice@example.com", "REMOTE_ADDR": "127.0.0.1"})
+    respond_to(request_)
+    assert request_.principal.kind is Kind.ANONYMOUS
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -97,24 +97,28 @@ def test_promise_01_the_test_client_cannot_name_a_user_either(client, alice, spe
     assert response.wsgi_request.principal.kind is Kind.ANONYMOUS
 
 
-def test_the_gates_word_is_believed(bob):
-    asked = request()
-    asked.scope = {
+def test_the_header_filters_result_is_trusted(bob):
+    request_ = request()
+    request_.scope = {
         SCOPE_KEY: ProxyInfo(trusted=True, peer="10.0.0.1", client="192.0.2.7", subject="bob@example.com"),
         "headers": [],
     }
-    assert passed(asked).status_code == 200
-    assert (asked.principal.name, asked.principal.method, asked.principal.peer) == ("bob@example.com", Method.PROXY, "192.0.2.7")
+    assert respond_to(request_).status_code == 200
+    assert (request_.principal.name, request_.principal.method, request_.principal.peer) == (
+        "bob@example.com",
+        Method.PROXY,
+        "192.0.2.7",
+    )
 
 
 @pytest.mark.parametrize("found", [None, "trusted", {"trusted": True, "subject": "alice@example.com"}, True])
-def test_promise_01_what_is_not_the_gates_own_object_is_nothing(found):
-    asked = request()
-    asked.scope = {SCOPE_KEY: found, "headers": []}
-    assert proxied_of(asked) is NO_PROXY_INFO
+def test_promise_01_only_a_proxy_info_object_is_trusted(found):
+    request_ = request()
+    request_.scope = {SCOPE_KEY: found, "headers": []}
+    assert proxied_of(request_) is NO_PROXY_INFO
 
 
-def test_where_there_was_no_gate_the_sockets_address_is_the_client():
+def test_without_the_header_filter_the_client_is_the_sockets_address():
     assert proxied_of(None) is NO_PROXY_INFO
     assert proxied_of(request(REMOTE_ADDR="192.0.2.9")) == ProxyInfo(peer="192.0.2.9", client="192.0.2.9")
 
@@ -131,7 +135,7 @@ BAD = {
 
 @pytest.mark.parametrize("value", BAD.values(), ids=BAD)
 @pytest.mark.parametrize("path", ["/", "/admin/", "/api/v1/whoami", "/nothing"])
-def test_promise_08_a_bad_credential_is_401_whatever_page_is_asked_for(client, bob, value, path):
+def test_promise_08_a_bad_credential_is_401_at_every_path(client, bob, value, path):
     client.login(username="bob@example.com", password=PASSWORD)
     response = client.get(path, HTTP_AUTHORIZATION=value)
     assert response.status_code == 401
@@ -139,17 +143,17 @@ def test_promise_08_a_bad_credential_is_401_whatever_page_is_asked_for(client, b
     assert Entry.objects.filter(event="sign-in.refused").count() == 1
 
 
-def test_the_401_has_one_shape_a_challenge_and_is_not_stored(settings):
-    response = passed(request(HTTP_AUTHORIZATION="Digest x"))
+def test_the_401_is_a_problem_with_a_challenge_and_no_store(settings):
+    response = respond_to(request(HTTP_AUTHORIZATION="Digest x"))
     assert response["WWW-Authenticate"] == 'Basic realm="SkyAuth", charset="UTF-8", Bearer realm="SkyAuth"'
     assert response["Cache-Control"] == "no-store"
     assert response["Content-Type"] == "application/problem+json"
     assert json.loads(response.content) == json.loads(headers.unauthenticated(basic=True).body), "as the gateway says it"
     settings.AUTH_BASIC = False
-    assert "Basic" not in passed(request(HTTP_AUTHORIZATION="Digest x"))["WWW-Authenticate"]
+    assert "Basic" not in respond_to(request(HTTP_AUTHORIZATION="Digest x"))["WWW-Authenticate"]
 
 
-def test_the_503_asks_to_come_again():
+def test_the_503_has_a_retry_after_header():
     response = unavailable()
     assert (response.status_code, response["Retry-After"], response["Cache-Control"]) == (503, "5", "no-store")
 
@@ -164,12 +168,12 @@ def test_the_503_asks_to_come_again():
     ],
 )
 def test_promise_08_raw_headers_are_read_in_any_case_and_with_repeats(lines):
-    asked = request()
-    asked.scope = {"headers": lines}
-    assert passed(asked).status_code == 401
+    request_ = request()
+    request_.scope = {"headers": lines}
+    assert respond_to(request_).status_code == 401
 
 
-def test_a_session_decides_last(client, bob):
+def test_a_session_is_used_after_any_other_credential(client, bob):
     client.login(username="bob@example.com", password=PASSWORD)
     response = client.get("/nothing")
     assert response.wsgi_request.principal.method == Method.SESSION
@@ -179,7 +183,7 @@ def test_a_session_decides_last(client, bob):
 
 
 @pytest.mark.parametrize("key", ["a\x00b", "\u00e9", "a b", "../x"])
-def test_a_session_cookie_that_no_key_of_ours_can_be_is_no_session(client, key):
+def test_a_cookie_that_cannot_be_a_session_key_is_ignored(client, key):
     client.cookies["skyauth"] = "x"
     client.cookies["skyauth"].set("skyauth", key, key)
     response = client.get("/admin/login/")

@@ -1,4 +1,4 @@
-"""Names and passwords: what is hashed how often, what is remembered, who must wait. Cost is counted in calls, not in time."""
+"""Names and passwords: how often they are hashed, the cache, the lockout. Cost is counted in calls, not in time."""
 
 import threading
 
@@ -44,7 +44,7 @@ class Counter:
 @pytest.fixture
 def hashes(monkeypatch):
     """Counts the password hashes that are really computed."""
-    passwords._dummy()  # made once in a process, and not a part of any one request
+    passwords._dummy_hash()  # made once in a process, and not a part of any one request
     counter = Counter()
     verify_own, check_shared = Argon2idHasher.verify, HtpasswdFile.check_password
 
@@ -74,12 +74,12 @@ def again_wrong(username, times, client=CLIENT):
         refused(username, f"wrong {n}", client)
 
 
-def test_a_users_own_password_is_good(bob):
+def test_a_users_own_password_is_accepted(bob):
     assert verify(BOB, CLIENT).pk == bob.pk
     assert verify(Basic("BOB@Example.com", PASSWORD), CLIENT).pk == bob.pk
 
 
-def test_the_shared_password_belongs_to_nobody(settings, bob):
+def test_the_shared_password_belongs_to_no_user(settings, bob):
     settings.AUTH_STRING = SHARED
     assert verify(TEAM, CLIENT) is None
     assert verify(BOB, CLIENT).pk == bob.pk
@@ -88,7 +88,7 @@ def test_the_shared_password_belongs_to_nobody(settings, bob):
 
 
 @pytest.mark.django_db
-def test_several_shared_lines_may_stand_side_by_side(settings):
+def test_several_shared_credentials_can_be_configured(settings):
     settings.AUTH_STRING = f"{SHARED} other:{sha512_crypt.using(rounds=1_000).hash('x' * 100)}"
     assert verify(TEAM, CLIENT) is None
     assert verify(Basic("other", "x" * 100), CLIENT) is None
@@ -145,7 +145,7 @@ def test_promise_19_a_wrong_shared_password_costs_the_same_hashes(settings, hash
 
 
 @pytest.mark.parametrize("auth_string", ["", SHARED], ids=["own", "own and shared"])
-def test_promise_19_all_refusals_have_one_answer(settings, bob, auth_string):
+def test_promise_19_all_refusals_have_the_same_response(settings, bob, auth_string):
     settings.AUTH_STRING = auth_string
     answers = {judge(basic(name, password), proxied()) for prepare, name, password, _ in REFUSALS.values() if not prepare}
     disable(bob)
@@ -159,7 +159,7 @@ def test_promise_19_all_refusals_have_one_answer(settings, bob, auth_string):
 # remembering
 
 
-def test_promise_20_a_good_password_is_hashed_once_and_remembered(settings, hashes, bob):
+def test_promise_20_a_verified_password_is_hashed_once_and_cached(settings, hashes, bob):
     settings.AUTH_STRING = SHARED
     for _ in range(4):
         assert verify(BOB, CLIENT).pk == bob.pk
@@ -170,7 +170,7 @@ def test_promise_20_a_good_password_is_hashed_once_and_remembered(settings, hash
     assert hashes.shared == 1
 
 
-def test_what_is_remembered_ends(settings, hashes, bob, monkeypatch):
+def test_a_cached_password_expires(settings, hashes, bob, monkeypatch):
     class Clock:
         now = 1_000.0
 
@@ -189,21 +189,21 @@ def test_what_is_remembered_ends(settings, hashes, bob, monkeypatch):
     assert hashes.own == 2
 
 
-def test_remembering_can_be_switched_off(settings, hashes, bob):
+def test_the_password_cache_can_be_switched_off(settings, hashes, bob):
     settings.AUTH_REMEMBER_SECONDS = 0
     verify(BOB, CLIENT)
     verify(BOB, CLIENT)
     assert hashes.own == 2
 
 
-def test_a_wrong_password_is_not_remembered_and_does_not_ride_on_a_good_one(hashes, bob):
+def test_a_wrong_password_is_not_cached_beside_a_verified_one(hashes, bob):
     verify(BOB, CLIENT)
     assert refused("bob@example.com", PASSWORD + "x") == "wrong password"
     assert refused("bob@example.com", PASSWORD + "x") == "wrong password"
     assert hashes.own == 3
 
 
-def test_promise_14_a_changed_password_is_forgotten_at_once(bob, system):
+def test_promise_14_a_changed_password_is_refused_at_once(bob, system):
     verify(BOB, CLIENT)
     users.set_password(actor=system, user=bob, password="another good phrase")
     assert refused(*BOB_PAIR) == "wrong password"
@@ -216,13 +216,13 @@ BOB_PAIR = ("bob@example.com", PASSWORD)
 @pytest.mark.parametrize(
     ("change", "reason"), [(disable, "disabled"), (sso_only, "wrong password"), (User.delete, "unknown user")]
 )
-def test_promise_14_a_disabled_user_is_forgotten_at_once(bob, change, reason):
+def test_promise_14_a_disabled_user_is_refused_at_once(bob, change, reason):
     verify(BOB, CLIENT)
     change(bob)
     assert refused(*BOB_PAIR) == reason
 
 
-def test_promise_14_a_changed_shared_line_is_forgotten_at_once(settings, bob):
+def test_promise_14_a_changed_shared_password_is_refused_at_once(settings, bob):
     settings.AUTH_STRING = SHARED
     verify(TEAM, CLIENT)
     settings.AUTH_STRING = f"team:{bcrypt.hashpw(b'new', bcrypt.gensalt(4)).decode()}"
@@ -231,25 +231,25 @@ def test_promise_14_a_changed_shared_line_is_forgotten_at_once(settings, bob):
     assert refused("team", SHARED_PASSWORD) == "unknown user"
 
 
-def test_promise_15_a_remembered_user_has_the_role_of_now(bob):
+def test_promise_15_a_user_with_a_cached_password_has_the_current_role(bob):
     assert verify(BOB, CLIENT).role == "user"
     User.objects.filter(pk=bob.pk).update(role=Role.objects.get(name="viewer"))
     assert verify(BOB, CLIENT).role == "viewer"
 
 
-def test_what_is_remembered_is_bounded_and_the_least_used_goes_first(monkeypatch):
-    memory = VerifiedPasswords()
+def test_the_password_cache_is_bounded_and_drops_the_least_recently_used(monkeypatch):
+    cache = VerifiedPasswords()
     monkeypatch.setattr(VerifiedPasswords, "MAX", 3)
-    first, *others = [memory.digest(Basic("bob", str(n)), "hash") for n in range(4)]
-    memory.add(first)
+    first, *others = [cache.digest(Basic("bob", str(n)), "hash") for n in range(4)]
+    cache.add(first)
     for digest in others[:2]:
-        memory.add(digest)
-    assert memory.knows(first), "used again, so no longer the oldest"
-    memory.add(others[2])
-    assert [memory.knows(digest) for digest in (first, *others)] == [True, False, True, True]
+        cache.add(digest)
+    assert cache.hit(first), "used again, so no longer the oldest"
+    cache.add(others[2])
+    assert [cache.hit(digest) for digest in (first, *others)] == [True, False, True, True]
 
 
-def test_promise_42_what_is_remembered_is_no_password_and_no_plain_hash_of_one():
+def test_promise_42_the_password_cache_contains_keyed_digests_only():
     one, other = VerifiedPasswords(), VerifiedPasswords()
     credential = Basic("bob", "secret")
     assert one.digest(credential, "hash") == one.digest(credential, "hash")
@@ -261,7 +261,7 @@ def test_promise_42_what_is_remembered_is_no_password_and_no_plain_hash_of_one()
 # slots
 
 
-def test_promise_21_hashing_has_a_limit_and_then_it_is_busy(settings, bob, monkeypatch):
+def test_promise_21_hashing_is_limited_and_then_raises_busy(settings, bob, monkeypatch):
     monkeypatch.setattr(passwords, "_slots", threading.BoundedSemaphore(1))
     monkeypatch.setattr(passwords, "WAIT_SECONDS", 0)
     with passwords._slot():
@@ -273,14 +273,14 @@ def test_promise_21_hashing_has_a_limit_and_then_it_is_busy(settings, bob, monke
     assert verify(BOB, CLIENT).pk == bob.pk
 
 
-def test_promise_21_only_a_few_may_wait_for_a_slot(bob, monkeypatch):
+def test_promise_21_few_requests_wait_for_a_slot(bob, monkeypatch):
     monkeypatch.setattr(passwords, "_queue", threading.BoundedSemaphore(1))
     with passwords._slot(), pytest.raises(Busy, match="waiting"):
         verify(BOB, CLIENT)
     assert verify(BOB, CLIENT).pk == bob.pk
 
 
-def test_a_slot_comes_free_also_when_hashing_fails(bob, monkeypatch):
+def test_a_slot_is_released_when_hashing_fails(bob, monkeypatch):
     monkeypatch.setattr(passwords, "_slots", threading.BoundedSemaphore(1))
     monkeypatch.setattr(passwords, "_queue", threading.BoundedSemaphore(1))
     for _ in range(3):
@@ -290,7 +290,7 @@ def test_a_slot_comes_free_also_when_hashing_fails(bob, monkeypatch):
     assert verify(BOB, CLIENT)
 
 
-def test_a_remembered_password_needs_no_slot(bob, monkeypatch):
+def test_a_cached_password_needs_no_slot(bob, monkeypatch):
     verify(BOB, CLIENT)
     monkeypatch.setattr(passwords, "WAIT_SECONDS", 0)
     monkeypatch.setattr(passwords, "_slots", threading.BoundedSemaphore(1))
@@ -301,7 +301,7 @@ def test_a_remembered_password_needs_no_slot(bob, monkeypatch):
 # throttling
 
 
-def test_promise_21_five_wrong_passwords_from_one_address_must_wait(settings, hashes, bob):
+def test_promise_21_five_wrong_passwords_lock_the_name_and_address_out(settings, hashes, bob):
     again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT)
     hashes.reset()
     assert refused(*BOB_PAIR) == "too many failures; must wait"
@@ -309,19 +309,19 @@ def test_promise_21_five_wrong_passwords_from_one_address_must_wait(settings, ha
     assert judge(basic(*BOB_PAIR), proxied()) == judge(basic("mallory@example.com", "x"), proxied())
 
 
-def test_promise_21_a_stranger_elsewhere_cannot_lock_the_owner_out(settings, bob):
+def test_promise_21_another_address_cannot_lock_a_user_out(settings, bob):
     again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT + 3, client=ELSEWHERE)
     assert refused(*BOB_PAIR, client=ELSEWHERE) == "too many failures; must wait"
     assert verify(BOB, CLIENT).pk == bob.pk
 
 
 @pytest.mark.parametrize("spelling", ["BOB@example.com", "bob@EXAMPLE.com", "Bob@Example.Com"])
-def test_promise_22_another_spelling_of_the_name_is_no_new_try(settings, bob, spelling):
+def test_promise_22_another_spelling_of_the_name_counts_as_the_same(settings, bob, spelling):
     again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT)
     assert refused(spelling, PASSWORD) == "too many failures; must wait"
 
 
-def test_promise_21_spraying_many_names_from_one_address_must_wait(settings, bob):
+def test_promise_21_spraying_many_names_locks_the_address_out(settings, bob):
     settings.AUTH_FAILURE_LIMIT_PER_ADDRESS = 6
     for n in range(6):
         refused(f"name{n}@example.com", "Spring2026!")
@@ -329,7 +329,7 @@ def test_promise_21_spraying_many_names_from_one_address_must_wait(settings, bob
     assert verify(BOB, ELSEWHERE).pk == bob.pk
 
 
-def test_promise_22_a_success_forgives_its_own_pair_and_no_other(settings, bob, vera):
+def test_promise_22_a_success_clears_the_failures_of_its_own_pair_only(settings, bob, vera):
     again_wrong("bob@example.com", 4)
     again_wrong("bob@example.com", 4, client=ELSEWHERE)
     again_wrong("vera@example.com", 4)
@@ -340,16 +340,16 @@ def test_promise_22_a_success_forgives_its_own_pair_and_no_other(settings, bob, 
     assert verify(BOB, CLIENT), "four again are four, not eight"
 
 
-def test_promise_21_a_remembered_password_a_token_and_a_session_do_not_wait(settings, bob, pipeline_token, read_write):
+def test_promise_21_a_cached_password_a_token_and_a_session_are_not_locked_out(settings, bob, pipeline_token, read_write):
     settings.AUTH_FAILURE_LIMIT_PER_ADDRESS = 3
     verify(BOB, CLIENT)
     again_wrong("mallory@example.com", 3)
-    assert lockout.must_wait("bob@example.com", CLIENT)
+    assert lockout.is_locked_out("bob@example.com", CLIENT)
     assert verify(BOB, CLIENT).pk == bob.pk
     assert judge([(b"authorization", b"Bearer " + pipeline_token.encode())], proxied()).status == 200
 
 
-def test_promise_21_waiting_ends(settings, bob, time_machine):
+def test_promise_21_a_lockout_expires(settings, bob, time_machine):
     time_machine.move_to("2026-11-24T12:00:00Z")
     again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT)
     time_machine.move_to("2026-11-24T12:14:00Z")
@@ -358,7 +358,7 @@ def test_promise_21_waiting_ends(settings, bob, time_machine):
     assert verify(BOB, CLIENT).pk == bob.pk
 
 
-def test_promise_22_who_must_wait_does_not_wait_longer_for_trying(settings, bob, time_machine):
+def test_promise_22_attempts_during_a_lockout_do_not_extend_it(settings, bob, time_machine):
     time_machine.move_to("2026-11-24T12:00:00Z")
     again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT)
     for minute in (5, 10, 14):
@@ -370,7 +370,7 @@ def test_promise_22_who_must_wait_does_not_wait_longer_for_trying(settings, bob,
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("typed", ["correct horse battery staple", "x" * 1_000, "sécret", "a b"])
-def test_promise_42_what_a_stranger_typed_as_a_name_is_not_written_down(typed):
+def test_promise_42_an_unknown_name_is_not_recorded(typed):
     judge(basic(typed, "x"), proxied())
     refused(typed, "x")
     row = AccessAttempt.objects.get()
@@ -380,7 +380,7 @@ def test_promise_42_what_a_stranger_typed_as_a_name_is_not_written_down(typed):
     assert Entry.objects.get().actor == "unknown"
 
 
-def test_a_known_name_is_written_down_with_what_happened(bob):
+def test_a_users_name_is_recorded_with_the_reason(bob):
     judge(basic("bob@example.com", "wrong"), proxied())
     entry = Entry.objects.get()
     assert (entry.event, entry.actor, entry.reason, entry.peer) == (
@@ -393,7 +393,7 @@ def test_a_known_name_is_written_down_with_what_happened(bob):
 
 
 @pytest.mark.parametrize("client", ["", "2001:db8::1", "fe80::1%eth0", "::ffff:192.0.2.7"])
-def test_promise_22_no_form_of_address_escapes_the_count(settings, bob, client):
+def test_promise_22_failures_of_every_form_of_address_are_counted(settings, bob, client):
     again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT, client=client)
     assert refused(*BOB_PAIR, client=client) == "too many failures; must wait"
     AccessAttempt.objects.update(failures_since_start=settings.AUTH_FAILURE_LIMIT - 1)
@@ -405,10 +405,10 @@ def test_promise_22_the_addresses_of_one_ipv6_network_count_as_one(settings, bob
     for n in range(settings.AUTH_FAILURE_LIMIT):
         again_wrong("bob@example.com", 1, client=f"2001:db8:0:7::{n + 1:x}")
     assert refused(*BOB_PAIR, client="2001:db8:0:7:ffff::1") == "too many failures; must wait"
-    assert verify(BOB, "2001:db8:0:8::1").pk == bob.pk, "a stranger's network does not lock the owner out of theirs"
+    assert verify(BOB, "2001:db8:0:8::1").pk == bob.pk, "failures of one network do not lock another one out"
 
 
-def test_the_shared_credential_opens_no_identity(settings, read_write):
+def test_the_shared_credential_gives_no_identity(settings, read_write):
     settings.AUTH_STRING = SHARED
     answer = judge(basic("team", SHARED_PASSWORD), proxied("DELETE", "/x"))
     assert answer.status == 200

@@ -1,4 +1,4 @@
-"""The trust gate on raw headers: whom it believes, what it takes off, and what it makes of the rest."""
+"""The trusted-proxy header filter: which peers it trusts, which headers it removes, and what it returns of them."""
 
 import ipaddress
 
@@ -58,7 +58,7 @@ GUARDED = [
         (None, False),
     ],
 )
-def test_promise_01_only_the_sockets_peer_decides_whom_to_believe(peer, trusted):
+def test_promise_01_a_proxy_is_trusted_by_the_sockets_peer_only(peer, trusted):
     headers = [(b"x-auth-request-email", b"alice@example.com"), (b"x-forwarded-for", b"10.0.0.1"), (b"accept", b"*/*")]
     admitted = filter_headers(headers, peer, POLICY)
     assert admitted.headers == [(b"accept", b"*/*")]
@@ -67,7 +67,7 @@ def test_promise_01_only_the_sockets_peer_decides_whom_to_believe(peer, trusted)
     assert admitted.proxied.peer == (peer or "")
 
 
-def test_promise_02_factory_settings_trust_nobody(settings):
+def test_promise_02_default_settings_trust_no_proxy(settings):
     settings.TRUSTED_PROXIES, settings.AUTH_USER_HEADER_FORMAT = [], "off"
     policy = policy_from_settings()
     assert policy == TrustPolicy()
@@ -131,7 +131,7 @@ def test_promise_04_an_identity_header_with_a_comma_is_a_bad_credential(value):
     assert "comma" in filter_headers([(b"x-auth-request-email", value)], "10.0.0.1", POLICY).proxied.fault
 
 
-def test_groups_may_have_commas_because_they_are_a_list():
+def test_the_groups_header_can_contain_commas():
     found = filter_headers(
         [(b"x-auth-request-email", b"a@example.com"), (b"x-my-groups", b"dev, ops")], "10.0.0.1", POLICY
     ).proxied
@@ -150,7 +150,7 @@ def test_an_empty_identity_header_names_nobody():
     assert (found.subject, found.groups, found.fault) == (None, "", "")
 
 
-def test_what_is_forwarded_more_than_once_or_not_in_ascii_is_told_and_not_believed():
+def test_repeated_and_non_ascii_forwarding_headers_are_reported_and_not_used():
     found = filter_headers(
         [
             (b"x-forwarded-method", b"GET"),
@@ -166,7 +166,7 @@ def test_what_is_forwarded_more_than_once_or_not_in_ascii_is_told_and_not_believ
     assert found.repeated == {"uri", "host"}
 
 
-def test_what_is_forwarded_cannot_be_changed_afterwards():
+def test_the_forwarded_values_are_read_only():
     found = filter_headers([(b"x-forwarded-method", b"GET")], "10.0.0.1", POLICY).proxied
     with pytest.raises(TypeError):
         found.forwarded["method"] = "POST"
@@ -193,7 +193,7 @@ def test_what_is_forwarded_cannot_be_changed_afterwards():
         ([b"192.0.2.7, fe80::1%" + b"z" * 80], "10.0.0.1"),
     ],
 )
-def test_promise_22_the_clients_address_is_the_nearest_that_no_trusted_proxy_has(values, client):
+def test_promise_22_the_clients_address_is_the_nearest_untrusted_one(values, client):
     headers = [(b"x-forwarded-for", value) for value in values]
     assert filter_headers(headers, "10.0.0.1", POLICY).proxied.client == client
 
@@ -215,7 +215,7 @@ def test_promise_22_an_untrusted_peer_cannot_choose_its_address():
         ([], False),
     ],
 )
-def test_an_oversized_header_section_is_noticed_whoever_sends_it(headers, oversized):
+def test_an_oversized_header_section_is_detected_from_every_peer(headers, oversized):
     for peer in ("10.0.0.1", "192.0.2.7"):
         assert filter_headers(headers, peer, POLICY).oversized is oversized
 
@@ -241,7 +241,7 @@ def spellings(draw):
     others=st.lists(st.tuples(st.sampled_from([b"accept", b"Cookie", b"x-request-id"]), st.binary(max_size=9)), max_size=4),
     peer=st.sampled_from(["10.0.0.1", "192.0.2.1", "::1", ""]),
 )
-def test_promise_03_no_spelling_of_a_guarded_header_passes_the_gate(names, others, peer):
+def test_promise_03_no_spelling_of_a_guarded_header_passes_the_filter(names, others, peer):
     admitted = filter_headers([*names, *others], peer, POLICY)
     assert admitted.headers == others
     assert all(fold(name) not in GUARDED for name, _ in admitted.headers)
@@ -269,8 +269,8 @@ class Inner:
         self.scope = scope
 
 
-def pass_gate(**scope):
-    """Return the scope behind the gate; no event loop is needed, for nothing in it waits."""
+def filtered_scope(**scope):
+    """Return the scope behind the header filter. It awaits nothing, so it needs no event loop."""
     inner = Inner()
     call = ProxyHeaderMiddleware(inner, POLICY)({"type": "http", "headers": [], "scheme": "http", **scope}, None, None)
     with pytest.raises(StopIteration):
@@ -278,9 +278,9 @@ def pass_gate(**scope):
     return inner.scope
 
 
-def test_the_gate_hands_on_cleaned_headers_and_what_it_found():
+def test_the_filter_passes_the_kept_headers_and_the_proxy_info_on():
     scope = {"headers": [(b"x-auth-request-email", b"a@example.com"), (b"accept", b"*/*")], "client": ("10.0.0.1", 5)}
-    seen = pass_gate(**scope)
+    seen = filtered_scope(**scope)
     assert seen["headers"] == [(b"accept", b"*/*")]
     assert seen[SCOPE_KEY].subject == "a@example.com"
     assert seen[OVERSIZED_KEY] is False
@@ -296,11 +296,11 @@ def test_the_gate_hands_on_cleaned_headers_and_what_it_found():
         (None, b"https", "http"),
     ],
 )
-def test_the_scheme_is_what_a_trusted_proxy_says(client, proto, scheme):
-    assert pass_gate(client=client, headers=[(b"x-forwarded-proto", proto)])["scheme"] == scheme
+def test_the_scheme_is_the_trusted_proxys(client, proto, scheme):
+    assert filtered_scope(client=client, headers=[(b"x-forwarded-proto", proto)])["scheme"] == scheme
 
 
 @pytest.mark.parametrize("kind", ["websocket", "lifespan"])
-def test_the_gate_speaks_http_only(kind):
-    with pytest.raises(ValueError, match=f"does not speak {kind}"):
+def test_the_filter_supports_http_only(kind):
+    with pytest.raises(ValueError, match=f"does not support {kind}"):
         ProxyHeaderMiddleware(Inner(), POLICY)({"type": kind, "headers": []}, None, None).send(None)

@@ -1,4 +1,4 @@
-"""Sessions as rows of ours: what is stored of them, what each kind opens, when they end, and who may end them."""
+"""Sessions: what is stored, what each kind opens, when they expire, and who can end them."""
 
 from base64 import b64encode
 from datetime import timedelta
@@ -71,12 +71,12 @@ def test_the_database_has_the_digest_of_a_key_and_not_the_key(browser, bob):
         assert key not in everything_stored()
 
 
-def test_what_is_stored_opens_nothing(browser):
+def test_a_stored_digest_is_not_a_session_key(browser):
     assert who(key_of(browser)) is Method.SESSION
     assert who(digest(key_of(browser))) is Kind.ANONYMOUS
 
 
-def test_a_session_says_whose_it_is_and_where_it_began(client, bob):
+def test_a_session_has_its_user_address_and_user_agent(client, bob):
     answer = client.post(
         "/sign-in",
         {"username": bob.username, "password": "correct horse battery staple"},
@@ -89,7 +89,7 @@ def test_a_session_says_whose_it_is_and_where_it_began(client, bob):
     assert len(row.agent) == 200
 
 
-def test_saving_again_moves_neither_its_beginning_nor_where_that_was(browser):
+def test_saving_again_changes_neither_start_nor_address_of_a_session(browser):
     began = timezone.now() - 3 * HOUR
     Session.objects.update(created_at=began, last_used_at=began, address="192.0.2.1", agent="Mozilla", kind=SessionKind.BROWSER)
     store = SessionStore(key_of(browser))
@@ -100,7 +100,7 @@ def test_saving_again_moves_neither_its_beginning_nor_where_that_was(browser):
     assert SessionStore(key_of(browser))["more"] == 1
 
 
-def test_a_session_that_was_ended_meanwhile_is_not_saved_again(browser):
+def test_a_session_that_has_been_ended_is_not_saved_again(browser):
     store = SessionStore(key_of(browser))
     store["more"] = 1
     Session.objects.all().delete()
@@ -109,20 +109,20 @@ def test_a_session_that_was_ended_meanwhile_is_not_saved_again(browser):
     assert not Session.objects.exists()
 
 
-def test_a_session_that_went_with_its_user_before_anybody_looked_is_not_saved_again(browser, bob):
+def test_a_session_that_was_deleted_with_its_user_is_not_saved_again(browser, bob):
     store = SessionStore(key_of(browser))
     bob.delete()
     with pytest.raises(UpdateError):
         store.save()
 
 
-def test_no_session_is_begun_under_a_key_that_there_is(browser):
+def test_no_session_is_created_under_an_existing_key(browser):
     store = SessionStore(key_of(browser))
     with pytest.raises(CreateError):
         store.save(must_create=True)
 
 
-def test_an_unknown_or_ended_session_holds_nothing_and_its_key_is_not_used_again(browser):
+def test_an_unknown_or_expired_session_is_empty_and_its_key_is_not_reused(browser):
     Session.objects.update(expire_date=timezone.now() - HOUR)
     for key in (key_of(browser), "unknown"):
         store = SessionStore(key)
@@ -132,14 +132,14 @@ def test_an_unknown_or_ended_session_holds_nothing_and_its_key_is_not_used_again
     assert not SessionStore().exists("unknown")
 
 
-def test_ended_sessions_are_cleared(browser, bob):
+def test_expired_sessions_are_deleted(browser, bob):
     cli_of(bob)
     Session.objects.filter(kind=SessionKind.BROWSER).update(expire_date=timezone.now() - HOUR)
     SessionStore.clear_expired()
     assert [row.kind for row in Session.objects.all()] == [SessionKind.CLI]
 
 
-def test_a_command_lines_session_opens_the_protected_api_and_the_skypilot_door(bob, read_write):
+def test_a_cli_session_opens_the_protected_api_and_the_skypilot_api(bob, read_write):
     key = cli_of(bob)
     assert who(key) is Method.CLI
     answer = judge(cookie(key), proxied("GET", "/things"))
@@ -151,11 +151,11 @@ def test_a_command_lines_session_opens_the_protected_api_and_the_skypilot_door(b
 @pytest.mark.parametrize(
     ("path", "status"), [("/api/v1/whoami", 403), ("/auth/authorize?code_challenge=" + "a" * 43, 403), ("/token", 403)]
 )
-def test_promise_37_a_command_lines_session_is_refused_where_it_could_prolong_itself(alice, path, status):
+def test_promise_37_a_cli_session_is_refused_where_it_could_extend_itself(alice, path, status):
     assert with_cookie(cli_of(alice)).get(path).status_code == status
 
 
-def test_a_command_lines_session_is_nobody_on_our_pages(alice):
+def test_a_cli_session_is_anonymous_on_the_sign_in_pages(alice):
     client = with_cookie(cli_of(alice))
     assert client.get("/admin/").status_code == 302
     page = client.get("/sign-in")
@@ -163,7 +163,7 @@ def test_a_command_lines_session_is_nobody_on_our_pages(alice):
     assert "You are signed in" not in page.content.decode()
 
 
-def test_promise_40_a_browser_that_is_not_used_is_signed_out(browser, settings):
+def test_promise_40_an_idle_browser_session_expires(browser, settings):
     settings.SESSION_IDLE_HOURS = 2
     Session.objects.update(last_used_at=timezone.now() - 2 * HOUR + timedelta(minutes=2))
     assert who(key_of(browser)) is Method.SESSION  # which is a use, and noted
@@ -173,7 +173,7 @@ def test_promise_40_a_browser_that_is_not_used_is_signed_out(browser, settings):
     assert list(Session.objects.live()) == []
 
 
-def test_promise_40_a_command_line_may_rest_until_its_absolute_end(bob, settings, time_machine):
+def test_promise_40_a_cli_session_has_no_idle_limit(bob, settings, time_machine):
     settings.SESSION_IDLE_HOURS, settings.CLI_SESSION_DAYS = 1, 7
     key = cli_of(bob)
     began = timezone.now()
@@ -184,7 +184,7 @@ def test_promise_40_a_command_line_may_rest_until_its_absolute_end(bob, settings
 
 
 @pytest.mark.parametrize("kind", [SessionKind.BROWSER, SessionKind.CLI])
-def test_promise_40_use_does_not_move_the_absolute_end(bob, settings, time_machine, kind):
+def test_promise_40_use_does_not_extend_the_age_limit(bob, settings, time_machine, kind):
     settings.SESSION_COOKIE_AGE, settings.CLI_SESSION_DAYS, settings.SESSION_IDLE_HOURS = 86_400, 1, 24
     began = timezone.now()
     key = cli_of(bob)
@@ -200,7 +200,7 @@ def test_promise_40_use_does_not_move_the_absolute_end(bob, settings, time_machi
     assert who(key) is Kind.ANONYMOUS
 
 
-def test_a_shorter_limit_counts_for_the_sessions_that_there_are(bob, settings, time_machine):
+def test_a_shorter_limit_applies_to_existing_sessions(bob, settings, time_machine):
     key = cli_of(bob)
     time_machine.move_to(timezone.now() + timedelta(days=2), tick=False)
     assert who(key) is Method.CLI
@@ -221,7 +221,7 @@ def test_promise_14_disabling_stops_every_session(browser, alice, bob):
     assert list(Session.objects.live()) == []
 
 
-def test_a_session_without_its_marks_is_nobodys(bob):
+def test_a_session_without_its_signed_data_is_anonymous(bob):
     for missing in (SIGNED_IN_AT, HASH_SESSION_KEY, SESSION_KEY):
         key = cli_of(bob)
         store = SessionStore(key)
@@ -230,7 +230,7 @@ def test_a_session_without_its_marks_is_nobodys(bob):
         assert identify(Shown(key), client=CLIENT).kind is ANONYMOUS.kind
 
 
-def test_a_person_sees_where_they_are_signed_in_the_latest_use_first(browser, bob, vera):
+def test_a_users_sessions_are_listed_last_used_first(browser, bob, vera):
     cli_of(bob)
     cli_of(vera)
     Session.objects.filter(kind=SessionKind.BROWSER).update(last_used_at=timezone.now() - HOUR)
@@ -241,7 +241,7 @@ def test_a_person_sees_where_they_are_signed_in_the_latest_use_first(browser, bo
     assert len(sessions.list_sessions(actor=principal(bob), user=bob)) == 1
 
 
-def test_promise_32_another_persons_sessions_are_for_who_may_change_users(alice, bob, vera):
+def test_promise_32_another_users_sessions_require_users_write(alice, bob, vera):
     key = digest(cli_of(vera))
     with pytest.raises(Forbidden):
         sessions.list_sessions(actor=principal(bob), user=vera)
@@ -254,7 +254,7 @@ def test_promise_32_another_persons_sessions_are_for_who_may_change_users(alice,
     assert not Session.objects.exists()
 
 
-def test_a_person_ends_one_of_their_sessions_and_that_is_recorded(browser, bob):
+def test_a_user_ends_one_session_and_that_is_recorded(browser, bob):
     key = cli_of(bob)
     sessions.end_session(actor=principal(bob), key=digest(key))
     assert who(key) is Kind.ANONYMOUS
@@ -265,7 +265,7 @@ def test_a_person_ends_one_of_their_sessions_and_that_is_recorded(browser, bob):
         sessions.end_session(actor=principal(bob), key=digest(key))
 
 
-def test_a_person_ends_all_their_sessions_but_the_one_they_are_in(browser, bob, vera):
+def test_a_user_ends_all_other_sessions(browser, bob, vera):
     theirs, others = [cli_of(bob) for _ in range(2)], cli_of(vera)
     assert sessions.end_sessions(actor=principal(bob), user=bob, but=digest(key_of(browser))) == 2
     assert [who(key) for key in (*theirs, others)] == [Kind.ANONYMOUS, Kind.ANONYMOUS, Method.CLI]
@@ -274,14 +274,14 @@ def test_a_person_ends_all_their_sessions_but_the_one_they_are_in(browser, bob, 
     assert Entry.objects.filter(event="session.ended").count() == 1
 
 
-def test_a_row_that_is_nobodys_cannot_be_ended_as_a_session(alice):
+def test_a_row_without_a_user_cannot_be_ended_as_a_session(alice):
     store = SessionStore()
     store.create()
     with pytest.raises(NotFound):
         sessions.end_session(actor=principal(alice), key=digest(str(store.session_key)))
 
 
-def test_only_a_user_who_is_there_signs_a_command_line_in(bob, system):
+def test_only_an_active_user_can_begin_a_cli_session(bob, system):
     account = ServiceAccountFactory(owner=bob)
     actor = principal(bob)
     users.set_active(actor=system, user=bob, active=False)
@@ -318,7 +318,7 @@ CHANGE_FIELDS = {
 
 
 @pytest.mark.parametrize("page", CHANGE_FIELDS)
-def test_a_changed_own_password_leaves_this_session_alone_in_the_lists(alice, page):
+def test_after_a_change_of_the_own_password_only_this_session_is_listed(alice, page):
     here, there = Client(), Client()
     for client in (here, there):
         client.force_login(alice)
@@ -333,7 +333,7 @@ def test_a_changed_own_password_leaves_this_session_alone_in_the_lists(alice, pa
     assert here.get("/skyauth/sessions").status_code == 200
 
 
-def test_an_own_password_that_is_changed_over_the_api_ends_all_sessions(alice):
+def test_a_change_of_the_own_password_over_the_api_ends_all_sessions(alice):
     client = Client(headers={"authorization": f"Basic {b64encode(f'{alice.username}:{PASSWORD}'.encode()).decode()}"})
     key = cli_of(alice)
     body = {"current_password": PASSWORD, "password": "a quite different phrase"}
@@ -343,7 +343,7 @@ def test_an_own_password_that_is_changed_over_the_api_ends_all_sessions(alice):
 
 
 @pytest.mark.parametrize("hours", [1, 2, 3])
-def test_fewer_session_hours_count_in_the_lists_too(browser, bob, settings, time_machine, hours):
+def test_shorter_session_hours_apply_to_the_lists_too(browser, bob, settings, time_machine, hours):
     settings.SESSION_IDLE_HOURS = 24
     time_machine.move_to(timezone.now() + 2 * HOUR, tick=False)
     settings.SESSION_COOKIE_AGE = hours * 3_600
@@ -351,7 +351,7 @@ def test_fewer_session_hours_count_in_the_lists_too(browser, bob, settings, time
     assert listed(bob) == accepted(key_of(browser)) == expected
 
 
-def test_fewer_days_of_a_cli_session_count_in_the_lists_too(bob, settings, time_machine):
+def test_fewer_days_of_cli_sessions_apply_to_the_lists_too(bob, settings, time_machine):
     key = cli_of(bob)
     time_machine.move_to(timezone.now() + timedelta(days=2), tick=False)
     assert listed(bob) == accepted(key) == 1
@@ -359,7 +359,7 @@ def test_fewer_days_of_a_cli_session_count_in_the_lists_too(bob, settings, time_
     assert listed(bob) == accepted(key) == 0
 
 
-def test_promise_40_a_new_key_is_no_later_start_of_a_session(bob, settings, time_machine):
+def test_promise_40_a_new_key_does_not_make_a_session_younger(bob, settings, time_machine):
     settings.SESSION_COOKIE_AGE, settings.SESSION_IDLE_HOURS = 10 * 3_600, 24
     began = timezone.now()
     time_machine.move_to(began, tick=False)

@@ -1,4 +1,4 @@
-"""Users whom a trusted proxy names: created at first sight, with the role that their groups give."""
+"""Users whom a trusted proxy names: created at their first sign-in, with the role of their groups."""
 
 import pytest
 
@@ -44,19 +44,19 @@ def last():
     return (entry.event, entry.actor, entry.target, entry.data)
 
 
-def test_a_role_that_the_groups_could_not_give_is_not_remembered(alice, settings):
+def test_a_user_whose_role_could_not_be_changed_is_not_cached(alice, settings):
     settings.AUTH_USER_HEADER_FORMAT = "plaintext"
     settings.RBAC_DEFAULT_ROLE = "user"
     alice.role_source = "group"
     alice.save()
-    kept = identify.resolve(ProxyHeader(alice.username, "staff"), client="192.0.2.7")
+    kept = identify.authenticate(ProxyHeader(alice.username, "staff"), client="192.0.2.7")
     assert (kept.principal.role, kept.until) == ("admin", 0), "the last admin keeps the role, until there is another one"
     UserFactory(role=alice.role)
-    lost = identify.resolve(ProxyHeader(alice.username, "staff"), client="192.0.2.7")
-    assert (lost.principal.role, lost.until) == ("user", identify.FOR_EVER)
+    lost = identify.authenticate(ProxyHeader(alice.username, "staff"), client="192.0.2.7")
+    assert (lost.principal.role, lost.until) == ("user", identify.FOREVER)
 
 
-def test_a_user_is_created_at_first_sight():
+def test_a_user_is_created_at_the_first_sign_in():
     user = sso.sign_in(CAROL, None)
     row = User.objects.get()
     assert (user.pk, user.username, user.role, user.sign_in) == (row.pk, CAROL, "user", SignIn.SSO)
@@ -71,7 +71,7 @@ def test_promise_34_only_the_first_user_becomes_admin(settings):
     assert [sso.sign_in(f"{name}@example.com", None).role for name in ("carol", "dan", "erin")] == ["admin", "user", "user"]
 
 
-def test_nobody_is_created_where_that_is_switched_off(settings, bob):
+def test_no_user_is_created_where_that_is_switched_off(settings, bob):
     settings.AUTH_CREATE_USERS = False
     assert sso.sign_in(CAROL, ("dev",)) is None
     assert sso.sign_in("bob@example.com", None).pk == bob.pk
@@ -97,7 +97,7 @@ def test_an_id_that_collides_gets_the_next_free_derivation():
         (("ops ",), ("user", "default")),
     ],
 )
-def test_a_first_seen_user_has_the_role_of_their_groups(mapped, said, expected):
+def test_a_first_time_user_has_the_role_of_their_groups(mapped, said, expected):
     sso.sign_in(CAROL, said)
     assert seen() == expected
 
@@ -124,7 +124,7 @@ def test_promise_15_a_role_comes_and_goes_with_its_group(alice, mapped, before, 
     assert seen() == after
 
 
-def test_promise_33_the_last_admin_keeps_their_role_whatever_the_groups_say(alice, mapped, caplog):
+def test_promise_33_the_last_admin_keeps_their_role_whatever_the_groups_are(alice, mapped, caplog):
     User.objects.update(role_source=RoleSource.GROUP)
     for said in (("ops",), ()):
         user = sso.sign_in("alice@example.com", said)
@@ -136,7 +136,7 @@ def test_promise_33_the_last_admin_keeps_their_role_whatever_the_groups_say(alic
     assert sso.sign_in("alice@example.com", ("ops",)).role == "viewer"
 
 
-def test_a_default_role_that_is_gone_changes_nothing(alice, settings, caplog):
+def test_a_deleted_default_role_changes_no_user(alice, settings, caplog):
     UserFactory(username=CAROL, role=role("viewer"), role_source=RoleSource.GROUP)
     settings.RBAC_DEFAULT_ROLE = "gone"
     assert sso.sign_in(CAROL, ()).role == "viewer"
@@ -144,14 +144,14 @@ def test_a_default_role_that_is_gone_changes_nothing(alice, settings, caplog):
 
 
 @pytest.mark.parametrize("changes", [{"is_active": False}, {"sign_in": SignIn.PASSWORD}])
-def test_who_may_not_come_by_single_sign_on_is_given_no_role_by_it(mapped, changes):
+def test_a_user_who_cannot_use_single_sign_on_gets_no_role_from_it(mapped, changes):
     UserFactory(username=CAROL, **changes)
     assert sso.sign_in(CAROL, ("root",)).role == "user"
     assert seen() == ("user", "default")
     assert not Entry.objects.exists()
 
 
-def test_a_role_by_group_is_recorded(alice, mapped):
+def test_a_role_from_a_group_is_recorded(alice, mapped):
     UserFactory(username=CAROL)
     sso.sign_in(CAROL, ("ops",))
     assert last() == ("user.updated", "single sign-on", CAROL, {"old": {"role": "user"}, "new": {"role": "viewer"}})
@@ -167,7 +167,7 @@ def holding(*permissions):
     return Principal(Kind.USER, "ffffffff", "olga@example.com", role="ops", permissions=frozenset(permissions))
 
 
-def test_a_group_is_given_a_role_changed_and_forgotten(alice):
+def test_a_group_role_is_created_changed_and_deleted(alice):
     actor = principal(alice)
     row = groups.create_group_role(actor=actor, group="Platform Team", role="viewer", priority=5)
     assert (row.group, row.role.name, row.priority) == ("Platform Team", "viewer", 5)
@@ -218,7 +218,7 @@ ESCALATIONS = {
 
 
 @pytest.mark.parametrize("attempt", ESCALATIONS.values(), ids=ESCALATIONS)
-def test_promise_30_nobody_reaches_beyond_what_they_hold_through_a_group(attempt):
+def test_promise_30_a_group_role_cannot_exceed_the_actors_permissions(attempt):
     weak = Role.objects.create(name="weak", permissions=["upstream:read"])
     GroupRoleFactory(group="weak", role=weak)
     GroupRoleFactory(group="root", role=role("admin"))
@@ -237,13 +237,13 @@ def test_promise_30_nobody_reaches_beyond_what_they_hold_through_a_group(attempt
         lambda who: groups.delete_group_role(actor=who, group="x"),
     ],
 )
-def test_promise_35_who_may_not_write_roles_writes_no_groups(bob, call):
+def test_promise_35_group_roles_require_roles_write(bob, call):
     for who in (principal(bob), holding(*(EVERYTHING - {"roles:write"}))):
         with pytest.raises(Forbidden):
             call(who)
 
 
-def test_deleting_a_group_takes_its_role_back_at_the_next_sign_in(alice, system, mapped):
+def test_the_role_of_a_deleted_group_is_lost_at_the_next_sign_in(alice, system, mapped):
     sso.sign_in(CAROL, ("ops",))
     groups.delete_group_role(actor=system, group="ops")
     assert seen() == ("viewer", "group")

@@ -11,7 +11,7 @@ from django.utils import timezone
 from accounts.models import Token
 from authn import passwords
 from authn.credentials import Basic, Bearer, ProxyHeader, Session
-from authn.identify import FOR_EVER, Identification
+from authn.identify import FOREVER, AuthenticationResult
 from gateway import cache, verify
 from gateway.cache import CachedCaller, CacheSnapshot, DecisionCache, cache_key
 from gateway.forwarded import AuthRequest, x_forwarded
@@ -202,7 +202,7 @@ def test_the_cache_is_bounded_and_evicts_the_least_recently_used_caller(monkeypa
     snapshot = CacheSnapshot("revision")
 
     def add(name):
-        snapshot.add_caller((name, "h"), CachedCaller(Identification(anonymous("h"))))
+        snapshot.add_caller((name, "h"), CachedCaller(AuthenticationResult(anonymous("h"))))
 
     for name in (b"a", b"b", b"c"):
         add(name)
@@ -214,10 +214,10 @@ def test_the_cache_is_bounded_and_evicts_the_least_recently_used_caller(monkeypa
 
 
 def test_an_expired_caller_is_not_cached(snapshot):
-    snapshot.add_caller((b"a", "h"), CachedCaller(Identification(anonymous("h"), 0)))
-    snapshot.add_caller((b"b", "h"), CachedCaller(Identification(anonymous("h"), time.time() - 1)))
+    snapshot.add_caller((b"a", "h"), CachedCaller(AuthenticationResult(anonymous("h"), 0)))
+    snapshot.add_caller((b"b", "h"), CachedCaller(AuthenticationResult(anonymous("h"), time.time() - 1)))
     assert len(snapshot) == 0
-    snapshot.add_caller((b"c", "h"), CachedCaller(Identification(anonymous("h"), FOR_EVER)))
+    snapshot.add_caller((b"c", "h"), CachedCaller(AuthenticationResult(anonymous("h"), FOREVER)))
     assert len(snapshot) == 1
 
 

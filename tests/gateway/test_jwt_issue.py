@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from accounts.services import users
 from authn import jwt_keys
-from authn.identify import Identification
+from authn.identify import AuthenticationResult
 from gateway import cache, jwt_issue, verify
 from gateway.cache import CachedCaller, CacheSnapshot
 from gateway.forwarded import AuthRequest, x_forwarded
@@ -290,7 +290,7 @@ def test_a_caller_who_invents_hosts_does_not_fill_the_cache(pipeline_token, read
 
 @pytest.mark.django_db
 def test_a_caller_who_is_not_cached_gets_a_new_assertion_each_time():
-    snapshot, caller = CacheSnapshot("revision"), CachedCaller(Identification(ALICE, until=0))
+    snapshot, caller = CacheSnapshot("revision"), CachedCaller(AuthenticationResult(ALICE, until=0))
     lookups = verify.DatabaseLookups(snapshot)
     assert read(assertion_of(lookups.signed_answer(caller, HOST)))
     assert snapshot.signed_answer(caller, HOST, time.time()) is None

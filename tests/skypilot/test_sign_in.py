@@ -234,7 +234,7 @@ def test_promise_38_an_unknown_code_costs_one_query_at_most(db, verifier):
 
 
 def test_promise_38_a_user_has_a_limited_number_of_codes_and_the_oldest_is_removed(bob, alice):
-    codes = [f"{number:043}" for number in range(cli_login.MOST_WAITING + 2)]
+    codes = [f"{number:043}" for number in range(cli_login.MAX_PENDING + 2)]
     cli_login.authorize(actor=principal(alice), challenge=CHALLENGE, cookies={})
     for code in codes:
         cli_login.authorize(actor=principal(bob), challenge=code, cookies={})
@@ -488,7 +488,7 @@ def test_a_poll_with_a_bad_credential_gets_the_same_404(bob):
 
 @pytest.fixture(autouse=True)
 def _nothing_heard():
-    cli_login.askers.__init__()
+    cli_login.login_requests.__init__()
 
 
 def poll_from(address, verifier=VERIFIER):
@@ -528,16 +528,16 @@ def test_promise_39_a_page_cannot_make_the_users_browser_poll_like_a_terminal(bo
 
 
 def test_anonymous_clients_cannot_fill_the_table_of_login_requests(db, monkeypatch):
-    for number in range(cli_login.MOST_WAITING + 5):
+    for number in range(cli_login.MAX_PENDING + 5):
         poll_from("198.51.100.7", f"{number:043}")
-    assert CliLoginRequest.objects.count() == cli_login.MOST_WAITING
+    assert CliLoginRequest.objects.count() == cli_login.MAX_PENDING
     poll_from("198.51.100.8")
-    assert CliLoginRequest.objects.count() == cli_login.MOST_WAITING + 1
-    monkeypatch.setattr(cli_login, "MOST_ASKERS", 22)
+    assert CliLoginRequest.objects.count() == cli_login.MAX_PENDING + 1
+    monkeypatch.setattr(cli_login, "MAX_LOGIN_REQUESTS", 22)
     for number in range(5):
         poll_from(f"192.0.2.{number}", f"x{number:042}")
     assert CliLoginRequest.objects.count() == 22
-    assert len(cli_login.askers._heard) == 22
+    assert len(cli_login.login_requests._seen) == 22
     CliLoginRequest.objects.update(at=timezone.now() - cli_login.LIFETIME)
     poll_from("192.0.2.99", "y" * 43)
     assert CliLoginRequest.objects.count() == 1

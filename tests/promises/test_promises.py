@@ -1,4 +1,4 @@
-"""The promises that the doors keep, asked of every door at once."""
+"""The security promises that several interfaces keep, tested on each of them."""
 
 import json
 from typing import Any
@@ -38,7 +38,7 @@ WRITES = [
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
-def test_promise_36_a_browsers_write_needs_csrf_proof(
+def test_promise_36_a_browsers_write_needs_a_csrf_token(
     alice: User, bob: User, pipeline: ServiceAccount, method: str, path: str, body: object
 ) -> None:
     path = path.format(user=bob.uid, account=pipeline.uid)
@@ -48,7 +48,7 @@ def test_promise_36_a_browsers_write_needs_csrf_proof(
     assert send(signed_in(alice, csrf=False), method, path, body) in {200, 201, 204}, "the same request with proof is good"
 
 
-def test_promise_36_the_admins_forms_need_csrf_proof(alice: User) -> None:
+def test_promise_36_forms_of_the_django_admin_need_a_csrf_token(alice: User) -> None:
     browser = signed_in(alice, csrf=True)
     for name in ("admin:login", "admin:logout", "admin:accounts_user_add", "admin:password_change"):
         assert browser.post(reverse(name), {}).status_code == 403, name
@@ -89,13 +89,13 @@ EVIL_REDIRECTS = [
 
 
 @pytest.mark.parametrize("target", EVIL_REDIRECTS)
-def test_promise_41_signing_in_leads_nowhere_else(alice: User, target: str) -> None:
+def test_promise_41_signing_in_redirects_to_no_other_host(alice: User, target: str) -> None:
     form = {"username": alice.username, "password": PASSWORD, "next": target}
     answer = Client().post(reverse("admin:login"), form)
     assert (answer.status_code, answer["Location"]) == (302, "/skyauth/")
 
 
-def test_promise_41_signing_in_leads_back_to_a_page_of_ours(alice: User) -> None:
+def test_promise_41_signing_in_redirects_back_to_a_page_of_skyauth(alice: User) -> None:
     form = {"username": alice.username, "password": PASSWORD, "next": "/admin/accounts/user/"}
     assert Client().post(reverse("admin:login"), form)["Location"] == "/admin/accounts/user/"
 
@@ -148,7 +148,7 @@ def test_promise_31_a_field_that_is_not_for_writing_is_not_written(alice: User, 
 
 
 @pytest.mark.parametrize("field", [*sorted({*USER_COLUMNS} - {"username"}), "role_id", *DERIVED])
-def test_promise_31_nor_when_a_user_is_made(alice: User, field: str) -> None:
+def test_promise_31_nor_when_a_user_is_created(alice: User, field: str) -> None:
     browser = signed_in(alice, csrf=False)
     assert send(browser, "POST", "/api/v1/users", {**NEW, "username": "carol"}) == 201
     carol = User.objects.get(username="carol")
