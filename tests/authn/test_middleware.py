@@ -50,45 +50,45 @@ def basic(username, password):
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
-def request(**meta):
+def get_request(**meta):
     return RequestFactory().get("/", **meta)
 
 
 def test_a_request_without_a_credential_is_anonymous():
-    request_ = request()
-    assert respond_to(request_).status_code == 200
-    assert request_.principal.kind is Kind.ANONYMOUS
-    assert request_.principal.peer == "127.0.0.1"
-    assert isinstance(request_.user, AnonymousUser) or request_.user.is_anonymous
+    request = get_request()
+    assert respond_to(request).status_code == 200
+    assert request.principal.kind is Kind.ANONYMOUS
+    assert request.principal.peer == "127.0.0.1"
+    assert isinstance(request.user, AnonymousUser) or request.user.is_anonymous
 
 
 def test_a_password_sets_the_principal_and_the_user(bob):
-    request_ = request(HTTP_AUTHORIZATION=basic("bob@example.com", PASSWORD))
-    assert respond_to(request_).status_code == 200
-    assert (request_.principal.kind, request_.principal.method) == (Kind.USER, Method.BASIC)
-    assert request_.user == bob
-    assert request_.user.is_authenticated
+    request = get_request(HTTP_AUTHORIZATION=basic("bob@example.com", PASSWORD))
+    assert respond_to(request).status_code == 200
+    assert (request.principal.kind, request.principal.method) == (Kind.USER, Method.BASIC)
+    assert request.user == bob
+    assert request.user.is_authenticated
 
 
 def test_a_token_sets_the_principal_and_no_user(pipeline, pipeline_token):
-    request_ = request(HTTP_AUTHORIZATION=f"Bearer {pipeline_token}")
-    assert respond_to(request_).status_code == 200
-    assert request_.principal.name == "pipeline"
-    assert request_.user.is_anonymous, "a service account is no user of the Django admin"
+    request = get_request(HTTP_AUTHORIZATION=f"Bearer {pipeline_token}")
+    assert respond_to(request).status_code == 200
+    assert request.principal.name == "pipeline"
+    assert request.user.is_anonymous, "a service account is no user of the Django admin"
 
 
 def test_a_user_who_is_deleted_during_the_request_is_anonymous(bob):
-    request_ = request(HTTP_AUTHORIZATION=basic("bob@example.com", PASSWORD))
-    PrincipalMiddleware(lambda _: None).process_request(request_)
+    request = get_request(HTTP_AUTHORIZATION=basic("bob@example.com", PASSWORD))
+    PrincipalMiddleware(lambda _: None).process_request(request)
     User.objects.all().delete()
-    assert request_.user.is_anonymous
+    assert request.user.is_anonymous
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_promise_01_without_the_header_filter_no_identity_header_is_trusted(alice, spelling):
-    request_ = request(**{spelling: "alice@example.com", "REMOTE_ADDR": "127.0.0.1"})
-    respond_to(request_)
-    assert request_.principal.kind is Kind.ANONYMOUS
+    request = get_request(**{spelling: "alice@example.com", "REMOTE_ADDR": "127.0.0.1"})
+    respond_to(request)
+    assert request.principal.kind is Kind.ANONYMOUS
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -98,13 +98,13 @@ def test_promise_01_the_test_client_cannot_name_a_user_either(client, alice, spe
 
 
 def test_the_header_filters_result_is_trusted(bob):
-    request_ = request()
-    request_.scope = {
+    request = get_request()
+    request.scope = {
         SCOPE_KEY: ProxyInfo(trusted=True, peer="10.0.0.1", client="192.0.2.7", subject="bob@example.com"),
         "headers": [],
     }
-    assert respond_to(request_).status_code == 200
-    assert (request_.principal.name, request_.principal.method, request_.principal.peer) == (
+    assert respond_to(request).status_code == 200
+    assert (request.principal.name, request.principal.method, request.principal.peer) == (
         "bob@example.com",
         Method.PROXY,
         "192.0.2.7",
@@ -113,14 +113,14 @@ def test_the_header_filters_result_is_trusted(bob):
 
 @pytest.mark.parametrize("found", [None, "trusted", {"trusted": True, "subject": "alice@example.com"}, True])
 def test_promise_01_only_a_proxy_info_object_is_trusted(found):
-    request_ = request()
-    request_.scope = {SCOPE_KEY: found, "headers": []}
-    assert proxied_of(request_) is NO_PROXY_INFO
+    request = get_request()
+    request.scope = {SCOPE_KEY: found, "headers": []}
+    assert proxied_of(request) is NO_PROXY_INFO
 
 
 def test_without_the_header_filter_the_client_is_the_sockets_address():
     assert proxied_of(None) is NO_PROXY_INFO
-    assert proxied_of(request(REMOTE_ADDR="192.0.2.9")) == ProxyInfo(peer="192.0.2.9", client="192.0.2.9")
+    assert proxied_of(get_request(REMOTE_ADDR="192.0.2.9")) == ProxyInfo(peer="192.0.2.9", client="192.0.2.9")
 
 
 BAD = {
@@ -144,13 +144,13 @@ def test_promise_08_a_bad_credential_is_401_at_every_path(client, bob, value, pa
 
 
 def test_the_401_is_a_problem_with_a_challenge_and_no_store(settings):
-    response = respond_to(request(HTTP_AUTHORIZATION="Digest x"))
+    response = respond_to(get_request(HTTP_AUTHORIZATION="Digest x"))
     assert response["WWW-Authenticate"] == 'Basic realm="SkyAuth", charset="UTF-8", Bearer realm="SkyAuth"'
     assert response["Cache-Control"] == "no-store"
     assert response["Content-Type"] == "application/problem+json"
     assert json.loads(response.content) == json.loads(headers.unauthenticated(basic=True).body), "as the gateway says it"
     settings.AUTH_BASIC = False
-    assert "Basic" not in respond_to(request(HTTP_AUTHORIZATION="Digest x"))["WWW-Authenticate"]
+    assert "Basic" not in respond_to(get_request(HTTP_AUTHORIZATION="Digest x"))["WWW-Authenticate"]
 
 
 def test_the_503_has_a_retry_after_header():
@@ -168,9 +168,9 @@ def test_the_503_has_a_retry_after_header():
     ],
 )
 def test_promise_08_raw_headers_are_read_in_any_case_and_with_repeats(lines):
-    request_ = request()
-    request_.scope = {"headers": lines}
-    assert respond_to(request_).status_code == 401
+    request = get_request()
+    request.scope = {"headers": lines}
+    assert respond_to(request).status_code == 401
 
 
 def test_a_session_is_used_after_any_other_credential(client, bob):
