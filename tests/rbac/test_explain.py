@@ -71,10 +71,10 @@ def answers(lines: Lines, method: str, host: str, path: str) -> list[Answer]:
         (x_original, (b"x-original-method", b"x-original-host", b"x-original-uri")),
     ):
         filtered = filter_headers([*lines, *zip(names, values, strict=True)], PROXY, POLICY)
-        replies.append(verify.judge(AuthRequest(filtered.headers, filtered.proxied), reader))
+        replies.append(verify.decide(AuthRequest(filtered.headers, filtered.proxied), reader))
     filtered = filter_headers([*lines, (b"host", values[1])], PROXY, POLICY)
     rest = values[2].decode("latin-1")
-    replies.append(verify.judge(AuthRequest(filtered.headers, filtered.proxied, method, rest), envoy))
+    replies.append(verify.decide(AuthRequest(filtered.headers, filtered.proxied, method, rest), envoy))
     return replies
 
 
