@@ -54,13 +54,13 @@ class ProxyHeader:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class SessionCookie:
     """The key of a browser session or a CLI session."""
 
     session_key: str = field(repr=False)
 
 
-Credential = Bearer | Basic | ProxyHeader | Session
+Credential = Bearer | Basic | ProxyHeader | SessionCookie
 
 
 def read(
@@ -81,7 +81,7 @@ def read(
         return credential
     if proxied.subject is not None:
         return ProxyHeader(proxied.subject, proxied.groups)
-    return Session(session_key) if session_key else None
+    return SessionCookie(session_key) if session_key else None
 
 
 def _authorization(value: bytes, proxied: ProxyInfo) -> Bearer | Basic | None:

@@ -17,7 +17,7 @@ from accounts.selectors import TokenRecord, UserRecord
 from audit.events import Event
 from audit.record import record_refusal, suppress
 from authn import jwt_verify, passwords, sso
-from authn.credentials import Basic, Bearer, Credential, InvalidCredential, ProxyHeader, Session
+from authn.credentials import Basic, Bearer, Credential, InvalidCredential, ProxyHeader, SessionCookie
 from authn.session_store import SIGNED_IN_AT, SessionStore, digest
 from rbac import principals
 from rbac.principals import Kind, Method, Principal
@@ -75,7 +75,7 @@ def _authenticate(credential: Credential | None, client: str) -> AuthenticationR
             return _basic(credential, client)
         case ProxyHeader():
             return _proxy_header(credential, client)
-        case Session():
+        case SessionCookie():
             return _session(credential, client)
 
 
@@ -179,7 +179,7 @@ def _split_groups(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(group for group in (part.strip() for part in text.split(",")) if group)
 
 
-def _session(credential: Session, client: str) -> AuthenticationResult:
+def _session(credential: SessionCookie, client: str) -> AuthenticationResult:
     """Return the user of a session. An unknown or expired session is not a bad credential: its caller is anonymous."""
     anonymous = AuthenticationResult(principals.anonymous(client), 0)  # a session of this key can begin at any time
     session = selectors.session_by_digest(digest(credential.session_key))

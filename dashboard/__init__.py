@@ -1,1 +1,1 @@
-"""Door 4: HTML pages for people."""
+"""The dashboard: HTML pages."""

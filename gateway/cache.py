@@ -13,7 +13,7 @@ from typing import Final
 from django.conf import settings
 from django.utils import timezone
 
-from authn.credentials import Basic, Bearer, Credential, ProxyHeader, Session
+from authn.credentials import Basic, Bearer, Credential, ProxyHeader, SessionCookie
 from authn.identify import AuthenticationResult
 from core.bounded_cache import BoundedCache
 from gateway import headers
@@ -43,7 +43,7 @@ def cache_key(credential: Credential, client: str) -> Key:
         case ProxyHeader():
             groups = "" if credential.groups is None else f"{len(credential.subject)}:{credential.groups}"
             message = f"p{groups}\0{credential.subject}".encode()
-        case Session():
+        case SessionCookie():
             message = b"s" + credential.session_key.encode()
     digest = _KEYED.copy()
     digest.update(message)

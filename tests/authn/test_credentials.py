@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authn.credentials import MAX_BASIC, Basic, Bearer, InvalidCredential, ProxyHeader, Session, read
+from authn.credentials import MAX_BASIC, Basic, Bearer, InvalidCredential, ProxyHeader, SessionCookie, read
 from authn.proxy_headers import ProxyInfo
 from tests.examples import examples
 
@@ -28,7 +28,7 @@ def b64(text):
     [
         ((), NOBODY, None, None),
         ((), NOBODY, "", None),
-        ((), NOBODY, "abc", Session("abc")),
+        ((), NOBODY, "abc", SessionCookie("abc")),
         ((), NAMED, "abc", ProxyHeader("alice@example.com", "dev")),
         ((b"Bearer sky_abc",), NAMED, "abc", Bearer(TOKEN)),
         ((b"Basic " + b64("bob:pw"),), NAMED, "abc", Basic("bob", "pw")),
@@ -138,7 +138,9 @@ def test_promise_18_the_first_colon_splits_and_the_text_is_utf8(text, username, 
     assert look(b"Basic " + b64(text)) == Basic(username, password)
 
 
-@pytest.mark.parametrize("credential", [Bearer(b"sky_secret"), Basic("bob", "secret"), ProxyHeader("secret"), Session("secret")])
+@pytest.mark.parametrize(
+    "credential", [Bearer(b"sky_secret"), Basic("bob", "secret"), ProxyHeader("secret"), SessionCookie("secret")]
+)
 def test_promise_42_no_credential_shows_its_secret(credential):
     assert "secret" not in repr(credential)
     assert "secret" not in str(credential)
@@ -162,7 +164,7 @@ def test_reading_raises_nothing_but_invalid_credential(authorization, mode, subj
         found = read(authorization=authorization, auth_mode=mode, proxied=proxied, session_key=session_key)
     except InvalidCredential:
         return
-    assert found is None or isinstance(found, Bearer | Basic | ProxyHeader | Session)
+    assert found is None or isinstance(found, Bearer | Basic | ProxyHeader | SessionCookie)
     if len(authorization) == 1 and authorization[0][:6].lower() in (b"basic ", b"basic\t"):
         assert isinstance(found, Basic), "a Basic credential decides or is refused; it never gives way"
     if isinstance(found, Basic):

@@ -12,7 +12,7 @@ from accounts.models import ServiceAccount, SignIn, Token, User
 from accounts.models import Session as Row
 from accounts.services import users
 from audit.models import Entry
-from authn.credentials import Basic, Bearer, InvalidCredential, ProxyHeader, Session
+from authn.credentials import Basic, Bearer, InvalidCredential, ProxyHeader, SessionCookie
 from authn.identify import identify, sign_in_with_password
 from rbac import principals
 from rbac import services as rbac
@@ -431,7 +431,7 @@ def session(client, bob):
 
 
 def test_a_session_authenticates_its_user(bob, session):
-    person = who(Session(session))
+    person = who(SessionCookie(session))
     assert (person.kind, person.method, person.pk, person.name) == (Kind.USER, Method.SESSION, bob.pk, "bob@example.com")
 
 
@@ -459,7 +459,7 @@ ENDINGS = {
 def test_promise_14_an_ended_session_is_anonymous_from_the_next_request_on(client, session, end):
     store = client.session
     end(store)
-    assert who(Session(session)) == principals.anonymous(CLIENT)
+    assert who(SessionCookie(session)) == principals.anonymous(CLIENT)
 
 
 def test_promise_40_use_does_not_extend_the_age_limit_of_a_session(client, bob, settings, time_machine):
@@ -468,13 +468,13 @@ def test_promise_40_use_does_not_extend_the_age_limit_of_a_session(client, bob, 
     key = client.session.session_key
     for hour in (6, 11):
         time_machine.shift(timedelta(hours=hour) if hour == 6 else timedelta(hours=5))
-        assert who(Session(key)).pk == bob.pk
+        assert who(SessionCookie(key)).pk == bob.pk
         store = client.session
         store["touched"] = hour
         store.set_expiry(settings.SESSION_COOKIE_AGE * 10)
         store.save()
     time_machine.shift(timedelta(hours=1, seconds=2))
-    assert who(Session(key)) == principals.anonymous(CLIENT)
+    assert who(SessionCookie(key)) == principals.anonymous(CLIENT)
 
 
 def test_promise_40_a_session_gets_a_new_key_at_sign_in(client, bob):
@@ -485,12 +485,12 @@ def test_promise_40_a_session_gets_a_new_key_at_sign_in(client, bob):
     client.cookies["skyauth"] = before
     client.login(username="bob@example.com", password=PASSWORD)
     assert client.session.session_key != before
-    assert who(Session(before)) == principals.anonymous(CLIENT)
+    assert who(SessionCookie(before)) == principals.anonymous(CLIENT)
 
 
 @pytest.mark.parametrize("key", ["", "x", "nosuchsession", "x" * 500, "0" * 32, "../../etc/passwd"])
 def test_an_unknown_session_is_anonymous(db, key):
-    assert who(Session(key)) == principals.anonymous(CLIENT)
+    assert who(SessionCookie(key)) == principals.anonymous(CLIENT)
     assert not Entry.objects.exists()
 
 

@@ -20,7 +20,7 @@ from accounts.models import Session, SessionKind, User
 from accounts.services import offboarding, users
 from audit.models import Entry
 from authn import sessions
-from authn.credentials import Session as Shown
+from authn.credentials import SessionCookie as Shown
 from authn.identify import identify
 from authn.session_store import SIGNED_IN_AT, SessionStore, digest
 from core.errors import Forbidden, NotFound

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.models import Token
 from authn import passwords
-from authn.credentials import Basic, Bearer, ProxyHeader, Session
+from authn.credentials import Basic, Bearer, ProxyHeader, SessionCookie
 from authn.identify import FOREVER, AuthenticationResult
 from gateway import cache, verify
 from gateway.cache import CachedCaller, CacheSnapshot, DecisionCache, cache_key
@@ -131,8 +131,8 @@ def test_promise_08_another_credential_or_client_is_a_cache_miss(requests, snaps
         (ProxyHeader("a", "b"), ProxyHeader("a", None)),
         (ProxyHeader("a", ""), ProxyHeader("a", None)),
         (ProxyHeader("a", "1:b"), ProxyHeader("1:b", "a")),
-        (ProxyHeader("x"), Session("x")),
-        (Bearer(b"x"), Session("x")),
+        (ProxyHeader("x"), SessionCookie("x")),
+        (Bearer(b"x"), SessionCookie("x")),
     ],
 )
 def test_two_credentials_never_have_the_same_key(one, other):
