@@ -52,20 +52,20 @@ new names; the former ones will be removed."""
         keep_since = now - timedelta(days=settings.AUDIT_KEEP_DAYS)
         sessions = Session.objects.filter(expire_date__lt=now)
         authorizations = CliAuthorization.objects.filter(expires_at__lt=now)
-        requests = CliLoginRequest.objects.filter(at__lt=now - LIFETIME)
+        login_requests = CliLoginRequest.objects.filter(at__lt=now - LIFETIME)
         failures = AccessAttempt.objects.filter(attempt_time__lt=now - settings.AXES_COOLOFF_TIME)
         if dry_run:
             return {
                 "sessions": sessions.count(),
                 "cli_authorizations": authorizations.count(),
-                "cli_login_requests": requests.count(),
+                "cli_login_requests": login_requests.count(),
                 "audit_entries": Entry.objects.filter(at__lt=keep_since).count(),
                 "sign_in_failures": failures.count(),
             }
         counts = {
             "sessions": sessions.delete()[0],
             "cli_authorizations": authorizations.delete()[0],
-            "cli_login_requests": requests.delete()[0],
+            "cli_login_requests": login_requests.delete()[0],
             "audit_entries": Entry.objects.prune(before=keep_since),
             "sign_in_failures": failures.delete()[0],
         }
