@@ -1,4 +1,4 @@
-"""A dictionary of limited size, for what clients can make the server remember."""
+"""A dictionary of limited size, for entries that any client can cause."""
 
 import threading
 from collections import OrderedDict
@@ -14,6 +14,9 @@ class BoundedCache(OrderedDict[K, V]):
     Reading is OrderedDict's own and costs nothing more. Call `move_to_end` after a read to evict the least recently used entry
     instead of the one written first. Any number of threads can read and write; deleting entries besides needs a lock around
     both, and `move_to_end` raises KeyError when another thread has just evicted the entry.
+
+    Two caches of the verify path have a form of their own, because every request reads them: `authn.proxy_headers.CachedFunction`
+    computes a missing value without a call on a hit, and `rbac.routes.Table` is dropped with the policy revision.
     """
 
     def __init__(self, limit: int) -> None:

@@ -37,7 +37,7 @@ def split_path(raw: str) -> Segments:
     if not path.startswith(b"/"):
         raise AmbiguousPath("The path does not start with a slash.")
     if not _RAW.match(path):
-        raise AmbiguousPath("The path has a character that must not stand there.")
+        raise AmbiguousPath("The path has a character that is not allowed.")
     if b"//" in path:
         raise AmbiguousPath("The path has an empty segment.")
     return tuple(_segment(part) for part in path[1:].split(b"/"))
@@ -48,9 +48,9 @@ def _segment(part: bytes) -> str:
     if b"%" in part:
         for escape in _ESCAPE.finditer(part):
             if escape[1] is None:
-                raise AmbiguousPath("The path has a broken percent escape.")
+                raise AmbiguousPath("The path has a malformed percent escape.")
             if int(escape[1], 16) in _FORBIDDEN_BYTES:
-                raise AmbiguousPath("The path has an escape that another program may read as structure.")
+                raise AmbiguousPath("The path has an escape that another program can read as a separator.")
         part = _ESCAPE.sub(lambda match: bytes((int(match[1], 16),)), part)
     if part in (b".", b".."):
         raise AmbiguousPath("The path has a dot segment.")

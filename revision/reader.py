@@ -238,7 +238,7 @@ class PostgresSource:
 
     def close(self) -> None:
         if self._connection is not None:
-            # By the stored number: a lost connection no longer knows it, and the kernel gives it to a client's connection next.
+            # By the stored number: a lost connection no longer has it, and the kernel gives it to a client's connection next.
             self._loop.remove_reader(self._descriptor)
             self._connection.close()
             self._connection = None

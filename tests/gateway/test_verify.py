@@ -38,7 +38,7 @@ def cast(alice, bob, vera, pipeline, read_write, settings):
 
 
 @pytest.mark.parametrize(
-    ("who", "method", "status"),
+    ("caller", "method", "status"),
     [
         ("alice@example.com", "GET", 200),
         ("alice@example.com", "DELETE", 200),
@@ -58,9 +58,9 @@ def cast(alice, bob, vera, pipeline, read_write, settings):
         ("no address", "GET", 401),
     ],
 )
-def test_each_caller_gets_the_answer_of_their_role(cast, who, method, status):
-    lines = cast.get(who, [])
-    answer = judge(lines, proxied(method, "/things", subject=None if who in cast else who))
+def test_each_caller_gets_the_answer_of_their_role(cast, caller, method, status):
+    lines = cast.get(caller, [])
+    answer = judge(lines, proxied(method, "/things", subject=None if caller in cast else caller))
     assert answer.status == status
     values = identity(answer)
     assert bool(values["email"]) is (status == 200)
