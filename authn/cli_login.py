@@ -7,7 +7,6 @@ because requests pass the proxy only with these.
 import base64
 import json
 import re
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -28,6 +27,7 @@ from audit.events import Event
 from audit.record import record
 from authn import nonces
 from authn.sessions import begin_cli_session
+from core.bounded_cache import BoundedCache
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.lock_timeout import short_lock_timeout
 from rbac import auth_methods
@@ -140,15 +140,14 @@ class LoginRequestLog:
     """Stores from where CLIs poll, once for each challenge. Anybody can poll, so rows are limited, per address and in total."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[str, None] = OrderedDict()  # challenges that this process has stored, or decided not to
+        # The challenges that this process has stored, or decided not to.
+        self._seen: BoundedCache[str, None] = BoundedCache(MAX_LOGIN_REQUESTS)
 
     def add(self, challenge: str, address: str, agent: str) -> None:
         """Store a login request, unless it is stored or there are too many. A failure of the database is ignored."""
         if challenge in self._seen:
             return
         self._seen[challenge] = None
-        while len(self._seen) > MAX_LOGIN_REQUESTS:
-            self._seen.popitem(last=False)
         now = timezone.now()
         rows = CliLoginRequest.objects.filter(at__gt=now - LIFETIME)
         try:

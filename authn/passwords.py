@@ -9,7 +9,6 @@ import hmac
 import secrets
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -27,6 +26,7 @@ from accounts.selectors import UserRecord
 from accounts.shared_credential import htpasswd, shared_hash
 from authn import lockout
 from authn.credentials import Basic, InvalidCredential
+from core.bounded_cache import BoundedCache
 
 
 class Busy(Exception):
@@ -40,7 +40,7 @@ class VerifiedPasswords:
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
-        self._until: OrderedDict[bytes, float] = OrderedDict()  # by `time.monotonic`
+        self._until: BoundedCache[bytes, float] = BoundedCache(self.MAX)  # by `time.monotonic`
         self._lock = threading.Lock()
 
     def digest(self, credential: Basic, stored: str) -> bytes:
@@ -70,8 +70,6 @@ class VerifiedPasswords:
             return
         with self._lock:
             self._until[digest] = time.monotonic() + settings.AUTH_REMEMBER_SECONDS
-            if len(self._until) > self.MAX:
-                self._until.popitem(last=False)
 
 
 verified = VerifiedPasswords()

@@ -238,8 +238,8 @@ def test_promise_15_a_user_with_a_cached_password_has_the_current_role(bob):
 
 
 def test_the_password_cache_is_bounded_and_drops_the_least_recently_used(monkeypatch):
-    cache = VerifiedPasswords()
     monkeypatch.setattr(VerifiedPasswords, "MAX", 3)
+    cache = VerifiedPasswords()
     first, *others = [cache.digest(Basic("bob", str(n)), "hash") for n in range(4)]
     cache.add(first)
     for digest in others[:2]:

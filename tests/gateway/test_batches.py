@@ -121,7 +121,7 @@ def test_promise_43_a_failing_look_up_is_503(app, pipeline_token, monkeypatch):
     def broken(*_, **__):
         raise OSError("no database")
 
-    monkeypatch.setattr(verify.identify, "resolve", broken)
+    monkeypatch.setattr(verify.identify, "authenticate", broken)
     assert decide_batch(app, look_up(app, bearer(pipeline_token)[0])) == [(0, 503)]
 
 
