@@ -17,7 +17,7 @@ View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 Refuse = Callable[[HttpRequest], HttpResponseBase]
 UrlPatterns = list[URLPattern | URLResolver]
 
-_CLOSED: Final = "The way in which you signed in does not open this address."
+_CLOSED: Final = "Your sign-in method does not give access to this address."
 
 
 def refuse(request: HttpRequest) -> HttpResponse:

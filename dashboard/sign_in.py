@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
+from authn.requests import principal_of
 from core.redirects import safe_next_path
 from rbac.principals import Method
 
@@ -53,7 +54,7 @@ class SignInPage(LocalRedirectMixin, LoginView):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Add the principal, and whether there is a session to sign out of."""
-        principal = self.request.principal  # type: ignore[attr-defined]
+        principal = principal_of(self.request)
         by_session = principal.method is Method.SESSION
         return super().get_context_data(principal=principal, by_session=by_session, **kwargs)
 

@@ -48,8 +48,8 @@ RETIRED = {
     r"let(s)? through": "allowed",
 }
 PATTERN = re.compile(rf"(?<![\w`/.-])(?:{'|'.join(RETIRED)})(?![\w`/-])", re.IGNORECASE)
-# What stays as it was: former names that scripts use, and a text that is part of a signature.
-ALLOWED = re.compile(r"handovers and askers are the former names|hand over to")
+# What stays as it was: former names that scripts use.
+ALLOWED = re.compile(r"handovers and askers are the former names")
 
 
 def retired(text: str) -> list[str]:
