@@ -1,7 +1,7 @@
 """Parses a request's method, host and path, once for the gateway and for `explain`."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -52,36 +52,22 @@ def valid_host(text: str) -> bool:
 
 def parse_target(method: str, host: str, uri: str) -> Target:
     """Return the target of a request's method, Host header and origin-form URI (path and query). Raises UnreadableTarget."""
-    path = _path(uri)
+    if not uri.isascii():
+        raise UnreadableTarget("The path or the query has a character outside ASCII.")
+    path = uri.partition("?")[0]
     return (_cached if len(host) + len(path) <= _SHORT else _parse)(method, host, path)
 
 
 def parse_target_on_any_host(method: str, uri: str) -> Target:
     """Return the target of a method and a URI, with an empty host: only routes of any host match it. Raises UnreadableTarget."""
-    path = _path(uri)
-    _require_method(method)
-    return Target(method, "", _segments(path), path)
-
-
-def _path(uri: str) -> str:
-    if not uri.isascii():
-        raise UnreadableTarget("The path or the query has a character outside ASCII.")
-    return uri.partition("?")[0]
+    return replace(parse_target(method, "localhost", uri), host="")
 
 
 def _parse(method: str, host: str, path: str) -> Target:
-    _require_method(method)
-    return Target(method, canonical_host(host), _segments(path), path)
-
-
-def _require_method(method: str) -> None:
     if not valid_method(method):
         raise UnreadableTarget("The method is not a method in upper case.")
-
-
-def _segments(path: str) -> Segments:
     try:
-        return split_path(path)
+        return Target(method, canonical_host(host), split_path(path), path)
     except AmbiguousPath as error:
         raise UnreadableTarget(str(error)) from None
 
