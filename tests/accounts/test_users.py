@@ -351,7 +351,7 @@ def test_promise_44_a_password_that_changed_meanwhile_is_not_overwritten(bob, mo
         return fits
 
     monkeypatch.setattr(own_password, "matches_hash", slow)  # what happens between the check and the act
-    with pytest.raises(Conflict, match="meanwhile"):
+    with pytest.raises(Conflict, match="in the meantime"):
         own_password.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD)
     assert check_password("somebody else's phrase", User.objects.get().password)
 

@@ -111,10 +111,10 @@ def test_roles_groups_and_routes_cannot_grant_more_than_the_user_has(manager: Us
         fill(browser, of_route(routes[0]), "route_form", path="/**"),
     ]
     for form in forms:
-        assert "you do not hold" in str(form_errors(form))
-    assert "you do not hold" in messages_of(browser.post(of_route(routes[0], "delete"), {"post": "yes"}))
+        assert "you lack" in str(form_errors(form))
+    assert "you lack" in messages_of(browser.post(of_route(routes[0], "delete"), {"post": "yes"}))
     moved = browser.post(ROUTES, {"action": "move_down", "_selected_action": routes[0].pk})
-    assert "you do not hold" in messages_of(moved)
+    assert "you lack" in messages_of(moved)
     assert paths() == ["/1", "/2", "/3", "/4"]
     assert not Role.objects.filter(name="boss").exists()
     assert not GroupRole.objects.exists()

@@ -94,13 +94,13 @@ def test_an_outdated_form_does_not_enable_a_disabled_service_account(alice_brows
 def test_a_service_account_gets_no_more_than_its_owner_or_the_user_has(
     alice_browser: Client, manager: User, pipeline: ServiceAccount, visit: Visit
 ) -> None:
-    assert "holds less than" in str(
+    assert "has fewer permissions than" in str(
         form_errors(fill(alice_browser, page(pipeline), "serviceaccount_form", role=role("admin").pk))
     )
     browser, orphan = visit(manager), ServiceAccountFactory(name="orphan")
     asked = fill(browser, f"{LIST}set-role/?rows={orphan.pk}", "step-form", role=role("admin").pk)
-    assert "you do not hold" in str(form_errors(asked))
-    assert "you do not hold" in str(form_errors(create_token(browser, orphan)))
+    assert "you lack" in str(form_errors(asked))
+    assert "you lack" in str(form_errors(create_token(browser, orphan)))
     assert not Token.objects.exists()
     assert not ServiceAccount.objects.filter(role__name="admin").exists()
 
@@ -241,7 +241,7 @@ def test_rotating_with_a_grace_period_keeps_the_old_token_valid_for_that_long(
 
 def test_a_revoked_token_cannot_be_rotated(alice_browser: Client, pipeline: ServiceAccount) -> None:
     revoked, _ = make_token(pipeline, revoked_at=timezone.now())
-    assert "revoked or rotated already" in str(
+    assert "already revoked or rotated" in str(
         form_errors(fill(alice_browser, f"{TOKENS}rotate/?rows={revoked.pk}", "step-form"))
     )
     assert Token.objects.count() == 1

@@ -198,7 +198,7 @@ service_accounts:
         "line 5: group role a: There is no role named 'nonsense'. The roles are: admin, fine, user, viewer.",
         "line 8: service account x: The owner 'mallory' does not exist.",
         (
-            "line 9: service account y: The owner, bob@example.com, holds less than the role admin. "
+            "line 9: service account y: The owner bob@example.com has fewer permissions than the role admin. "
             "Choose a role with fewer permissions, another owner, or no owner."
         ),
     ]
@@ -230,7 +230,7 @@ INVALID = {
         "line 1: a service account needs the key name with a text.",
     ),
     "a number for a flag": ("service_accounts: [{name: a, active: 1}]", "active must be true or false."),
-    "an account with the name of a user": ("service_accounts: [{name: a@example.com}]", "A service account's name starts"),
+    "an account with the name of a user": ("service_accounts: [{name: a@example.com}]", "A service account name starts"),
     "two spellings of an account": ("service_accounts: [{name: a}, {name: A}]", "service account 'a' is already on line 1."),
     "a token": ("service_accounts: [{name: a, token: sky_x}]", "unknown key 'token' of a service account"),
     "a group without a role": ("group_roles: [{group: a}]", "group role 'a': role is missing."),

@@ -53,9 +53,9 @@ def test_the_defaults_are_no_owner_and_a_role_that_is_not_admin(db: None) -> Non
     ("words", "sentence"),
     [
         (["pipeline"], "Service account 'pipeline' already exists."),
-        (["1st"], "A service account's name starts with a letter"),
+        (["1st"], "A service account name starts with a letter"),
         (["x", "--owner", "mallory"], "There is no user named 'mallory'."),
-        (["x", "--owner", "bob@example.com", "--role", "admin"], "holds less than the role admin"),
+        (["x", "--owner", "bob@example.com", "--role", "admin"], "has fewer permissions than the role admin"),
     ],
 )
 def test_each_error_of_create_service_account_is_one_message(pipeline: ServiceAccount, words: list[str], sentence: str) -> None:
@@ -199,7 +199,7 @@ def test_a_token_for_an_unknown_account_or_beyond_the_maximum_lifetime_is_an_err
     settings.TOKEN_MAX_DAYS = 10
     ended = run("create_token", "pipeline", "--days", "0")
     assert (ended.code, ended.out) == (1, "")
-    assert "Tokens live at most 10 days (TOKEN_MAX_DAYS)." in ended.err
+    assert "Tokens are valid for at most 10 days (TOKEN_MAX_DAYS)." in ended.err
 
 
 def test_rotating_replaces_the_token_at_once(pipeline: ServiceAccount) -> None:
@@ -239,7 +239,7 @@ def test_a_token_instead_of_a_key_id_is_an_error_that_does_not_show_it(pipeline_
 def test_an_unknown_key_id_is_an_error(db: None, command: str) -> None:
     ended = run(command, "000000000000")
     assert ended.code == 1
-    assert "There is no token '000000000000'." in ended.err
+    assert "There is no token with the key id '000000000000'." in ended.err
 
 
 def test_a_revoked_token_is_refused_immediately(pipeline: ServiceAccount) -> None:

@@ -670,7 +670,7 @@ def test_users_and_viewers_see_roles_and_groups_without_controls(visit, bob, ver
         ("who=&method=POST&path=/jobs", "allowed alice@example.com: POST /jobs"),
         ("who=bob@example.com&method=GET&path=/a/../b", "unreadable-target"),
         ("who=bob@example.com&method=PUT&path=/jobs", "No route allows this method and path."),
-        ("who=nobody&method=GET&path=/jobs", "There is no user and no service account"),
+        ("who=nobody&method=GET&path=/jobs", "There is no user or service account"),
         ("who=bob@example.com&method=GET&path=", "This field is required"),
     ],
 )

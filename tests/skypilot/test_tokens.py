@@ -65,7 +65,7 @@ def test_a_token_that_was_rotated_meanwhile_is_not_taken_for_its_successor(pipel
     system = principals.system("tests")
     seen, _ = make_token(pipeline)
     tokens.rotate_token(actor=system, token=seen)
-    with pytest.raises(Conflict, match="meanwhile"):
+    with pytest.raises(Conflict, match="already revoked or rotated"):
         tokens.retire_token(actor=system, token=seen)
     assert ServiceAccount.objects.exists()
 
@@ -106,15 +106,17 @@ def test_no_token_is_valid_longer_than_the_maximum(as_bob: Sky, pipeline: Servic
     long, _ = make_token(pipeline, days=300)
     settings.TOKEN_MAX_DAYS = 90
     for body in ({"token_name": "x", "expires_in_days": None}, {"token_name": "x", "expires_in_days": 0}):
-        assert detail(as_bob.post(BASE, body), 400) == "Tokens live at most 90 days (TOKEN_MAX_DAYS)."
-    assert detail(as_bob.post(f"{BASE}/rotate", {"token_id": never.key_id}), 400).startswith("Tokens live at most 90 days")
+        assert detail(as_bob.post(BASE, body), 400) == "Tokens are valid for at most 90 days (TOKEN_MAX_DAYS)."
+    assert detail(as_bob.post(f"{BASE}/rotate", {"token_id": never.key_id}), 400).startswith(
+        "Tokens are valid for at most 90 days"
+    )
     assert days_left(done(as_bob.post(f"{BASE}/rotate", {"token_id": long.key_id}))) == 90
     assert days_left(done(as_bob.post(BASE, {"token_name": "x"}))) == 30
 
 
 def test_while_service_accounts_are_disabled_none_is_created(as_bob: Sky, settings: Any) -> None:
     settings.ENABLE_SERVICE_ACCOUNTS = False
-    assert "switched off" in detail(as_bob.post(BASE, {"token_name": "x"}), 409)
+    assert "are disabled" in detail(as_bob.post(BASE, {"token_name": "x"}), 409)
     assert not ServiceAccount.objects.exists()
 
 
@@ -173,4 +175,4 @@ def test_a_token_of_an_unowned_account_creates_none(db: None) -> None:
     token = make_token(
         ServiceAccount.objects.create(name="lone", uid="sa-1", created_by="x", role=Role.objects.get(name="user"))
     )[1]
-    assert "of your own" in detail(skypilot_client.bearer(token).post(BASE, {"token_name": "x"}), 403)
+    assert "that you own" in detail(skypilot_client.bearer(token).post(BASE, {"token_name": "x"}), 403)
