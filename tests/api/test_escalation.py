@@ -114,9 +114,7 @@ def test_a_route_editor_needs_the_permissions_of_the_routes(db: None) -> None:
 
 
 def test_an_account_of_a_stronger_owner_cannot_be_used_to_gain_permissions(as_bob: Api, bob: User, alice: User) -> None:
-    strong = ServiceAccountFactory(
-        name="strong", owner=bob, role=Role.objects.get(name="admin")
-    )  # the services would refuse this
+    strong = ServiceAccountFactory(name="strong", owner=bob, role=Role.objects.get(name="admin"))  # no service allows it
     path = f"/service-accounts/{strong.uid}"
     api_client.problem(as_bob.post(f"{path}/tokens"), 403, "forbidden")
     api_client.problem(as_bob.patch(path, {"active": True}), 403, "forbidden")

@@ -74,7 +74,7 @@ def callers(settings: Any, alice: User, bob: User, vera: User, pipeline_token: s
 
 
 @pytest.mark.parametrize("prefix", ["", PREFIX], ids=["plain", "below the prefix"])
-@pytest.mark.parametrize(("method", "path", "wanted"), rows(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("method", "path", "expected"), rows(), ids=lambda value: value if isinstance(value, str) else "")
 def test_each_caller_gets_exactly_what_the_table_says(
     method: str, path: str, expected: dict[str, int], prefix: str, callers: dict[str, Sky], pipeline: ServiceAccount
 ) -> None:
