@@ -72,7 +72,7 @@ class OpenApiView(AuthenticatedOnlyMixin, APIView):
         """Return the document, or 304 if the client has this version of it (RFC 9110 section 13.1.2)."""
         renderer = request.accepted_renderer
         body, tag = _rendered(renderer.media_type, _settings())
-        if {"*", tag} & {known.removeprefix("W/") for known in parse_etags(request.headers.get("If-None-Match", ""))}:
+        if {"*", tag} & {sent.removeprefix("W/") for sent in parse_etags(request.headers.get("If-None-Match", ""))}:
             return HttpResponseNotModified(headers={"ETag": tag})
         return HttpResponse(
             body,

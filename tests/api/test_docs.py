@@ -56,7 +56,7 @@ def test_every_parameter_and_field_has_a_description(document: dict[str, Any]) -
             assert details.get("description"), (name, field)
 
 
-# Words that the texts for users do not use.
+# Words that texts for users do not use, and those of tests/docs/test_words.py.
 RETIRED = re.compile(
     r"\b(?:doors?|gates?|mark|generation|freshness|remember\w*|recall\w*|told|tells?|hears?|heard|machines?|person|people|newcomers?|"
     r"handover|asker|way back|dies|lives|ends at|whoever|somebody|anybody|everybody|nobody|whom|recognised|may|shall)\b",
