@@ -37,7 +37,7 @@ _STEPS: Final = {
     "accounts.above-owner": _Step(
         "Give them the role that they need, another owner, or none.", "service-accounts", "Review service accounts"
     ),
-    "tokens.endless": _Step("Replace them by tokens that expire.", "service-accounts", "Review tokens", "?tokens=never"),
+    "tokens.endless": _Step("Replace them with tokens that expire.", "service-accounts", "Review tokens", "?tokens=never"),
     "tokens.expiring": _Step("Rotate them in time.", "service-accounts", "Review tokens", "?tokens=soon"),
     "tokens.unused": _Step("Revoke those that nobody needs.", "service-accounts", "Review tokens", "?tokens=unused"),
 }
