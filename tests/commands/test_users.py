@@ -142,7 +142,7 @@ def test_set_role_sets_the_role_of_a_service_account(pipeline: ServiceAccount) -
 @pytest.mark.parametrize(
     ("name", "role", "sentence"),
     [
-        ("mallory", "user", "There is no user and no service account named 'mallory'."),
+        ("mallory", "user", "There is no user or service account named 'mallory'."),
         ("pipeline", "boss", "There is no role named 'boss'."),
         ("pipeline", "admin", "The owner bob@example.com has fewer permissions than the role admin."),
         ("alice@example.com", "user", "alice@example.com is the last active admin."),

@@ -47,7 +47,10 @@ def drop_trigger() -> None:
 
 def forget_migration() -> None:
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM django_migrations WHERE app = 'accounts' AND name LIKE '0008%'")
+        cursor.execute(
+            "DELETE FROM django_migrations WHERE app = 'accounts'"
+            " AND name = (SELECT max(name) FROM django_migrations WHERE app = 'accounts')"
+        )
 
 
 def disable_owner() -> None:

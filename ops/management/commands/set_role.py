@@ -36,4 +36,4 @@ class Command(base.Command):
                 return find(name)
             except NotFound:
                 continue
-        raise NotFound(f"There is no user and no service account named {name!r}.")
+        raise NotFound(f"There is no user or service account named {name!r}.")
