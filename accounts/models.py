@@ -54,7 +54,7 @@ class UserManager(BaseUserManager["User"]):
 class User(AbstractBaseUser):
     """A user. The role alone determines the permissions; Django's own permissions are not used."""
 
-    watched = Watched(idle=frozenset({"last_seen_at", "last_login"}))
+    watched = Watched(ignored_fields=frozenset({"last_seen_at", "last_login"}))
 
     username = models.CharField(max_length=254, unique=True, help_text="An e-mail address or a name, in lower case.")
     uid = models.CharField(max_length=16, unique=True, editable=False, help_text="The id, as SkyPilot derives it.")
@@ -149,7 +149,7 @@ class ServiceAccount(models.Model):
 class Token(models.Model):
     """A token of a service account: the key id that finds the row, and the digest that the token must have."""
 
-    watched = Watched(idle=frozenset({"last_used_at", "last_used_from"}))
+    watched = Watched(ignored_fields=frozenset({"last_used_at", "last_used_from"}))
 
     account = models.ForeignKey(ServiceAccount, on_delete=models.CASCADE, related_name="tokens")
     key_id = models.CharField(max_length=12, unique=True, editable=False)
@@ -205,7 +205,7 @@ class Session(models.Model):
     A row without a user is an anonymous session, or a consumed nonce (`authn.nonces`).
     """
 
-    watched = Watched(idle=frozenset({"last_used_at", "address"}))
+    watched = Watched(ignored_fields=frozenset({"last_used_at", "address"}))
 
     session_key = models.CharField(max_length=64, primary_key=True, editable=False)
     session_data = models.TextField(editable=False)
@@ -272,7 +272,7 @@ class CliLoginRequest(models.Model):
 class GroupRole(models.Model):
     """A group of the identity provider, and the role that its members get when they sign in through the proxy."""
 
-    watched = Watched(inserts=True)
+    watched = Watched(on_insert=True)
 
     group = models.CharField(max_length=200, unique=True)
     role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="group_roles")
@@ -306,7 +306,7 @@ class SyncedRole(models.Model):
     `lease` belongs to the process that is sending the role. `integrations.skypilot.role_sync` is the only writer.
     """
 
-    watched = Watched(idle=frozenset({"role", "lease", "lease_since"}))  # only a deletion needs a new revision
+    watched = Watched(ignored_fields=frozenset({"role", "lease", "lease_since"}))  # only a deletion needs a new revision
 
     server = models.CharField(max_length=500)
     name = models.CharField(max_length=254)

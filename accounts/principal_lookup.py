@@ -9,7 +9,7 @@ from accounts.models import ServiceAccount, User
 from accounts.shared_credential import shared_hash
 from core.errors import Forbidden, NotFound
 from rbac import principals
-from rbac.explain import Standing
+from rbac.explain import CredentialStatus
 from rbac.models import Role
 from rbac.permissions import Permission, cap_to_owner
 from rbac.principals import ANONYMOUS, Kind, Method, Principal
@@ -17,12 +17,12 @@ from rbac.principals import ANONYMOUS, Kind, Method, Principal
 CallerKey = tuple[str, str]  # kind and uid
 
 
-def find_principal(name: str) -> tuple[Principal, Standing]:
-    """Return the principal with this name or id as it would be after authentication, and its standing. Raises NotFound."""
+def find_principal(name: str) -> tuple[Principal, CredentialStatus]:
+    """Return the principal with this name or id as it would be after authentication, and the status of its credentials. Raises NotFound."""
     if name.lower() == ANONYMOUS.name and not User.objects.filter(username=name.lower()).exists():
-        return ANONYMOUS, Standing.GOOD
+        return ANONYMOUS, CredentialStatus.GOOD
     if shared_hash(name) is not None:  # it takes precedence over a user of the same name
-        return principals.shared(name, ""), Standing.GOOD
+        return principals.shared(name, ""), CredentialStatus.GOOD
     users = User.objects.select_related("role")
     accounts = ServiceAccount.objects.select_related("role", "owner", "owner__role")
     if user := users.filter(username=name.lower()).first():
@@ -36,13 +36,13 @@ def find_principal(name: str) -> tuple[Principal, Standing]:
     raise NotFound(f"There is no user or service account {name!r}.")
 
 
-def find_principal_for(*, actor: Principal, name: str) -> tuple[Principal, Standing]:
+def find_principal_for(*, actor: Principal, name: str) -> tuple[Principal, CredentialStatus]:
     """Return what `find_principal` does, or the actor for an empty name. Only others require the permission to explain.
 
     Raises Forbidden, whether or not there is such a principal, and NotFound.
     """
     if not name or _is(actor, name):
-        return actor, Standing.GOOD
+        return actor, CredentialStatus.GOOD
     if not actor.holds(Permission.POLICY_EXPLAIN):
         raise Forbidden(
             f"To explain other callers you need the permission {Permission.POLICY_EXPLAIN}, which your role does not have."
@@ -58,8 +58,8 @@ def _is(actor: Principal, name: str) -> bool:
         return False
 
 
-def current_principal(kind: Kind, uid: str, name: str) -> tuple[Principal, Standing] | None:
-    """Return the current principal of this kind and id, and its standing; None if it no longer exists."""
+def current_principal(kind: Kind, uid: str, name: str) -> tuple[Principal, CredentialStatus] | None:
+    """Return the current principal of this kind and id, and the status of its credentials; None if it no longer exists."""
     match kind:
         case Kind.USER:
             user = User.objects.select_related("role").filter(uid=uid).first()
@@ -68,13 +68,13 @@ def current_principal(kind: Kind, uid: str, name: str) -> tuple[Principal, Stand
             account = ServiceAccount.objects.select_related("role", "owner", "owner__role").filter(uid=uid).first()
             return service_account_principal(account) if account is not None else None
         case Kind.SHARED:
-            return (principals.shared(name, ""), Standing.GOOD) if shared_hash(name) is not None else None
+            return (principals.shared(name, ""), CredentialStatus.GOOD) if shared_hash(name) is not None else None
         case _:
-            return ANONYMOUS, Standing.GOOD
+            return ANONYMOUS, CredentialStatus.GOOD
 
 
-def user_principal(user: User) -> tuple[Principal, Standing]:
-    """Return the principal of a user, and its standing."""
+def user_principal(user: User) -> tuple[Principal, CredentialStatus]:
+    """Return the principal of a user, and the status of its credentials."""
     principal = Principal(
         Kind.USER,
         user.uid,
@@ -86,11 +86,11 @@ def user_principal(user: User) -> tuple[Principal, Standing]:
         display_name=user.display_name,
         email=user.email,
     )
-    return principal, Standing.GOOD if user.is_active else Standing.DISABLED_USER
+    return principal, CredentialStatus.GOOD if user.is_active else CredentialStatus.DISABLED_USER
 
 
-def service_account_principal(account: ServiceAccount) -> tuple[Principal, Standing]:
-    """Return the principal of a service account, and its standing."""
+def service_account_principal(account: ServiceAccount) -> tuple[Principal, CredentialStatus]:
+    """Return the principal of a service account, and the status of its credentials."""
     role, permissions = account.role.name, account.role.holds
     if account.owner is not None:
         role, permissions = cap_to_owner(role, permissions, account.owner.role.name, account.owner.role.holds)
@@ -105,11 +105,11 @@ def service_account_principal(account: ServiceAccount) -> tuple[Principal, Stand
         owner=account.owner_id,
     )
     if not settings.ENABLE_SERVICE_ACCOUNTS:
-        return principal, Standing.SWITCHED_OFF
+        return principal, CredentialStatus.SWITCHED_OFF
     if not account.is_active:
-        return principal, Standing.DISABLED_ACCOUNT
+        return principal, CredentialStatus.DISABLED_ACCOUNT
     owner_disabled = account.owner is not None and not account.owner.is_active
-    return principal, Standing.DISABLED_OWNER if owner_disabled else Standing.GOOD
+    return principal, CredentialStatus.DISABLED_OWNER if owner_disabled else CredentialStatus.GOOD
 
 
 def permissions_of(
@@ -123,8 +123,8 @@ def permissions_of(
     uids = {kind: {uid for key_kind, uid in names if key_kind == kind} for kind in Kind}
     by_caller: dict[CallerKey, frozenset[str]] = {}
 
-    def add(key: CallerKey, principal: Principal, standing: Standing) -> None:
-        if standing is Standing.GOOD:
+    def add(key: CallerKey, principal: Principal, status: CredentialStatus) -> None:
+        if status is CredentialStatus.GOOD:
             by_caller[key] = principal.permissions
 
     for user in User.objects.select_related("role").filter(uid__in=uids[Kind.USER]):

@@ -1,4 +1,4 @@
-"""Queries that state a rule about rows of accounts once, for commands, pages and services."""
+"""Which tokens are active and which sessions are live: the one home of each rule, as queryset methods for lists and counts."""
 
 from __future__ import annotations
 

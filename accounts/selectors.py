@@ -1,4 +1,4 @@
-"""Look-ups for authentication: one query each, never cached.
+"""Look-ups of one row by its key, for authentication on the verify path: one query each, never cached.
 
 Django builds each query once, and its text is executed from then on: building a query costs ten times as much as a look-up.
 """

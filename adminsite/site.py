@@ -11,8 +11,8 @@ from django.utils.text import capfirst
 
 from accounts.models import User
 from authn import own_password
-from authn.interfaces import UrlPatterns, all_belong_to, belongs_to
 from authn.requests import current_session, principal_of
+from authn.view_access import UrlPatterns, all_belong_to, belongs_to
 from core.errors import ServiceError
 from rbac.auth_methods import Interface
 from rbac.principals import Principal

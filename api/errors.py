@@ -12,7 +12,7 @@ from rest_framework import exceptions
 from rest_framework.request import Request
 
 from api.parsers import TooLarge
-from authn import interfaces
+from authn import view_access
 from authn.jwt_verify import KeysUnavailable
 from authn.passwords import Busy
 from authn.requests import principal_of
@@ -55,7 +55,7 @@ def refuse(request: HttpRequest) -> HttpResponse:
     return response_of(problem(403, _CODES[403], _NOT_FOR_CLI))
 
 
-@interfaces.belongs_to(Interface.PUBLIC)
+@view_access.belongs_to(Interface.PUBLIC)
 @csrf_exempt  # it changes nothing, and every method gets the 404
 def unknown(request: HttpRequest, **kwargs: Any) -> HttpResponse:  # noqa: ARG001 - Django's signature
     """Return the 404 of a path that the API does not have."""

@@ -17,15 +17,15 @@ from api.schema import ETAG, IF_MATCH
 from core.paths import MAX_PATH
 from rbac import packs, services
 from rbac.denials import PastDenial, past_denial_for
-from rbac.explain import Explanation, Standing, explain
+from rbac.explain import CredentialStatus, Explanation, explain
 from rbac.permissions import Permission
 
 _STANDINGS = {
-    Standing.GOOD: "the credentials are accepted",
-    Standing.DISABLED_USER: "the user is disabled",
-    Standing.DISABLED_ACCOUNT: "the service account is disabled",
-    Standing.DISABLED_OWNER: "the owner of the service account is disabled",
-    Standing.SWITCHED_OFF: "service accounts are switched off (ENABLE_SERVICE_ACCOUNTS)",
+    CredentialStatus.GOOD: "the credentials are accepted",
+    CredentialStatus.DISABLED_USER: "the user is disabled",
+    CredentialStatus.DISABLED_ACCOUNT: "the service account is disabled",
+    CredentialStatus.DISABLED_OWNER: "the owner of the service account is disabled",
+    CredentialStatus.SWITCHED_OFF: "service accounts are switched off (ENABLE_SERVICE_ACCOUNTS)",
 }
 
 
@@ -61,7 +61,7 @@ class ExplanationSerializer(serializers.Serializer[Explanation]):
     reason = serializers.CharField(help_text="The reason, as a stable code.")
     message = serializers.CharField(help_text="The reason, as a sentence.")
     standing = serializers.ChoiceField(
-        choices=[(standing.value, _STANDINGS[standing]) for standing in Standing],
+        choices=[(standing.value, _STANDINGS[standing]) for standing in CredentialStatus],
         help_text="Whether the caller's credentials are accepted at all.",
     )
     needed = serializers.CharField(allow_null=True, help_text="The permission that the route requires; null: no route matches.")

@@ -14,7 +14,7 @@ from api.routes import RouteViewSet
 from api.service_accounts import ServiceAccountViewSet, TokenViewSet
 from api.users import UserViewSet
 from api.whoami import IndexView, PermissionViewSet, WhoamiView
-from authn.interfaces import UrlPatterns, all_belong_to
+from authn.view_access import UrlPatterns, all_belong_to
 from rbac.auth_methods import Interface
 
 app_name = "api"

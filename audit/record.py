@@ -62,30 +62,31 @@ def record(
 
 
 class Slot(NamedTuple):
-    """The decision id of a refusal, and how many refusals of its event were left out since the last written one.
+    """The decision id of a refusal, and whether it is written.
 
-    `left_out` None: this one is left out too. Its `reference` is then that of the written entry with the same key, if any.
+    `suppressed_before` is the number of refusals of its event that were suppressed since the last written one. None: this one is
+    suppressed too; its `reference` is then that of the written entry with the same key, if any.
     """
 
     reference: str
-    left_out: int | None = None
+    suppressed_before: int | None = None
 
 
 class _Minute:
-    """How many entries of one event were written and left out in the minute that began at `since`."""
+    """How many entries of one event were written and suppressed in the minute that began at `since`."""
 
-    __slots__ = ("left_out", "since", "written")
+    __slots__ = ("since", "suppressed", "written")
 
     def __init__(self) -> None:
         self.since = float("-inf")
         self.written = 0
-        self.left_out = 0
+        self.suppressed = 0
 
 
 class RefusalSampler:
     """Limits written refusals: one per minute for each key, and `AUDIT_REFUSALS_PER_MINUTE` for each event.
 
-    The next written entry of the event has the number of those left out, so a flood is visible but cannot fill the disk. A
+    The next written entry of the event has the number of the suppressed ones, so a flood is visible but cannot fill the disk. A
     flood of one event does not displace another event.
     """
 
@@ -97,20 +98,20 @@ class RefusalSampler:
         self._minutes: dict[str, _Minute] = {}
 
     def take(self, event: str, key: Key, limit: int) -> Slot:
-        """Return the slot of a refusal: to be written, or left out."""
+        """Return the slot of a refusal: to be written, or suppressed."""
         with self._lock:
-            return self._left_out(event, key, limit) or self._taken(event, key)
+            return self._suppressed(event, key, limit) or self._written(event, key)
 
     def suppress(self, event: str, key: Key, limit: int) -> Slot | None:
-        """Return the slot of a refusal that is left out; None if it is to be written, or if the lock is taken."""
+        """Return the slot of a refusal that is suppressed; None if it is to be written, or if the lock is taken."""
         if not self._lock.acquire(blocking=False):
             return None
         try:
-            return self._left_out(event, key, limit)
+            return self._suppressed(event, key, limit)
         finally:
             self._lock.release()
 
-    def _left_out(self, event: str, key: Key, limit: int) -> Slot | None:
+    def _suppressed(self, event: str, key: Key, limit: int) -> Slot | None:
         now = time.monotonic()
         minute = self._minutes.setdefault(event, _Minute())
         if now - minute.since >= 60:
@@ -120,16 +121,16 @@ class RefusalSampler:
             if minute.written < limit:
                 return None
             reference = new_reference()
-        minute.left_out += 1
+        minute.suppressed += 1
         return Slot(reference)
 
-    def _taken(self, event: str, key: Key) -> Slot:
+    def _written(self, event: str, key: Key) -> Slot:
         reference = new_reference()
         self._seen[event, key] = time.monotonic(), reference
         minute = self._minutes[event]
         minute.written += 1
-        left_out, minute.left_out = minute.left_out, 0
-        return Slot(reference, left_out)
+        suppressed, minute.suppressed = minute.suppressed, 0
+        return Slot(reference, suppressed)
 
 
 sampler = RefusalSampler()
@@ -155,10 +156,10 @@ def record_refusal(
     entry, the entry can be found by the returned id. Never raises: a refusal stays a refusal if it cannot be written.
     """
     slot = sampler.take(event, key or (actor.name, actor.peer, target), settings.AUDIT_REFUSALS_PER_MINUTE)
-    if slot.left_out is None:
+    if slot.suppressed_before is None:
         return slot.reference
     _log(event, actor, target, reason, slot)
-    data = {**(facts or {}), **({"suppressed": slot.left_out} if slot.left_out else {})}
+    data = {**(facts or {}), **({"suppressed": slot.suppressed_before} if slot.suppressed_before else {})}
     reference = "" if facts is None else slot.reference
     try:
         with short_lock_timeout():
@@ -186,7 +187,7 @@ def _log(event: Event, actor: Actor, target: str, reason: str, slot: Slot) -> No
         "client": clean(actor.peer, 64),
         "target": clean(target, 512),
         "reason": clean(reason, 512),
-        "suppressed": slot.left_out,
+        "suppressed": slot.suppressed_before,
         "decision": slot.reference,
     }
     message = "%(event)s: %(caller)s (%(method)s) from %(client)s: " + ("%(target)s: " if target else "") + "%(reason)s"

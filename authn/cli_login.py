@@ -1,7 +1,7 @@
 """CLI login: a user authorizes it in a browser, and the CLI gets credentials, from the page or by redeeming its PKCE verifier.
 
 The credentials of a user who signed in to SkyAuth itself are a CLI session. Behind an auth proxy they are the proxy's cookies,
-because requests pass the proxy only with these.
+because requests pass the proxy only with these. The pages are in `skypilot/sign_in.py`, which also records refused logins.
 """
 
 import base64

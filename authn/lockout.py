@@ -1,7 +1,8 @@
 """Locks out brute force: counts wrong passwords with django-axes, by the pair of name and client address.
 
 Somebody at another address therefore cannot lock a user out. A cached password, a session and a token are not affected. A
-second limit counts the failures of one address over all names, against password spraying.
+second limit counts the failures of one address over all names, against password spraying. The limits are settings
+(`skyauth/settings.py`, the names that start with AUTH_FAILURE and AXES).
 """
 
 import ipaddress

@@ -13,7 +13,7 @@ from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 
 from accounts.models import User
-from authn import credentials, identify, interfaces
+from authn import credentials, identify, view_access
 from authn.credentials import InvalidCredential
 from authn.proxy_headers import ProxyInfo
 from authn.requests import AuthenticatedRequest, principal_of, proxied_of, raw_values
@@ -77,9 +77,9 @@ class PrincipalMiddleware(AuthenticationMiddleware):
 
     def process_view(self, request: HttpRequest, view: Callable[..., Any], *_: Any) -> HttpResponseBase | None:
         """Return the interface's refusal where the principal's sign-in method does not open it."""
-        if auth_methods.opens(principal_of(request).method, interfaces.interface_of(view)):
+        if auth_methods.opens(principal_of(request).method, view_access.interface_of(view)):
             return None
-        return interfaces.refusal_by(view)(request)
+        return view_access.refusal_by(view)(request)
 
     def _read(self, request: HttpRequest, proxied: ProxyInfo) -> credentials.Credential | None:
         try:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 class Watched:
     """The declaration, as the model's attribute `watched`.
 
-    Every field is watched except those in `idle`, so that a new field is watched by default. `inserts` declares that a new row,
-    too, can change a cached answer.
+    Every field is watched except those in `ignored_fields`, so that a new field is watched by default. `on_insert` declares
+    that a new row, too, can change a cached answer.
     """
 
-    idle: frozenset[str] = frozenset()
-    inserts: bool = False
+    ignored_fields: frozenset[str] = frozenset()
+    on_insert: bool = False

@@ -4,7 +4,7 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 from django.views.generic import RedirectView
 
-from authn.interfaces import UrlPatterns, all_belong_to, belongs_to
+from authn.view_access import UrlPatterns, all_belong_to, belongs_to
 from dashboard import (
     access,
     audit,

@@ -145,7 +145,7 @@ class OffboardingPage(FormPage):
             status=status,
             form=form,
             account_user=user,
-            belongings=offboarding.belongings(user),
+            affected=offboarding.affected(user),
             deletes=self.deletes,
             can_write=can_change(self.principal, user),
         )

@@ -6,7 +6,7 @@ from typing import Final
 from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from doctor import database, deployment, files, policy, skypilot
+from doctor import database, deployment, files, skypilot, stored_data
 from doctor.finding import Audience, Check, Finding, Severity
 
 
@@ -35,15 +35,15 @@ CHECKS: Final = (
     Check("files.database", _ERROR, _OPERATOR, files.sqlite_file, needs_database=False),
     *deployment.CHECKS,
     Check("*", _ERROR, _OPERATOR, _system_checks, needs_database=False),
-    Check("routes.none", _ERROR, _ADMIN, policy.no_routes),
-    Check("users.no-admin", _ERROR, _ADMIN, policy.no_admin),
-    Check("users.admin-by-default", _WARNING, _ADMIN, policy.admins_by_default),
-    Check("users.admin-unused", _WARNING, _ADMIN, policy.unused_admins),
-    Check("accounts.owner-disabled", _WARNING, _ADMIN, policy.disabled_owners),
-    Check("accounts.above-owner", _WARNING, _ADMIN, policy.roles_above_owner),
-    Check("tokens.expiring", _WARNING, _ADMIN, policy.expiring_tokens),
-    Check("tokens.endless", _WARNING, _ADMIN, policy.endless_tokens),
-    Check("tokens.unused", _WARNING, _ADMIN, policy.unused_tokens),
+    Check("routes.none", _ERROR, _ADMIN, stored_data.no_routes),
+    Check("users.no-admin", _ERROR, _ADMIN, stored_data.no_admin),
+    Check("users.admin-by-default", _WARNING, _ADMIN, stored_data.admins_by_default),
+    Check("users.admin-unused", _WARNING, _ADMIN, stored_data.unused_admins),
+    Check("accounts.owner-disabled", _WARNING, _ADMIN, stored_data.disabled_owners),
+    Check("accounts.above-owner", _WARNING, _ADMIN, stored_data.roles_above_owner),
+    Check("tokens.expiring", _WARNING, _ADMIN, stored_data.expiring_tokens),
+    Check("tokens.endless", _WARNING, _ADMIN, stored_data.endless_tokens),
+    Check("tokens.unused", _WARNING, _ADMIN, stored_data.unused_tokens),
     Check("skypilot.*", _ERROR, _OPERATOR, skypilot.find),
 )
 _BLOCKING: Final = frozenset({"database.unreachable", "database.migrations"})  # later queries would only fail

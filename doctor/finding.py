@@ -1,4 +1,4 @@
-"""Checks of an installation, and what they find."""
+"""The types of a check and of what it finds: code, severity, audience, message and what to do."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -62,7 +62,7 @@ class CachedCaller:
     def __init__(self, identification: AuthenticationResult) -> None:
         self.principal: Principal = identification.principal
         self.valid_until = identification.until
-        self.role_synced = not role_sync.needed(identification.principal)
+        self.role_synced = not role_sync.needs_sync(identification.principal)
         self._touches = identification.touches
         self._touch_at = time.time() + last_used.EVERY.total_seconds()
         self._answer: Answer | None = None

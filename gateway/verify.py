@@ -1,4 +1,8 @@
-"""The decision pipeline: headers to credential to caller, target to required permission, both to a decision, decision to answer.
+"""The decision pipeline.
+
+1. Headers -> credential -> caller.
+2. Method, host and path -> target -> route -> required permission.
+3. Caller and permission -> decision -> answer.
 
 It runs with the decision cache alone, in the event loop (the fast path). Where that is a cache miss, it runs once more with the
 database, in a thread (the slow path). There is one pipeline; the two paths differ in their `Lookups` only.

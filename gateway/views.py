@@ -5,12 +5,12 @@ from django.views.decorators.csrf import csrf_exempt
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from authn.interfaces import belongs_to
 from authn.requests import principal_of
+from authn.view_access import belongs_to
 from core.problems import problem
 from core.responses import respond
 from gateway import metrics as gateway_metrics
-from gateway.inventory import Inventory
+from gateway.database_metrics import DatabaseMetrics
 from rbac import policy
 from rbac.auth_methods import Interface
 from rbac.denials import record_denial
@@ -31,6 +31,6 @@ def metrics(request: HttpRequest) -> HttpResponse:
         return response
     registry = CollectorRegistry()
     registry.register(gateway_metrics.collected())
-    registry.register(Inventory())
+    registry.register(DatabaseMetrics())
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return HttpResponse(encode(registry), content_type=content_type, headers={"Cache-Control": "no-store"})

@@ -10,7 +10,7 @@ from audit.models import Entry
 from audit.record import Key, record_refusal
 from core.errors import Conflict, NotFound
 from core.text import clean
-from rbac.explain import Explanation, Standing, explain
+from rbac.explain import CredentialStatus, Explanation, explain
 from rbac.permissions import EVERYTHING, Permission
 from rbac.policy import Decision, holders
 from rbac.principals import Kind, Method, Principal
@@ -85,7 +85,7 @@ def record_denial(principal: Principal, asked: str, reason: str, *, key: Key = (
     return record_refusal(Event.REQUEST_DENIED, actor=principal, target=asked, reason=reason, key=key, facts=facts)
 
 
-PrincipalLookup = Callable[[Kind, str, str], tuple[Principal, Standing] | None]
+PrincipalLookup = Callable[[Kind, str, str], tuple[Principal, CredentialStatus] | None]
 """Finds the current principal of a kind, uid and name, such as `accounts.principal_lookup.current_principal`."""
 
 
@@ -172,7 +172,7 @@ def _past_denial(entry: Entry, current: PrincipalLookup) -> PastDenial:
 
 
 def _now(
-    entry: Entry, current: tuple[Principal, Standing] | None, method: str, host: str, path: str
+    entry: Entry, current: tuple[Principal, CredentialStatus] | None, method: str, host: str, path: str
 ) -> tuple[Explanation | None, str]:
     """Return how the same request of the same caller is decided now, or None and the reason why that is unknown."""
     if not (method and host and path) or path.endswith(_CUT):

@@ -12,7 +12,7 @@ from rbac.services import role_table, route_table
 from rbac.targets import UnreadableTarget, parse_target, parse_target_on_any_host
 
 
-class Standing(StrEnum):
+class CredentialStatus(StrEnum):
     """Whether the credentials of a principal are accepted. All but `GOOD` are answered 401, whatever the routes are."""
 
     GOOD = "good"
@@ -23,10 +23,10 @@ class Standing(StrEnum):
 
 
 _MEANINGS = {
-    Standing.DISABLED_USER: "This user is disabled: every credential of theirs is refused.",
-    Standing.DISABLED_ACCOUNT: "This service account is disabled: every token of it is refused.",
-    Standing.DISABLED_OWNER: "The owner of this service account is disabled: every token of it is refused.",
-    Standing.SWITCHED_OFF: "Service accounts are switched off (ENABLE_SERVICE_ACCOUNTS=false): every token is refused.",
+    CredentialStatus.DISABLED_USER: "This user is disabled: every credential of theirs is refused.",
+    CredentialStatus.DISABLED_ACCOUNT: "This service account is disabled: every token of it is refused.",
+    CredentialStatus.DISABLED_OWNER: "The owner of this service account is disabled: every token of it is refused.",
+    CredentialStatus.SWITCHED_OFF: "Service accounts are switched off (ENABLE_SERVICE_ACCOUNTS=false): every token is refused.",
 }
 
 
@@ -34,12 +34,12 @@ _MEANINGS = {
 class Explanation:
     """The answer of the gateway to `principal`: `status` is the verify endpoint's, `reason` is a stable word.
 
-    `needed`, `rule` and `roles` are those of the matching route, also where the standing alone decides. `roles` are the names of
+    `needed`, `rule` and `roles` are those of the matching route, also where the credentials alone decide. `roles` are the names of
     the roles that hold `needed`.
     """
 
     principal: Principal
-    standing: Standing
+    standing: CredentialStatus
     allowed: bool
     status: int
     reason: str
@@ -49,15 +49,15 @@ class Explanation:
     roles: tuple[str, ...]
 
 
-def explain(principal: Principal, standing: Standing, *, method: str, host: str = "", path: str) -> Explanation:
-    """Return what the gateway answers to a principal of this standing. With an empty `host`, only routes of any host match.
+def explain(principal: Principal, standing: CredentialStatus, *, method: str, host: str = "", path: str) -> Explanation:
+    """Return what the gateway answers to a principal with credentials of this status. With an empty `host`, only routes of any host match.
 
     `path` may have a query, which is ignored. A method, host or path that cannot be parsed is explained as the denial that it
     leads to. Raises Conflict where a stored route cannot be compiled.
     """
     with_roles = _decide(principal.permissions, method=method, host=host, path=path)
     decision = with_roles.decision
-    if standing is not Standing.GOOD:
+    if standing is not CredentialStatus.GOOD:
         allowed, status, reason, message = False, 401, str(standing), _MEANINGS[standing]
     else:
         allowed, reason, message = decision.allowed, str(decision.reason), decision.message

@@ -85,7 +85,7 @@ class Role(models.Model):
 class Route(models.Model):
     """One row of the ordered route table: the permission that a method and path of a protected API require."""
 
-    watched = Watched(inserts=True)
+    watched = Watched(on_insert=True)
 
     position = models.PositiveIntegerField(
         db_index=True, help_text="Routes are matched in ascending order of position. The first match decides."

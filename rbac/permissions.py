@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 
+# A new permission also needs a text in MEANINGS and a place in `dashboard.access.PERMISSION_GROUPS`.
 class Permission(StrEnum):
     """One permission of a role. `docs/permissions.md` is generated from these names and `MEANINGS`."""
 

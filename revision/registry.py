@@ -21,7 +21,7 @@ class WatchedTable:
 
     def columns(self) -> list[str]:
         """Return the columns on which decisions depend."""
-        return [str(field.column) for field in self.model._meta.concrete_fields if field.name not in self.watched.idle]
+        return [str(field.column) for field in self.model._meta.concrete_fields if field.name not in self.watched.ignored_fields]
 
     def unique(self) -> list[str]:
         """Return the columns with a unique constraint of their own."""
@@ -29,13 +29,13 @@ class WatchedTable:
 
 
 def watched_tables() -> list[WatchedTable]:
-    """Return the watched tables, in the order of the installed apps. Raises ValueError for an idle field that does not exist."""
+    """Return the watched tables, in the order of the installed apps. Raises ValueError for an ignored field that does not exist."""
     tables = [
         WatchedTable(model, declared)
         for model in apps.get_models()
         if isinstance(declared := getattr(model, "watched", None), Watched)
     ]
     for table in tables:
-        if unknown := table.watched.idle - {field.name for field in table.model._meta.concrete_fields}:
+        if unknown := table.watched.ignored_fields - {field.name for field in table.model._meta.concrete_fields}:
             raise ValueError(f"{table.model.__name__}.watched names fields that do not exist: {', '.join(sorted(unknown))}.")
     return tables

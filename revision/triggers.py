@@ -5,7 +5,8 @@ bypasses the services. Two reads of the same revision prove that nothing changed
 would repeat its values after a backup is restored.
 
 Last-used timestamps do not change it. Neither does a new row that no cached answer can depend on: a new user, service account,
-token or session, because only callers that were found are cached.
+token or session, because only callers that were found are cached. A model declares what is watched of its table: see
+`core.watched`.
 """
 
 import hashlib
@@ -54,7 +55,7 @@ def _sqlite(table: WatchedTable) -> Iterator[Trigger]:
     body = f"BEGIN {_RENEW.format(new=_SQLITE_NEW)}; END"
     yield _trigger(table, "update", f'CREATE TRIGGER {{name}} AFTER UPDATE ON "{table.name}" WHEN {changed} {body}')
     yield _trigger(table, "delete", f'CREATE TRIGGER {{name}} AFTER DELETE ON "{table.name}" {body}')
-    if table.watched.inserts:
+    if table.watched.on_insert:
         yield _trigger(table, "insert", f'CREATE TRIGGER {{name}} AFTER INSERT ON "{table.name}" {body}')
     else:  # INSERT OR REPLACE deletes without firing the trigger above
         same = " OR ".join(f'"{name}" = NEW."{name}"' for name in table.unique())
@@ -69,7 +70,7 @@ def _postgresql(table: WatchedTable) -> Iterator[Trigger]:
     run = f"EXECUTE FUNCTION {_FUNCTION}()"
     yield _trigger(table, "update", f"CREATE CONSTRAINT TRIGGER {{name}} AFTER UPDATE {deferred} WHEN ({changed}) {run}")
     yield _trigger(table, "delete", f"CREATE CONSTRAINT TRIGGER {{name}} AFTER DELETE {deferred} {run}")
-    if table.watched.inserts:
+    if table.watched.on_insert:
         yield _trigger(table, "insert", f"CREATE CONSTRAINT TRIGGER {{name}} AFTER INSERT {deferred} {run}")
     yield _trigger(table, "truncate", f'CREATE TRIGGER {{name}} AFTER TRUNCATE ON "{table.name}" FOR EACH STATEMENT {run}')
 

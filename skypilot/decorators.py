@@ -8,7 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from authn.interfaces import answers_refusals
+from authn.view_access import answers_refusals
 from skypilot import errors, versions
 
 View = Callable[..., HttpResponse]

@@ -7,8 +7,8 @@ from django.http import HttpRequest, HttpResponse
 
 from accounts.models import SignIn, User
 from authn.credentials import InvalidCredential
-from authn.interfaces import belongs_to
 from authn.requests import principal_of, refusal_of
+from authn.view_access import belongs_to
 from rbac.auth_methods import Interface
 from rbac.principals import Kind, Method, Principal
 from skypilot import errors, server_info, versions

@@ -19,8 +19,8 @@ from django.views import View
 
 from authn import cli_login
 from authn.cli_login import CliCredentials
-from authn.interfaces import belongs_to, ignores_credentials
 from authn.requests import principal_of, proxied_of
+from authn.view_access import belongs_to, ignores_credentials
 from core.errors import ServiceError
 from core.responses import sign_in_first
 from core.same_origin import require_same_origin

@@ -4,7 +4,7 @@ from typing import Final
 
 from django.urls import include, path, re_path
 
-from authn.interfaces import UrlPatterns, all_belong_to, belongs_to
+from authn.view_access import UrlPatterns, all_belong_to, belongs_to
 from rbac.auth_methods import Interface
 from skypilot import sign_in, tokens, users, users_csv
 from skypilot.errors import unauthenticated

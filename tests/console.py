@@ -158,7 +158,7 @@ def forget_told_roles() -> int:
     """Have the SkyPilot server told every role again, and return how many."""
     from integrations.skypilot import role_sync
 
-    return role_sync.forget()
+    return role_sync.clear_confirmed_roles()
 
 
 def refusals() -> list[dict[str, str]]:

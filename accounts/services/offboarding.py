@@ -30,7 +30,7 @@ class AccountAction(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Belongings:
+class Affected:
     """The service accounts of a user and their active tokens, the first MAX_LISTED of each, and how many there are in all."""
 
     accounts: tuple[ServiceAccount, ...]
@@ -40,11 +40,11 @@ class Belongings:
     sessions: int
 
 
-def belongings(user: User) -> Belongings:
+def affected(user: User) -> Affected:
     """Return what disabling or deleting this user would affect."""
     accounts = ServiceAccount.objects.filter(owner=user).select_related("role")
     active = Token.objects.filter(account__owner=user).select_related("account").active()
-    return Belongings(
+    return Affected(
         tuple(accounts[:MAX_LISTED]),
         accounts.count(),
         tuple(active.order_by("account__name", "pk")[:MAX_LISTED]),
@@ -62,7 +62,7 @@ def disable_user(
     Raises Forbidden, Invalid, Conflict, NotFound; then nothing has changed.
     """
     lock_policy()  # so that the user gets no account between this line and the last
-    heir = _heir(user, transfer_to) if account_action is AccountAction.TRANSFER else None
+    heir = _new_owner(user, transfer_to) if account_action is AccountAction.TRANSFER else None
     for account in list(ServiceAccount.objects.filter(owner=user).select_related("role")):
         if heir is not None:
             role = _role_within(account, user, heir)
@@ -88,12 +88,12 @@ def delete_user(
         account_action = AccountAction.STAY if transfer_to is None else AccountAction.TRANSFER
     users.require_change(actor, user, "delete")
     users.require_other_admin(user)
-    heir = _heir(user, transfer_to) if account_action is AccountAction.TRANSFER else None
+    heir = _new_owner(user, transfer_to) if account_action is AccountAction.TRANSFER else None
     accounts = list(ServiceAccount.objects.filter(owner=user).select_related("role", "owner"))
     if account_action is AccountAction.REVOKE:
         accounts = [_revoke(actor, account) for account in accounts]
     for account in accounts:
-        _give_up(actor, account, user, heir)
+        _detach(actor, account, user, heir)
     data: dict[str, Any] = {
         "uid": user.uid,
         "role": user.role.name,
@@ -106,7 +106,7 @@ def delete_user(
     record(Event.USER_DELETED, actor=actor, target=user.username, data=data)
 
 
-def _heir(user: User, transfer_to: User | None) -> User:
+def _new_owner(user: User, transfer_to: User | None) -> User:
     """Return the user who gets the service accounts, as stored now. Call it under `lock_policy`. Raises Invalid, NotFound."""
     if transfer_to is None:
         raise Invalid.field("transfer_to", "Name the user who gets the service accounts.")
@@ -118,7 +118,7 @@ def _heir(user: User, transfer_to: User | None) -> User:
     return heir
 
 
-def _give_up(actor: Principal, account: ServiceAccount, owner: User, heir: User | None) -> None:
+def _detach(actor: Principal, account: ServiceAccount, owner: User, heir: User | None) -> None:
     """Take an account from an owner who is deleted, give it to the heir if there is one, and record what changed."""
     before = service_accounts.account_values(account)
     role, _ = cap_to_owner(account.role.name, account.role.holds, owner.role.name, owner.role.holds)

@@ -23,7 +23,7 @@ from accounts.services.users import (
     validate_new_password,
 )
 from core.errors import Forbidden, Invalid, ServiceError
-from rbac.explain import Standing
+from rbac.explain import CredentialStatus
 from rbac.permissions import ADMIN, Permission
 from rbac.principals import Kind, Principal
 from rbac.services import lock_policy, require
@@ -234,7 +234,7 @@ def _require_same_permissions(actor: Principal) -> None:
     if actor.kind is Kind.SYSTEM:
         return
     current = current_principal(actor.kind, actor.uid, actor.name)
-    if current is None or current[1] is not Standing.GOOD or not actor.permissions <= current[0].permissions:
+    if current is None or current[1] is not CredentialStatus.GOOD or not actor.permissions <= current[0].permissions:
         raise Forbidden("Your permissions were reduced while the import was running, so nothing was imported.")
 
 

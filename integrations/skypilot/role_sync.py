@@ -55,7 +55,7 @@ class _Attempts:
 attempts = _Attempts()
 
 
-def needed(principal: Principal) -> bool:
+def needs_sync(principal: Principal) -> bool:
     """Return whether the caller's role must be synced: a server is configured, and the caller has an identity."""
     return bool(settings.SKYPILOT_URL) and bool(principal.identity)
 
@@ -82,7 +82,7 @@ def sync(principal: Principal) -> None:
         attempts.slots.release()
 
 
-def forget() -> int:
+def clear_confirmed_roles() -> int:
     """Delete the confirmed roles, so that each is sent again before the next request; return how many there were."""
     return SyncedRole.objects.filter(server=settings.SKYPILOT_URL).delete()[0]
 

@@ -11,7 +11,7 @@ from accounts.models import ServiceAccount, Token
 from accounts.querysets import active_token
 from authn.credentials import Bearer, InvalidCredential
 from authn.identify import identify
-from gateway.inventory import Inventory
+from gateway.database_metrics import Inventory
 from tests.factories import ServiceAccountFactory, UserFactory, make_token
 
 pytestmark = pytest.mark.django_db

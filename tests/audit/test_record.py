@@ -99,7 +99,7 @@ def test_promise_44_an_entry_goes_with_the_change_it_speaks_of(system):
 
 def told(sampler, key, limit=LIMIT, event="e"):
     """Return how many refusals were left out before this one is written, or None when it is left out itself."""
-    return sampler.take(event, (key,), limit).left_out
+    return sampler.take(event, (key,), limit).suppressed_before
 
 
 def test_the_same_refusal_is_written_once_a_minute(clock):
@@ -146,7 +146,7 @@ def test_what_a_flood_suppresses_gets_a_reference_of_its_own(clock):
     sampler = RefusalSampler()
     written = sampler.take("e", ("a",), 1)
     suppressed = [sampler.take("e", (str(n),), 1) for n in range(50)]
-    assert all(place.left_out is None for place in suppressed)
+    assert all(place.suppressed_before is None for place in suppressed)
     assert len({place.reference for place in [written, *suppressed]}) == 51
 
 

@@ -295,7 +295,7 @@ def test_only_an_active_user_can_begin_a_cli_session(bob, system):
 def listed(user: User) -> int:
     """Return how many sessions the Sessions page lists, after checking that the leaving sheet says the same."""
     count = len(sessions.list_sessions(actor=principal(user), user=user))
-    assert offboarding.belongings(user).sessions == count
+    assert offboarding.affected(user).sessions == count
     return count
 
 

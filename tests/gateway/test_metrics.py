@@ -24,10 +24,10 @@ from authn import identify, passwords
 from authn.credentials import Basic, InvalidCredential
 from authn.passwords import Busy
 from core.histogram import BOUNDS, LatencyHistogram
-from gateway import headers, inventory, metrics
+from gateway import database_metrics, headers, metrics
 from gateway.cache import DecisionCache
+from gateway.database_metrics import DatabaseMetrics
 from gateway.headers import Cause
-from gateway.inventory import Inventory
 from rbac import principals
 from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
@@ -220,10 +220,10 @@ def test_tokens_that_are_accepted_and_expire_soon_are_counted(bob, pipeline, dja
     make_token(ServiceAccountFactory(is_active=False), days=0.5)
     make_token(ServiceAccountFactory(owner=UserFactory(is_active=False)), days=0.5)
     with django_assert_num_queries(3):
-        counts = numbers(Inventory())
+        counts = numbers(DatabaseMetrics())
     assert counts["skyauth_tokens", frozenset()] == 7
     assert {
-        days: counts["skyauth_tokens_expiring", frozenset({("within_days", str(days))})] for days in inventory.WITHIN_DAYS
+        days: counts["skyauth_tokens_expiring", frozenset({("within_days", str(days))})] for days in database_metrics.WITHIN_DAYS
     } == {1: 2, 7: 4, 14: 5}
     states = {(name, dict(labels)["state"]): value for (name, labels), value in counts.items() if "state" in dict(labels)}
     assert states == {
@@ -246,7 +246,7 @@ def test_a_token_that_is_counted_as_accepted_is_accepted(pipeline):
         for revoked in (None, now - timedelta(hours=1))
     ]
     usable = sum(not identify.unusable(selectors.token_by_key(row.key_id)) for row in rows)
-    assert numbers(Inventory())["skyauth_tokens", frozenset()] == usable == 4
+    assert numbers(DatabaseMetrics())["skyauth_tokens", frozenset()] == usable == 4
 
 
 # who can read them

@@ -253,11 +253,11 @@ def test_a_name_with_the_id_of_another_user_at_the_server_is_refused(bob: User, 
 
 def test_callers_without_an_identity_need_no_sync_and_neither_does_no_server(bob: User, settings: Any) -> None:
     settings.SKYPILOT_URL = ""
-    assert not role_sync.needed(principal(bob))
+    assert not role_sync.needs_sync(principal(bob))
     settings.SKYPILOT_URL = "http://127.0.0.1:46580"
-    assert role_sync.needed(principal(bob))
-    assert not role_sync.needed(anonymous("192.0.2.7"))
-    assert not role_sync.needed(shared("team", "192.0.2.7"))
+    assert role_sync.needs_sync(principal(bob))
+    assert not role_sync.needs_sync(anonymous("192.0.2.7"))
+    assert not role_sync.needs_sync(shared("team", "192.0.2.7"))
 
 
 @pytest.mark.usefixtures("separate_connections")

@@ -13,7 +13,7 @@ from authn.proxy_headers import TrustPolicy, filter_headers, parse_networks
 from gateway import verify
 from gateway.forwarded import AuthRequest, envoy, x_forwarded, x_original
 from gateway.headers import Answer, Cause
-from rbac.explain import Explanation, Standing, explain
+from rbac.explain import CredentialStatus, Explanation, explain
 from rbac.models import Role, Route
 from rbac.principals import ANONYMOUS
 from tests.examples import examples
@@ -80,7 +80,7 @@ def answers(lines: Lines, method: str, host: str, path: str) -> list[Answer]:
 
 def outcome(explanation: Explanation) -> tuple[int, str]:
     """Return the status and the reason that the verify endpoint must give: a 401 does not name the decision behind it."""
-    if explanation.standing is not Standing.GOOD:
+    if explanation.standing is not CredentialStatus.GOOD:
         return explanation.status, Cause.BAD_CREDENTIAL
     return explanation.status, Cause.NO_CREDENTIAL if explanation.status == 401 else explanation.reason
 

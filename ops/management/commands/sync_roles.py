@@ -17,7 +17,7 @@ after its database was restored or replaced."""
     def act(self, **_: Any) -> None:
         if not settings.SKYPILOT_URL:
             raise Invalid("SKYPILOT_URL is empty: no SkyPilot API server is configured.")
-        number = role_sync.forget()
+        number = role_sync.clear_confirmed_roles()
         if self.as_json:
             self.print_json({"roles": number, "forgotten": number})  # the second is the former name of the first
         else:

@@ -10,7 +10,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts.models import ServiceAccount, User
 from audit.models import Entry
-from authn import interfaces
+from authn import view_access
 from authn.middleware import PrincipalMiddleware
 from authn.sessions import begin_cli_session
 from rbac import auth_methods
@@ -124,11 +124,11 @@ VIEWS = dict(views(get_resolver().url_patterns))
 
 
 def test_every_view_belongs_to_an_interface() -> None:
-    assert {path for path, view in VIEWS.items() if interfaces.interface_of(view) is None} == set()
+    assert {path for path, view in VIEWS.items() if view_access.interface_of(view) is None} == set()
 
 
 def test_the_views_that_are_open_to_everybody_are_few_and_known() -> None:
-    public = {path for path, view in VIEWS.items() if interfaces.interface_of(view) is Interface.PUBLIC}
+    public = {path for path, view in VIEWS.items() if view_access.interface_of(view) is Interface.PUBLIC}
     assert public == {
         "",
         "sign-in",
@@ -163,7 +163,7 @@ def test_a_view_that_declares_no_interface_is_closed_to_everybody() -> None:
 
 
 def test_a_view_passes_the_methods_that_open_its_interface() -> None:
-    @interfaces.belongs_to(Interface.METRICS)
+    @view_access.belongs_to(Interface.METRICS)
     def view(request: HttpRequest) -> HttpResponse:
         return HttpResponse()
 

@@ -18,7 +18,7 @@ from accounts.models import ServiceAccount, Token, User
 WITHIN_DAYS: Final = (1, 7, 14)
 
 
-class Inventory(Collector):
+class DatabaseMetrics(Collector):
     """Runs one query for each table. Raises a database error."""
 
     def collect(self) -> Iterator[Metric]:
