@@ -18,7 +18,10 @@ CallerKey = tuple[str, str]  # kind and uid
 
 
 def find_principal(name: str) -> tuple[Principal, CredentialStatus]:
-    """Return the principal with this name or id as it would be after authentication, and the status of its credentials. Raises NotFound."""
+    """Return the principal with this name or id as after authentication, and the status of its credentials.
+
+    Raises NotFound.
+    """
     if name.lower() == ANONYMOUS.name and not User.objects.filter(username=name.lower()).exists():
         return ANONYMOUS, CredentialStatus.GOOD
     if shared_hash(name) is not None:  # it takes precedence over a user of the same name

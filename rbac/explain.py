@@ -34,8 +34,8 @@ _MEANINGS = {
 class Explanation:
     """The answer of the gateway to `principal`: `status` is the verify endpoint's, `reason` is a stable word.
 
-    `needed`, `rule` and `roles` are those of the matching route, also where the credentials alone decide. `roles` are the names of
-    the roles that hold `needed`.
+    `needed`, `rule` and `roles` are those of the matching route, also where the credentials alone decide. `roles` are the names
+    of the roles that hold `needed`.
     """
 
     principal: Principal
@@ -50,7 +50,9 @@ class Explanation:
 
 
 def explain(principal: Principal, standing: CredentialStatus, *, method: str, host: str = "", path: str) -> Explanation:
-    """Return what the gateway answers to a principal with credentials of this status. With an empty `host`, only routes of any host match.
+    """Return what the gateway answers to a principal with credentials of this status.
+
+    With an empty `host`, only routes of any host match.
 
     `path` may have a query, which is ignored. A method, host or path that cannot be parsed is explained as the denial that it
     leads to. Raises Conflict where a stored route cannot be compiled.

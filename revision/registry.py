@@ -29,7 +29,7 @@ class WatchedTable:
 
 
 def watched_tables() -> list[WatchedTable]:
-    """Return the watched tables, in the order of the installed apps. Raises ValueError for an ignored field that does not exist."""
+    """Return the watched tables, in the order of the installed apps. Raises ValueError if an ignored field does not exist."""
     tables = [
         WatchedTable(model, declared)
         for model in apps.get_models()
