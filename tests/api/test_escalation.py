@@ -50,7 +50,7 @@ def test_a_bulk_change_by_a_user_manager_leaves_admins_unchanged(as_helpdesk: Ap
     UserFactory(role=alice.role)
     result = as_helpdesk.post("/users/bulk-role", {"uids": [alice.uid, bob.uid], "role": "viewer"}).json()
     assert result["succeeded"] == [bob.uid]
-    assert "do not hold" in result["failed"][0]["error"]
+    assert "because you lack" in result["failed"][0]["error"]
 
 
 def test_an_import_with_an_admin_is_refused_by_line(as_helpdesk: Api) -> None:

@@ -82,7 +82,7 @@ def test_every_invalid_line_is_listed_and_nothing_is_applied(as_alice: Api, bob:
     assert "already exists" in errors[7]
     assert "too short" in errors[9]
     assert "2 values" in errors[10]
-    assert "needs one" in errors[12]
+    assert "needs a password" in errors[12]
     assert not User.objects.filter(username="good@example.com").exists()
 
 

@@ -243,4 +243,4 @@ def test_a_decision_shows_the_request_the_reason_the_roles_and_the_decision_now(
 def test_a_decision_is_found_by_its_caller_and_not_by_other_users(visit, vera, bob, decision_id):
     assert visit(vera).get(f"{PAGE}/decisions/{decision_id}").status_code == 200
     response = visit(bob).get(f"{PAGE}/decisions/{decision_id}")
-    assert (response.status_code, "There is no decision" in response.text) == (404, True)
+    assert (response.status_code, "There is no recorded decision" in response.text) == (404, True)
