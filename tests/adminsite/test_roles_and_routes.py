@@ -94,7 +94,7 @@ def test_a_built_in_role_cannot_be_deleted(way: str, name: str, alice_browser: C
 
 @pytest.mark.usefixtures("helper")
 def test_only_a_role_without_holders_can_be_deleted(alice_browser: Client) -> None:
-    assert "still held" in messages_of(alice_browser.post(of_role("helpdesk", "delete"), {"post": "yes"}))
+    assert "still in use" in messages_of(alice_browser.post(of_role("helpdesk", "delete"), {"post": "yes"}))
     assert Role.objects.filter(name="helpdesk").exists()
     User.objects.filter(role__name="helpdesk").delete()
     assert alice_browser.post(of_role("helpdesk", "delete"), {"post": "yes"}).status_code == 302

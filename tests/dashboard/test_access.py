@@ -419,7 +419,7 @@ def test_a_route_is_changed_and_moved_in_one_step(alice_browser, table):
         ({"path": "/a/**/b"}, "**"),
         ({"methods": "get"}, "Not a method: get"),
         ({"methods": ""}, "This field is required"),
-        ({"host": "API.example.com"}, "written in lower case"),
+        ({"host": "API.example.com"}, "A host is in lower case"),
         ({"permission": "no:such"}, "not one of the available choices"),
         ({"position": "0"}, "greater than or equal to 1"),
     ],
