@@ -42,7 +42,7 @@ def test_the_database_refuses_impossible_rows(attempt):
         attempt()
 
 
-def test_a_role_that_is_held_stays():
+def test_a_role_in_use_cannot_be_deleted_past_the_services():
     from django.db.models import ProtectedError
 
     UserFactory(role=Role.objects.get(name="viewer"))

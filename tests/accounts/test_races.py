@@ -138,7 +138,7 @@ def test_promise_44_of_many_creations_of_one_name_one_wins(settings):
     assert User.objects.filter(username="carol@example.com").count() == 1
 
 
-def test_promise_44_a_user_and_a_machine_never_get_the_same_name_at_once():
+def test_promise_44_a_user_and_a_service_account_never_get_the_same_name_at_once():
     actor = principal(admin("alice"))
     hashed = users.HashedPassword(password_hash())
     results = at_once(

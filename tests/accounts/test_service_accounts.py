@@ -185,7 +185,7 @@ def test_promise_32_strangers_do_nothing_to_an_account(scene, call, who):
 
 @pytest.mark.parametrize("who", ["bob", "alice", "system", "bob's own machine"])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_the_owner_an_admin_and_the_owners_machine_manage_it(scene, system, call, who):
+def test_an_account_is_managed_by_its_owner_an_admin_and_the_owners_other_accounts(scene, system, call, who):
     actor = {
         "bob": principal(scene["bob"]),
         "alice": principal(scene["alice"]),
@@ -240,14 +240,14 @@ ESCALATIONS = {
 
 
 @pytest.mark.parametrize("attempt", ESCALATIONS.values(), ids=ESCALATIONS)
-def test_promise_30_nobody_reaches_beyond_what_they_hold_through_a_machine(scene, attempt):
+def test_promise_30_nobody_gains_permissions_through_a_service_account(scene, attempt):
     before = everything()
     with pytest.raises(Forbidden):
         attempt(scene)
     assert everything() == before
 
 
-def test_promise_30_a_machine_capped_by_its_demoted_owner_cannot_be_freed_by_it(alice, scene):
+def test_promise_30_an_account_limited_by_its_demoted_owner_cannot_be_freed_by_that_owner(alice, scene):
     UserFactory(role=role("admin"))
     User.objects.filter(pk=alice.pk).update(role=role("user"))
     alice.refresh_from_db()
@@ -430,7 +430,7 @@ def test_a_rotated_token_dies_at_once(bob, pipeline):
     assert (data["old"], data["new"], data["grace"]) == (old.token.key_id, new.token.key_id, 0)
 
 
-def test_a_rotated_token_may_overlap_with_its_successor(bob, pipeline, time_machine):
+def test_a_rotated_token_is_accepted_until_its_grace_period_ends(bob, pipeline, time_machine):
     time_machine.move_to("2026-11-24T12:00:00Z", tick=False)
     old = tokens.issue_token(actor=principal(bob), account=pipeline, days=0)
     new = tokens.rotate_token(actor=principal(bob), token=old.token, grace=60)
@@ -441,7 +441,7 @@ def test_a_rotated_token_may_overlap_with_its_successor(bob, pipeline, time_mach
     assert new.token.expires_at is None, "never stays never"
 
 
-def test_an_overlap_never_lengthens_a_life(bob, pipeline, time_machine):
+def test_a_grace_period_never_extends_the_validity_of_a_token(bob, pipeline, time_machine):
     time_machine.move_to("2026-11-24T12:00:00Z", tick=False)
     old = tokens.issue_token(actor=principal(bob), account=pipeline, days=1)
     tokens.rotate_token(actor=principal(bob), token=old.token, grace=30 * 86_400)
@@ -520,7 +520,7 @@ def test_a_token_that_went_meanwhile_is_not_found(bob, pipeline):
             call(actor=principal(bob, Method.BEARER), token=token)
 
 
-def test_promise_30_a_machine_does_not_manage_a_stronger_one_of_its_owner(alice):
+def test_promise_30_an_account_does_not_manage_a_stronger_one_of_its_owner(alice):
     low = ServiceAccountFactory(name="low", owner=alice)
     high = ServiceAccountFactory(name="high", owner=alice, role=Role.objects.get(name="admin"))
     actor = identify(Bearer(make_token(low)[1].encode()), client="")

@@ -120,16 +120,16 @@ def test_digests_are_compared_as_bytes(one, other, equal):
     )
 )
 def test_parsing_never_raises(token):
-    found = parse(token)
-    assert found is None or token.startswith(b"sky_" + found.key_id.encode() + b"_")
+    parsed = parse(token)
+    assert parsed is None or token.startswith(b"sky_" + parsed.key_id.encode() + b"_")
 
 
 def test_what_is_minted_parses_to_its_key_id_and_digest():
     for _ in range(100):
         minted = mint()
-        found = parse(minted.plaintext.encode())
+        parsed = parse(minted.plaintext.encode())
         assert isinstance(minted, NewToken)
-        assert (found.key_id, found.digest) == (minted.key_id, minted.digest)
+        assert (parsed.key_id, parsed.digest) == (minted.key_id, minted.digest)
 
 
 @settings(deadline=None, max_examples=examples(300))
@@ -143,6 +143,6 @@ def test_a_changed_token_is_never_taken_for_the_real_one(changes, cut, inserted)
     for position, byte in changes:
         changed[position] = byte
     for token in (bytes(changed), GOOD[:cut] + inserted + GOOD[cut:], GOOD[:cut]):
-        found = parse(token)
+        parsed = parse(token)
         if token != GOOD:
-            assert found is None or not matches(found.digest, parse(GOOD).digest)
+            assert parsed is None or not matches(parsed.digest, parse(GOOD).digest)

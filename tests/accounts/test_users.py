@@ -319,7 +319,7 @@ def test_a_password_is_set_and_opens_sign_in_by_password(bob, system):
         users.set_password(actor=system, user=bob, password="short")
 
 
-def test_ones_own_password_needs_the_old_one(bob):
+def test_changing_your_own_password_requires_the_current_one(bob):
     with pytest.raises(Invalid) as raised:
         own_password.change_own_password(actor=principal(bob), current="wrong", password=GOOD)
     assert "current_password" in raised.value.fields
@@ -356,7 +356,7 @@ def test_promise_44_a_password_that_changed_meanwhile_is_not_overwritten(bob, mo
     assert check_password("somebody else's phrase", User.objects.get().password)
 
 
-def test_who_has_no_password_cannot_change_it(bob, vera, pipeline, system):
+def test_a_user_without_a_password_cannot_change_it(bob, vera, pipeline, system):
     machine = Principal(Kind.SERVICE_ACCOUNT, pipeline.uid, "pipeline", permissions=frozenset({"password:own"}), owner=bob.pk)
     sso = users.create_user(actor=system, username="carol@example.com", role="user")
     for actor, refusal in ((machine, Forbidden), (principal(vera), Forbidden), (principal(sso), Conflict), (system, Forbidden)):
@@ -367,7 +367,7 @@ def test_who_has_no_password_cannot_change_it(bob, vera, pipeline, system):
 # deleting
 
 
-def test_deleting_keeps_the_machines_without_an_owner_and_within_what_they_could_do(bob, pipeline, system):
+def test_deleting_a_user_keeps_the_accounts_without_an_owner_and_within_their_permissions(bob, pipeline, system):
     stronger = ServiceAccountFactory(name="stronger", owner=bob, role=role("admin"))
     offboarding.delete_user(actor=system, user=bob)
     pipeline.refresh_from_db()
@@ -379,21 +379,21 @@ def test_deleting_keeps_the_machines_without_an_owner_and_within_what_they_could
     assert (data["role"], sorted(data["service_accounts"])) == ("user", ["pipeline", "stronger"])
 
 
-def test_promise_14_the_machines_of_a_disabled_user_do_not_wake_up_by_deleting_it(bob, pipeline, system):
+def test_promise_14_deleting_a_disabled_user_does_not_enable_their_accounts(bob, pipeline, system):
     User.objects.filter(pk=bob.pk).update(is_active=False)
     offboarding.delete_user(actor=system, user=bob)
     pipeline.refresh_from_db()
     assert (pipeline.owner, pipeline.is_active) == (None, False)
 
 
-def test_machines_can_be_handed_over(bob, vera, pipeline, system):
+def test_service_accounts_can_be_transferred(bob, vera, pipeline, system):
     offboarding.delete_user(actor=system, user=bob, transfer_to=vera)
     pipeline.refresh_from_db()
     assert (pipeline.owner, pipeline.is_active) == (vera, True)
     assert last()[2]["transferred_to"] == "vera@example.com"
 
 
-def test_machines_cannot_be_handed_to_whom_is_deleted(bob, pipeline, system):
+def test_service_accounts_cannot_be_transferred_to_the_deleted_user(bob, pipeline, system):
     with pytest.raises(Invalid) as raised:
         offboarding.delete_user(actor=system, user=bob, transfer_to=bob)
     assert "transfer_to" in raised.value.fields
@@ -437,7 +437,7 @@ def test_a_service_account_that_a_deletion_disables_is_recorded(bob, pipeline, s
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_a_user_who_went_meanwhile_is_not_found(bob, system, call):
+def test_a_user_who_was_deleted_in_the_meantime_is_not_found(bob, system, call):
     User.objects.filter(pk=bob.pk).delete()
     if call in (CALLS["create_user"], CALLS["bulk_set_role"]):
         call(system, bob)
@@ -451,7 +451,7 @@ def test_a_user_is_found_by_name_and_by_id(bob, text):
     assert users.find_user(text) == bob
 
 
-def test_who_is_not_there_is_not_found(bob):
+def test_an_unknown_user_is_not_found(bob):
     for look in (users.find_user, users.get_user):
         with pytest.raises(NotFound):
             look("nosuch")

@@ -97,37 +97,37 @@ def test_promise_44_an_entry_goes_with_the_change_it_speaks_of(system):
     assert not Entry.objects.exists()
 
 
-def told(sampler, key, limit=LIMIT, event="e"):
+def suppressed_before(sampler, key, limit=LIMIT, event="e"):
     """Return how many refusals were left out before this one is written, or None when it is left out itself."""
     return sampler.take(event, (key,), limit).suppressed_before
 
 
 def test_the_same_refusal_is_written_once_a_minute(clock):
     sampler = RefusalSampler()
-    assert told(sampler, "a") == 0
-    assert told(sampler, "a") is None
-    assert told(sampler, "b") == 1, "the next one written tells how many were left out"
-    assert told(sampler, "b") is None
+    assert suppressed_before(sampler, "a") == 0
+    assert suppressed_before(sampler, "a") is None
+    assert suppressed_before(sampler, "b") == 1, "the next written one has the number of those left out"
+    assert suppressed_before(sampler, "b") is None
     clock.now += 59
-    assert told(sampler, "a") is None
+    assert suppressed_before(sampler, "a") is None
     clock.now += 1
-    assert told(sampler, "a") == 2
-    assert told(sampler, "c") == 0
+    assert suppressed_before(sampler, "a") == 2
+    assert suppressed_before(sampler, "c") == 0
 
 
 def test_all_refusals_of_an_event_together_have_a_limit_that_ends_with_the_minute(clock):
     sampler = RefusalSampler()
-    taken = [told(sampler, str(n), 3) for n in range(10)]
+    taken = [suppressed_before(sampler, str(n), 3) for n in range(10)]
     assert taken == [0, 0, 0, *[None] * 7]
     clock.now += 60
-    assert told(sampler, "0", 3) == 7
+    assert suppressed_before(sampler, "0", 3) == 7
 
 
 def test_a_flood_of_one_event_takes_nothing_from_another(clock):
     sampler = RefusalSampler()
     for n in range(10):
-        told(sampler, str(n), 3, "denied")
-    assert [told(sampler, str(n), 3, "refused") for n in range(4)] == [0, 0, 0, None]
+        suppressed_before(sampler, str(n), 3, "denied")
+    assert [suppressed_before(sampler, str(n), 3, "refused") for n in range(4)] == [0, 0, 0, None]
 
 
 def test_the_same_refusal_keeps_its_reference_for_a_minute(clock):
@@ -158,7 +158,7 @@ def test_only_what_is_not_to_be_written_can_be_left_out(clock):
     assert sampler.suppress("e", ("b",), 1) is not None, "the limit is reached"
     clock.now += 60
     assert sampler.suppress("e", ("a",), 1) is None
-    assert told(sampler, "a", 1) == 2, "what was left out was counted"
+    assert suppressed_before(sampler, "a", 1) == 2, "what was left out was counted"
 
 
 def test_leaving_out_waits_for_nobody():
@@ -172,10 +172,10 @@ def test_leaving_out_waits_for_nobody():
 def test_what_is_remembered_of_refusals_is_bounded(clock):
     sampler = RefusalSampler()
     for n in range(sampler.MAX_KEYS + 5):
-        assert told(sampler, str(n), 10**6) == 0
+        assert suppressed_before(sampler, str(n), 10**6) == 0
     assert len(sampler._seen) == sampler.MAX_KEYS
-    assert told(sampler, "4", 10**6) == 0, "the oldest key was forgotten"
-    assert told(sampler, str(sampler.MAX_KEYS), 10**6) is None
+    assert suppressed_before(sampler, "4", 10**6) == 0, "the oldest key was dropped"
+    assert suppressed_before(sampler, str(sampler.MAX_KEYS), 10**6) is None
 
 
 @settings(deadline=None)
@@ -193,11 +193,11 @@ def test_no_minute_has_more_refusals_than_the_limit_and_none_is_lost(steps, limi
             if in_loop and sampler.suppress(event, (str(key),), limit) is not None:
                 suppressed[event] += 1
                 continue
-            left_out = told(sampler, str(key), limit, event)
-            if left_out is None:
+            number = suppressed_before(sampler, str(key), limit, event)
+            if number is None:
                 suppressed[event] += 1
                 continue
-            assert left_out == suppressed[event]
+            assert number == suppressed[event]
             suppressed[event] = 0
             assert not [at for at, *other in written if other == [event, key] and now - at < 60]
             written.append((now, event, key))
@@ -228,10 +228,10 @@ def test_a_refusal_is_written_once_for_its_key():
 
 
 @pytest.mark.django_db
-def test_a_refusal_with_facts_is_found_by_the_reference_that_was_told():
-    told = [refuse(key=("k",), facts={"path": "/x"}) for _ in range(2)]
+def test_a_refusal_with_facts_is_found_by_its_reference():
+    references = [refuse(key=("k",), facts={"path": "/x"}) for _ in range(2)]
     entry = Entry.objects.get()
-    assert told == [entry.reference] * 2
+    assert references == [entry.reference] * 2
     assert (len(entry.reference), entry.data) == (12, {"path": "/x"})
     assert suppress(Event.REQUEST_DENIED, ("k",)) == entry.reference
     assert suppress(Event.SIGN_IN_REFUSED, ("k",)) is None
@@ -240,7 +240,7 @@ def test_a_refusal_with_facts_is_found_by_the_reference_that_was_told():
 
 
 @pytest.mark.django_db
-def test_a_refusal_that_nobody_is_told_the_reference_of_has_none():
+def test_a_refusal_without_facts_has_no_reference():
     refuse()
     assert Entry.objects.get().reference == ""
 

@@ -80,7 +80,7 @@ def test_what_a_look_up_tries_does_not_grow_with_the_number_of_routes(monkeypatc
     tried = []
     monkeypatch.setattr(Rule, "matches", lambda self, _: tried.append(self) or False)
     Table([rule(f"/r{n}/**") for n in range(1_000)] + [rule("/**")]).first_match(target(path="/r7/x"))
-    assert [found.text for found in tried] == ["#1 * /r7/** -> upstream:read", "#1 * /** -> upstream:read"]
+    assert [rule.text for rule in tried] == ["#1 * /r7/** -> upstream:read", "#1 * /** -> upstream:read"]
 
 
 def test_a_rule_tells_what_it_is_in_one_line():
@@ -94,7 +94,7 @@ def test_a_rule_with_a_broken_pattern_does_not_compile():
 
 
 @pytest.mark.parametrize("permission", ["", "upstream:everything", "UPSTREAM:READ", "upstream:read ", "admin"])
-def test_promise_35_an_unknown_permission_is_held_by_nobody(permission):
+def test_promise_35_no_role_has_an_unknown_permission(permission):
     broken = rule(permission=permission)
     assert broken.permission is None
     decision = decide_request(EVERYTHING, target(), Table([broken]))
@@ -114,7 +114,7 @@ def test_promise_35_an_unknown_permission_is_held_by_nobody(permission):
         (frozenset(), None, False, Reason.UNKNOWN_PERMISSION),
     ],
 )
-def test_a_decision_says_yes_or_no_and_why(held, needed, allowed, reason):
+def test_a_decision_has_a_result_and_a_reason(held, needed, allowed, reason):
     decision = decide(held, needed, "#1")
     assert (decision.allowed, bool(decision), decision.reason, decision.needed, decision.rule) == (
         allowed,
@@ -192,7 +192,7 @@ def test_promise_26_what_is_not_a_canonical_host_is_refused(text):
     assert not valid_host(text)
 
 
-def test_a_target_is_told_as_it_was_sent():
+def test_the_text_of_a_target_is_the_path_as_sent():
     assert str(target("GET", "/a%20b")) == "GET api.example.com/a%20b"
 
 

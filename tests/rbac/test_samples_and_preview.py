@@ -44,7 +44,7 @@ def noted(sample, read_write, alice, bob, vera, pipeline):
     return sample
 
 
-def shown(effects):
+def callers_and_requests(effects):
     return sorted((effect.request.caller, effect.request.method, effect.request.path) for effect in effects)
 
 
@@ -118,38 +118,41 @@ def test_a_write_that_fails_fails_nothing_else(sample, bob, monkeypatch):
 
 
 def test_a_preview_of_the_same_routes_says_that_nothing_changes(noted, alice):
-    found = preview.of_routes(actor=principal(alice), specs=packs.load("read-write").routes, permissions_of=permissions_of)
-    assert (found.effects, found.tried) == ((), 8)
+    result = preview.of_routes(actor=principal(alice), specs=packs.load("read-write").routes, permissions_of=permissions_of)
+    assert (result.effects, result.tried) == ((), 8)
 
 
 def test_a_preview_of_routes_tells_who_would_gain_and_who_would_lose(noted, alice):
     specs = [RouteSpec("/open", ("GET",), "upstream:public"), RouteSpec("/things", ("POST",), "upstream:read"),
              RouteSpec("/jobs", ("POST",), "upstream:admin"), RouteSpec("/**", ("*",), "upstream:read")]  # fmt: skip
-    found = preview.of_routes(actor=principal(alice), specs=specs, permissions_of=permissions_of)
-    assert shown(found.gained) == [("anonymous", "GET", "/open"), ("vera@example.com", "POST", "/things")]
-    assert shown(found.lost) == [("pipeline", "POST", "/jobs")]
-    [lost] = found.lost
+    result = preview.of_routes(actor=principal(alice), specs=specs, permissions_of=permissions_of)
+    assert callers_and_requests(result.gained) == [("anonymous", "GET", "/open"), ("vera@example.com", "POST", "/things")]
+    assert callers_and_requests(result.lost) == [("pipeline", "POST", "/jobs")]
+    [lost] = result.lost
     assert (lost.before.needed, lost.after.needed) == ("upstream:write", "upstream:admin")
     assert lost.after.rule.startswith("#3 ")
     assert services.route_table().rules[0].text.startswith("#1 GET"), "nothing was changed"
 
 
-def test_a_preview_of_a_role_tells_it_too_also_of_machines_by_their_owner(noted, alice, bob):
-    found = preview.of_role(actor=principal(alice), name="user", permissions=["upstream:read"], permissions_of=permissions_of)
-    assert shown(found.lost) == [("bob@example.com", "POST", "/things"), ("pipeline", "POST", "/jobs")]
-    assert found.gained == ()
+def test_a_preview_of_a_role_covers_service_accounts_through_their_owners(noted, alice, bob):
+    result = preview.of_role(actor=principal(alice), name="user", permissions=["upstream:read"], permissions_of=permissions_of)
+    assert callers_and_requests(result.lost) == [("bob@example.com", "POST", "/things"), ("pipeline", "POST", "/jobs")]
+    assert result.gained == ()
     more = preview.of_role(
         actor=principal(alice), name="viewer", permissions=["upstream:read", "upstream:write"], permissions_of=permissions_of
     )
-    assert shown(more.gained) == [("vera@example.com", "POST", "/things")]
+    assert callers_and_requests(more.gained) == [("vera@example.com", "POST", "/things")]
     assert services.get_role("user").holds > {"upstream:write"}, "nothing was changed"
 
 
 def test_who_is_gone_or_disabled_is_not_tried(noted, alice, bob, vera, system):
     users.set_active(actor=system, user=bob, active=False)
     offboarding.delete_user(actor=system, user=vera)
-    found = preview.of_routes(actor=principal(alice), specs=[], permissions_of=permissions_of)
-    assert shown(found.lost) == [("alice@example.com", "GET", "/things"), ("alice@example.com", "POST", "/things")]
+    result = preview.of_routes(actor=principal(alice), specs=[], permissions_of=permissions_of)
+    assert callers_and_requests(result.lost) == [
+        ("alice@example.com", "GET", "/things"),
+        ("alice@example.com", "POST", "/things"),
+    ]
 
 
 def test_a_shared_password_that_is_gone_is_not_tried(sample, read_write, alice, settings):
@@ -157,7 +160,7 @@ def test_a_shared_password_that_is_gone_is_not_tried(sample, read_write, alice, 
     sample.flush()
     assert preview.of_routes(actor=principal(alice), specs=[], permissions_of=permissions_of).tried == 0
     settings.AUTH_STRING = "team:$2b$04$abcdefghijklmnopqrstuuDPUHkB8CtJOuwT2yyDgHq6EKuxd4Ohy"
-    assert shown(preview.of_routes(actor=principal(alice), specs=[], permissions_of=permissions_of).lost) == [
+    assert callers_and_requests(preview.of_routes(actor=principal(alice), specs=[], permissions_of=permissions_of).lost) == [
         ("team", "GET", "/things")
     ]
 

@@ -107,7 +107,7 @@ def test_the_admin_role_cannot_be_changed(system):
 
 
 @pytest.mark.parametrize("name", ["admin", "user", "viewer"])
-def test_a_role_that_came_with_skyauth_cannot_be_deleted(system, name):
+def test_a_built_in_role_cannot_be_deleted(system, name):
     with pytest.raises(Conflict, match="is built in"):
         services.delete_role(actor=system, name=name)
 
@@ -120,7 +120,7 @@ def test_a_role_that_nobody_holds_is_deleted(system):
 
 
 @pytest.mark.parametrize("factory", [UserFactory, ServiceAccountFactory, GroupRoleFactory])
-def test_a_role_that_is_held_cannot_be_deleted(system, factory):
+def test_a_role_in_use_cannot_be_deleted(system, factory):
     factory(role=services.create_role(actor=system, name="held"))
     with pytest.raises(Conflict, match="still in use"):
         services.delete_role(actor=system, name="held")
@@ -203,8 +203,8 @@ def test_a_route_goes_to_the_end_or_before_another():
 
 def test_a_new_route_is_recorded_with_all_it_says():
     services.create_route(actor=ROUTER, spec=spec("/a", ["GET"], host="h", note="why"))
-    said = {"position": 1, "host": "h", "path": "/a", "methods": ["GET"], "permission": "upstream:read"}
-    assert last() == ("route.created", "#1 GET h/a -> upstream:read", said)
+    values = {"position": 1, "host": "h", "path": "/a", "methods": ["GET"], "permission": "upstream:read"}
+    assert last() == ("route.created", "#1 GET h/a -> upstream:read", values)
 
 
 BAD_ROUTES = [
