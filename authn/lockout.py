@@ -2,7 +2,7 @@
 
 Somebody at another address therefore cannot lock a user out. A cached password, a session and a token are not affected. A
 second limit counts the failures of one address over all names, against password spraying. The limits are settings
-(`skyauth/settings.py`, the names that start with AUTH_FAILURE and AXES).
+(`skyauth/configuration.py`, the names that start with AUTH_FAILURE and AUTH_COOL_OFF).
 """
 
 import ipaddress

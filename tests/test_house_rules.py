@@ -41,7 +41,7 @@ MAY_NAME_IDENTITY_HEADERS = {
     "gateway/forwarded.py",  # says in its errors which one the proxy did not send
     "integrations/skypilot/role_sync.py",  # tells the SkyPilot server behind us by one of them
     "gateway/headers.py",  # writes them into answers
-    "skyauth/settings.py",  # the default
+    "skyauth/configuration.py",  # the default
 }
 _IDENTITY_HEADER = re.compile(
     r"(HTTP_)?X[-_.](AUTH[-_.]REQUEST|FORWARDED|ORIGINAL|ENVOY|REAL[-_.]IP|CLIENT[-_.]IP|REMOTE[-_.]USER)|REMOTE[-_.]USER"

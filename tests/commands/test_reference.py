@@ -9,7 +9,7 @@ import pytest
 from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
 from skyauth import reference
-from skyauth.settings import env
+from skyauth.configuration import env
 from tests.commands.run_command import ROOT, run
 
 COMMANDS = [
@@ -51,7 +51,7 @@ def test_a_copied_example_sets_nothing() -> None:
 
 def test_settings_read_the_environment_through_env_alone() -> None:
     """Every variable is read by a method of `env`, so the reference is complete."""
-    text = (ROOT / "skyauth" / "settings.py").read_text(encoding="utf-8")
+    text = (ROOT / "skyauth" / "configuration.py").read_text(encoding="utf-8")
     assert not re.search(r"environ\b(?!ment)|getenv", text.replace("skyauth.environment", ""))
     readers = {"text", "flag", "number", "words", "choice", "parsed", "database"}
     read = {

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from accounts.models import User
-from skyauth.settings import env
+from skyauth.configuration import env
 from tests.commands.run_command import run as run_command
 from tests.servers import ROOT, Console, Launch, database, directory, environment, launched
 from tests.verify_client import denied

@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from skyauth.settings import env
+from skyauth.configuration import env
 from tests.servers import ROOT
 from tests.sky import guide
 

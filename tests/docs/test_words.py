@@ -16,7 +16,7 @@ import pytest
 from django.core.management import get_commands, load_command_class
 
 from api.docs import openapi_document
-from skyauth.settings import env
+from skyauth.configuration import env
 from tests.test_house_rules import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]

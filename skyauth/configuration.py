@@ -1,0 +1,287 @@
+"""The settings of SkyAuth, read from the environment once at the start. docs/settings.md is generated from this file.
+
+`skyauth.settings` adds Django's own, which follow from these.
+"""
+
+import secrets
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from skyauth.environment import Environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = Environment(BASE_DIR / ".env")
+
+
+def _data_dir(text: str) -> Path:
+    return (BASE_DIR / text).resolve()
+
+
+def _secret_key(text: str) -> str:
+    """Return the key, or one that is generated on first use and stored in DATA_DIR, readable only by its owner."""
+    if text:
+        if len(text) < 32:
+            raise ValueError("it is shorter than 32 characters. Generate one with: openssl rand -base64 48")
+        return text
+    path = DATA_DIR / "secret_key"
+    try:
+        DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            # A hard link is atomic: two simultaneous first starts use the same key, and no process reads an incomplete one.
+            temporary = DATA_DIR / f"secret_key.{secrets.token_hex(8)}"
+            temporary.touch(mode=0o600, exist_ok=False)
+            temporary.write_text(secrets.token_urlsafe(48), encoding="ascii")
+            try:
+                path.hardlink_to(temporary)
+            finally:
+                temporary.unlink()
+        except FileExistsError:
+            pass
+        return path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ValueError(f"it is not set, and a generated key cannot be stored in DATA_DIR: {error.strerror}") from None
+
+
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.rstrip("/") or parts.query or parts.username:
+        raise ValueError(f"{text!r} is not an origin. Write only scheme and host, such as https://auth.example.com")
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def _skypilot_url(text: str) -> str:
+    if not text:
+        return ""
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError(f"{text!r} is not the address of a server. Write scheme, host and port, such as http://127.0.0.1:46580")
+    _ = parts.port  # raises ValueError for an invalid port
+    return text.rstrip("/")
+
+
+env.section("The service")
+DEBUG = env.flag(
+    "DEBUG", False, "Enables Django's debug pages. They show settings and code, so do not enable them on a reachable server."
+)
+DATA_DIR = env.parsed(
+    "DATA_DIR",
+    "path",
+    "var",
+    "The directory of the SQLite database and of a generated SECRET_KEY, relative to the project.",
+    _data_dir,
+)
+SECRET_KEY = env.parsed(
+    "SECRET_KEY",
+    "text, at least 32 characters",
+    "",
+    "The key that signs sessions. All replicas need the same key.",
+    _secret_key,
+    default_text="generated on first start and stored in DATA_DIR/secret_key",
+)
+PUBLIC_URL = env.parsed(
+    "PUBLIC_URL",
+    "origin",
+    "http://127.0.0.1:8000",
+    "The origin where browsers reach SkyAuth. With https, cookies are Secure and HSTS is on.",
+    _public_url,
+)
+ALLOWED_HOSTS = [
+    str(urlsplit(PUBLIC_URL).hostname),
+    *env.words(
+        "ALLOWED_HOSTS",
+        ["localhost", "127.0.0.1", "[::1]"],
+        "Other host names that SkyAuth's own pages and API accept.",
+    ),
+]
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+LOG_LEVEL = env.choice(
+    "LOG_LEVEL",
+    "INFO",
+    ["DEBUG", "INFO", "WARNING", "ERROR"],
+    "The minimum level of log messages. SkyAuth logs to standard error.",
+)
+LOG_FORMAT = env.choice(
+    "LOG_FORMAT", "line", ["line", "json"], "The format of log messages: text lines, or one JSON object on each line."
+)
+
+env.section("Storage")
+database = env.database(
+    "DATABASE_URL",
+    f"sqlite:///{DATA_DIR / 'skyauth.sqlite3'}",
+    "The database. Use SQLite on a single machine, and PostgreSQL for several replicas.",
+    default_text="SQLite in DATA_DIR",
+)
+DATABASE_TIMEOUT = env.number(
+    "DATABASE_TIMEOUT", 5, "The time in seconds to wait for a connection or a lock. After that, the response is 503.", least=1
+)
+UNUSED_SETTINGS = env.unused("CACHE_URL", "SkyAuth stores nothing in a shared cache.")
+
+env.section("In front of SkyAuth")
+TRUSTED_PROXIES = env.words(
+    "TRUSTED_PROXIES",
+    [],
+    """The addresses or networks (CIDR) of the reverse proxies in front of SkyAuth. SkyAuth accepts the forwarded method, path,
+    host, client address and user only from them. If empty, no proxy is trusted and /authz/verify refuses every request.""",
+)
+AUTH_REDIRECT = env.flag(
+    "AUTH_REDIRECT",
+    False,
+    """Redirects a browser that is not signed in to the sign-in page, and back after sign-in. This works only if PUBLIC_URL is
+    the origin of the protected page. Programs, and browsers on other origins, get 401.""",
+)
+AUTH_USER_HEADER_FORMAT = env.choice(
+    "AUTH_USER_HEADER_FORMAT",
+    "off",
+    ["off", "plaintext", "jwt"],
+    """Sign-in through the header of an auth proxy: off, plaintext (the header contains the user's e-mail address), or jwt (the
+    header contains a JWT, which SkyAuth verifies with AUTH_JWT_JWKS). Requires TRUSTED_PROXIES.""",
+)
+AUTH_USER_HEADER = env.text("AUTH_USER_HEADER", "X-Auth-Request-Email", "The header in which a trusted proxy sends the user.")
+AUTH_GROUPS_HEADER = env.text(
+    "AUTH_GROUPS_HEADER",
+    "",
+    "The header in which a trusted proxy sends the user's groups, separated by commas, such as X-Auth-Request-Groups.",
+)
+AUTH_CREATE_USERS = env.flag(
+    "AUTH_CREATE_USERS",
+    True,
+    "Creates a user on the first sign-in through the proxy. If false, an admin creates users.",
+)
+AUTH_JWT_JWKS = env.text(
+    "AUTH_JWT_JWKS", "", "The JSON Web Key Set (RFC 7517) for AUTH_USER_HEADER_FORMAT=jwt: an https URL, or the path of a file."
+)
+AUTH_JWT_ISSUER = env.text("AUTH_JWT_ISSUER", "", "The issuer (iss) that a JWT must contain.")
+AUTH_JWT_AUDIENCE = env.text("AUTH_JWT_AUDIENCE", "", "The audience (aud) that a JWT must contain.")
+AUTH_JWT_ALGORITHMS = env.words(
+    "AUTH_JWT_ALGORITHMS",
+    ["RS256", "ES256"],
+    "The accepted signature algorithms. Choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA.",
+)
+AUTH_JWT_CLAIM = env.text("AUTH_JWT_CLAIM", "email", "The claim with the user.")
+AUTH_JWT_GROUPS_CLAIM = env.text("AUTH_JWT_GROUPS_CLAIM", "groups", "The claim with the user's groups.")
+
+env.section("Signed assertions for upstreams")
+ASSERTION_KEYS = [
+    BASE_DIR / name
+    for name in env.words(
+        "ASSERTION_KEYS",
+        [],
+        """Files with private keys, relative to the project; manage.py create_assertion_key creates one. The first key signs
+        X-Auth-Request-Jwt, the assertion about the caller. /.well-known/jwks.json publishes the public keys of all. Empty: no
+        assertions.""",
+    )
+]
+ASSERTION_AUDIENCE = env.text("ASSERTION_AUDIENCE", "", "The audience (aud) of every assertion. Empty: the host of the request.")
+
+env.section("Roles")
+RBAC_DEFAULT_ROLE = env.text(
+    "RBAC_DEFAULT_ROLE",
+    "admin",
+    """The role of users without an assigned role: the name of a role, or first-admin (recommended), which makes the first user
+    admin and all others user. The default is admin, as in SkyPilot, to simplify the first setup.""",
+)
+
+RECENT_REQUESTS = env.number(
+    "RECENT_REQUESTS",
+    2_000,
+    """The number of recent requests that are stored, one for each caller, method and path. The preview of a role or route
+    change uses them. 0: none.""",
+)
+
+env.section("Passwords")
+AUTH_BASIC = env.flag("AUTH_BASIC", True, "Accepts HTTP Basic, with the password of a user or the shared password.")
+AUTH_STRING = env.text(
+    "AUTH_STRING",
+    "",
+    """A shared password: one or more htpasswd lines, created with htpasswd -nB NAME and separated by newlines or spaces. It
+    gives access to the protected APIs without a role and without an identity, but not to SkyAuth itself.""",
+)
+AUTH_REMEMBER_SECONDS = env.number(
+    "AUTH_REMEMBER_SECONDS",
+    300,
+    "The time in seconds that a process caches a correct password, as a keyed digest, to avoid hashing. 0: no cache.",
+)
+AUTH_HASHING_SLOTS = env.number(
+    "AUTH_HASHING_SLOTS",
+    2,
+    "The number of passwords that a process hashes at the same time. Other requests wait, and then get 503.",
+    least=1,
+)
+AUTH_FAILURE_LIMIT = env.number(
+    "AUTH_FAILURE_LIMIT",
+    5,
+    "The number of wrong passwords for one username from one address before this pair is locked out.",
+    least=1,
+)
+AUTH_FAILURE_LIMIT_PER_ADDRESS = env.number(
+    "AUTH_FAILURE_LIMIT_PER_ADDRESS",
+    100,
+    "The number of wrong passwords from one address, for any username, before this address is locked out.",
+    least=1,
+)
+AUTH_COOL_OFF_MINUTES = env.number("AUTH_COOL_OFF_MINUTES", 15, "The duration of a lockout in minutes.", least=1)
+
+env.section("Service accounts")
+ENABLE_SERVICE_ACCOUNTS = env.flag("ENABLE_SERVICE_ACCOUNTS", True, "Accepts the tokens of service accounts.")
+TOKEN_DEFAULT_DAYS = env.number("TOKEN_DEFAULT_DAYS", 30, "The lifetime of a token in days, if none is specified.", least=1)
+TOKEN_MAX_DAYS = env.number(
+    "TOKEN_MAX_DAYS",
+    0,
+    "The maximum lifetime of a token in days. 0: no maximum, and tokens that never expire are allowed.",
+)
+
+env.section("SkyPilot")
+SKYPILOT_URL = env.parsed(
+    "SKYPILOT_URL",
+    "URL",
+    "",
+    """The private address of the SkyPilot API server behind SkyAuth, such as http://127.0.0.1:46580. SkyAuth reads its version
+    and sends it the roles of users. Make sure that only SkyAuth and the gateway can reach it. Empty: no SkyPilot API server.""",
+    _skypilot_url,
+)
+SKYPILOT_VERSION = env.text(
+    "SKYPILOT_VERSION",
+    "0.14.1",
+    "The SkyPilot version that the CLI receives. With SKYPILOT_URL, it receives the version of the server.",
+)
+SKYPILOT_API_VERSION = env.number(
+    "SKYPILOT_API_VERSION",
+    62,
+    "The API version that the CLI receives; it needs at least 24. With SKYPILOT_URL, it receives that of the server.",
+    least=24,
+)
+SKYPILOT_COMMIT = env.text(
+    "SKYPILOT_COMMIT",
+    "7e595970a806dcc9eefadf459f399edf1733e962",
+    "The SkyPilot commit that the CLI receives. With SKYPILOT_URL, it receives that of the server.",
+)
+
+SKYPILOT_SHARED_BASIC = env.flag(
+    "SKYPILOT_SHARED_BASIC",
+    False,
+    """Accepts the shared password (AUTH_STRING) for the SkyPilot API server. The server then trusts the user that the client
+    sends, as behind an ingress with HTTP Basic. Everyone with the password is an administrator there.""",
+)
+
+env.section("Sessions and the audit log")
+SESSION_HOURS = env.number("SESSION_HOURS", 12, "The maximum duration of a browser session in hours.", least=1)
+SESSION_IDLE_HOURS = env.number(
+    "SESSION_IDLE_HOURS", 12, "A browser session expires after this number of hours without a request.", least=1
+)
+CLI_SESSION_DAYS = env.number(
+    "CLI_SESSION_DAYS",
+    7,
+    "The duration of a CLI session in days. The sky CLI stores its credentials for seven days.",
+    least=1,
+)
+AUDIT_REFUSALS_PER_MINUTE = env.number(
+    "AUDIT_REFUSALS_PER_MINUTE",
+    60,
+    "The maximum number of audit entries for each kind of refusal (request.denied, sign-in.refused), per process and minute.",
+    least=1,
+)
+AUDIT_KEEP_DAYS = env.number(
+    "AUDIT_KEEP_DAYS", 365, "`manage.py prune` deletes audit entries after this number of days.", least=1
+)
+
+env.refuse_unknown()
