@@ -108,7 +108,7 @@ def test_vera_signs_in_is_denied_with_a_reason_and_alice_signs_in_instead(watche
     assert page.evaluate("getComputedStyle(document.querySelector('main')).borderRadius") == "8px", "the style sheet is loaded"
     assert len(behind.arrived) == before
 
-    page.get_by_role("link", name="sign in as somebody else").click()
+    page.get_by_role("link", name="sign in as another user").click()
     assert "You are signed in as vera@example.com with the role viewer." in watched.text()
     watched.press("Sign out")
     page.goto(f"{site}/users/export")
