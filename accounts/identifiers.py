@@ -1,4 +1,4 @@
-"""The canonical form of names and ids: one identity has one spelling (promise 10)."""
+"""The canonical form of names and ids: one identity has one spelling (promise 7)."""
 
 import hashlib
 import re
