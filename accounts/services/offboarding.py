@@ -112,10 +112,7 @@ def _new_owner(user: User, transfer_to: User | None) -> User:
         raise Invalid.field("transfer_to", "Name the user who gets the service accounts.")
     if transfer_to.pk == user.pk:
         raise Invalid.field("transfer_to", f"{user.username} is the user who leaves. Name another user.")
-    heir = users.get_user(transfer_to.uid)
-    if not heir.is_active:
-        raise Invalid.field("transfer_to", f"{heir.username} is disabled. Name a user who is active.")
-    return heir
+    return service_accounts.new_owner(transfer_to, field="transfer_to")
 
 
 def _detach(actor: Principal, account: ServiceAccount, owner: User, heir: User | None) -> None:

@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 
 from accounts.identifiers import BadName, account_uid, canonical_account_name
 from accounts.models import ServiceAccount, User
-from accounts.services.users import default_role
+from accounts.services.users import default_role, get_user
 from accounts.shared_credential import shared_hash
 from audit.events import Event
 from audit.record import record
@@ -68,6 +68,17 @@ def _require_within_owner(account: ServiceAccount) -> None:
         )
 
 
+def new_owner(owner: User, *, field: str) -> User:
+    """Return the user who gets a service account, as stored now. Call it under `lock_policy`.
+
+    Raises NotFound, and Invalid for a disabled user: their accounts do not work, and nobody would look at them again.
+    """
+    stored = get_user(owner.uid)
+    if not stored.is_active:
+        raise Invalid.field(field, f"{stored.username} is disabled. Name a user who is active.")
+    return stored
+
+
 @transaction.atomic
 def create_service_account(
     *,
@@ -92,6 +103,8 @@ def create_service_account(
             raise Forbidden("Your user was deleted.")
     if not manages_all and (owner is None or owner.pk != actor.owner):
         raise Forbidden("You can only create service accounts that you own.")
+    if owner is not None:
+        owner = new_owner(owner, field="owner")
     account_role = _default_role(actor) if role is None else get_role(role)
     if role is None and owner is not None and not account_role.holds <= owner.role.holds:
         account_role = owner.role
@@ -152,15 +165,7 @@ def update_service_account(
     if role is not None:
         account.role = get_role(role)
     if owner is not None or unowned:
-        if not actor.holds(Permission.SERVICE_ACCOUNTS_WRITE):
-            raise Forbidden("To change the owner of a service account you need the permission service-accounts:write.")
-        is_capped = account.owner is not None and not account.role.holds <= account.owner.role.holds
-        if role is None and is_capped:
-            raise Invalid.field(
-                "role",
-                f"The owner limits {account.name} to less than its role {account.role.name}. Choose its role.",
-            )
-        account.owner = owner
+        owner = _set_owner(actor, account, owner, role_is_named=role is not None)
     if active is not None:
         account.is_active = active
     if description is not None:
@@ -176,6 +181,21 @@ def update_service_account(
         account.save()
         record(Event.SERVICE_ACCOUNT_UPDATED, actor=actor, target=account.name, data={"old": before, "new": after})
     return account
+
+
+def _set_owner(actor: Principal, account: ServiceAccount, owner: User | None, *, role_is_named: bool) -> User | None:
+    """Set the owner of the row, without saving it, and return the owner as stored now. Raises Forbidden, Invalid, NotFound."""
+    if not actor.holds(Permission.SERVICE_ACCOUNTS_WRITE):
+        raise Forbidden("To change the owner of a service account you need the permission service-accounts:write.")
+    is_capped = account.owner is not None and not account.role.holds <= account.owner.role.holds
+    if is_capped and not role_is_named:
+        raise Invalid.field(
+            "role", f"The owner limits {account.name} to less than its role {account.role.name}. Choose its role."
+        )
+    if owner is not None and owner.pk != account.owner_id:
+        owner = new_owner(owner, field="owner")
+    account.owner = owner
+    return owner
 
 
 def account_values(account: ServiceAccount) -> dict[str, str | bool | None]:

@@ -27,7 +27,7 @@ class Shape:
     """Which SkyAuth: its database ("sqlite" or "postgresql"), and how much is in it."""
 
     database: str
-    token_format: int
+    tokens: int
     routes: int = ROUTES
 
     @property

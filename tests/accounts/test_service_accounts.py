@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from accounts import token_format
 from accounts.models import ServiceAccount, Token, User
-from accounts.services import service_accounts, tokens
+from accounts.services import service_accounts, tokens, users
 from audit.models import Entry
 from authn.credentials import Bearer, InvalidCredential
 from authn.identify import identify
@@ -539,3 +539,32 @@ def test_promise_30_a_new_owner_does_not_restore_what_the_old_one_cut(alice, bob
     with pytest.raises(Invalid, match="Choose its role"):
         service_accounts.update_service_account(actor=system, account=account, owner=alice)
     assert service_accounts.update_service_account(actor=system, account=account, owner=alice, role="user").owner == alice
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda actor, account, owner: service_accounts.create_service_account(
+            actor=actor, name="new", role="viewer", owner=owner
+        ),
+        lambda actor, account, owner: service_accounts.update_service_account(
+            actor=actor, account=account, owner=owner, role="viewer"
+        ),
+    ],
+    ids=["create", "update"],
+)
+def test_a_disabled_user_is_given_no_service_account(alice, pipeline, vera, system, give):
+    users.set_active(actor=system, user=vera, active=False)
+    stale = User.objects.select_related("role").get(pk=vera.pk)
+    stale.is_active = True  # as a caller has it that loaded the row before
+    with pytest.raises(Invalid, match="is disabled"):
+        give(principal(alice), pipeline, stale)
+    assert not ServiceAccount.objects.filter(owner=vera).exists()
+
+
+def test_an_account_of_a_disabled_owner_can_still_be_changed(alice, bob, pipeline, system):
+    users.set_active(actor=system, user=bob, active=False)
+    changed = service_accounts.update_service_account(
+        actor=principal(alice), account=pipeline, owner=User.objects.get(pk=bob.pk), role="viewer", description="kept"
+    )
+    assert (changed.owner, changed.description) == (bob, "kept")

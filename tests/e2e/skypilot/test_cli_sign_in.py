@@ -97,7 +97,7 @@ def test_by_its_own_port_after_ctrl_c(caddy: Gateway, sky: Sky, page: Page) -> N
         typing.interrupt()
         address = printed(typing, "/token?local_port=")
         authorize(page, address)
-        expect(page.get_by_role("status")).to_contain_text("Sent to your terminal")
+        expect(page.get_by_role("status")).to_contain_text("sent to your terminal")
         login = typing.ended()
     assert login.code == 0, login.output
     works(sky, login.output)
