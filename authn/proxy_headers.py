@@ -1,7 +1,7 @@
 """The trusted-proxy header filter: removes identity and forwarding headers, and returns what a trusted proxy sent in them.
 
 A proxy is trusted by the address of the socket's peer and by nothing else. Every header of these families is removed from the
-request, whoever sent it. The values of a trusted proxy, in the exact spelling, are in one `ProxyInfo`. No other module reads
+request of every peer. The values of a trusted proxy, in the exact spelling, are in one `ProxyInfo`. No other module reads
 these headers (`tests/test_house_rules.py` checks this).
 """
 

@@ -48,7 +48,7 @@ class SignInPage(LocalRedirectMixin, LoginView):
         return super().get(request, *args, **kwargs)
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        """Sign in, after ending any earlier session of the browser, whoever its user was (promise 40)."""
+        """Sign in, after ending any earlier session of the browser, of any user (promise 40)."""
         self.request.session.flush()
         return super().form_valid(form)
 

@@ -141,7 +141,7 @@ def _no_decision(reference: str) -> NotFound:
     return NotFound(
         f"There is no recorded decision {clean(reference, 32)!r}. It may be mistyped, pruned with old audit entries, or one of "
         "many denials in the same minute, which are counted but not recorded one by one. To see how a request is decided now, "
-        "use: explain WHO METHOD PATH."
+        "use: explain USER METHOD PATH."
     )
 
 

@@ -88,7 +88,7 @@ def test_the_decision_of_another_user_looks_like_a_missing_one(as_bob: Api, vera
 
 def test_an_unknown_id_says_how_to_ask_without_it(as_alice: Api) -> None:
     detail = api_client.problem(of(as_alice, "A" * 12), 404, "not-found")["detail"]
-    for words in ("'AAAAAAAAAAAA'", "mistyped", "many denials", "explain WHO METHOD PATH"):
+    for words in ("'AAAAAAAAAAAA'", "mistyped", "many denials", "explain USER METHOD PATH"):
         assert words in detail
 
 

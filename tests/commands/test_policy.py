@@ -108,7 +108,7 @@ def test_an_unknown_decision_id_is_an_error_with_another_way(db: None) -> None:
     ended = run("explain", "vera@example.com")
     assert (ended.code, ended.out) == (1, "")
     assert "counted but not recorded" in ended.err
-    assert "explain WHO METHOD PATH" in ended.err
+    assert "explain USER METHOD PATH" in ended.err
 
 
 @pytest.mark.parametrize("words", [["4fGh7Kp2Xw9Q", "GET"], ["4fGh7Kp2Xw9Q", "--host", "h"]])
