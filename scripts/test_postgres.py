@@ -6,6 +6,7 @@ Without the PostgreSQL programs it prints a message and succeeds; with CI=true i
 """
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.servers import postgres  # noqa: E402 - the path comes first
 
 def main() -> int:
     """Return the exit code of the command."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped
     try:
         with postgres() as server:
             environment = {**os.environ, "DATABASE_URL": server.url}

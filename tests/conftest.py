@@ -16,6 +16,7 @@ from authn import passwords
 from rbac import packs, principals, services
 from rbac.models import Role
 from rbac.principals import Principal
+from tests import measured
 from tests.databases import pytest_collection_modifyitems, pytest_fixture_setup, pytest_runtest_protocol
 from tests.examples import examples
 from tests.factories import ServiceAccountFactory, UserFactory, make_token
@@ -33,6 +34,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 settings.register_profile("skyauth", max_examples=examples())
 settings.load_profile("skyauth")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(measured)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

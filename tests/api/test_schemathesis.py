@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import schemathesis
-from coverage import Coverage
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
@@ -39,17 +38,6 @@ CHECKS = [
 
 
 @pytest.fixture
-def _unmeasured() -> Iterator[None]:
-    """Measure no coverage, which doubles the time: that a line ran with random data says little of it."""
-    if (coverage := Coverage.current()) is None:
-        yield
-        return
-    coverage.stop()
-    yield
-    coverage.start()
-
-
-@pytest.fixture
 def _one_connection() -> Iterator[None]:
     """Keep the connection of the test's transaction at the end of each request, as Django's own test client does."""
     for signal in (request_started, request_finished):
@@ -60,7 +48,7 @@ def _one_connection() -> Iterator[None]:
 
 
 @pytest.fixture
-def there(_unmeasured: None, _one_connection: None, read_write: None, alice: User) -> dict[str, list[str]]:
+def there(_one_connection: None, read_write: None, alice: User) -> dict[str, list[str]]:
     """Existing values for parameters of paths, and the token of an admin's service account."""
     account = ServiceAccountFactory(name="machine", role=Role.objects.get(name="admin"))
     pipeline = ServiceAccountFactory(name="pipeline", owner=UserFactory(username="bob@example.com"))

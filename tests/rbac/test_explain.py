@@ -137,7 +137,7 @@ PATHS = (
 )
 
 
-@settings(deadline=None, max_examples=examples(120), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(40, long=2_000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(method=METHODS, host=HOSTS, path=PATHS)
 @example(method="GET", host="api.example.com:", path="/things")
 @example(method="GET", host="[::1]:", path="/things")
