@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 from typing import Final
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from config import Config, SkyPilot, read_config
-from environ import Env
 from processes import (
     HOST,
     ROOT,
@@ -34,16 +35,18 @@ from processes import (
     wait_until,
 )
 
+from skyauth import dotenv
+
 IDENTITY_HEADER_SETTINGS: Final = ("AUTH_USER_HEADER", "AUTH_GROUPS_HEADER")
 
 
 def read_dotenv() -> None:
     """Read `.env` into the environment, which has precedence, as SkyAuth does. Raises LaunchError."""
     try:
-        if (ROOT / ".env").is_file():
-            Env.read_env(str(ROOT / ".env"))
-    except UnicodeDecodeError:
-        raise LaunchError(".env is not UTF-8 text. Save it as UTF-8.") from None
+        for name, value in dotenv.read(ROOT / ".env").items():
+            os.environ.setdefault(name, value)
+    except dotenv.DotenvError as error:
+        raise LaunchError(str(error)) from None
 
 
 def prepare(environment: dict[str, str], pack: str) -> dict[str, str]:

@@ -3,61 +3,14 @@
 `skyauth.settings` adds Django's own, which follow from these.
 """
 
-import secrets
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
+from skyauth import parsers
 from skyauth.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(BASE_DIR / ".env")
-
-
-def _data_dir(text: str) -> Path:
-    return (BASE_DIR / text).resolve()
-
-
-def _secret_key(text: str) -> str:
-    """Return the key, or one that is generated on first use and stored in DATA_DIR, readable only by its owner."""
-    if text:
-        if len(text) < 32:
-            raise ValueError("it is shorter than 32 characters. Generate one with: openssl rand -base64 48")
-        return text
-    path = DATA_DIR / "secret_key"
-    try:
-        DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            # A hard link is atomic: two simultaneous first starts use the same key, and no process reads an incomplete one.
-            temporary = DATA_DIR / f"secret_key.{secrets.token_hex(8)}"
-            temporary.touch(mode=0o600, exist_ok=False)
-            temporary.write_text(secrets.token_urlsafe(48), encoding="ascii")
-            try:
-                path.hardlink_to(temporary)
-            finally:
-                temporary.unlink()
-        except FileExistsError:
-            pass
-        return path.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise ValueError(f"it is not set, and a generated key cannot be stored in DATA_DIR: {error.strerror}") from None
-
-
-def _public_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.rstrip("/") or parts.query or parts.username:
-        raise ValueError(f"{text!r} is not an origin. Write only scheme and host, such as https://auth.example.com")
-    return f"{parts.scheme}://{parts.netloc}".lower()
-
-
-def _skypilot_url(text: str) -> str:
-    if not text:
-        return ""
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise ValueError(f"{text!r} is not the address of a server. Write scheme, host and port, such as http://127.0.0.1:46580")
-    _ = parts.port  # raises ValueError for an invalid port
-    return text.rstrip("/")
-
 
 env.section("The service")
 DEBUG = env.flag(
@@ -68,29 +21,31 @@ DATA_DIR = env.parsed(
     "path",
     "var",
     "The directory of the SQLite database and of a generated SECRET_KEY, relative to the project.",
-    _data_dir,
+    lambda text: parsers.data_dir(text, BASE_DIR),
 )
 SECRET_KEY = env.parsed(
     "SECRET_KEY",
     "text, at least 32 characters",
     "",
     "The key that signs sessions. All replicas need the same key.",
-    _secret_key,
+    lambda text: parsers.secret_key(text, DATA_DIR),
     default_text="generated on first start and stored in DATA_DIR/secret_key",
+    verbatim=True,
 )
 PUBLIC_URL = env.parsed(
     "PUBLIC_URL",
     "origin",
     "http://127.0.0.1:8000",
     "The origin where browsers reach SkyAuth. With https, cookies are Secure and HSTS is on.",
-    _public_url,
+    parsers.public_url,
 )
 ALLOWED_HOSTS = [
-    str(urlsplit(PUBLIC_URL).hostname),
+    parsers.host_of(PUBLIC_URL),
     *env.words(
         "ALLOWED_HOSTS",
         ["localhost", "127.0.0.1", "[::1]"],
         "Other host names that SkyAuth's own pages and API accept.",
+        parse=parsers.allowed_host,
     ),
 ]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
@@ -107,12 +62,20 @@ LOG_FORMAT = env.choice(
 env.section("Storage")
 database = env.database(
     "DATABASE_URL",
-    f"sqlite:///{DATA_DIR / 'skyauth.sqlite3'}",
-    "The database. Use SQLite on a single machine, and PostgreSQL for several replicas.",
+    f"sqlite:///{quote(str(DATA_DIR / 'skyauth.sqlite3'))}",
+    """The database. Use SQLite on a single machine, and PostgreSQL for several replicas. For PostgreSQL, options of the URL are
+    connection parameters of libpq, such as ?sslmode=verify-full. Other options are refused.""",
+    base=BASE_DIR,
     default_text="SQLite in DATA_DIR",
 )
+if Path(database["NAME"]).parent == DATA_DIR:
+    parsers.make_data_dir(DATA_DIR)
 DATABASE_TIMEOUT = env.number(
-    "DATABASE_TIMEOUT", 5, "The time in seconds to wait for a connection or a lock. After that, the response is 503.", least=1
+    "DATABASE_TIMEOUT",
+    5,
+    "The time in seconds to wait for a connection or a lock. After that, the response is 503.",
+    least=1,
+    most=3_600,
 )
 UNUSED_SETTINGS = env.unused("CACHE_URL", "SkyAuth stores nothing in a shared cache.")
 
@@ -147,8 +110,13 @@ AUTH_CREATE_USERS = env.flag(
     True,
     "Creates a user on the first sign-in through the proxy. If false, an admin creates users.",
 )
-AUTH_JWT_JWKS = env.text(
-    "AUTH_JWT_JWKS", "", "The JSON Web Key Set (RFC 7517) for AUTH_USER_HEADER_FORMAT=jwt: an https URL, or the path of a file."
+AUTH_JWT_JWKS = env.parsed(
+    "AUTH_JWT_JWKS",
+    "text",
+    "",
+    """The JSON Web Key Set (RFC 7517) for AUTH_USER_HEADER_FORMAT=jwt: an https URL, or the path of a file, relative to the
+    project.""",
+    lambda text: parsers.url_or_path(text, BASE_DIR),
 )
 AUTH_JWT_ISSUER = env.text("AUTH_JWT_ISSUER", "", "The issuer (iss) that a JWT must contain.")
 AUTH_JWT_AUDIENCE = env.text("AUTH_JWT_AUDIENCE", "", "The audience (aud) that a JWT must contain.")
@@ -195,6 +163,7 @@ AUTH_STRING = env.text(
     "",
     """A shared password: one or more htpasswd lines, created with htpasswd -nB NAME and separated by newlines or spaces. It
     gives access to the protected APIs without a role and without an identity, but not to SkyAuth itself.""",
+    verbatim=True,
 )
 AUTH_REMEMBER_SECONDS = env.number(
     "AUTH_REMEMBER_SECONDS",
@@ -237,7 +206,7 @@ SKYPILOT_URL = env.parsed(
     "",
     """The private address of the SkyPilot API server behind SkyAuth, such as http://127.0.0.1:46580. SkyAuth reads its version
     and sends it the roles of users. Make sure that only SkyAuth and the gateway can reach it. Empty: no SkyPilot API server.""",
-    _skypilot_url,
+    parsers.server_url,
 )
 SKYPILOT_VERSION = env.text(
     "SKYPILOT_VERSION",

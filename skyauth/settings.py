@@ -3,8 +3,6 @@
 from datetime import timedelta
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
-
 from skyauth.configuration import *  # noqa: F403 - Django reads every setting from this module
 from skyauth.configuration import (
     AUTH_COOL_OFF_MINUTES,
@@ -79,10 +77,6 @@ TEMPLATES = [
 ]
 
 _SQLITE = database["ENGINE"] == "django.db.backends.sqlite3"
-if not _SQLITE and database["ENGINE"] != "django.db.backends.postgresql":
-    raise ImproperlyConfigured(
-        "DATABASE_URL must name SQLite (sqlite:////path/to/file) or PostgreSQL (postgres://user:password@host:5432/name)."
-    )
 database["OPTIONS"] = (
     {
         "timeout": DATABASE_TIMEOUT,
@@ -91,10 +85,16 @@ database["OPTIONS"] = (
     }
     if _SQLITE
     else {
-        **database.get("OPTIONS", {}),
+        **database["OPTIONS"],
         "connect_timeout": DATABASE_TIMEOUT,
         "pool": {"min_size": 1, "max_size": 24, "timeout": DATABASE_TIMEOUT},
-        "options": f"-c lock_timeout={DATABASE_TIMEOUT}s -c statement_timeout={DATABASE_TIMEOUT * 6}s",
+        # After those of DATABASE_URL, because the last value of a parameter is the one that applies.
+        "options": " ".join(
+            [
+                database["OPTIONS"].get("options", ""),
+                f"-c lock_timeout={DATABASE_TIMEOUT}s -c statement_timeout={DATABASE_TIMEOUT * 6}s",
+            ]
+        ).strip(),
     }
 )
 # SQLite connections persist: a new connection for each request is eight times slower. Under ASGI, Django uses a new thread for

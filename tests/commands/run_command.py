@@ -57,7 +57,7 @@ def run_line(*words: str) -> Ended:
 
 def read_settings(data_dir: Path, **variables: str) -> dict[str, Any]:
     """Return the settings for these environment variables. Raises ImproperlyConfigured."""
-    with only(DATA_DIR=str(data_dir), **variables), mock.patch.dict(sys.modules):
+    with only(**{"DATA_DIR": str(data_dir), **variables}), mock.patch.dict(sys.modules):
         sys.modules.pop("skyauth.configuration", None)  # it reads the environment on import
         return {name: value for name, value in runpy.run_path(str(SETTINGS)).items() if name.isupper()}
 

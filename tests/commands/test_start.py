@@ -107,12 +107,8 @@ def test_a_process_with_an_unsafe_setting_ends_with_exit_code_1_and_no_traceback
 
 
 @pytest.mark.parametrize("line", ["RBAC_DEFALT_ROLE=user", "export COLOUR=red"])
-def test_a_line_of_the_env_file_that_is_not_a_setting_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
-) -> None:
+def test_a_line_of_the_env_file_that_is_not_a_setting_is_refused(tmp_path: Path, line: str) -> None:
     name = line.removeprefix("export ").partition("=")[0]
-    monkeypatch.setenv(name, "")  # so that the fixture removes what the file sets
-    monkeypatch.delenv(name)
     (tmp_path / ".env").write_text(f"# a comment\n{line}\n")
     environment = Environment(tmp_path / ".env")
     environment.text("RBAC_DEFAULT_ROLE", "admin", "The role.")
@@ -120,15 +116,13 @@ def test_a_line_of_the_env_file_that_is_not_a_setting_is_refused(
         environment.refuse_unknown()
 
 
-def test_a_setting_that_was_removed_is_accepted_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_that_was_removed_is_accepted_with_a_warning(tmp_path: Path) -> None:
     assert read_settings(tmp_path)["UNUSED_SETTINGS"] == {}
     assert list(read_settings(tmp_path, CACHE_URL="redis://127.0.0.1:6379/0")["UNUSED_SETTINGS"]) == ["CACHE_URL"]
     ended = run_alone("check", "--deploy", data_dir=tmp_path, CACHE_URL="redis://127.0.0.1:6379/0")
     assert ended.code == 0
     assert "(skyauth.W107) CACHE_URL is set, but it is no longer used." in ended.err
     assert "HINT: Remove CACHE_URL." in ended.err
-    monkeypatch.setenv("CACHE_URL", "")  # so that the fixture removes what the file sets
-    monkeypatch.delenv("CACHE_URL")
     (tmp_path / ".env").write_text("CACHE_URL=redis://127.0.0.1:6379/0\n")
     environment = Environment(tmp_path / ".env")
     environment.unused("CACHE_URL", "Nothing uses it.")

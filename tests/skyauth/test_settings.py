@@ -1,0 +1,146 @@
+"""Odd values of settings: each is read as it was meant or refused by the name of the setting; a secret is never in a message."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from tests.commands.run_command import ROOT, read_settings
+
+KEY = "$ecret\\$key-of-32-characters-${X}-and-more"
+PG = "postgres://skyauth:hunter2@db.example.com:5432/skyauth"
+
+READ: list[tuple[dict[str, str], str, Any]] = [
+    ({"SECRET_KEY": KEY}, "SECRET_KEY", KEY),
+    ({"SECRET_KEY": "$PATH" + "x" * 40}, "SECRET_KEY", "$PATH" + "x" * 40),
+    ({"AUTH_JWT_ISSUER": "$PATH"}, "AUTH_JWT_ISSUER", "$PATH"),
+    ({"AUTH_STRING": "$a:$2y$ # b"}, "AUTH_STRING", "$a:$2y$ # b"),
+    ({"PUBLIC_URL": " https://Auth.Example.com/ "}, "PUBLIC_URL", "https://auth.example.com"),
+    ({"PUBLIC_URL": "https://auth.example.com:443"}, "PUBLIC_URL", "https://auth.example.com"),
+    ({"PUBLIC_URL": "http://auth.example.com:080"}, "PUBLIC_URL", "http://auth.example.com"),
+    ({"PUBLIC_URL": "https://auth.example.com:8443"}, "PUBLIC_URL", "https://auth.example.com:8443"),
+    ({"PUBLIC_URL": "https://[2001:DB8::1]"}, "ALLOWED_HOSTS", ["[2001:db8::1]", "localhost", "127.0.0.1", "[::1]"]),
+    ({"ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS", ["127.0.0.1"]),
+    ({"ALLOWED_HOSTS": " a.example , ,.b.example, "}, "ALLOWED_HOSTS", ["127.0.0.1", "a.example", ".b.example"]),
+    ({"TRUSTED_PROXIES": "10.0.0.1,"}, "TRUSTED_PROXIES", ["10.0.0.1"]),
+    ({"SKYPILOT_URL": " http://sky:46580/ "}, "SKYPILOT_URL", "http://sky:46580"),
+    ({"AUTH_BASIC": " OFF "}, "AUTH_BASIC", False),
+    ({"TOKEN_MAX_DAYS": " 030 "}, "TOKEN_MAX_DAYS", 30),
+    ({"AUTH_JWT_JWKS": "keys.json"}, "AUTH_JWT_JWKS", str(ROOT / "keys.json")),
+    ({"AUTH_JWT_JWKS": "https://sso.example.com/keys"}, "AUTH_JWT_JWKS", "https://sso.example.com/keys"),
+]
+
+
+@pytest.mark.parametrize(("variables", "name", "value"), READ)
+def test_a_value_is_read_as_it_was_meant(tmp_path: Path, variables: dict[str, str], name: str, value: Any) -> None:
+    assert read_settings(tmp_path, **variables)[name] == value
+
+
+REFUSED = [
+    ({"TOKEN_MAX_DAYS": "30 days"}, "TOKEN_MAX_DAYS='30 days' is not a whole number"),
+    ({"TOKEN_MAX_DAYS": "30d"}, "TOKEN_MAX_DAYS='30d' is not a whole number"),
+    ({"TOKEN_MAX_DAYS": "1_000"}, "TOKEN_MAX_DAYS='1_000' is not a whole number"),
+    ({"TOKEN_MAX_DAYS": "1.5"}, "TOKEN_MAX_DAYS='1.5' is not a whole number"),
+    ({"TOKEN_MAX_DAYS": "٣"}, "TOKEN_MAX_DAYS='٣' is not a whole number"),
+    ({"TOKEN_MAX_DAYS": "-1"}, "TOKEN_MAX_DAYS='-1' is not a whole number"),
+    ({"TOKEN_MAX_DAYS": "9" * 5_000}, "TOKEN_MAX_DAYS='999"),
+    ({"TOKEN_MAX_DAYS": ""}, "TOKEN_MAX_DAYS is empty."),
+    ({"AUTH_COOL_OFF_MINUTES": "99999999999"}, "AUTH_COOL_OFF_MINUTES=99999999999 is too large."),
+    ({"DATABASE_TIMEOUT": "5s"}, "DATABASE_TIMEOUT='5s' is not a whole number"),
+    ({"DATABASE_TIMEOUT": "400000"}, "DATABASE_TIMEOUT=400000 is too large."),
+    ({"AUTH_BASIC": "nope"}, "AUTH_BASIC='nope' is neither true nor false."),
+    ({"AUTH_BASIC": ""}, "AUTH_BASIC is empty."),
+    ({"RBAC_DEFAULT_ROLE": ""}, "RBAC_DEFAULT_ROLE is empty."),
+    ({"DATA_DIR": ""}, "DATA_DIR is empty."),
+    ({"DATA_DIR": "~/data"}, "DATA_DIR cannot be used: SkyAuth does not replace ~ or $"),
+    ({"DATA_DIR": "$HOME/data"}, "DATA_DIR cannot be used: SkyAuth does not replace ~ or $"),
+    ({"LOG_LEVEL": "info"}, "LOG_LEVEL='info' is not allowed."),
+    ({"AUTH_JWT_ISSUER": '"https://hunter2"'}, "AUTH_JWT_ISSUER contains the quotes around its value."),
+    ({"SECRET_KEY": f"'{'hunter2' * 8}'"}, "SECRET_KEY contains the quotes around its value."),
+    ({"AUTH_JWT_AUDIENCE": "sky   # hunter2"}, "AUTH_JWT_AUDIENCE contains a comment"),
+    ({"AUTH_JWT_AUDIENCE": "sky\u200b"}, "AUTH_JWT_AUDIENCE contains an invisible character."),
+    ({"PUBLIC_URL": "https://auth.example.com/login"}, "PUBLIC_URL cannot be used: 'https://auth.example.com/login' is not"),
+    ({"PUBLIC_URL": "https://auth.example.com/#a"}, "is not an origin."),
+    ({"PUBLIC_URL": "https://a.example,https://b.example"}, "is not an origin."),
+    ({"PUBLIC_URL": "https://auth.example.com:99999"}, "is not an origin."),
+    ({"PUBLIC_URL": "https://auth.example.com:"}, "is not an origin."),
+    ({"PUBLIC_URL": "https://bücher.example"}, "is not an origin."),
+    ({"PUBLIC_URL": "https://:hunter2@auth.example.com"}, "A value with @ is not an origin."),
+    ({"SKYPILOT_URL": "http://sky:hunter2@sky:46580"}, "A value with @ is not the address of a server."),
+    ({"SKYPILOT_URL": "http://sky:46580/?a=b"}, "is not the address of a server."),
+    ({"SKYPILOT_URL": "sky:46580"}, "is not the address of a server."),
+    ({"ALLOWED_HOSTS": "a.example b.example"}, "ALLOWED_HOSTS cannot be used: 'a.example b.example' is not a host name."),
+    ({"ALLOWED_HOSTS": "https://a.example"}, "ALLOWED_HOSTS cannot be used: 'https://a.example' is not a host name."),
+    ({"ALLOWED_HOSTS": "a.example:8000"}, "'a.example:8000' is not a host name."),
+    ({"ALLOWED_HOSTS": '["a.example"]'}, "is not a host name."),
+    ({"DATABASE_URI": PG}, "DATABASE_URI is not a setting of SkyAuth. Did you mean DATABASE_URL?"),
+    ({"PUBLIC_URI": "https://hunter2"}, "PUBLIC_URI is not a setting of SkyAuth. Did you mean PUBLIC_URL?"),
+    ({"SECRETS_KEY": "hunter2"}, "SECRETS_KEY is not a setting of SkyAuth. Did you mean SECRET_KEY?"),
+    ({"DATABASE_URL": f"{PG}#hunter2"}, "DATABASE_URL is not a database URL."),
+    ({"DATABASE_URL": "postgres://skyauth:hunter2#x@db/skyauth"}, "DATABASE_URL is not a database URL."),
+    ({"DATABASE_URL": "postgres://skyauth:hunter2?x@db/skyauth"}, "DATABASE_URL is not a database URL."),
+    ({"DATABASE_URL": "postgres://skyauth:hunter2/x@db/skyauth"}, "DATABASE_URL is not a database URL."),
+    ({"DATABASE_URL": "postgres://skyauth:hunter2 x@db/skyauth"}, "DATABASE_URL is not a database URL."),
+    ({"DATABASE_URL": "postgres://skyauth:hunter2@db:5432"}, "DATABASE_URL does not contain the name of a database."),
+    ({"DATABASE_URL": "postgresql+psycopg://skyauth:hunter2@db/skyauth"}, "DATABASE_URL is not a database URL."),
+    ({"DATABASE_URL": f"{PG}?sslmod=require"}, "DATABASE_URL contains the option sslmod, which is not a connection parameter"),
+    ({"DATABASE_URL": f"{PG}?CONN_MAX_AGE=60"}, "DATABASE_URL contains the option CONN_MAX_AGE, which is not"),
+    ({"DATABASE_URL": f"{PG}?ATOMIC_REQUESTS=true"}, "DATABASE_URL contains the option ATOMIC_REQUESTS, which is not"),
+    ({"DATABASE_URL": f"{PG}?pool=true"}, "DATABASE_URL contains the option pool, which is not"),
+    (
+        {"DATABASE_URL": f"{PG}?connect_timeout=3"},
+        "the option connect_timeout. Set DATABASE_TIMEOUT instead.",
+    ),
+    ({"DATABASE_URL": f"{PG}?sslmode="}, "DATABASE_URL contains the option sslmode without a value."),
+    ({"DATABASE_URL": f"{PG}?sslmode"}, "DATABASE_URL contains the option sslmode without a value."),
+    ({"DATABASE_URL": f"{PG}?sslmode=require&sslmode=disable"}, "DATABASE_URL contains the option sslmode twice."),
+    ({"DATABASE_URL": f"{PG}?host=/run/postgresql"}, "DATABASE_URL contains the host twice."),
+    (
+        {"DATABASE_URL": "sqlite:////data/a.sqlite3?timeout=20"},
+        "the option timeout. SQLite has no options",
+    ),
+    ({"DATABASE_URL": "sqlite://:memory:"}, "DATABASE_URL names no file."),
+    ({"DATABASE_URL": "sqlite:////tmp"}, "DATABASE_URL names a directory."),
+    ({"DATABASE_URL": ""}, "DATABASE_URL is empty."),
+]
+
+
+@pytest.mark.parametrize(("variables", "message"), REFUSED)
+def test_promise_48_another_value_is_refused_by_name(tmp_path: Path, variables: dict[str, str], message: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as raised:
+        read_settings(tmp_path, **variables)
+    assert message in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["DATABASE_USER", "LOG_DIR", "SKYPILOT_DEBUG", "SKYPILOT_API_SERVER_ENDPOINT", "DATA_HOME"])
+def test_a_variable_of_another_program_is_no_misspelt_setting(tmp_path: Path, name: str) -> None:
+    assert read_settings(tmp_path, **{name: "x"})["DEBUG"] is False
+
+
+def database(data_dir: Path, url: str) -> dict[str, Any]:
+    """Return the default database for a URL."""
+    found: dict[str, Any] = read_settings(data_dir, DATABASE_URL=url)["DATABASES"]["default"]
+    return found
+
+
+def test_an_option_of_the_database_url_reaches_the_connection(tmp_path: Path) -> None:
+    options = database(tmp_path, f"{PG}?sslmode=verify-full&options=-c%20search_path%3Dsky%20-c%20lock_timeout%3D0")["OPTIONS"]
+    assert options["sslmode"] == "verify-full"
+    assert options["options"] == "-c search_path=sky -c lock_timeout=0 -c lock_timeout=5s -c statement_timeout=30s"
+    assert "options" not in database(tmp_path, PG)["OPTIONS"]["options"]
+
+
+def test_the_parts_of_a_database_url_are_read_exactly(tmp_path: Path) -> None:
+    found = database(tmp_path, "postgresql://sky%2Bauth:a+b%23%2F%3F@db.example.com/sky")
+    assert (found["USER"], found["PASSWORD"], found["NAME"]) == ("sky+auth", "a+b#/?", "sky")
+    assert database(tmp_path, "postgres:///sky?host=/run/postgresql")["OPTIONS"]["host"] == "/run/postgresql"
+    assert database(tmp_path, "sqlite:////data/a+b%20c.sqlite3")["NAME"] == "/data/a+b c.sqlite3"
+    assert database(tmp_path, "sqlite:///var/a.sqlite3")["NAME"] == str(ROOT / "var" / "a.sqlite3")
+
+
+def test_the_path_of_the_default_database_can_contain_any_character(tmp_path: Path) -> None:
+    odd = tmp_path / "a b#c?d%20e+f"
+    assert read_settings(odd)["DATABASES"]["default"]["NAME"] == str(odd / "skyauth.sqlite3")
