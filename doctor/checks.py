@@ -11,7 +11,7 @@ from doctor.finding import Audience, Check, Finding, Severity
 
 
 def _system_checks(check: Check) -> Iterable[Finding]:
-    """Yield what Django's system checks report, SkyAuth's E001 to E021 among them; `CHECKS` has the W1xx itself."""
+    """Yield what Django's system checks report, SkyAuth's E001 to E031 among them; `CHECKS` has the W1xx itself."""
     own = {each.code for each in deployment.CHECKS}
     reachable = connections[DEFAULT_DB_ALIAS].connection is not None
     for message in checks.run_checks(include_deployment_checks=True, databases=[DEFAULT_DB_ALIAS] if reachable else None):

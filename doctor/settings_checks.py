@@ -1,4 +1,4 @@
-"""Django system checks E001 to E021: SkyAuth does not start with an unsafe or contradictory configuration.
+"""Django system checks E001 to E031: SkyAuth does not start with an unsafe or contradictory configuration.
 
 Each error says which setting is wrong and what to write. Warnings are in doctor/deployment.py.
 """
@@ -29,7 +29,7 @@ _ACCEPTED_HASH = re.compile(r"(\$2[aby]\$(0[4-9]|1[0-4])\$.{53}|\$apr1\$.+|\$[56
 
 
 def register() -> None:
-    for check in (trusted_proxies, proxy_header, assertions, auth_string, token_days, assertion_keys):
+    for check in (trusted_proxies, proxy_header, assertions, auth_string, token_days, assertion_keys, reachable_server):
         checks.register(check, checks.Tags.security)
     for check in (default_role, shared_names):
         checks.register(check, checks.Tags.database)
@@ -161,6 +161,30 @@ def assertion_keys(**kwargs: Any) -> list[CheckMessage]:
         if kid in files:
             messages.append(_error(21, f"ASSERTION_KEYS: {files[kid]} and {path} are the same key.", "List each key once."))
         files[kid] = path
+    return messages
+
+
+def reachable_server(**kwargs: Any) -> list[CheckMessage]:
+    """E030, E031: a server that other machines reach shows no debug pages, and answers for its own hosts only."""
+    if is_loopback(urlsplit(settings.PUBLIC_URL).hostname or "") and not settings.SECURE_COOKIES:
+        return []
+    messages: list[CheckMessage] = []
+    if settings.DEBUG:
+        messages.append(
+            _error(
+                30,
+                "DEBUG is on, but PUBLIC_URL can be reached by others. Debug pages show settings and code.",
+                "Remove DEBUG, or set PUBLIC_URL=http://127.0.0.1:8000 on your own machine.",
+            )
+        )
+    if "*" in settings.ALLOWED_HOSTS:
+        messages.append(
+            _error(
+                31,
+                "ALLOWED_HOSTS contains *, so SkyAuth would answer for every host name.",
+                "List the host names that your proxies send. The host of PUBLIC_URL is always accepted.",
+            )
+        )
     return messages
 
 

@@ -82,6 +82,8 @@ CHECKING_COMMANDS = [["check", "--database", "default"], ["serve", "--port", "1"
         ({"AUTH_USER_HEADER_FORMAT": "plaintext"}, "skyauth.E003"),
         ({"AUTH_STRING": "plain:text"}, "skyauth.E009"),
         ({"ASSERTION_KEYS": "/no/such/key.pem"}, "skyauth.E020"),
+        ({"DEBUG": "true", "PUBLIC_URL": "https://auth.example.com"}, "skyauth.E030"),
+        ({"ALLOWED_HOSTS": "*", "PUBLIC_URL": "https://auth.example.com"}, "skyauth.E031"),
     ],
 )
 @pytest.mark.parametrize("command", CHECKING_COMMANDS)
@@ -90,7 +92,7 @@ def test_no_command_starts_a_server_with_an_unsafe_setting(
 ) -> None:
     monkeypatch.setattr("skyauth.server.serve", lambda **_: pytest.fail("The server was started."))
     values = read_settings(tmp_path, **settings)
-    with override_settings(**{name: values[name] for name in settings}):
+    with override_settings(**{name: values[name] for name in settings}, SECURE_COOKIES=values["SECURE_COOKIES"]):
         ended = run_line(*command)
     assert ended.code == 1
     assert code in ended.err

@@ -95,6 +95,8 @@ BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
     "skyauth.W106": lambda settings, _: setattr(settings, "AUTH_STRING", f"team:$2b$10${'a' * 53}"),
     "skyauth.W107": lambda settings, _: setattr(settings, "UNUSED_SETTINGS", {"CACHE_URL": "There is no cache."}),
     "skyauth.E010": lambda settings, _: (setattr(settings, "TOKEN_MAX_DAYS", 7), setattr(settings, "TOKEN_DEFAULT_DAYS", 30)),
+    "skyauth.E030": lambda settings, _: (setattr(settings, "DEBUG", True), setattr(settings, "SECURE_COOKIES", True)),
+    "skyauth.E031": lambda settings, _: (setattr(settings, "ALLOWED_HOSTS", ["*"]), setattr(settings, "SECURE_COOKIES", True)),
     "routes.none": lambda _, __: Route.objects.all().delete(),
     "users.no-admin": lambda _, __: User.objects.update(is_active=False),
     "users.admin-by-default": lambda _, __: User.objects.update(role_source=RoleSource.DEFAULT),

@@ -16,6 +16,7 @@ from doctor.settings_checks import (
     auth_string,
     default_role,
     proxy_header,
+    reachable_server,
     shared_names,
     token_days,
     trusted_proxies,
@@ -64,6 +65,25 @@ def test_a_safe_configuration_passes_every_check(safe):
 def test_promise_02_trusted_proxies_are_networks_and_not_every_address(safe, networks, expected):
     safe.TRUSTED_PROXIES = networks
     assert ids(trusted_proxies()) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"DEBUG": True}, ["E030"]),
+        ({"ALLOWED_HOSTS": ["auth.example.com", "*"]}, ["E031"]),
+        ({"ALLOWED_HOSTS": [".example.com"]}, []),
+        ({"DEBUG": True, "ALLOWED_HOSTS": ["*"]}, ["E030", "E031"]),
+        ({"DEBUG": True, "PUBLIC_URL": "http://10.0.0.5:8000", "SECURE_COOKIES": False}, ["E030"]),
+        ({"DEBUG": True, "ALLOWED_HOSTS": ["*"], "PUBLIC_URL": "http://127.0.0.1:8000", "SECURE_COOKIES": False}, []),
+        ({"DEBUG": True, "PUBLIC_URL": "http://[::1]:8000", "SECURE_COOKIES": False}, []),
+    ],
+)
+def test_a_server_for_others_shows_no_debug_pages_and_answers_for_its_own_hosts(safe, changes, expected):
+    for name, value in changes.items():
+        setattr(safe, name, value)
+    assert ids(reachable_server()) == expected
 
 
 @pytest.mark.parametrize(
