@@ -98,21 +98,19 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(value, indent=2, default=_as_text))
 
     def print_table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Print a table; without lines and colours where standard output is no terminal."""
-        terminal = self.stdout.isatty()
-        table = Table(box=SIMPLE_HEAD if terminal else None, pad_edge=False)
+        """Print a table; without lines and colours where standard output is no terminal.
+
+        In a terminal that is too narrow for the columns, each row is a list of headings and values, so that nothing is cut off.
+        """
         cells = [[clean(_cell(value), 1_000) for value in row] for row in rows]
-        for n, column in enumerate(columns):
-            words = [column, *(word for row in cells for word in row[n].split())]
-            table.add_column(column, overflow="fold", min_width=min(LONG_WORD, max(map(len, words))))  # key ids stay whole
-        for row in cells:
-            table.add_row(*map(Text, row))
-        if terminal:
-            Console(file=cast(TextIO, self.stdout), color_system=None if self.plain else "auto").print(table)
+        if self.stdout.isatty():
+            console = Console(file=cast(TextIO, self.stdout), color_system=None if self.plain else "auto")
+            widths = _widths(columns, cells, console.width)
+            console.print(_table(columns, cells, widths) if widths else _records(columns, cells))
             return
         console = Console(file=io.StringIO(), width=PLAIN_WIDTH, color_system=None)
         with console.capture() as printed:
-            console.print(table)
+            console.print(_table(columns, cells, None))
         self.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
 
     def print_rows(self, rows: Sequence[dict[str, Any]], columns: dict[str, str], *, nothing: str) -> None:
@@ -123,6 +121,46 @@ class Command(BaseCommand):
             self.print_table(list(columns.values()), [[row[key] for key in columns] for row in rows])
         else:
             self.say(nothing)
+
+
+def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Return the widths of the columns in a terminal of this width; none if a word would have to be broken.
+
+    Only words longer than LONG_WORD are broken: key ids and dates stay whole. rich alone would cut off the last columns.
+    """
+    by_column = list(zip(columns, *cells, strict=True))
+    widths = [min(LONG_WORD, max(len(word) for cell in column for word in [*cell.split(), ""])) for column in by_column]
+    left = width - sum(widths) - 3 * (len(widths) - 1) - 2  # between columns, and at the edges
+    if left < 0:
+        return []
+    for n, column in enumerate(by_column):
+        more = min(left, max(map(len, column)) - widths[n])
+        widths[n] += more
+        left -= more
+    return widths
+
+
+def _table(columns: Sequence[str], cells: Sequence[Sequence[str]], widths: Sequence[int] | None) -> Table:
+    """Return a table with columns of these widths; with None, without lines and as wide as its values."""
+    table = Table(box=SIMPLE_HEAD if widths else None, pad_edge=False)
+    for n, column in enumerate(columns):
+        table.add_column(column, overflow="fold", width=widths[n] if widths else None)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _records(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
+    """Return the rows one below the other, with a heading before each value."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for n, row in enumerate(cells):
+        if n:
+            table.add_row()
+        for heading, value in zip(columns, row, strict=True):
+            table.add_row(heading, Text(value))
+    return table
 
 
 def _os_user() -> str:

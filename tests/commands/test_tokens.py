@@ -2,7 +2,7 @@
 
 import json
 import stat
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from authn.credentials import Bearer, InvalidCredential
 from core.errors import Conflict
 from ops.secret_files import new_file
 from tests.commands.run_command import run
-from tests.factories import ServiceAccountFactory, make_token
+from tests.factories import ServiceAccountFactory, UserFactory, make_token
 
 
 def accepted(token: str) -> bool:
@@ -338,6 +338,22 @@ def test_a_narrow_terminal_does_not_break_key_ids(pipeline: ServiceAccount, monk
     table = run("list_tokens", "--no-color").out
     assert key_id in table
     assert max(map(len, table.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 90, 95, 100, 105, 110, 120, 200])
+def test_a_terminal_of_any_width_shows_the_whole_date(
+    pipeline: ServiceAccount, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    make_token(ServiceAccountFactory(name="the-nightly-build", owner=UserFactory(is_active=False)), name="GitHub Actions")
+    row = make_token(pipeline, name="nightly build", last_used_at=datetime(2026, 12, 24, 23, 59, tzinfo=UTC))[0]
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("django.core.management.base.OutputWrapper.isatty", lambda self: True)
+    table = run("list_tokens", "--no-color").out
+    words = table.split()
+    assert max(map(len, table.splitlines())) <= width
+    assert row.expires_at
+    expected = {row.key_id, "active", f"{row.expires_at:%Y-%m-%d}", f"{row.expires_at:%H:%M}", "2026-12-24", "23:59"}
+    assert expected <= set(words)
 
 
 def test_an_empty_list_says_so_beside_standard_output(db: None) -> None:
