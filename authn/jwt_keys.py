@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
+
+from core.private_files import open_to_others
 
 PrivateKey = Ed25519PrivateKey | RSAPrivateKey
 
@@ -54,7 +55,7 @@ def read(path: Path) -> SigningKey:
     except (OSError, ValueError) as error:  # ValueError: the path contains a NUL
         why = getattr(error, "strerror", None) or "not a path"
         raise Unusable(path, f"cannot be read: {why}", "Make a key with: manage.py create_assertion_key FILE") from None
-    if _open_to_others(status):
+    if open_to_others(status):
         raise Unusable(path, "can be read or changed by others on this machine", f"Run: chmod 600 {path}")
     try:
         private = load_pem_private_key(content, password=None)
@@ -97,12 +98,3 @@ def _public(private: PrivateKey) -> dict[str, str]:
         else OKPAlgorithm.to_jwk(private.public_key(), as_dict=True)
     )
     return {name: str(jwk[name]) for name in _MEMBERS[str(jwk["kty"])]}
-
-
-def _open_to_others(status: os.stat_result) -> bool:
-    """Return whether other users can read or write the file.
-
-    The group can read a file of another owner: Kubernetes mounts secrets so, and SkyAuth reads them as a member of the group.
-    """
-    group = stat.S_IRWXG if status.st_uid == os.geteuid() else stat.S_IRWXG & ~stat.S_IRGRP
-    return bool(status.st_mode & (group | stat.S_IRWXO))

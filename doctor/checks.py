@@ -33,6 +33,8 @@ CHECKS: Final = (
     Check("database.triggers", _ERROR, _ALL, database.missing_triggers),
     Check("files.secret-key", _ERROR, _OPERATOR, files.secret_key, needs_database=False),
     Check("files.database", _ERROR, _OPERATOR, files.sqlite_file, needs_database=False),
+    Check("files.data", _ERROR, _OPERATOR, files.data_files, needs_database=False),
+    Check("files.dotenv", _ERROR, _OPERATOR, files.dotenv_file, needs_database=False),
     *deployment.CHECKS,
     Check("*", _ERROR, _OPERATOR, _system_checks, needs_database=False),
     Check("routes.none", _ERROR, _ADMIN, stored_data.no_routes),

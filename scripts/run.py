@@ -163,6 +163,7 @@ def main() -> int:
     """Run until a signal arrives, and return the exit code."""
     signals = Signals()
     children: list[Child] = []
+    os.umask(0o077)  # data and logs are for their owner only
     try:
         read_dotenv()
         config = read_config()

@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from axes.models import AccessAttempt
@@ -11,7 +12,8 @@ from pytest_django import Settings
 
 from accounts.models import CliAuthorization, CliLoginRequest, RoleSource, ServiceAccount, Session, Token, User
 from audit.models import Entry
-from doctor.checks import findings
+from doctor import files
+from doctor.checks import CHECKS, findings
 from doctor.finding import Audience
 from rbac.models import Role
 from tests.commands.run_command import run
@@ -136,18 +138,35 @@ def test_a_long_list_of_names_is_shortened(healthy: None) -> None:
     assert text.endswith(" and 3 more.")
 
 
+OPEN = [(0o755, 0o644, True), (0o755, 0o640, True), (0o755, 0o602, True), (0o700, 0o644, False), (0o755, 0o600, False)]
+
+
+@pytest.mark.parametrize(("folder", "mode", "is_open"), OPEN)
 @pytest.mark.parametrize(
-    ("folder", "file", "readable"), [(0o755, 0o644, True), (0o755, 0o640, True), (0o700, 0o644, False), (0o755, 0o600, False)]
+    ("file", "code"),
+    [
+        ("secret_key", "files.secret-key"),
+        ("db.sqlite3", "files.database"),
+        ("db.sqlite3-wal", "files.database"),
+        ("db.sqlite3-shm", "files.database"),
+        ("copy.sqlite3", "files.data"),
+        ("people.csv", "files.data"),
+        (".env", "files.dotenv"),
+    ],
 )
-def test_a_secret_key_that_others_can_read_is_an_error(
-    healthy: None, settings: Settings, folder: int, file: int, readable: bool
+def test_a_file_of_the_data_that_others_can_read_or_change_is_an_error(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, folder: int, mode: int, is_open: bool, file: str, code: str
 ) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:  # the directories of pytest are not readable by other users
         data = Path(name)
-        (data / "secret_key").write_text("x")
-        (data / "secret_key").chmod(file)
+        monkeypatch.setattr(files, "connections", {"default": SimpleNamespace(vendor="sqlite")})
+        monkeypatch.setitem(settings.DATABASES, "default", {"NAME": data / "db.sqlite3"})
+        settings.DATA_DIR, settings.BASE_DIR = (data / "data" if file == ".env" else data), data
+        (data / file).write_text("SECRET_KEY=x")
+        (data / file).chmod(mode)
         data.chmod(folder)
-        settings.DATA_DIR = data
-        assert ("files.secret-key" in codes()) is readable
+        found = [finding for check in CHECKS if check.code == code for finding in check.find(check)]
+    assert bool(found) is is_open
+    assert [finding.todo for finding in found] == [f"Run: chmod 600 {data / file}"] * is_open

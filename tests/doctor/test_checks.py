@@ -35,7 +35,7 @@ def healthy(alice: User, read_write: None, settings: Settings, tmp_path: Path, m
     settings.RBAC_DEFAULT_ROLE = "first-admin"
     settings.TRUSTED_PROXIES = ["127.0.0.1"]
     settings.SILENCED_SYSTEM_CHECKS = [*settings.SILENCED_SYSTEM_CHECKS, *(f"security.W{number:03}" for number in range(30))]
-    monkeypatch.setattr(files, "_open_to_others", lambda path: False)
+    monkeypatch.setattr(files, "reachable_by_others", lambda path: False)
     return settings
 
 
@@ -76,13 +76,22 @@ BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
     "database.triggers": lambda _, __: drop_trigger(),
     "files.secret-key": lambda settings, patch: (
         (settings.DATA_DIR / "secret_key").touch(),
-        patch.setattr(files, "_open_to_others", lambda path: path.name == "secret_key"),
+        patch.setattr(files, "reachable_by_others", lambda path: path.name == "secret_key"),
     ),
     "files.database": lambda settings, patch: (
         (settings.DATA_DIR / "db").touch(),
-        patch.setattr(files, "_open_to_others", lambda path: path.name == "db"),
+        patch.setattr(files, "reachable_by_others", lambda path: path.name == "db"),
         patch.setitem(settings.DATABASES, "default", {"NAME": settings.DATA_DIR / "db"}),
         patch.setattr(files, "connections", {"default": SimpleNamespace(vendor="sqlite")}),
+    ),
+    "files.data": lambda settings, patch: (
+        (settings.DATA_DIR / "backup.sqlite3").touch(),
+        patch.setattr(files, "reachable_by_others", lambda path: path.name == "backup.sqlite3"),
+    ),
+    "files.dotenv": lambda settings, patch: (
+        (settings.DATA_DIR / ".env").write_text("DEBUG=1\nSECRET_KEY=abc\n"),
+        setattr(settings, "BASE_DIR", settings.DATA_DIR),
+        patch.setattr(files, "reachable_by_others", lambda path: path.name == ".env"),
     ),
     "skyauth.W101": lambda settings, _: setattr(settings, "RBAC_DEFAULT_ROLE", "admin"),
     "skyauth.W102": lambda settings, _: setattr(settings, "TRUSTED_PROXIES", []),
