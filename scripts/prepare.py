@@ -1,7 +1,8 @@
 """Prepares the database for `make run`, and prints new secrets as one line of JSON.
 
 The first run applies the migrations, loads the policy pack of its argument, and creates the first admin with a random password
-and a service account `demo` (viewer) with a token. Later runs only apply migrations.
+and a service account `demo` (viewer) with a token. Later runs only apply migrations. Each run also prints the role of `demo`, and
+the status of the requests that `make run` suggests.
 """
 
 import json
@@ -44,6 +45,26 @@ def prepare(pack: str) -> dict[str, str]:
     return created
 
 
+def demo_requests() -> dict[str, str]:
+    """Return the role of `demo`, and the status of each suggested request; without `demo`, that of the anonymous one alone."""
+    from accounts.principal_lookup import find_principal
+    from core.errors import NotFound, ServiceError
+    from rbac.explain import explain
+
+    found: dict[str, str] = {}
+    for key, name, method in (("anonymous", "anonymous", "GET"), ("read", DEMO, "GET"), ("write", DEMO, "POST")):
+        try:
+            principal, standing = find_principal(name)
+            found[key] = str(explain(principal, standing, method=method, host="127.0.0.1", path="/hello").status)
+        except NotFound:
+            continue
+        except ServiceError:  # a stored route that cannot be compiled denies every request
+            found[key] = "503"
+        if name == DEMO:
+            found["role"] = principal.role
+    return found
+
+
 def main() -> Any:
     """Print the new secrets and the settings of identity headers. Returns an error message for `sys.exit`, or None."""
     import django
@@ -60,7 +81,7 @@ def main() -> Any:
         try:
             created = prepare(sys.argv[1])
             headers = {name: getattr(settings, name) for name in ("AUTH_USER_HEADER", "AUTH_GROUPS_HEADER")}
-            print(json.dumps({**created, **{name: value for name, value in headers.items() if value}}))
+            print(json.dumps({**created, **demo_requests(), **{name: value for name, value in headers.items() if value}}))
         except ServiceError as error:
             return str(error)
     except (ImproperlyConfigured, CommandError) as error:

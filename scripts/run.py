@@ -6,12 +6,16 @@ users and tokens.
 The environment configures it: see config.py, and the settings of SkyAuth. Data and logs are in DATA_DIR (var/).
 """
 
+import fcntl
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -109,11 +113,12 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def introduce(config: Config, token: str | None) -> None:
-    """Print the addresses and three requests to try."""
+def introduce(config: Config, prepared: dict[str, str], manage: str) -> None:
+    """Print the addresses and three requests to try, with the status that each has now."""
     note = "demo API that returns the headers it receives" if config.echo_port is not None else "your API"
     if config.echo_port is None and not reachable(config.upstream):
         note = "your API, which does not accept connections yet"
+    token = prepared.get("token")
     header = f"-H 'Authorization: Bearer {token}'" if token else '-H "Authorization: Bearer $TOKEN"'
     say(f"""
   SkyAuth   {config.skyauth}   dashboard at /skyauth/, REST API at /api/v1/
@@ -122,17 +127,39 @@ def introduce(config: Config, token: str | None) -> None:
 
 Try these requests in another terminal:
 """)
-    if token is None:
-        say('  TOKEN="$(.venv/bin/python manage.py create_token demo --create --role viewer)"   # a token is shown only once\n')
+    suggest_token(prepared, manage)
+    role = prepared.get("role", "viewer")
     say(f"""  curl -i {config.gateway}/hello {header}
-      200: allowed; the upstream receives identity headers
+      {outcome(prepared.get("read", "200"), f"demo has the role {role}")}
   curl -i {config.gateway}/hello
-      401: no credential
+      {outcome(prepared.get("anonymous", "401"), "no credential")}
   curl -i -X POST {config.gateway}/hello {header}
-      403: demo has the role viewer, which cannot write""")
+      {outcome(prepared.get("write", "403"), f"demo has the role {role}")}""")
 
 
-def introduce_skypilot(config: Config, server: SkyPilot, prepared: dict[str, str]) -> None:
+def suggest_token(prepared: dict[str, str], manage: str) -> None:
+    """Print how to create a token, if none was created now: of `demo` as it is, or of a new one."""
+    if "token" not in prepared:
+        create = "" if "role" in prepared else " --create --role viewer"
+        say(f'  TOKEN="$({manage} create_token demo{create})"   # a token is shown only once\n')
+
+
+def outcome(status: str, caller: str) -> str:
+    """Return what a status means for the caller."""
+    match status:
+        case "200":
+            return "200: allowed; the upstream receives identity headers"
+        case "403":
+            return f"403: {caller}, which does not have the permission"
+        case "401" if caller == "no credential":
+            return f"401: {caller}"
+        case "401":
+            return "401: demo is disabled"
+        case _:
+            return f"{status}: the routes cannot be used; see {status} in the log"
+
+
+def introduce_skypilot(config: Config, server: SkyPilot, prepared: dict[str, str], manage: str) -> None:
     """Print the addresses and the commands of the SkyPilot CLI to sign in."""
     note = f"SkyPilot {server.version}" if server.version else "the port of SkyPilot, which does not accept connections yet"
     host = f"{HOST}:{config.gateway_port}"
@@ -144,12 +171,11 @@ def introduce_skypilot(config: Config, server: SkyPilot, prepared: dict[str, str
 
 Sign in from another terminal, in one of these ways:
 """)
-    if "token" not in prepared:
-        say('  TOKEN="$(.venv/bin/python manage.py create_token demo --create --role viewer)"   # a token is shown only once\n')
+    suggest_token(prepared, manage)
     say(f"""  sky api login -e http://admin:{prepared.get("password", "PASSWORD")}@{host}
       with a password
   sky api login -e http://{host} --token {token}
-      with a service account token; demo has the role viewer, which cannot write
+      with a service account token; demo has the role {prepared.get("role", "viewer")}
   sky api login -e http://{host}
       in the browser
   sky api info
@@ -159,11 +185,40 @@ Sign in from another terminal, in one of these ways:
 The server does not trust the header X-Auth-Request-Email yet, so every request is refused. See docs/guides/skypilot.md.""")
 
 
+@contextmanager
+def published(config: Config, environment: dict[str, str]) -> Iterator[None]:
+    """Write the settings that the launcher chose to a file that stays locked, so that commands beside it have the same ones.
+
+    Raises LaunchError if another launcher uses the data.
+    """
+    config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = config.data / "make-run.env"
+    with path.open("a+", encoding="utf-8") as stream:
+        for attempt in range(10):
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:  # a command that reads the file locks it for a moment
+                if attempt == 9:
+                    raise LaunchError(f"It is already running with the data in {relative(config.data)}.") from None
+                time.sleep(0.1)
+        stream.truncate(0)
+        values = {name: environment[name] for name in (*config.settings, "TRUSTED_PROXIES")}
+        stream.writelines(f"{name}='{value}'\n" for name, value in values.items() if value and "'" not in value)
+        stream.flush()
+        try:
+            yield
+        finally:
+            stream.truncate(0)
+
+
 def main() -> int:
     """Run until a signal arrives, and return the exit code."""
     signals = Signals()
     children: list[Child] = []
     os.umask(0o077)  # data and logs are for their owner only
+    given = {"DATA_DIR": os.environ["DATA_DIR"]} if "DATA_DIR" in os.environ else {}  # not in .env, where commands find it
+    manage = " ".join([*(f"{name}={shlex.quote(value)}" for name, value in given.items()), ".venv/bin/python manage.py"])
     try:
         read_dotenv()
         config = read_config()
@@ -177,16 +232,20 @@ def main() -> int:
         if password := prepared.get("password"):
             say(f"First admin created. Username: admin   Password: {password}   (shown only once)")
         signals.check()
-        start_all(config, environment, children, signals)
-        if config.skypilot is None:
-            introduce(config, prepared.get("token"))
-        else:
-            introduce_skypilot(config, config.skypilot, prepared)
-        say(f"\nCtrl-C stops everything. Data: {relative(config.data)}  Logs: {relative(config.logs)}")
-        while True:
-            signals.check()
-            require_alive(children)
-            time.sleep(0.1)
+        with published(config, environment):
+            start_all(config, environment, children, signals)
+            if config.skypilot is None:
+                introduce(config, prepared, manage)
+            else:
+                introduce_skypilot(config, config.skypilot, prepared, manage)
+            say(f"\nCtrl-C stops everything. Data: {relative(config.data)}  Logs: {relative(config.logs)}")
+            while True:
+                signals.check()
+                require_alive(children)
+                time.sleep(0.1)
+    except BrokenPipeError:  # nobody reads the output any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except Stopped:
         say("\nStopping.")
         return 0

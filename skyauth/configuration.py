@@ -3,6 +3,7 @@
 `skyauth.settings` adds Django's own, which follow from these.
 """
 
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,6 +24,8 @@ DATA_DIR = env.parsed(
     "The directory of the SQLite database and of a generated SECRET_KEY, relative to the project.",
     lambda text: parsers.data_dir(text, BASE_DIR),
 )
+# For commands only: other programs, such as the tests, are not about the data of the running server.
+RUNNING_SETTINGS = env.read_running(DATA_DIR / "make-run.env") if Path(sys.argv[0]).name == "manage.py" else []
 SECRET_KEY = env.parsed(
     "SECRET_KEY",
     "text, at least 32 characters",

@@ -3,6 +3,7 @@
 The launcher of `make run` reads the same file before Django is set up, so this module imports nothing of SkyAuth's own.
 """
 
+import fcntl
 import re
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,19 @@ def read(path: Path) -> dict[str, str]:
     except UnicodeDecodeError:
         raise DotenvError(f"{path.name} is not UTF-8 text. Save it as UTF-8.") from None
     return parse(text, path.name)
+
+
+def read_while_locked(path: Path) -> dict[str, str]:
+    """Return the values of a file that another process has locked, and none of a file that nobody has. Raises DotenvError."""
+    try:
+        with path.open("rb") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return parse(stream.read().decode("utf-8", "replace"), path.name)
+    except OSError:
+        pass  # there is no such file, or it is not ours
+    return {}
 
 
 def parse(text: str, file: str = ".env") -> dict[str, str]:

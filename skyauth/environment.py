@@ -65,9 +65,25 @@ class Environment:
             self._dotenv = dotenv.read(dotenv_file)
         except dotenv.DotenvError as error:
             raise ImproperlyConfigured(str(error)) from None
+        self._running: dict[str, str] = {}
         self._env = environ.Env()
-        self._env.ENVIRON = _Literal(ChainMap(os.environ, self._dotenv))
+        self._env.ENVIRON = _Literal(ChainMap(os.environ, self._running, self._dotenv))
         self._env.escape_proxy = True
+
+    def read_running(self, path: Path) -> list[str]:
+        """Read the settings that a running `make run` wrote to a file, between `.env` and the process environment.
+
+        So the commands beside it, `doctor` above all, see the settings of its server. Returns the names that have another value
+        than without the file. Raises ImproperlyConfigured.
+        """
+        try:
+            values = dotenv.read_while_locked(path)
+        except dotenv.DotenvError as error:
+            raise ImproperlyConfigured(str(error)) from None
+        without = ChainMap(os.environ, self._dotenv)
+        names = sorted(name for name, value in values.items() if name not in os.environ and without.get(name) != value)
+        self._running.update(values)
+        return names
 
     def section(self, title: str) -> None:
         """Start a section of docs/settings.md."""

@@ -1,5 +1,6 @@
 """scripts/run.py, the launcher of `make run`: what it starts and prints, its errors, and that it leaves no processes behind."""
 
+import json
 import os
 import re
 import shlex
@@ -7,14 +8,27 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.http_client import HOST, ask, basic, bearer
-from tests.servers import ROOT, Console, Launch, database, directory, environment, launch, launched, listens, wait_until
+from tests.http_client import HOST, Reply, ask, basic, bearer
+from tests.servers import (
+    ROOT,
+    Console,
+    Launch,
+    database,
+    directory,
+    environment,
+    free_port,
+    launch,
+    launched,
+    listens,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("make run"), pytest.mark.sqlite]
 
@@ -36,18 +50,30 @@ def gone(pids: set[int]) -> bool:
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+def printed_requests(run: Launch, token: str) -> Iterator[tuple[str, Reply]]:
+    """Send the requests that the launcher prints, and yield the status that it prints with the reply."""
+    for command, status in re.findall(r"^  curl -i (.+)\n      (\d{3}):", run.output, re.MULTILINE):
+        words = shlex.split(command.replace("$TOKEN", token))
+        method = "POST" if words[:2] == ["-X", "POST"] else "GET"
+        url = next(word for word in words if word.startswith("http"))
+        headers = [tuple(words[n + 1].split(": ", 1)) for n, word in enumerate(words) if word == "-H"]
+        assert url == f"http://{HOST}:{run.gateway}/hello"
+        yield status, ask(run.gateway, "/hello", headers, method=method)
+
+
+def manage(run: Launch, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command beside the launcher, in a terminal that knows only where the data is."""
+    kept = {name: run.environment[name] for name in ("PATH", "DATA_DIR", "DATABASE_URL") if name in run.environment}
+    command = [sys.executable, "manage.py", *words]
+    return subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True, timeout=60, check=False)
+
+
 def test_the_three_requests_that_a_first_run_prints_have_the_printed_status(place: tuple[Path, dict[str, str]]) -> None:
     data, where = place
     with launched(data, **where) as run:
-        commands = re.findall(r"^  curl -i (.+)\n      (\d{3}):", run.output, re.MULTILINE)
-        assert [status for _, status in commands] == ["200", "401", "403"]
-        for command, status in commands:
-            words = shlex.split(command)
-            method = "POST" if words[:2] == ["-X", "POST"] else "GET"
-            url = next(word for word in words if word.startswith("http"))
-            headers = [tuple(words[n + 1].split(": ", 1)) for n, word in enumerate(words) if word == "-H"]
-            assert url == f"http://{HOST}:{run.gateway}/hello"
-            reply = ask(run.gateway, "/hello", headers, method=method)
+        replies = list(printed_requests(run, run.token))
+        assert [status for status, _ in replies] == ["200", "401", "403"]
+        for status, reply in replies:
             assert str(reply.status) == status
             if status == "200":
                 assert reply.json["received_headers"]["X-Auth-Request-Email"].startswith("demo@sa-")
@@ -70,6 +96,60 @@ def test_a_second_run_keeps_the_data_and_prints_no_secret(place: tuple[Path, dic
         assert "create_token demo" in second.output
         assert ask(second.gateway, "/", [bearer(token)], method="POST").status == 200, "the route table was kept"
         assert ask(second.gateway, "/", [basic("admin", password)]).status == 200
+
+
+def test_a_later_run_prints_requests_that_have_the_printed_status_now(place: tuple[Path, dict[str, str]]) -> None:
+    data, where = place
+    with launched(data, **where) as first:
+        assert manage(first, "set_role", "demo", "user").returncode == 0
+    with launched(data, **where) as second:
+        [line] = re.findall(r'^  (TOKEN=".+")   #', second.output, re.MULTILINE)
+        shell = subprocess.run(
+            ["bash", "-c", f'{line}; printf %s "$TOKEN"'],
+            cwd=ROOT,
+            env=environment(**where),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert shell.stdout.startswith("sky_"), shell.stderr
+        replies = list(printed_requests(second, shell.stdout))
+        assert [status for status, _ in replies] == ["200", "401", "200"]
+        assert all(str(reply.status) == status for status, reply in replies)
+
+
+def test_a_command_beside_the_launcher_has_the_settings_of_its_server(place: tuple[Path, dict[str, str]]) -> None:
+    data, where = place
+    theirs = {"skyauth.W101", "skyauth.W102"}  # no trusted proxy; everybody is admin
+    with launched(data, **where) as run:
+        beside = manage(run, "doctor", "--json")
+        assert "make run is running. Its settings are checked: PUBLIC_URL, RBAC_DEFAULT_ROLE, TRUSTED_PROXIES." in beside.stderr
+        assert not theirs & {finding["code"] for finding in json.loads(beside.stdout)}
+        server = manage(run, "serve", "--port", "1")
+        assert (server.returncode, "Stop make run, or set another DATA_DIR." in server.stderr) == (1, True)
+        second = launch(data, **where)
+        assert second.program.process.wait(30) == 1
+        assert "make run: It is already running with the data in" in second.output
+    after = manage(run, "doctor", "--json")
+    assert "make run is running" not in after.stderr
+    assert theirs <= {finding["code"] for finding in json.loads(after.stdout)}
+
+
+def test_if_nobody_reads_the_output_everything_is_stopped_without_a_traceback(place: tuple[Path, dict[str, str]]) -> None:
+    data, where = place
+    ports = {name: str(free_port()) for name in ("PORT", "GATEWAY_PORT", "ECHO_PORT")}
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {shlex.quote(sys.executable)} scripts/run.py | head -n 1"],
+        cwd=ROOT,
+        env=environment(DATA_DIR=str(data / "var"), **ports, **where),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert "First admin created." in done.stdout
+    assert "Traceback" not in done.stderr
+    assert not any(listens(int(port)) for port in ports.values())
 
 
 def test_the_secrets_that_a_first_run_prints_are_not_on_disk(place: tuple[Path, dict[str, str]]) -> None:

@@ -1,5 +1,7 @@
 from typing import Any
 
+from django.conf import settings
+
 from doctor.checks import findings
 from doctor.finding import Audience, Severity
 from ops import base
@@ -13,6 +15,8 @@ The exit code is 1 if there is an error, and 0 otherwise."""
     requires_system_checks: list[str] = []
 
     def act(self, **_: Any) -> None:
+        if settings.RUNNING_SETTINGS:
+            self.say(f"make run is running. Its settings are checked: {', '.join(settings.RUNNING_SETTINGS)}.")
         found = findings(Audience.OPERATOR)
         if self.as_json:
             self.print_json(

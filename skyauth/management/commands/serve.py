@@ -45,6 +45,11 @@ class Command(base.Command):
     def act(self, *args: Any, host: str, port: int, workers: int, reload: bool, **_: Any) -> None:
         if reload and workers > 1:
             self.misused("--reload needs --workers 1.")
+        if settings.RUNNING_SETTINGS:
+            raise CommandError(
+                f"make run is running with the data in {settings.DATA_DIR}. A second server would use its settings "
+                f"({', '.join(settings.RUNNING_SETTINGS)}). Stop make run, or set another DATA_DIR."
+            )
         if problem := health.lacking():
             raise CommandError(problem)
         connections.close_all()  # worker processes must not share a connection
