@@ -1,4 +1,4 @@
-"""Checks of settings that work, but that a production installation should not have: W101 to W107.
+"""Checks of settings that work, but that a production installation should not have: W101 to W108.
 
 `manage.py check --deploy` shows them too.
 """
@@ -77,6 +77,23 @@ def _unused_settings(check: Check) -> Iterable[Finding]:
         yield check.finding(f"{name} is set, but it is no longer used. {reason}", f"Remove {name}.")
 
 
+def _settings_without_effect(check: Check) -> Iterable[Finding]:
+    """Yield the settings that are set, but that another setting switches off."""
+    no_users, no_jwt = settings.AUTH_USER_HEADER_FORMAT == "off", settings.AUTH_USER_HEADER_FORMAT != "jwt"
+    for names, is_off, other in (
+        (("AUTH_GROUPS_HEADER",), no_users, "AUTH_USER_HEADER_FORMAT is off"),
+        (("AUTH_JWT_JWKS", "AUTH_JWT_ISSUER", "AUTH_JWT_AUDIENCE"), no_jwt, "AUTH_USER_HEADER_FORMAT is not jwt"),
+        (("ASSERTION_AUDIENCE",), not settings.ASSERTION_KEYS, "ASSERTION_KEYS is empty"),
+        (("AUTH_STRING",), not settings.AUTH_BASIC, "AUTH_BASIC is false"),
+        (("SKYPILOT_SHARED_BASIC",), not settings.AUTH_STRING, "AUTH_STRING is empty"),
+    ):
+        if is_off and (unused := [name for name in names if getattr(settings, name)]):
+            verb = "has" if len(unused) == 1 else "have"
+            yield check.finding(
+                f"{', '.join(unused)} {verb} no effect, because {other}.", "Change the one setting, or remove the other."
+            )
+
+
 _READERS: Final = frozenset({Audience.OPERATOR, Audience.ADMIN})
 CHECKS: Final = tuple(
     Check(f"skyauth.W{number}", Severity.WARNING, _READERS, find, needs_database=False)
@@ -88,5 +105,6 @@ CHECKS: Final = tuple(
         (105, _secret_key_of_one_machine),
         (106, _shared_password),
         (107, _unused_settings),
+        (108, _settings_without_effect),
     )
 )

@@ -88,7 +88,7 @@ def assertions(**kwargs: Any) -> list[CheckMessage]:
         return []
     messages: list[CheckMessage] = [
         _error(5, f"AUTH_USER_HEADER_FORMAT=jwt needs {name}.", f"Set {name}; docs/settings.md describes it.")
-        for name in ("AUTH_JWT_JWKS", "AUTH_JWT_ISSUER", "AUTH_JWT_AUDIENCE")
+        for name in ("AUTH_JWT_JWKS", "AUTH_JWT_ISSUER", "AUTH_JWT_AUDIENCE", "AUTH_JWT_ALGORITHMS")
         if not getattr(settings, name)
     ]
     if unknown := sorted(set(settings.AUTH_JWT_ALGORITHMS) - ASYMMETRIC):

@@ -1,6 +1,7 @@
 """Writes when a token, user or session was last used: at most once a minute each, and a failure never fails a request.
 
-A server collects the touches and writes them together once a second, outside the requests. Elsewhere each is written at once.
+A server collects the touches and writes them together once a second and at shutdown, outside the requests. Elsewhere each is
+written at once.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""The ASGI application: the header filter, the verify endpoints, the health probes, the request limits, and Django's handler."""
+"""The ASGI application: lifespan, header filter, verify endpoints, health probes, request limits, and Django's handler."""
 
 import gc
 import os
@@ -9,19 +9,20 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
 _django: Any = get_asgi_application()  # its annotation is narrower than ASGI's
 
-from authn.proxy_header_middleware import ProxyHeaderMiddleware, policy_from_settings  # noqa: E402 - Django must be set up first
+from authn.proxy_header_middleware import policy_from_settings  # noqa: E402 - Django must be set up first
 from core.request_limits import RequestLimitMiddleware  # noqa: E402
 from gateway import metrics  # noqa: E402
 from gateway.asgi import ForwardAuthApp  # noqa: E402
 from rbac.samples import sample  # noqa: E402
 from revision.last_used import writer  # noqa: E402
 from skyauth.health import Health  # noqa: E402
+from skyauth.lifespan import LifespanMiddleware  # noqa: E402
 
 writer.start()
 sample.start()
 metrics.start()
 forward_auth = ForwardAuthApp(Health(RequestLimitMiddleware(_django)))
-application = ProxyHeaderMiddleware(forward_auth, policy_from_settings())
+application = LifespanMiddleware(forward_auth, policy_from_settings(), [writer.flush, sample.flush, metrics.flush])
 
 # The objects made so far stay for ever: the garbage collector need not traverse them, and runs seldom.
 gc.collect()

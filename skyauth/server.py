@@ -24,7 +24,7 @@ def serve(*, host: str, port: int, workers: int = 1, reload: bool = False, log_l
             http=ForwardAuthProtocol,
             loop="uvloop",
             ws="none",
-            lifespan="off",
+            lifespan="on",  # the last touches are written at shutdown
             interface="asgi3",
             proxy_headers=False,  # uvicorn would replace the socket's peer by the value of a header
             server_header=False,

@@ -45,6 +45,7 @@ def test_the_bare_application_is_served_as_skyauth_is(monkeypatch: pytest.Monkey
     ours, bare = profiles
     assert issubclass(ours.pop("http"), uvicorn.protocols.http.httptools_impl.HttpToolsProtocol)
     assert bare.pop("http") == "httptools"
+    assert (ours.pop("lifespan"), bare.pop("lifespan")) == ("on", "off"), "the bare application collects nothing"
     assert bare == ours
 
 

@@ -103,6 +103,7 @@ BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
     ),
     "skyauth.W106": lambda settings, _: setattr(settings, "AUTH_STRING", f"team:$2b$10${'a' * 53}"),
     "skyauth.W107": lambda settings, _: setattr(settings, "UNUSED_SETTINGS", {"CACHE_URL": "There is no cache."}),
+    "skyauth.W108": lambda settings, _: setattr(settings, "AUTH_GROUPS_HEADER", "X-Groups"),
     "skyauth.E010": lambda settings, _: (setattr(settings, "TOKEN_MAX_DAYS", 7), setattr(settings, "TOKEN_DEFAULT_DAYS", 30)),
     "skyauth.E030": lambda settings, _: (setattr(settings, "DEBUG", True), setattr(settings, "SECURE_COOKIES", True)),
     "skyauth.E031": lambda settings, _: (setattr(settings, "ALLOWED_HOSTS", ["*"]), setattr(settings, "SECURE_COOKIES", True)),

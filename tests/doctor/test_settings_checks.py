@@ -1,6 +1,7 @@
 """The numbered checks of settings: SkyAuth refuses an unsafe configuration and says what to write instead."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -318,3 +319,24 @@ def test_promise_35_skyauth_refuses_to_start_with_a_default_role_that_does_not_e
     safe.RBAC_DEFAULT_ROLE = "operator"
     with pytest.raises(CommandError, match="E011"):
         call_command("check", databases=["default"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({}, []),
+        ({"AUTH_GROUPS_HEADER": "X-Groups"}, ["AUTH_GROUPS_HEADER"]),
+        ({"AUTH_GROUPS_HEADER": "X-Groups", "AUTH_USER_HEADER_FORMAT": "plaintext"}, []),
+        ({"AUTH_JWT_ISSUER": "https://sso", "AUTH_JWT_AUDIENCE": "sky"}, ["AUTH_JWT_ISSUER, AUTH_JWT_AUDIENCE"]),
+        ({"AUTH_JWT_ISSUER": "https://sso", "AUTH_USER_HEADER_FORMAT": "jwt"}, []),
+        ({"ASSERTION_AUDIENCE": "api"}, ["ASSERTION_AUDIENCE"]),
+        ({"ASSERTION_AUDIENCE": "api", "ASSERTION_KEYS": ["a.pem"]}, []),
+        ({"AUTH_STRING": f"team:{BCRYPT}", "AUTH_BASIC": False}, ["AUTH_STRING"]),
+        ({"SKYPILOT_SHARED_BASIC": True}, ["SKYPILOT_SHARED_BASIC"]),
+    ],
+)
+def test_promise_48_a_setting_that_another_one_switches_off_is_named(safe, changes, names):
+    for name, value in changes.items():
+        setattr(safe, name, value)
+    found = [message for message in deployed() if message.id == "skyauth.W108"]
+    assert [re.split(" ha(?:s|ve) no effect", message.msg)[0] for message in found] == names
