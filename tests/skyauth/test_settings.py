@@ -1,12 +1,13 @@
 """Odd values of settings: each is read as it was meant or refused by the name of the setting; a secret is never in a message."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from tests.commands.run_command import ROOT, read_settings
+from tests.commands.run_command import ROOT, read_settings, run_alone
 
 KEY = "$ecret\\$key-of-32-characters-${X}-and-more"
 PG = "postgres://skyauth:hunter2@db.example.com:5432/skyauth"
@@ -144,3 +145,19 @@ def test_the_parts_of_a_database_url_are_read_exactly(tmp_path: Path) -> None:
 def test_the_path_of_the_default_database_can_contain_any_character(tmp_path: Path) -> None:
     odd = tmp_path / "a b#c?d%20e+f"
     assert read_settings(odd)["DATABASES"]["default"]["NAME"] == str(odd / "skyauth.sqlite3")
+
+
+SHOW = """
+from django.db import connection
+with connection.cursor() as cursor:
+    for name in ("application_name", "search_path", "lock_timeout", "statement_timeout"):
+        cursor.execute(f"SHOW {name}")
+        print(*cursor.fetchone())
+"""
+
+
+@pytest.mark.postgres
+def test_the_server_applies_the_options_of_the_database_url_and_skyauths_own_time_outs(tmp_path: Path) -> None:
+    url = f"{os.environ['DATABASE_URL']}?application_name=sky&options=-c%20search_path%3Dskyauth%20-c%20lock_timeout%3D0"
+    ended = run_alone("shell", "--verbosity", "0", "--command", SHOW, data_dir=tmp_path, DATABASE_URL=url)
+    assert ended.out.splitlines() == ["sky", "skyauth", "5s", "30s"], ended.err
