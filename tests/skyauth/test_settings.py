@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from tests.commands.run_command import ROOT, read_settings, run_alone
 
-KEY = "$ecret\\$key-of-32-characters-${X}-and-more"
+KEY = "$abc\\$key-of-32-characters-${X}-and-more"
 PG = "postgres://skyauth:hunter2@db.example.com:5432/skyauth"
 
 READ: list[tuple[dict[str, str], str, Any]] = [
