@@ -9,6 +9,7 @@ from accounts.models import ServiceAccount, User
 from accounts.services import offboarding, service_accounts, users
 from authn import own_password
 from authn.requests import basic_of
+from core.agreement import asks_first
 from core.errors import ServiceError
 from integrations.skypilot.roles import ROLES, skypilot_role
 from rbac.permissions import Permission
@@ -75,13 +76,19 @@ def update_user(call: Call) -> None:
     if password and not manages:
         _change_own_password(call, password)
         return
-    with transaction.atomic():  # both, or neither
-        if password:
-            if isinstance(target, ServiceAccount):
-                raise HTTPException(400, "A service account has no password.")
-            users.set_password(actor=call.actor, user=target, password=password)
-        if role and manages:
-            _set_role(call.actor, target, role)
+    _update(call.actor, target, role if manages else None, password)
+
+
+@asks_first
+@transaction.atomic
+def _update(actor: Principal, target: User | ServiceAccount, role: str | None, password: str | None) -> None:
+    """Set password and role: both, or neither."""
+    if password:
+        if isinstance(target, ServiceAccount):
+            raise HTTPException(400, "A service account has no password.")
+        users.set_password(actor=actor, user=target, password=password)
+    if role:
+        _set_role(actor, target, role)
 
 
 def _change_own_password(call: Call, password: str) -> None:

@@ -17,8 +17,13 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from core.text import clean
+
 TIMEOUT_SECONDS: Final = 3.0
 MAX_BYTES: Final = 1_000_000
+MAX_REASON: Final = 1_000  # characters
+# The server refuses this one request, which is no outage. With another 4xx it refuses every request, or for now.
+REFUSALS: Final = frozenset({400, 403, 409, 422})
 
 
 class UpstreamUnavailable(Exception):
@@ -39,6 +44,15 @@ class Reply:
             return json.loads(self.body)
         except (ValueError, RecursionError):
             raise UpstreamUnavailable("The SkyPilot API server returned a body that is not JSON.") from None
+
+
+def reason_of(reply: Reply) -> str:
+    """Return the server's sentence in an error response as one line, or its status where there is none."""
+    with suppress(UpstreamUnavailable):
+        match reply.json():
+            case {"detail": str(sentence)} | str(sentence) if sentence.strip():
+                return clean(" ".join(sentence.split()), MAX_REASON)
+    return f"status {reply.status}"
 
 
 def ask(

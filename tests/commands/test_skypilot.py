@@ -4,8 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
-from accounts.models import SyncedRole
+from accounts.models import ServiceAccount, SyncedRole, User
 from doctor import skypilot
 from doctor.checks import CHECKS
 from doctor.finding import Finding
@@ -104,6 +105,24 @@ def test_roles_that_were_changed_on_the_server_are_named_and_sent_again(response
     assert json.loads(run("sync_roles", "--json").out) == {"roles": 4, "forgotten": 4}
     assert SyncedRole.objects.get().server == "http://another"
     assert codes() == []
+
+
+def test_users_whose_role_the_server_refuses_are_named_with_both_roles(
+    responses: dict[str, Any], bob: User, alice: User, pipeline: ServiceAccount
+) -> None:
+    for name in (bob.username, alice.username, pipeline.upstream_name, "gone@example.com", "sa-x"):
+        SyncedRole.objects.create(server=URL, name=name, role="")
+    responses["/users"] = [
+        {"name": bob.username, "role": "admin"},
+        {"name": alice.username, "role": "admin"},
+        {"name": pipeline.upstream_name, "role": "viewer"},
+        {"name": "gone@example.com", "role": "admin"},
+    ]
+    [finding] = examine()
+    assert finding.code == "skypilot.role-refused"
+    assert finding.names == ("bob@example.com (admin instead of user)", f"{pipeline.upstream_name} (viewer instead of user)")
+    SyncedRole.objects.update(lease="another process", lease_since=timezone.now())
+    assert codes() == [], "the role is being sent"
 
 
 def test_sync_roles_prints_the_number_of_roles_and_its_former_name_is_deprecated(
