@@ -15,6 +15,7 @@ from integrations.skypilot.roles import ROLES, skypilot_role
 from rbac.permissions import Permission
 from rbac.principals import Principal
 from rbac.services import get_role, require_all
+from skypilot.account_ids import account_of, caller_id
 from skypilot.errors import HTTPException
 from skypilot.health import user_type
 from skypilot.operations import AUTHENTICATED, Call, Operation
@@ -41,7 +42,12 @@ def list_users(call: Call) -> list[dict[str, Any]]:  # noqa: ARG001 - as every o
 
 def own_role(call: Call) -> dict[str, str]:
     """Return the caller and their SkyPilot role."""
-    return {"id": call.actor.uid, "name": call.actor.name, "role": skypilot_role(call.actor.permissions)}
+    return {"id": caller_id(call.actor), "name": call.actor.name, "role": skypilot_role(call.actor.permissions)}
+
+
+def default_role(call: Call) -> dict[str, str]:
+    """Return the SkyPilot role that `create_user` gives without `role`. SkyPilot has this since its nightly 1.0.0.dev20261027."""
+    return {"role": skypilot_role(users.default_role(call.actor).holds)}
 
 
 def create_user(call: Call) -> None:
@@ -158,7 +164,7 @@ def set_workspace(call: Call) -> dict[str, Any]:
 def _user_or_account(uid: str) -> User | ServiceAccount | None:
     """Return the user or the service account with this id, or None."""
     user = User.objects.select_related("role").filter(uid=uid).first()
-    return user or ServiceAccount.objects.select_related("role").filter(uid=uid).first()
+    return user or account_of(uid)
 
 
 def _not_found(uid: str) -> HTTPException:
@@ -183,6 +189,7 @@ _UPDATE: Final[Mapping[str, BodyField]] = {
 OPERATIONS: Final = (
     Operation("GET", "users", (Permission.USERS_READ,), list_users),
     Operation("GET", "users/role", AUTHENTICATED, own_role),
+    Operation("GET", "users/default-role", (Permission.UPSTREAM_WRITE,), default_role),
     Operation("POST", "users/create", _WRITE, create_user, {"username": REQUIRED, "password": REQUIRED, "role": OPTIONAL}),
     Operation("POST", "users/update", (Permission.PASSWORD_OWN, Permission.USERS_WRITE), update_user, _UPDATE),
     Operation("POST", "users/batch_update", _WRITE, batch_update, {"user_ids": REQUIRED_STRINGS, "role": REQUIRED}),
