@@ -137,7 +137,22 @@ class ServiceAccountAdmin(RoleHolderAdmin):
         if obj is None:
             return [(None, {"fields": ("name", "role", "owner", "description")})]
         return [
-            (None, {"fields": ("name", "uid", "upstream_name", "role", "owner", "is_active", "description", "created_by", "created_at")}),
+            (
+                None,
+                {
+                    "fields": (
+                        "name",
+                        "uid",
+                        "upstream_name",
+                        "role",
+                        "owner",
+                        "is_active",
+                        "description",
+                        "created_by",
+                        "created_at",
+                    )
+                },
+            ),
             ("Tokens", {"fields": ("tokens_shown",)}),
         ]
 

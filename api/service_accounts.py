@@ -45,7 +45,18 @@ class ServiceAccountSerializer(serializers.ModelSerializer[ServiceAccount]):
 
     class Meta:
         model = ServiceAccount
-        fields = ("uid", "name", "upstream_name", "description", "role", "owner", "owner_name", "active", "created_by", "created_at")
+        fields = (
+            "uid",
+            "name",
+            "upstream_name",
+            "description",
+            "role",
+            "owner",
+            "owner_name",
+            "active",
+            "created_by",
+            "created_at",
+        )
         read_only_fields = fields
         extra_kwargs: ClassVar[dict[str, Any]] = {
             "uid": {"help_text": "The id of the account. It starts with `sa-`."},

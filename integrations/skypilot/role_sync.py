@@ -54,6 +54,10 @@ class RoleRefused(Exception):
     """The server answers, and refuses the caller's role: the caller gets 403 with its reason. Nobody else is affected."""
 
 
+class RequestFailed(UpstreamUnavailable):
+    """The server answers, and fails at this request (500), which can be about the one caller: others are still tried."""
+
+
 class _Attempts:
     """The syncs that this process is running, until when (by the monotonic clock) none is tried, and the latest refusals."""
 
@@ -217,10 +221,13 @@ def _send_role(name: str, role: str) -> None:
             reply = ask("POST", "/users/update", body={"user_id": user_id, "role": role}, timeout=_TIMEOUT_SECONDS)
             if reply.status in REFUSALS:
                 raise RoleRefused(reason_of(reply))
+            if reply.status == 500:
+                raise RequestFailed("The SkyPilot API server returned 500 to the change of a role.")
             if reply.status != 200:
                 raise UpstreamUnavailable(f"The SkyPilot API server returned {reply.status} to the change of a role.")
     except UpstreamUnavailable as error:
-        attempts.pause()
+        if not isinstance(error, RequestFailed):
+            attempts.pause()
         logger.warning("A role could not be synced: %s", error)
         raise
 

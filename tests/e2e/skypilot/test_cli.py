@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from accounts.identifiers import user_uid
-from accounts.identifiers import user_uid
 from tests.e2e.skypilot.conftest import BOB, VERA, Gateway, Ground
 from tests.factories import PASSWORD
 from tests.http_client import HOST, ask
