@@ -241,13 +241,13 @@ def evaluate(request: AuthRequest, reader: TargetReader, lookups: Lookups) -> An
         decision = policy.decide_request(caller.principal.permissions, target, lookups.route_table())
         samples.sample.note(caller.principal, target, allowed=decision.allowed)
         if decision:
-            if request.endpoint in forwarded.REFUSALS_ONLY:  # allowed since: nginx would send the client our 200 as the API's
-                return headers.unavailable()
             try:
                 lookups.sync_role(caller)
             except RoleRefused as refusal:
                 denial = Denial(caller.principal, policy.role_refused(str(refusal)), target)
                 return _deny(request, reader, lookups, denial)
+            if request.endpoint in forwarded.REFUSALS_ONLY:  # allowed since: nginx would send the client our 200 as the API's
+                return headers.unavailable()
             if settings.ASSERTION_KEYS and caller.principal.identity:
                 return lookups.signed_answer(caller, settings.ASSERTION_AUDIENCE or target.host)
             return caller.allowed()
