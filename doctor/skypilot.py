@@ -10,8 +10,10 @@ from django.conf import settings
 from accounts.models import SyncedRole
 from doctor.finding import NAMES, Check, Finding, Severity
 from integrations.skypilot.client import Reply, UpstreamUnavailable, ask
+from integrations.skypilot.names import MAX_BYTES
 from integrations.skypilot.role_sync import roles_of
 
+_USERS_SECONDS: Final = 10.0  # for the list of all users
 _CONFIG_SECONDS: Final = 10.0  # the server takes a while to return its configuration, and the operator waits at the terminal
 _GUIDE: Final = "See docs/guides/skypilot.md."
 
@@ -71,7 +73,7 @@ def _default_role() -> Iterator[Finding]:
 
 def _roles() -> Iterator[Finding]:
     """Yield the users whose role on the server is not the one that SkyAuth sent."""
-    response = ask("GET", "/users")
+    response = ask("GET", "/users", timeout=_USERS_SECONDS, max_bytes=MAX_BYTES)
     rows = response.json() if response.status == 200 else None
     roles = {row.get("name"): row.get("role") for row in rows if isinstance(row, dict)} if isinstance(rows, list) else {}
     if not roles:

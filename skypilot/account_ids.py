@@ -3,11 +3,13 @@
 The server derives it from that name, as for a user, and stores it with clusters and jobs. SkyPilot's dashboard counts them by it.
 """
 
+from collections.abc import Collection
+
 from django.conf import settings
 
 from accounts.identifiers import user_uid
 from accounts.models import ServiceAccount
-from rbac.principals import Kind, Principal
+from rbac.principals import Kind, Principal, account_identity
 
 
 def account_id(account: ServiceAccount) -> str:
@@ -21,10 +23,17 @@ def caller_id(principal: Principal) -> str:
     return user_uid(principal.identity) if is_account and settings.SKYPILOT_URL else principal.uid
 
 
-def account_of(uid: str) -> ServiceAccount | None:
-    """Return the account with this id, its own or the server's; None if there is none."""
+def accounts_by_id(uids: Collection[str]) -> dict[str, ServiceAccount]:
+    """Return the accounts with these ids, their own or the server's, by the id that was asked for.
+
+    The server's ids are not stored, so all names are read once if an id is not found otherwise.
+    """
     accounts = ServiceAccount.objects.select_related("role")
-    account = accounts.filter(uid=uid).first()
-    if account is None and settings.SKYPILOT_URL:
-        account = next((each for each in accounts.iterator() if account_id(each) == uid), None)
-    return account
+    found = {account.uid: account for account in accounts.filter(uid__in=uids)}
+    missing = set(uids) - found.keys()
+    if missing and settings.SKYPILOT_URL:
+        names = ServiceAccount.objects.order_by().values_list("pk", "name", "uid")
+        server_ids = {pk: user_uid(account_identity(name, uid)) for pk, name, uid in names}
+        rows = accounts.in_bulk([pk for pk, server_id in server_ids.items() if server_id in missing])
+        found |= {server_ids[pk]: account for pk, account in rows.items()}
+    return found

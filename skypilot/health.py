@@ -79,11 +79,11 @@ def _user(principal: Principal) -> dict[str, Any] | None:
         "id": user.uid,
         "name": user.username,
         "created_at": int(user.created_at.timestamp()),
-        "user_type": user_type(user),
+        "user_type": user_type(user.sign_in),
         "preferred_workspace": None,
     }
 
 
-def user_type(user: User) -> str:
+def user_type(sign_in: str) -> str:
     """Return SkyPilot's `user_type`. Its dashboard offers a password reset for "basic"."""
-    return "sso" if user.sign_in == SignIn.SSO else "basic"
+    return "sso" if sign_in == SignIn.SSO else "basic"

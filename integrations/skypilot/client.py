@@ -62,6 +62,7 @@ def ask(
     headers: Mapping[str, str] | None = None,
     body: Any = None,
     timeout: float = TIMEOUT_SECONDS,
+    max_bytes: int = MAX_BYTES,
 ) -> Reply:
     """Send one request and return the response, whatever its status. `body` is sent as JSON; `timeout` is in seconds.
 
@@ -74,7 +75,7 @@ def ask(
         connection.request(method, prefix + path, body=None if body is None else json.dumps(body).encode(), headers=lines)
         with _cut_at(deadline, connection.sock):
             response = _response(connection, deadline)
-            content = _read(connection, response, deadline)
+            content = _read(connection, response, deadline, max_bytes)
     except (OSError, HTTPException, ValueError) as error:  # ValueError: a path or header that HTTP cannot express
         raise UpstreamUnavailable(f"The SkyPilot API server does not answer: {type(error).__name__}.") from None
     finally:
@@ -96,14 +97,14 @@ def _response(connection: HTTPConnection, deadline: float) -> HTTPResponse:
     return connection.getresponse()
 
 
-def _read(connection: HTTPConnection, response: HTTPResponse, deadline: float) -> bytes:
+def _read(connection: HTTPConnection, response: HTTPResponse, deadline: float, max_bytes: int) -> bytes:
     """Return the body. It is read in chunks, with the remaining time as the time-out of each."""
     chunks: list[bytes] = []
     size = 0
     while chunk := response.read1(65_536):
         chunks.append(chunk)
         size += len(chunk)
-        if size > MAX_BYTES:
+        if size > max_bytes:
             raise HTTPException("The body is too large.")
         _set_timeout(connection, deadline)
     if response.length:  # `read1` does not raise when the connection ends before the body
