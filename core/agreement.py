@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class CallerChange:
     """A caller, by the name that an upstream receives, and the permissions after the change; None: the caller is deleted."""
 
     identity: str
@@ -34,13 +34,13 @@ class Change:
 class NotAsked(Exception):
     """Ends a transaction whose changes the other system was not asked about. Only `asks_first` catches it."""
 
-    def __init__(self, changes: frozenset[Change]) -> None:
+    def __init__(self, changes: frozenset[CallerChange]) -> None:
         super().__init__("The other system was not asked: a function in the call stack lacks asks_first.")
         self.changes = changes
 
 
-Answers = Mapping[Change, ServiceError | None]
-Ask = Callable[[Change], ServiceError | None]
+Answers = Mapping[CallerChange, ServiceError | None]
+Ask = Callable[[CallerChange], ServiceError | None]
 """Asks the other system for one change, which it makes on its side. Returns None, or the error that refuses the change."""
 
 
@@ -62,7 +62,7 @@ def register(ask: Ask, exists: Callable[[], bool]) -> None:
     other.ask, other.exists = ask, exists
 
 
-def require(*changes: Change) -> None:
+def require(*changes: CallerChange) -> None:
     """Return if the other system accepts all these changes. Raises its ServiceError, or NotAsked."""
     if not changes or _assumed.get() or not other.exists():
         return
@@ -84,7 +84,7 @@ def asks_first(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         if _answers.get() is not None:  # the caller asks
             return function(*args, **kwargs)
-        answers: dict[Change, ServiceError | None] = {}
+        answers: dict[CallerChange, ServiceError | None] = {}
         reset = _answers.set(answers)
         try:
             while True:

@@ -5,7 +5,7 @@ A SkyPilot API server refuses them while the user owns clusters or jobs that nob
 
 from accounts.models import ServiceAccount, User
 from core import agreement
-from core.agreement import Change
+from core.agreement import CallerChange
 from rbac.models import Role
 from rbac.permissions import Permission
 
@@ -18,11 +18,11 @@ def require_user_role(user: User, new: Role) -> None:
     before, after = user.role.holds, new.holds
     changes = []
     if _loses_admin(before, after):
-        changes.append(Change(user.username, after))
+        changes.append(CallerChange(user.username, after))
         for account in ServiceAccount.objects.filter(owner=user).select_related("role"):
             held = account.role.holds
             if _loses_admin(held & before, held & after):
-                changes.append(Change(account.upstream_name, held & after))
+                changes.append(CallerChange(account.upstream_name, held & after))
     agreement.require(*changes)
 
 
@@ -33,7 +33,7 @@ def require_account_permissions(account: ServiceAccount, before: frozenset[str])
     """
     after = effective_permissions(account)
     if _loses_admin(before, after):
-        agreement.require(Change(account.upstream_name, after))
+        agreement.require(CallerChange(account.upstream_name, after))
 
 
 def effective_permissions(account: ServiceAccount) -> frozenset[str]:
@@ -43,7 +43,7 @@ def effective_permissions(account: ServiceAccount) -> frozenset[str]:
 
 def require_deletion(row: User | ServiceAccount) -> None:
     """Return if the upstream accepts that the user or service account is deleted. Raises ServiceError."""
-    agreement.require(Change(row.username if isinstance(row, User) else row.upstream_name, None))
+    agreement.require(CallerChange(row.username if isinstance(row, User) else row.upstream_name, None))
 
 
 def _loses_admin(before: frozenset[str], after: frozenset[str]) -> bool:

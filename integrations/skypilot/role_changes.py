@@ -11,7 +11,7 @@ from django.conf import settings
 
 from accounts.identifiers import user_uid
 from core import agreement
-from core.agreement import Change
+from core.agreement import CallerChange
 from core.errors import Conflict, ServiceError, Unavailable
 from integrations.skypilot import role_sync
 from integrations.skypilot.client import REFUSALS, Reply, UpstreamUnavailable, ask, reason_of
@@ -25,7 +25,7 @@ def register() -> None:
     agreement.register(request_change, lambda: bool(settings.SKYPILOT_URL))
 
 
-def request_change(change: Change) -> ServiceError | None:
+def request_change(change: CallerChange) -> ServiceError | None:
     """Make the change at the server. Return None, or the error that refuses it.
 
     While the server does not answer, a lower role is accepted: it counts here at once, and the caller's requests get 503 until
@@ -51,7 +51,7 @@ def request_change(change: Change) -> ServiceError | None:
     )
 
 
-def _send(change: Change) -> Reply:
+def _send(change: CallerChange) -> Reply:
     """Return the server's response. Raises UpstreamUnavailable."""
     if role_sync.attempts.are_paused:
         raise UpstreamUnavailable("The SkyPilot API server was unavailable a moment ago.")
