@@ -12,6 +12,7 @@ from accounts.querysets import SessionQuerySet, TokenQuerySet, session_expires_a
 from core.watched import Watched
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
+from rbac.principals import account_identity
 
 # The permission that each permission of the Django admin requires. One that is not listed requires the admin role.
 _DJANGO_PERMISSIONS: dict[str, Permission] = {
@@ -144,6 +145,11 @@ class ServiceAccount(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def upstream_name(self) -> str:
+        """The name that an upstream receives for this account, for example in X-Auth-Request-Email."""
+        return account_identity(self.name, self.uid)
 
 
 class Token(models.Model):

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 
 from authn.requests import principal_of
+from core.agreement import asks_first
 from core.errors import ServiceError
 from core.forms import add_service_error
 
@@ -114,11 +115,15 @@ class ServiceAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at
         lines = [line for row in objs for line in self.consequences(row)]
         return lines, {str(self.opts.verbose_name_plural): len(objs)}, set(), []
 
+    def changeform_view(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the form, or save it. Django does so in a transaction, hence `asks_first` here."""
+        return asks_first(super().changeform_view)(*args, **kwargs)
+
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
         """Return the confirmation, or delete. A ServiceError redirects to the row's page and is shown there."""
         context = {"title": f"Delete {self.opts.verbose_name}", **(extra_context or {})}
         try:
-            return super().delete_view(request, object_id, context)
+            return asks_first(super().delete_view)(request, object_id, context)
         except ServiceError as error:
             self.message_user(request, error.message, messages.ERROR)
             name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
@@ -127,8 +132,7 @@ class ServiceAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> Any:
         """Run the action in one transaction, which a ServiceError rolls back."""
         try:
-            with transaction.atomic():
-                return super().response_action(request, queryset, *args)
+            return asks_first(transaction.atomic(super().response_action))(request, queryset, *args)
         except ServiceError as error:
             self.message_user(request, f"Nothing was changed. {error.message}", messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())

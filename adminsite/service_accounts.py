@@ -116,7 +116,7 @@ class ServiceAccountAdmin(RoleHolderAdmin):
     list_select_related = ("role", "owner")
     search_fields = ("name", "uid", "description", "owner__username")
     autocomplete_fields = ("owner",)
-    readonly_fields = ("name", "uid", "created_by", "created_at", "tokens_shown")
+    readonly_fields = ("name", "uid", "upstream_name", "created_by", "created_at", "tokens_shown")
     actions = ("create_token", "set_role", "disable", "enable")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ServiceAccount]:
@@ -137,7 +137,22 @@ class ServiceAccountAdmin(RoleHolderAdmin):
         if obj is None:
             return [(None, {"fields": ("name", "role", "owner", "description")})]
         return [
-            (None, {"fields": ("name", "uid", "role", "owner", "is_active", "description", "created_by", "created_at")}),
+            (
+                None,
+                {
+                    "fields": (
+                        "name",
+                        "uid",
+                        "upstream_name",
+                        "role",
+                        "owner",
+                        "is_active",
+                        "description",
+                        "created_by",
+                        "created_at",
+                    )
+                },
+            ),
             ("Tokens", {"fields": ("tokens_shown",)}),
         ]
 

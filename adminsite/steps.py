@@ -20,6 +20,7 @@ from accounts.services.tokens import IssuedToken
 from adminsite.base import ServiceAdmin
 from authn import nonces
 from authn.requests import principal_of
+from core.agreement import asks_first
 from core.errors import ServiceError
 from core.forms import add_service_error
 from rbac.models import Role
@@ -91,6 +92,7 @@ class SteppedAdmin(ServiceAdmin):
         return super().change_view(request, object_id, form_url, {"step_links": links, **(extra_context or {})})
 
     @method_decorator(sensitive_post_parameters())
+    @asks_first
     def step_view(self, request: HttpRequest, *, step: type[ActionStep]) -> HttpResponseBase:
         """Return the step's page, or apply the step. Created tokens are in the response to this one request and nowhere else."""
         if not self.has_manage_permission(request):

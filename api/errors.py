@@ -17,7 +17,7 @@ from authn.jwt_verify import KeysUnavailable
 from authn.passwords import Busy
 from authn.requests import principal_of
 from core import errors
-from core.problems import problem
+from core.problems import RETRY_AFTER_SECONDS, problem
 from core.responses import respond as response_of
 from core.responses import unauthenticated, unavailable
 from rbac.auth_methods import Interface
@@ -64,7 +64,10 @@ def unknown(request: HttpRequest, **kwargs: Any) -> HttpResponse:  # noqa: ARG00
 
 def _error_response(exc: Exception) -> HttpResponse | None:
     if isinstance(exc, errors.ServiceError):
-        return response_of(problem(exc.status, exc.code, exc.message, exc.fields))
+        response = response_of(problem(exc.status, exc.code, exc.message, exc.fields))
+        if exc.status == 503:
+            response["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return response
     if isinstance(exc, _TEMPORARY):
         return unavailable()
     error = _as_api_exception(exc)

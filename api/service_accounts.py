@@ -39,10 +39,24 @@ class ServiceAccountSerializer(serializers.ModelSerializer[ServiceAccount]):
         source="owner.username", default=None, allow_null=True, help_text="The username of the owner; null: no owner."
     )
     active = serializers.BooleanField(source="is_active", help_text=_ACTIVE)
+    upstream_name = serializers.CharField(
+        help_text="The name that upstreams receive, for example in X-Auth-Request-Email: `name@uid`."
+    )
 
     class Meta:
         model = ServiceAccount
-        fields = ("uid", "name", "description", "role", "owner", "owner_name", "active", "created_by", "created_at")
+        fields = (
+            "uid",
+            "name",
+            "upstream_name",
+            "description",
+            "role",
+            "owner",
+            "owner_name",
+            "active",
+            "created_by",
+            "created_at",
+        )
         read_only_fields = fields
         extra_kwargs: ClassVar[dict[str, Any]] = {
             "uid": {"help_text": "The id of the account. It starts with `sa-`."},

@@ -30,6 +30,7 @@ from api.user_serializers import (
     UserUpdateSerializer,
 )
 from authn import own_password
+from core.agreement import asks_first
 from core.errors import Invalid
 from core.problems import problem
 from core.responses import respond
@@ -78,6 +79,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         request=UserUpdateSerializer,
         responses=UserSerializer,
     )
+    @asks_first
     @transaction.atomic
     def partial_update(self, request: Request, uid: str) -> Response:  # noqa: ARG002
         user = self.get_object()

@@ -13,6 +13,7 @@ from accounts.selectors import UserRecord
 from accounts.services.users import default_role, find_user, free_uid, set_role
 from audit.events import Event
 from audit.record import record
+from core import agreement
 from core.errors import ServiceError
 from rbac import principals
 from rbac.services import get_role, lock_policy
@@ -65,7 +66,8 @@ def _create(username: str, role: str | None) -> None:
 def _give(user: UserRecord, role: str | None, source: RoleSource) -> UserRecord | None:
     """Give the user a role (None: the default one) and return the user. The last admin keeps theirs, whatever the groups are."""
     try:
-        with transaction.atomic():
+        # The identity provider has decided: the SkyPilot server is asked before the user's next request (ADR 14).
+        with agreement.assumed(), transaction.atomic():
             lock_policy()
             name = default_role().name if role is None else role
             set_role(actor=ACTOR, user=find_user(user.username), role=name, source=source)

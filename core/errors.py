@@ -49,6 +49,13 @@ class Conflict(ServiceError):
     status = 409
 
 
+class Unavailable(ServiceError):
+    """Another system that the change needs does not answer; nothing was changed (HTTP 503)."""
+
+    code = "unavailable"
+    status = 503
+
+
 class Stale(ServiceError):
     """The object was changed since it was read (HTTP 412)."""
 

@@ -1,7 +1,7 @@
 """Checks of the SkyPilot API server behind SkyAuth (SKYPILOT_URL). They send requests to it, as role sync does."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -10,7 +10,10 @@ from django.conf import settings
 from accounts.models import SyncedRole
 from doctor.finding import NAMES, Check, Finding, Severity
 from integrations.skypilot.client import Reply, UpstreamUnavailable, ask
+from integrations.skypilot.names import MAX_BYTES
+from integrations.skypilot.role_sync import roles_of
 
+_USERS_SECONDS: Final = 10.0  # for the list of all users
 _CONFIG_SECONDS: Final = 10.0  # the server takes a while to return its configuration, and the operator waits at the terminal
 _GUIDE: Final = "See docs/guides/skypilot.md."
 
@@ -70,11 +73,12 @@ def _default_role() -> Iterator[Finding]:
 
 def _roles() -> Iterator[Finding]:
     """Yield the users whose role on the server is not the one that SkyAuth sent."""
-    response = ask("GET", "/users")
+    response = ask("GET", "/users", timeout=_USERS_SECONDS, max_bytes=MAX_BYTES)
     rows = response.json() if response.status == 200 else None
     roles = {row.get("name"): row.get("role") for row in rows if isinstance(row, dict)} if isinstance(rows, list) else {}
     if not roles:
         return
+    yield from _refused(roles)
     sent = SyncedRole.objects.filter(server=settings.SKYPILOT_URL).exclude(role="").order_by("name").values_list("name", "role")
     different = [name for name, role in sent if roles.get(name, role) != role]
     missing = [name for name, _ in sent if name not in roles]
@@ -82,6 +86,20 @@ def _roles() -> Iterator[Finding]:
         what = "Users whose role was changed or lost on the SkyPilot API server"
         first = tuple(names[:NAMES])
         yield Finding(Severity.ERROR, "skypilot.roles", what, "Run: manage.py sync_roles", first, len(names))
+
+
+def _refused(roles: Mapping[Any, Any]) -> Iterator[Finding]:
+    """Yield the users for whom the server did not accept the latest role: it has another one, and they get 403 or 503."""
+    unsent = SyncedRole.objects.filter(server=settings.SKYPILOT_URL, role="", lease="").order_by("name")
+    current = roles_of(unsent.values_list("name", flat=True))
+    names = [f"{name} ({roles[name]} instead of {role})" for name, role in current.items() if roles.get(name, role) != role]
+    if names:
+        what = "Users whose role the SkyPilot API server did not accept, so their requests are denied"
+        fix = (
+            "Read the server's reason in the audit log. It refuses to demote a user who owns clusters or jobs in a private "
+            "workspace: end them, or add the user to allowed_users of the workspace."
+        )
+        yield Finding(Severity.ERROR, "skypilot.role-refused", what, fix, tuple(names[:NAMES]), len(names))
 
 
 def _object(response: Reply) -> dict[str, Any]:

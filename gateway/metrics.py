@@ -36,6 +36,7 @@ OUTCOMES: Final[dict[str, str]] = {
     Reason.HEADERS_TOO_LARGE: "denied",
     Reason.NO_ROUTE: "denied",
     Reason.NOT_PERMITTED: "denied",
+    Reason.ROLE_REFUSED: "denied",
     Reason.UNKNOWN_PERMISSION: "denied",
     Reason.UNREADABLE_TARGET: "denied",
     Cause.UNAVAILABLE: "unavailable",

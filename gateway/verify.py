@@ -27,6 +27,7 @@ from gateway.forwarded import AuthRequest, OriginalRequest, TargetReader
 from gateway.headers import Answer
 from integrations.skypilot import role_sync
 from integrations.skypilot.client import UpstreamUnavailable
+from integrations.skypilot.role_sync import RoleRefused
 from rbac import policy, principals, samples, services, targets
 from rbac.denials import Denial, record_denial
 from rbac.routes import Table
@@ -54,7 +55,7 @@ class Lookups(Protocol):
         ...
 
     def sync_role(self, caller: CachedCaller) -> None:
-        """Return once the SkyPilot API server has the caller's role. Raises UpstreamUnavailable."""
+        """Return once the SkyPilot API server has the caller's role. Raises UpstreamUnavailable and RoleRefused."""
         ...
 
     def record_malformed(self, refusal: InvalidCredential, client: str) -> None:
@@ -240,9 +241,13 @@ def evaluate(request: AuthRequest, reader: TargetReader, lookups: Lookups) -> An
         decision = policy.decide_request(caller.principal.permissions, target, lookups.route_table())
         samples.sample.note(caller.principal, target, allowed=decision.allowed)
         if decision:
+            try:
+                lookups.sync_role(caller)
+            except RoleRefused as refusal:
+                denial = Denial(caller.principal, policy.role_refused(str(refusal)), target)
+                return _deny(request, reader, lookups, denial)
             if request.endpoint in forwarded.REFUSALS_ONLY:  # allowed since: nginx would send the client our 200 as the API's
                 return headers.unavailable()
-            lookups.sync_role(caller)
             if settings.ASSERTION_KEYS and caller.principal.identity:
                 return lookups.signed_answer(caller, settings.ASSERTION_AUDIENCE or target.host)
             return caller.allowed()

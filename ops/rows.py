@@ -23,6 +23,7 @@ def service_account(row: ServiceAccount) -> dict[str, Any]:
     return {
         "name": row.name,
         "uid": row.uid,
+        "upstream_name": row.upstream_name,
         "role": row.role.name,
         "owner": row.owner.username if row.owner else None,
         "description": row.description,

@@ -17,6 +17,7 @@ class Reason(StrEnum):
     HEADERS_TOO_LARGE = "headers-too-large"
     NO_ROUTE = "no-route"
     NOT_PERMITTED = "not-permitted"
+    ROLE_REFUSED = "role-refused"
     UNKNOWN_PERMISSION = "unknown-permission"
     UNREADABLE_TARGET = "unreadable-target"
 
@@ -71,6 +72,11 @@ def unreadable(message: str) -> Decision:
 def too_large() -> Decision:
     """Return the denial of a request whose header section is too large."""
     return Decision(False, Reason.HEADERS_TOO_LARGE, "The header section is too large.")
+
+
+def role_refused(reason: str) -> Decision:
+    """Return the denial of a caller whose role the upstream refuses to store, for the upstream's `reason`."""
+    return Decision(False, Reason.ROLE_REFUSED, f"The SkyPilot API server refuses your role: {reason}")
 
 
 def holders(needed: Permission | None, roles: Mapping[str, frozenset[str]]) -> tuple[str, ...]:

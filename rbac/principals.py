@@ -60,7 +60,7 @@ class Principal:
             case Kind.USER:
                 return self.name
             case Kind.SERVICE_ACCOUNT:
-                return f"{self.name}@{self.uid}"
+                return account_identity(self.name, self.uid)
             case _:
                 return ""
 
@@ -74,6 +74,11 @@ class Principal:
 
 
 ANONYMOUS: Final = Principal(Kind.ANONYMOUS, "", "anonymous")
+
+
+def account_identity(name: str, uid: str) -> str:
+    """Return the name that an upstream receives for a service account; no user can have it."""
+    return f"{name}@{uid}"
 
 
 def anonymous(peer: str) -> Principal:

@@ -22,6 +22,7 @@ INSTALLED_APPS = [
     "rbac.apps.RbacConfig",
     "accounts.apps.AccountsConfig",
     "revision.apps.RevisionConfig",
+    "integrations.apps.IntegrationsConfig",
     "authn.apps.AuthnConfig",
     "doctor.apps.DoctorConfig",
     "ops",

@@ -12,6 +12,7 @@ from authn.view_access import belongs_to
 from rbac.auth_methods import Interface
 from rbac.principals import Kind, Method, Principal
 from skypilot import errors, server_info, versions
+from skypilot.account_ids import caller_id
 from skypilot.decorators import skypilot_view
 
 
@@ -68,7 +69,7 @@ def _body(status: str, user: dict[str, Any] | None) -> dict[str, Any]:
 def _user(principal: Principal) -> dict[str, Any] | None:
     """Return the caller in SkyPilot's format, without SkyPilot's field for the hash of the password."""
     if principal.kind is Kind.SERVICE_ACCOUNT:
-        return {"id": principal.uid, "name": principal.name, "user_type": "sa"}
+        return {"id": caller_id(principal), "name": principal.name, "user_type": "sa"}
     if principal.kind is not Kind.USER:
         return None
     user = User.objects.filter(uid=principal.uid).first()
@@ -78,11 +79,11 @@ def _user(principal: Principal) -> dict[str, Any] | None:
         "id": user.uid,
         "name": user.username,
         "created_at": int(user.created_at.timestamp()),
-        "user_type": user_type(user),
+        "user_type": user_type(user.sign_in),
         "preferred_workspace": None,
     }
 
 
-def user_type(user: User) -> str:
+def user_type(sign_in: str) -> str:
     """Return SkyPilot's `user_type`. Its dashboard offers a password reset for "basic"."""
-    return "sso" if user.sign_in == SignIn.SSO else "basic"
+    return "sso" if sign_in == SignIn.SSO else "basic"

@@ -18,6 +18,7 @@ from accounts.services.tokens import IssuedToken
 from integrations.skypilot.roles import ROLES, skypilot_role
 from rbac.permissions import Permission, cap_to_owner
 from rbac.principals import Principal
+from skypilot.account_ids import account_id
 from skypilot.errors import HTTPException
 from skypilot.operations import AUTHENTICATED, Call, Operation
 from skypilot.validation import OPTIONAL, OPTIONAL_INTEGER, REQUIRED
@@ -40,7 +41,7 @@ def list_tokens(call: Call) -> list[dict[str, Any]]:
             "last_used_at": _seconds(token.last_used_at),
             "expires_at": _seconds(token.expires_at),
             "creator_user_hash": token.account.owner.uid if token.account.owner else "",
-            "service_account_user_id": token.account.uid,
+            "service_account_user_id": account_id(token.account),
             "creator_name": token.account.owner.username if token.account.owner else token.account.created_by,
             "service_account_name": token.account.name,
             "service_account_roles": [_role(token.account)],
@@ -87,7 +88,7 @@ def get_role(call: Call) -> dict[str, Any]:
     )
     return {
         "token_id": call.body["token_id"],
-        "service_account_user_id": token.account.uid,
+        "service_account_user_id": account_id(token.account),
         "roles": [_role(token.account)],
     }
 
@@ -105,7 +106,7 @@ def update_role(call: Call) -> dict[str, Any]:
     return {
         "message": f"Service account role updated to {role}",
         "token_id": call.body["token_id"],
-        "service_account_user_id": token.account.uid,
+        "service_account_user_id": account_id(token.account),
         "new_role": role,
     }
 
@@ -183,7 +184,7 @@ def _issued_body(issued: IssuedToken) -> dict[str, Any]:
         "token_name": token.name or token.account.name,
         "token": issued.plaintext,
         "expires_at": _seconds(token.expires_at),
-        "service_account_user_id": token.account.uid,
+        "service_account_user_id": account_id(token.account),
     }
 
 

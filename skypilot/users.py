@@ -1,6 +1,6 @@
 """`/users`: users, as SkyPilot's CLI and dashboard manage them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from django.db import transaction
@@ -9,11 +9,13 @@ from accounts.models import ServiceAccount, User
 from accounts.services import offboarding, service_accounts, users
 from authn import own_password
 from authn.requests import basic_of
+from core.agreement import asks_first
 from core.errors import ServiceError
 from integrations.skypilot.roles import ROLES, skypilot_role
 from rbac.permissions import Permission
 from rbac.principals import Principal
-from rbac.services import get_role, require_all
+from rbac.services import get_role, require_all, role_table
+from skypilot.account_ids import accounts_by_id, caller_id
 from skypilot.errors import HTTPException
 from skypilot.health import user_type
 from skypilot.operations import AUTHENTICATED, Call, Operation
@@ -25,22 +27,29 @@ _WRITE: Final = (Permission.USERS_WRITE,)
 
 
 def list_users(call: Call) -> list[dict[str, Any]]:  # noqa: ARG001 - as every operation
-    """Return all users, oldest first."""
+    """Return all users, oldest first. SkyPilot's list has no pages, and every viewer can call it: hence no rows as objects."""
+    roles = {name: skypilot_role(permissions) for name, permissions in role_table().items()}
+    rows = User.objects.order_by("created_at", "pk").values_list("uid", "username", "created_at", "role__name", "sign_in")
     return [
         {
-            "id": user.uid,
-            "name": user.username,
-            "created_at": int(user.created_at.timestamp()),
-            "role": skypilot_role(user.role.holds),
-            "user_type": user_type(user),
+            "id": uid,
+            "name": name,
+            "created_at": int(created_at.timestamp()),
+            "role": roles.get(role, "viewer"),  # a role that was created since
+            "user_type": user_type(sign_in),
         }
-        for user in User.objects.select_related("role").order_by("created_at", "pk")
+        for uid, name, created_at, role, sign_in in rows
     ]
 
 
 def own_role(call: Call) -> dict[str, str]:
     """Return the caller and their SkyPilot role."""
-    return {"id": call.actor.uid, "name": call.actor.name, "role": skypilot_role(call.actor.permissions)}
+    return {"id": caller_id(call.actor), "name": call.actor.name, "role": skypilot_role(call.actor.permissions)}
+
+
+def default_role(call: Call) -> dict[str, str]:
+    """Return the SkyPilot role that `create_user` gives without `role`. SkyPilot has this since its nightly 1.0.0.dev20261027."""
+    return {"role": skypilot_role(users.default_role(call.actor).holds)}
 
 
 def create_user(call: Call) -> None:
@@ -63,7 +72,7 @@ def update_user(call: Call) -> None:
     uid, role, password = call.body["user_id"], call.body.get("role"), call.body.get("password")
     if role and role not in ROLES:
         raise HTTPException(400, f"Invalid role: {role}")
-    target = _user_or_account(uid)
+    target = _targets([uid]).get(uid)
     manages = call.actor.holds(Permission.USERS_WRITE)
     if not manages:
         if role and (target is None or role != skypilot_role(target.role.holds)):
@@ -75,13 +84,19 @@ def update_user(call: Call) -> None:
     if password and not manages:
         _change_own_password(call, password)
         return
-    with transaction.atomic():  # both, or neither
-        if password:
-            if isinstance(target, ServiceAccount):
-                raise HTTPException(400, "A service account has no password.")
-            users.set_password(actor=call.actor, user=target, password=password)
-        if role and manages:
-            _set_role(call.actor, target, role)
+    _update(call.actor, target, role if manages else None, password)
+
+
+@asks_first
+@transaction.atomic
+def _update(actor: Principal, target: User | ServiceAccount, role: str | None, password: str | None) -> None:
+    """Set password and role: both, or neither."""
+    if password:
+        if isinstance(target, ServiceAccount):
+            raise HTTPException(400, "A service account has no password.")
+        users.set_password(actor=actor, user=target, password=password)
+    if role:
+        _set_role(actor, target, role)
 
 
 def _change_own_password(call: Call, password: str) -> None:
@@ -105,9 +120,10 @@ def batch_update(call: Call) -> dict[str, Any]:
     require_all(call.actor, get_role(role).holds, f"give the role {role}")
     succeeded: list[str] = []
     failed: list[dict[str, str]] = []
+    targets = _targets(uids)
     for uid in uids:
         try:
-            if (target := _user_or_account(uid)) is None:
+            if (target := targets.get(uid)) is None:
                 raise _not_found(uid)
             _set_role(call.actor, target, role)
             succeeded.append(uid)
@@ -118,14 +134,14 @@ def batch_update(call: Call) -> dict[str, Any]:
 
 def delete_user(call: Call) -> None:
     """Delete a user, whose service accounts stay without an owner, or a service account with all its tokens."""
-    target = _user_or_account(call.body["user_id"])
-    match target:
+    uid = call.body["user_id"]
+    match _targets([uid]).get(uid):
         case None:
-            raise _not_found(call.body["user_id"])
-        case ServiceAccount():
-            service_accounts.delete_service_account(actor=call.actor, account=target)
-        case User():
-            offboarding.delete_user(actor=call.actor, user=target)
+            raise _not_found(uid)
+        case ServiceAccount() as account:
+            service_accounts.delete_service_account(actor=call.actor, account=account)
+        case User() as user:
+            offboarding.delete_user(actor=call.actor, user=user)
 
 
 def get_workspace(call: Call) -> dict[str, Any]:  # noqa: ARG001
@@ -148,10 +164,12 @@ def set_workspace(call: Call) -> dict[str, Any]:
     return {"preferred": preferred}
 
 
-def _user_or_account(uid: str) -> User | ServiceAccount | None:
-    """Return the user or the service account with this id, or None."""
-    user = User.objects.select_related("role").filter(uid=uid).first()
-    return user or ServiceAccount.objects.select_related("role").filter(uid=uid).first()
+def _targets(uids: Collection[str]) -> dict[str, User | ServiceAccount]:
+    """Return the users and service accounts with these ids, by id."""
+    found: dict[str, User | ServiceAccount] = {
+        user.uid: user for user in User.objects.select_related("role").filter(uid__in=uids)
+    }
+    return found | accounts_by_id(set(uids) - found.keys())
 
 
 def _not_found(uid: str) -> HTTPException:
@@ -176,6 +194,7 @@ _UPDATE: Final[Mapping[str, BodyField]] = {
 OPERATIONS: Final = (
     Operation("GET", "users", (Permission.USERS_READ,), list_users),
     Operation("GET", "users/role", AUTHENTICATED, own_role),
+    Operation("GET", "users/default-role", (Permission.UPSTREAM_WRITE,), default_role),
     Operation("POST", "users/create", _WRITE, create_user, {"username": REQUIRED, "password": REQUIRED, "role": OPTIONAL}),
     Operation("POST", "users/update", (Permission.PASSWORD_OWN, Permission.USERS_WRITE), update_user, _UPDATE),
     Operation("POST", "users/batch_update", _WRITE, batch_update, {"user_ids": REQUIRED_STRINGS, "role": REQUIRED}),

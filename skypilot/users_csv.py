@@ -10,6 +10,7 @@ from core.csv_lines import escape_cell, unescape_cell
 from core.errors import ServiceError
 from integrations.skypilot.roles import ROLES, skypilot_role
 from rbac.permissions import Permission
+from rbac.services import role_table
 from skypilot.errors import HTTPException
 from skypilot.operations import Call, Operation
 from skypilot.validation import REQUIRED
@@ -89,8 +90,9 @@ def _read(text: str) -> tuple[list[_Row], list[str]]:
 
 def export_users(call: Call) -> dict[str, Any]:  # noqa: ARG001 - as every operation
     """Return all users as CSV, oldest first, with an empty password column."""
-    rows = User.objects.select_related("role").order_by("created_at", "pk")
-    lines = [f"{escape_cell(user.username)},,{skypilot_role(user.role.holds)}" for user in rows]
+    roles = {name: skypilot_role(permissions) for name, permissions in role_table().items()}
+    rows = User.objects.order_by("created_at", "pk").values_list("username", "role__name")
+    lines = [f"{escape_cell(name)},,{roles.get(role, 'viewer')}" for name, role in rows]
     return {"csv_content": "\n".join([",".join(COLUMNS), *lines]), "user_count": len(lines)}
 
 

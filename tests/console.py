@@ -76,6 +76,13 @@ def ensure_role(name: str, permissions: list[str]) -> None:
         services.create_role(actor=_actor(), name=name, permissions=permissions)
 
 
+def set_permissions(name: str, permissions: list[str]) -> None:
+    """Change the permissions of a role."""
+    from rbac import services
+
+    services.update_role(actor=_actor(), name=name, permissions=permissions)
+
+
 def create_account(name: str, role: str, owner: str | None = None) -> str:
     """Create a service account and return its id."""
     from accounts.services import service_accounts, users
@@ -182,8 +189,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
         create_user, set_role, set_active, end_sessions, begin_session, role_of, ensure_role, create_account, ensure_account,
-        update_account, issue, revoke, last_used, expire, load_pack, replace_routes, no_routes, forget_told_roles, refusals,
-        recent,
+        set_permissions, update_account, issue, revoke, last_used, expire, load_pack, replace_routes, no_routes,
+        forget_told_roles, refusals, recent,
     )
 }  # fmt: skip
 

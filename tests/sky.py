@@ -117,9 +117,8 @@ class SkyPilot:
 
 def guide() -> list[str]:
     """Return the files that docs/guides/skypilot.md tells an operator to write: .server.yaml and config.yaml."""
-    return re.findall(
-        r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "guides" / "skypilot.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
+    text = (ROOT / "docs" / "guides" / "skypilot.md").read_text(encoding="utf-8")
+    return re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[:2]
 
 
 @contextmanager

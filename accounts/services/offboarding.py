@@ -7,9 +7,10 @@ from typing import Any, Final
 from django.db import transaction
 
 from accounts.models import ServiceAccount, Session, Token, User
-from accounts.services import service_accounts, tokens, users
+from accounts.services import service_accounts, tokens, upstream, users
 from audit.events import Event
 from audit.record import record
+from core.agreement import asks_first
 from core.errors import Invalid
 from rbac.permissions import Permission, cap_to_owner
 from rbac.principals import Principal
@@ -53,6 +54,7 @@ def affected(user: User) -> Affected:
     )
 
 
+@asks_first
 @transaction.atomic
 def disable_user(
     *, actor: Principal, user: User, account_action: AccountAction = AccountAction.STAY, transfer_to: User | None = None
@@ -72,6 +74,7 @@ def disable_user(
     return users.set_active(actor=actor, user=user, active=False)
 
 
+@asks_first
 @transaction.atomic
 def delete_user(
     *, actor: Principal, user: User, account_action: AccountAction | None = None, transfer_to: User | None = None
@@ -102,6 +105,7 @@ def delete_user(
     if heir is not None:
         require_all(actor, heir.role.holds, f"give service accounts to {heir.username}")
         data["transferred_to"] = heir.username
+    upstream.require_deletion(user)
     user.delete()
     record(Event.USER_DELETED, actor=actor, target=user.username, data=data)
 

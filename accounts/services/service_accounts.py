@@ -5,10 +5,12 @@ from django.db.models import QuerySet
 
 from accounts.identifiers import BadName, account_uid, canonical_account_name
 from accounts.models import ServiceAccount, User
+from accounts.services import upstream
 from accounts.services.users import default_role, get_user
 from accounts.shared_credential import shared_hash
 from audit.events import Event
 from audit.record import record
+from core.agreement import asks_first
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
@@ -145,6 +147,7 @@ def _free_name(text: str) -> str:
     return name
 
 
+@asks_first
 @transaction.atomic
 def update_service_account(
     *,
@@ -161,7 +164,7 @@ def update_service_account(
     Raises Forbidden, Invalid, NotFound.
     """
     account = locked(actor, account)
-    before = account_values(account)
+    before, held = account_values(account), upstream.effective_permissions(account)
     if role is not None:
         account.role = get_role(role)
     if owner is not None or unowned:
@@ -178,6 +181,7 @@ def update_service_account(
     validate(account)
     after = account_values(account)
     if after != before:
+        upstream.require_account_permissions(account, held)
         account.save()
         record(Event.SERVICE_ACCOUNT_UPDATED, actor=actor, target=account.name, data={"old": before, "new": after})
     return account
@@ -208,10 +212,12 @@ def account_values(account: ServiceAccount) -> dict[str, str | bool | None]:
     }
 
 
+@asks_first
 @transaction.atomic
 def delete_service_account(*, actor: Principal, account: ServiceAccount) -> None:
     """Delete an account with all its tokens. Raises Forbidden, NotFound."""
     account = locked(actor, account)
     data = {"uid": account.uid, "tokens": list(account.tokens.values_list("key_id", flat=True))}
+    upstream.require_deletion(account)
     account.delete()
     record(Event.SERVICE_ACCOUNT_DELETED, actor=actor, target=account.name, data=data)

@@ -14,6 +14,7 @@ from accounts.querysets import TokenQuerySet
 from accounts.services.service_accounts import delete_service_account, locked, visible
 from audit.events import Event
 from audit.record import record
+from core.agreement import asks_first
 from core.errors import Conflict, Invalid, NotFound
 from rbac.principals import Principal
 from rbac.services import require_all, validate
@@ -146,6 +147,7 @@ def revoke_token(*, actor: Principal, token: Token) -> Token:
     return token
 
 
+@asks_first
 @transaction.atomic
 def retire_token(*, actor: Principal, token: Token) -> None:
     """Revoke a token, or delete its account if no other token of it is left.

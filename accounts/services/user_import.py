@@ -22,6 +22,8 @@ from accounts.services.users import (
     update_profile,
     validate_new_password,
 )
+from core import agreement
+from core.agreement import asks_first
 from core.errors import Forbidden, Invalid, ServiceError
 from rbac.explain import CredentialStatus
 from rbac.permissions import ADMIN, Permission
@@ -176,7 +178,7 @@ def _planned(actor: Principal, rows: list[UserRow], update: bool, progress: Call
     for number, row in enumerate(rows, 1):
         if progress is not None:
             progress(number)
-        with transaction.atomic():
+        with agreement.assumed(), transaction.atomic():
             change = _apply_row(actor, row, update, HashedPassword("!") if row.password else None, default_role)
             transaction.set_rollback(True)
         if not change.error:
@@ -205,6 +207,7 @@ def _checked(row: UserRow, change: RowChange, lines: dict[str, int]) -> RowChang
     return change
 
 
+@asks_first
 def _write(
     actor: Principal, plan: ImportPlan, hashed: Mapping[int, HashedPassword], done: int, progress: Progress | None
 ) -> ImportReport:

@@ -12,9 +12,11 @@ from django.db import transaction
 
 from accounts.identifiers import BadName, canonical_email, canonical_username, user_uid
 from accounts.models import RoleSource, ServiceAccount, Session, SignIn, User
+from accounts.services import upstream
 from accounts.shared_credential import shared_hash
 from audit.events import Event
 from audit.record import record
+from core.agreement import asks_first
 from core.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
@@ -182,6 +184,7 @@ def require_other_admin(user: User) -> None:
         raise Conflict(f"{user.username} is the last active admin. Give another user the admin role first.")
 
 
+@asks_first
 @transaction.atomic
 def set_role(*, actor: Principal, user: User, role: str, source: RoleSource = RoleSource.MANUAL) -> User:
     """Change the role of a user and return the user. Raises Forbidden, Invalid, Conflict, NotFound."""
@@ -193,6 +196,7 @@ def set_role(*, actor: Principal, user: User, role: str, source: RoleSource = Ro
         require_other_admin(user)
     if (new.pk, source) == (before.pk, user.role_source):
         return user
+    upstream.require_user_role(user, new)
     user.role, user.role_source = new, source
     user.save(update_fields=["role", "role_source"])
     record(

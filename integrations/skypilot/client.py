@@ -17,8 +17,13 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from core.text import clean
+
 TIMEOUT_SECONDS: Final = 3.0
 MAX_BYTES: Final = 1_000_000
+MAX_REASON: Final = 1_000  # characters
+# The server refuses this one request, which is no outage. With another 4xx it refuses every request, or for now.
+REFUSALS: Final = frozenset({400, 403, 409, 422})
 
 
 class UpstreamUnavailable(Exception):
@@ -41,6 +46,15 @@ class Reply:
             raise UpstreamUnavailable("The SkyPilot API server returned a body that is not JSON.") from None
 
 
+def reason_of(reply: Reply) -> str:
+    """Return the server's sentence in an error response as one line, or its status where there is none."""
+    with suppress(UpstreamUnavailable):
+        match reply.json():
+            case {"detail": str(sentence)} | str(sentence) if sentence.strip():
+                return clean(" ".join(sentence.split()), MAX_REASON)
+    return f"status {reply.status}"
+
+
 def ask(
     method: str,
     path: str,
@@ -48,6 +62,7 @@ def ask(
     headers: Mapping[str, str] | None = None,
     body: Any = None,
     timeout: float = TIMEOUT_SECONDS,
+    max_bytes: int = MAX_BYTES,
 ) -> Reply:
     """Send one request and return the response, whatever its status. `body` is sent as JSON; `timeout` is in seconds.
 
@@ -60,7 +75,7 @@ def ask(
         connection.request(method, prefix + path, body=None if body is None else json.dumps(body).encode(), headers=lines)
         with _cut_at(deadline, connection.sock):
             response = _response(connection, deadline)
-            content = _read(connection, response, deadline)
+            content = _read(connection, response, deadline, max_bytes)
     except (OSError, HTTPException, ValueError) as error:  # ValueError: a path or header that HTTP cannot express
         raise UpstreamUnavailable(f"The SkyPilot API server does not answer: {type(error).__name__}.") from None
     finally:
@@ -82,14 +97,14 @@ def _response(connection: HTTPConnection, deadline: float) -> HTTPResponse:
     return connection.getresponse()
 
 
-def _read(connection: HTTPConnection, response: HTTPResponse, deadline: float) -> bytes:
+def _read(connection: HTTPConnection, response: HTTPResponse, deadline: float, max_bytes: int) -> bytes:
     """Return the body. It is read in chunks, with the remaining time as the time-out of each."""
     chunks: list[bytes] = []
     size = 0
     while chunk := response.read1(65_536):
         chunks.append(chunk)
         size += len(chunk)
-        if size > MAX_BYTES:
+        if size > max_bytes:
             raise HTTPException("The body is too large.")
         _set_timeout(connection, deadline)
     if response.length:  # `read1` does not raise when the connection ends before the body

@@ -12,6 +12,7 @@ request came with. So an older request cannot bring back an older role.
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final
 from uuid import uuid4
@@ -22,8 +23,10 @@ from django.utils import timezone
 
 from accounts import selectors
 from accounts.identifiers import user_uid
-from accounts.models import SyncedRole, User
-from integrations.skypilot.client import UpstreamUnavailable, ask
+from accounts.models import ServiceAccount, SyncedRole, User
+from accounts.principal_lookup import service_account_principal
+from core.bounded_cache import BoundedCache
+from integrations.skypilot.client import REFUSALS, UpstreamUnavailable, ask, reason_of
 from integrations.skypilot.roles import skypilot_role
 from rbac.principals import Kind, Principal
 
@@ -41,15 +44,36 @@ _POLL_SECONDS: Final = 0.05
 _UNAVAILABLE_SECONDS: Final = 1.0
 # Of the gateway's eight threads: a server that hangs must not delay requests that do not need it.
 _MAX_RUNNING: Final = 4
+# The server looks at all clusters and jobs before it refuses a role, so a caller who repeats a request must not repeat that.
+_REFUSED_SECONDS: Final = 5.0
+_MAX_REFUSED: Final = 1_000
 _SLOT_SECONDS: Final = 0.5  # longer than several syncs take, one after another, while the server answers
 
 
+class RoleRefused(Exception):
+    """The server answers, and refuses the caller's role: the caller gets 403 with its reason. Nobody else is affected."""
+
+
+class RequestFailed(UpstreamUnavailable):
+    """The server answers, and fails at this request (500), which can be about the one caller: others are still tried."""
+
+
 class _Attempts:
-    """The syncs that this process is running, and until when (by the monotonic clock) none is tried."""
+    """The syncs that this process is running, until when (by the monotonic clock) none is tried, and the latest refusals."""
 
     def __init__(self) -> None:
         self.slots = threading.BoundedSemaphore(_MAX_RUNNING)
         self.unavailable_until = 0.0
+        self.refused: BoundedCache[tuple[str, str, str], tuple[float, str]] = BoundedCache(_MAX_REFUSED)
+
+    @property
+    def are_paused(self) -> bool:
+        """Whether the server did not answer a moment ago."""
+        return time.monotonic() < self.unavailable_until
+
+    def pause(self) -> None:
+        """Try none for a moment: the server did not answer."""
+        self.unavailable_until = time.monotonic() + _UNAVAILABLE_SECONDS
 
 
 attempts = _Attempts()
@@ -66,18 +90,26 @@ def is_synced(principal: Principal) -> bool:
 
 
 def sync(principal: Principal) -> None:
-    """Return once the server has the caller's role. Raises UpstreamUnavailable when it does not confirm it.
+    """Return once the server has the caller's role. Raises UpstreamUnavailable when it does not confirm it, and RoleRefused.
 
     Blocks for up to a few seconds: never call it in the event loop.
     """
     if is_synced(principal):
         return
-    if time.monotonic() < attempts.unavailable_until:
+    key = (settings.SKYPILOT_URL, principal.identity, skypilot_role(principal.permissions))
+    until, reason = attempts.refused.get(key, (0.0, ""))
+    if time.monotonic() < until:
+        raise RoleRefused(reason)
+    if attempts.are_paused:
         raise UpstreamUnavailable("The SkyPilot API server was unavailable a moment ago.")
     if not attempts.slots.acquire(timeout=_SLOT_SECONDS):
         raise UpstreamUnavailable("Several roles are already being sent to the SkyPilot API server.")
     try:
         _sync_in_lease(principal)
+    except RoleRefused as refusal:
+        attempts.refused[key] = (time.monotonic() + _REFUSED_SECONDS, str(refusal))
+        logger.warning("The SkyPilot API server refuses the role %s for %s: %s", key[2], principal.identity, refusal)
+        raise
     finally:
         attempts.slots.release()
 
@@ -85,6 +117,23 @@ def sync(principal: Principal) -> None:
 def clear_confirmed_roles() -> int:
     """Delete the confirmed roles, so that each is sent again before the next request; return how many there were."""
     return SyncedRole.objects.filter(server=settings.SKYPILOT_URL).delete()[0]
+
+
+def clear_confirmed_role(identity: str) -> None:
+    """Delete the confirmed role of one caller. The new policy revision makes every process ask the server again."""
+    SyncedRole.objects.filter(server=settings.SKYPILOT_URL, name=identity).delete()
+
+
+def roles_of(identities: Iterable[str]) -> dict[str, str]:
+    """Return the role that each of these callers has now, by identity; callers who were deleted are left out."""
+    names = set(identities)
+    roles = {
+        user.username: skypilot_role(user.role.holds) for user in User.objects.select_related("role").filter(username__in=names)
+    }
+    uids = {name.rpartition("@")[2] for name in names}
+    for account in ServiceAccount.objects.select_related("role", "owner__role").filter(uid__in=uids):
+        roles[account.upstream_name] = skypilot_role(service_account_principal(account)[0].permissions)
+    return {name: role for name, role in sorted(roles.items()) if name in names}
 
 
 def _confirmed_role(principal: Principal) -> str:
@@ -139,36 +188,58 @@ def _current_role(principal: Principal) -> str:
     return skypilot_role(record.permissions)
 
 
+def shares_id(name: str) -> bool:
+    """Return whether the server would take this name for another user: then it gets no role, see `_require_own_id`."""
+    return _other_with_id(name) is not None
+
+
+def _other_with_id(name: str) -> User | None:
+    return User.objects.filter(uid=user_uid(name)).exclude(username=name).first()
+
+
 def _require_own_id(name: str) -> None:
     """Raise UpstreamUnavailable for a name that has the same id as another user at the server.
 
     The server makes the id of a user from 32 bits of the name's digest. SkyAuth gives the second of two such users another id,
     the server does not: they would be one user there, with one role and the same clusters.
     """
-    other = User.objects.filter(uid=user_uid(name)).exclude(username=name).first()
+    other = _other_with_id(name)
     if other is not None:
         logger.error("%s and %s have the same id at the SkyPilot API server. Rename one of them.", name, other.username)
         raise UpstreamUnavailable("The caller has the same id as another user at the SkyPilot API server.")
 
 
 def _send_role(name: str, role: str) -> None:
-    """Create the user at the server if need be, and set its role. Raises UpstreamUnavailable unless the server confirms both."""
+    """Create the user at the server if need be, and set its role.
+
+    Raises UpstreamUnavailable unless the server confirms both, and RoleRefused when it answers that it does not.
+    """
     try:
         user_id, current = _server_user(name)
         if current != role:
             # Without an identity header: the server then allows it, on this private connection.
             reply = ask("POST", "/users/update", body={"user_id": user_id, "role": role}, timeout=_TIMEOUT_SECONDS)
+            if reply.status in REFUSALS:
+                raise RoleRefused(reason_of(reply))
+            if reply.status == 500:
+                raise RequestFailed("The SkyPilot API server returned 500 to the change of a role.")
             if reply.status != 200:
                 raise UpstreamUnavailable(f"The SkyPilot API server returned {reply.status} to the change of a role.")
     except UpstreamUnavailable as error:
-        attempts.unavailable_until = time.monotonic() + _UNAVAILABLE_SECONDS
+        if not isinstance(error, RequestFailed):
+            attempts.pause()
         logger.warning("A role could not be synced: %s", error)
         raise
 
 
 def _server_user(name: str) -> tuple[str, str]:
-    """Return the id and the role of a user at the server, which creates an unknown one. Raises UpstreamUnavailable."""
+    """Return the id and the role of a user at the server, which creates an unknown one.
+
+    Raises UpstreamUnavailable and RoleRefused.
+    """
     reply = ask("GET", "/users/role", headers={IDENTITY: name}, timeout=_TIMEOUT_SECONDS)
+    if reply.status in REFUSALS:
+        raise RoleRefused(reason_of(reply))
     user = reply.json() if reply.status == 200 else None
     match user:
         case {"id": str(user_id), "name": str(user_name), "role": str(role)} if user_id and user_name == name:

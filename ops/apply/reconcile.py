@@ -10,6 +10,8 @@ from django.db import transaction
 
 from accounts.models import GroupRole, ServiceAccount, User
 from accounts.services import groups, service_accounts
+from core import agreement
+from core.agreement import asks_first
 from core.errors import Invalid, NotFound, ServiceError
 from ops.apply.manifest import Item, Manifest
 from rbac import packs, services
@@ -170,7 +172,6 @@ class _Run:
                 )
 
 
-@transaction.atomic
 def apply(*, actor: Principal, manifest: Manifest, prune: bool = False, dry_run: bool = False) -> list[Change]:
     """Make everything match the manifest, in one transaction, and return the differences. A second run changes nothing.
 
@@ -178,6 +179,15 @@ def apply(*, actor: Principal, manifest: Manifest, prune: bool = False, dry_run:
     replaces the whole table. A `dry_run` makes the same changes and rolls them back, so it has the same errors. Raises Invalid
     with one line for each error.
     """
+    if dry_run:
+        with agreement.assumed():
+            return _apply(actor, manifest, prune, dry_run)
+    return _apply(actor, manifest, prune, dry_run)
+
+
+@asks_first
+@transaction.atomic
+def _apply(actor: Principal, manifest: Manifest, prune: bool, dry_run: bool) -> list[Change]:
     services.lock_policy()
     run = _Run(actor)
     run.roles(manifest.roles or ())

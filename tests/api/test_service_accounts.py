@@ -45,6 +45,7 @@ def test_a_new_account_belongs_to_its_creator(as_bob: Api, bob: User) -> None:
     assert set(result) == {
         "uid",
         "name",
+        "upstream_name",
         "description",
         "role",
         "owner",
@@ -54,6 +55,7 @@ def test_a_new_account_belongs_to_its_creator(as_bob: Api, bob: User) -> None:
         "created_at",
     }
     assert (result["name"], result["role"], result["owner"], result["created_by"]) == ("deploy", "viewer", bob.uid, bob.username)
+    assert result["upstream_name"] == f"deploy@{result['uid']}"
     assert as_bob.client.get(response.headers["Location"]).json() == result
 
 

@@ -1,14 +1,17 @@
 """The checks of the SkyPilot server, and `sync_roles`. tests/e2e/skypilot tests them with the real server."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
-from accounts.models import SyncedRole
+from accounts.models import ServiceAccount, SyncedRole, User
 from doctor import skypilot
 from doctor.checks import CHECKS
 from doctor.finding import Finding
+from integrations.skypilot import names
 from integrations.skypilot.client import Reply, UpstreamUnavailable
 from tests.commands.run_command import run
 
@@ -37,6 +40,7 @@ def responses(settings: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return Reply(200, {"x-skypilot-request-id": "r1"}, json.dumps(by_path[path]).encode())
 
     monkeypatch.setattr(skypilot, "ask", ask)
+    monkeypatch.setattr(names, "ask", ask)
     return by_path
 
 
@@ -104,6 +108,76 @@ def test_roles_that_were_changed_on_the_server_are_named_and_sent_again(response
     assert json.loads(run("sync_roles", "--json").out) == {"roles": 4, "forgotten": 4}
     assert SyncedRole.objects.get().server == "http://another"
     assert codes() == []
+
+
+def test_users_whose_role_the_server_refuses_are_named_with_both_roles(
+    responses: dict[str, Any], bob: User, alice: User, pipeline: ServiceAccount
+) -> None:
+    for name in (bob.username, alice.username, pipeline.upstream_name, "gone@example.com", "sa-x"):
+        SyncedRole.objects.create(server=URL, name=name, role="")
+    responses["/users"] = [
+        {"name": bob.username, "role": "admin"},
+        {"name": alice.username, "role": "admin"},
+        {"name": pipeline.upstream_name, "role": "viewer"},
+        {"name": "gone@example.com", "role": "admin"},
+    ]
+    [finding] = examine()
+    assert finding.code == "skypilot.role-refused"
+    assert finding.names == ("bob@example.com (admin instead of user)", f"{pipeline.upstream_name} (viewer instead of user)")
+    SyncedRole.objects.update(lease="another process", lease_since=timezone.now())
+    assert codes() == [], "the role is being sent"
+
+
+MOVED = {
+    "alice@example.com": None,
+    "bob": None,
+    "Carol@Example.com": ("carol@example.com", "instead of"),
+    "DAVE": ("dave", "So do: Dave"),
+    "Dave": ("dave", "So do: DAVE, dave"),
+    "dave": None,
+    "jörg@example.com": ("", "does not accept"),
+    "two words": ("", "does not accept"),
+    "sa-robot": ("", "reserved for service accounts"),
+}
+
+
+@pytest.mark.parametrize("source", ["server", "names", "export"])
+def test_names_of_an_existing_server_that_become_somebody_else_are_reported_before_the_move(
+    responses: dict[str, Any], tmp_path: Path, source: str
+) -> None:
+    responses["/users"] = [
+        *({"name": name, "role": "user", "user_type": "legacy"} for name in MOVED),
+        {"name": "SkyPilot-System", "role": "admin", "user_type": "system"},
+        {"name": "", "role": "user"},
+    ]
+    file = tmp_path / "users.csv"
+    rows = {"names": "", "export": "username,password,role\n"}
+    tail = {"names": "", "export": ",$2b$12$abc,user"}
+    file.write_text(rows.get(source, "") + "".join(f"{name}{tail.get(source, '')}\n" for name in MOVED), encoding="utf-8")
+    ended = run("check_skypilot_users", "--json", *([] if source == "server" else [str(file)]))
+    assert ended.code == 3
+    found = {row["name"]: (row["becomes"] or "", row["reason"]) for row in json.loads(ended.out)}
+    assert set(found) == {name for name, problem in MOVED.items() if problem}
+    for name, problem in MOVED.items():
+        if problem:
+            assert found[name][0] == problem[0]
+            assert problem[1] in found[name][1]
+    assert f"6 of {len(MOVED)} names change." in ended.err
+
+
+def test_the_check_of_names_says_when_there_is_nothing_to_report_and_when_it_cannot_know(
+    responses: dict[str, Any], settings: Any, tmp_path: Path
+) -> None:
+    responses["/users"] = [{"name": "alice@example.com", "role": "admin"}]
+    ended = run("check_skypilot_users")
+    assert (ended.code, ended.err) == (0, "1 name: none of them changes.\n")
+    responses["/users"] = {"detail": "Forbidden"}
+    assert run("check_skypilot_users").code == 1
+    settings.SKYPILOT_URL = ""
+    assert "SKYPILOT_URL is empty" in run("check_skypilot_users").err
+    file = tmp_path / "other.csv"
+    file.write_text("email,role\nA@example.com,user\n")
+    assert "none of them is named username" in run("check_skypilot_users", str(file)).err
 
 
 def test_sync_roles_prints_the_number_of_roles_and_its_former_name_is_deprecated(

@@ -162,6 +162,10 @@ def test_the_first_service_account_gets_a_working_token(admin_browser, alice):
         assert snippet in html.unescape(response.text)
 
 
+def test_the_page_shows_the_name_that_upstreams_receive(admin_browser, pipeline):
+    assert f"pipeline@{pipeline.uid}" in admin_browser.get(f"/skyauth/service-accounts/{pipeline.uid}").text
+
+
 def test_with_skypilot_the_examples_use_sky(admin_browser, settings):
     settings.SKYPILOT_URL = "http://127.0.0.1:1"
     response = send(admin_browser, f"{LIST}/new", name="ci", role="user", days="30")

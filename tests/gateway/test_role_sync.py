@@ -1,16 +1,19 @@
 """A caller reaches the SkyPilot server only once it has their role: one query more, and none once the caller is cached."""
 
+import json
 from typing import Any
 
 import bcrypt
 import pytest
 
 from accounts.models import SyncedRole, User
-from gateway import verify
+from accounts.principal_lookup import current_principal
+from gateway import forwarded, verify
 from gateway.cache import CacheSnapshot
 from gateway.forwarded import AuthRequest, x_forwarded
 from integrations.skypilot import role_sync
 from integrations.skypilot.client import UpstreamUnavailable
+from rbac.denials import past_denial
 from rbac.principals import Principal
 from tests.verify_client import basic, bearer, identity, judge, proxied
 
@@ -108,6 +111,25 @@ def test_an_unavailable_server_is_503_for_callers_without_a_confirmed_role_only(
     assert judge([], proxied("POST", subject="nobody at all")).status == 401
     settings.SKYPILOT_URL = ""
     assert judge([], proxied(subject="bob@example.com")).status == 200
+
+
+@pytest.mark.parametrize("endpoint", forwarded.ENDPOINTS)
+def test_a_role_that_the_server_refuses_is_403_with_its_reason_at_every_endpoint(
+    bob: User, monkeypatch: pytest.MonkeyPatch, endpoint: bytes
+) -> None:
+    def refuse(principal: Principal) -> None:
+        if principal.name == bob.username:
+            raise role_sync.RoleRefused("Cannot demote user 'bob@example.com'.")
+
+    monkeypatch.setattr(role_sync, "sync", refuse)
+    snapshot, request = CacheSnapshot("revision"), request_of(bob.username)._replace(endpoint=endpoint)
+    for _ in range(2):
+        answer = verify.decide(request, snapshot=snapshot)
+        assert (answer.status, answer.reason) == (403, "role-refused")
+        assert "Cannot demote user 'bob@example.com'." in json.loads(answer.body)["detail"]
+        assert set(identity(answer).values()) == {""}
+    denial = past_denial(json.loads(answer.body)["decision"], current=current_principal)
+    assert (denial.reason, "Cannot demote" in denial.message) == ("role-refused", True)
 
 
 @pytest.mark.parametrize(("enabled", "value"), [(True, b"true"), (False, b"")])

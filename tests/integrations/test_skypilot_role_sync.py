@@ -3,12 +3,7 @@
 A fake server responds as the test says: it hangs, fails, and returns wrong values. The real one is in tests/e2e/skypilot.
 """
 
-import json
-import threading
-import time
-from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -23,68 +18,12 @@ from integrations.skypilot.client import UpstreamUnavailable
 from rbac.principals import Kind, Method, Principal, anonymous, shared
 from rbac.principals import system as system_principal
 from tests.factories import principal
-from tests.http_client import HOST
+from tests.fake_skypilot import Server, server
 from tests.races import at_once
 
+__all__ = ["server"]
+
 SYSTEM = system_principal("tests")
-
-
-class Server(ThreadingHTTPServer):
-    """Stores roles as the real server does; `answers` replaces its response to a path."""
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
-
-    def __init__(self) -> None:
-        super().__init__((HOST, 0), _Handler)
-        self.roles: dict[str, str] = {}
-        self.requests: list[str] = []
-        self.delay = 0.0
-        self.answers: dict[str, tuple[int, bytes]] = {}
-
-    @property
-    def address(self) -> str:
-        return f"http://{HOST}:{self.server_address[1]}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        name = self.headers["X-Auth-Request-Email"]
-        self.server.requests.append(f"GET {self.path} {name}")
-        role = self.server.roles.setdefault(name, "admin")  # the default of the real server
-        self._answer({"id": user_uid(name), "name": name, "role": role})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append(f"POST {self.path} {body['role']} {'X-Auth-Request-Email' in self.headers}")
-        time.sleep(self.server.delay)
-        [name] = [name for name in self.server.roles if user_uid(name) == body["user_id"]]
-        self.server.roles[name] = body["role"]
-        self._answer(None)
-
-    def _answer(self, value: Any) -> None:
-        status, content = self.server.answers.get(self.path, (200, json.dumps(value).encode()))
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *args: Any) -> None:
-        """Log nothing."""
-
-
-@pytest.fixture
-def server(settings: Any) -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        settings.SKYPILOT_URL = running.address
-        yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +103,8 @@ def test_another_server_gets_the_role_again(bob: User, server: Server, settings:
         ("/users/role", 200, b'{"id": "81dc9bdb", "name": "mallory@example.com", "role": "viewer"}'),
         ("/users/role", 200, b'{"id": null, "name": "vera@example.com", "role": "viewer"}'),
         ("/users/role", 200, b'{"id": "81dc9bdb", "name": "vera@example.com", "role": ["viewer"]}'),
-        ("/users/update", 400, b'{"detail": "User does not exist"}'),
+        ("/users/update", 500, b'{"detail": "Internal Server Error"}'),
+        ("/users/update", 429, b'{"detail": "Too many requests"}'),
         ("/users/update", 401, b'"Authentication required"'),
     ],
 )
@@ -181,6 +121,24 @@ def test_after_a_bad_response_the_role_is_unconfirmed_and_the_next_sync_sends_it
     role_sync.attempts.unavailable_until = 0.0
     role_sync.sync(principal(vera))
     assert server.roles == {"vera@example.com": "viewer"}
+
+
+@pytest.mark.parametrize(("path", "status"), [("/users/update", 400), ("/users/role", 403), ("/users/update", 422)])
+def test_a_refused_role_is_no_outage_and_harms_only_its_own_caller(
+    vera: User, bob: User, server: Server, path: str, status: int
+) -> None:
+    server.answers[path] = (status, b'{"detail": "Cannot demote user:\\n  - workspace"}')
+    for _ in range(3):
+        with pytest.raises(role_sync.RoleRefused, match="Cannot demote user: - workspace"):
+            role_sync.sync(principal(vera))
+    assert [line.split()[1] for line in server.requests].count(path) == 1, "who repeats a request asks the server no more"
+    assert SyncedRole.objects.get().role == ""
+    server.answers.clear()
+    role_sync.sync(principal(bob))
+    assert server.roles["bob@example.com"] == "user"
+    role_sync.attempts.refused.clear()
+    role_sync.sync(principal(vera))
+    assert server.roles["vera@example.com"] == "viewer"
 
 
 def test_an_unavailable_server_gets_one_request_a_second(vera: User, bob: User, server: Server, settings: Any) -> None:

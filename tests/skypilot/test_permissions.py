@@ -18,6 +18,7 @@ MATRIX = """
     operation                                     alice  bob  vera  anonymous  pipeline  shared  reader  terminal
     GET  /users                                     200  200   200        401       200     401     200       200
     GET  /users/role                                200  200   200        401       200     401     200       200
+    GET  /users/default-role                        200  200   403        401       200     401     403       200
     POST /users/create                              200  403   403        401       403     401     403       403
     POST /users/update                              200  403   403        401       403     401     403       403
     POST /users/batch_update                        200  403   403        401       403     401     403       403

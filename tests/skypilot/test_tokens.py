@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from accounts.identifiers import user_uid
 from accounts.models import ServiceAccount, Token, User
 from accounts.services import tokens
 from audit.models import Entry
@@ -49,6 +50,26 @@ def test_each_token_of_an_account_is_a_row_and_is_deleted_alone(as_bob: Sky, pip
     done(as_bob.post(f"{BASE}/delete", {"token_id": second.key_id}))
     assert not ServiceAccount.objects.exists()
     assert not Token.objects.exists()
+
+
+def test_behind_skyauth_the_id_of_an_account_is_the_one_that_the_server_stores_with_clusters(
+    as_alice: Sky, as_bob: Sky, pipeline: ServiceAccount, settings: Any
+) -> None:
+    token, secret = make_token(pipeline)
+    [row] = done(as_bob.get(BASE))
+    assert row["service_account_user_id"] == pipeline.uid
+    settings.SKYPILOT_URL = "http://127.0.0.1:9"
+    server_id = user_uid(f"pipeline@{pipeline.uid}")
+    [row] = done(as_bob.get(BASE))
+    assert row["service_account_user_id"] == server_id
+    assert done(as_bob.post(f"{BASE}/get-role", {"token_id": token.key_id}))["service_account_user_id"] == server_id
+    assert done(skypilot_client.bearer(secret).get("/users/role"))["id"] == server_id
+    for uid in (pipeline.uid, server_id):
+        for role in ("viewer", "user"):
+            done(as_alice.post("/users/update", {"user_id": uid, "role": role}))
+            pipeline.refresh_from_db()
+            assert pipeline.role.name == role
+    assert detail(as_alice.post("/users/update", {"user_id": "00000000", "role": "user"}), 400) == "User 00000000 does not exist"
 
 
 def test_the_id_of_a_rotated_token_stands_for_its_successor(as_bob: Sky, pipeline: ServiceAccount) -> None:

@@ -35,6 +35,14 @@ def as_helpdesk(db: None) -> Sky:
     return skypilot_client.session(helen)
 
 
+@pytest.mark.parametrize(("configured", "shown"), [("admin", "admin"), ("viewer", "viewer"), ("first-admin", "user")])
+def test_the_default_role_is_the_one_that_a_new_user_gets(as_alice: Sky, settings: Any, configured: str, shown: str) -> None:
+    settings.RBAC_DEFAULT_ROLE = configured
+    assert as_alice.get("/users/default-role").json() == {"role": shown}
+    assert as_alice.post("/users/create", {"username": "new@example.com", "password": PASSWORD}).status_code == 200
+    assert {row["name"]: row["role"] for row in as_alice.get("/users").json()}["new@example.com"] == shown
+
+
 def test_a_session_alone_does_not_change_the_users_password(as_bob: Sky, bob: User) -> None:
     response = as_bob.post("/users/update", {"user_id": bob.uid, "password": NEW})
     assert "current_password" in detail(response, 400)

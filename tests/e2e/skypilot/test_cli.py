@@ -81,7 +81,8 @@ def test_a_token_that_is_then_rotated_and_its_account_deleted(caddy: Gateway, sk
     assert f"User: ci ({made['service_account_user_id']})" in login.output
     assert sky("status").code == 0
     roles = caddy.ground.server.users()
-    assert roles[f"ci@{made['service_account_user_id']}"] == "user"
+    [name] = [name for name in roles if name.startswith("ci@sa-")]
+    assert (roles[name], user_uid(name)) == ("user", made["service_account_user_id"])
 
     rotated = post(caddy, "/rotate", token_id=made["token_id"])
     refused = sky("status")

@@ -8,9 +8,11 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from tests.e2e.skypilot.conftest import ALICE, BOB, Gateway, Ground
+from tests.e2e.skypilot.test_role_changes import cluster
 from tests.factories import PASSWORD
 from tests.http_client import ask, bearer, session_key
 from tests.requirements import need_program
+from tests.servers import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.xdist_group("skypilot"), pytest.mark.sqlite]
 
@@ -66,3 +68,14 @@ def test_people_and_machines_are_managed_in_skypilots_own_dashboard(page: Page, 
     assert deleted.value.status == 200
     page.get_by_role("row").filter(has_text="from_the_dashboard").wait_for(state="detached", timeout=PATIENCE)
     assert ask(ground.gateways["caddy"], "/users/role", [bearer(token)]).status == 401
+
+
+def test_skypilots_own_dashboard_counts_the_clusters_of_a_service_account(page: Page, ground: Ground) -> None:
+    gateway = Gateway("caddy", ground.gateways["caddy"], ground)
+    token = ground.machine("counted", "user")
+    wait_until(lambda: gateway.ask(bearer(token)).status == 200, "the role is sent")
+    [name] = [name for name in ground.server.users() if name.startswith("counted@sa-")]
+    with cluster(ground, name):
+        page.goto("/dashboard/users?tab=service-accounts")
+        row = page.get_by_role("row").filter(has_text="counted")
+        row.get_by_role("link", name="1", exact=True).wait_for(timeout=PATIENCE)
