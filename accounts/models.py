@@ -1,7 +1,8 @@
 """Users, service accounts, tokens and group roles as rows. `accounts.services` is their only writer."""
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.db import models
@@ -86,6 +87,12 @@ class User(AbstractBaseUser):
     def __str__(self) -> str:
         return self.username
 
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        """Save the row. From the first user with the admin role on, `first-admin` is used up."""
+        super().save(*args, update_fields=update_fields, **kwargs)
+        if (update_fields is None or "role" in update_fields) and self.role.name == ADMIN:
+            FirstAdmin.objects.get_or_create(id=1)
+
     @property
     def permissions(self) -> frozenset[str]:
         """The effective permissions; none while the user is disabled."""
@@ -114,6 +121,19 @@ class User(AbstractBaseUser):
         return self.is_superuser or any(
             needed in self.permissions for perm, needed in _DJANGO_PERMISSIONS.items() if perm.startswith(f"{app_label}.")
         )
+
+
+class FirstAdmin(models.Model):
+    """One row, written with the first user who has the admin role and never deleted: `first-admin` is used up."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = (models.CheckConstraint(condition=models.Q(id=1), name="first_admin_is_one_row"),)
+
+    def __str__(self) -> str:
+        return f"since {self.at:%Y-%m-%d %H:%M}"
 
 
 class ServiceAccount(models.Model):

@@ -25,7 +25,7 @@ from rbac.principals import Principal
 class NewAccountAdminForm(ServiceForm):
     """The form that creates a service account."""
 
-    role = forms.ModelChoiceField(Role.objects.all(), required=False, empty_label="the default role, at most user")
+    role = forms.ModelChoiceField(Role.objects.all(), required=False, empty_label="the default role: user, or less")
 
     class Meta:
         model = ServiceAccount

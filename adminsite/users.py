@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.password_validation import password_validators_help_text_html
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
@@ -14,10 +13,11 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
 from accounts.models import SignIn, User
-from accounts.services import offboarding, users
+from accounts.services import offboarding, role_defaults, users
 from adminsite.base import ServiceForm
 from adminsite.steps import ActionStep, RoleHolderAdmin, SetRoleStep
 from authn.requests import principal_of
+from core.errors import Invalid
 from rbac.models import Role
 from rbac.principals import Principal
 
@@ -42,7 +42,11 @@ class NewUserAdminForm(ServiceForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["role"].empty_label = f"the default role ({settings.RBAC_DEFAULT_ROLE})"  # type: ignore[attr-defined]
+        try:
+            label = f"{role_defaults.least_role(self.actor).name} (default)"
+        except Invalid:
+            label = "choose a role"
+        self.fields["role"].empty_label = label  # type: ignore[attr-defined]
 
     def write(self) -> User:
         values = self.cleaned_data

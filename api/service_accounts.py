@@ -16,6 +16,7 @@ from accounts.services.tokens import MAX_DAYS, MAX_GRACE_SECONDS, IssuedToken
 from api.base import ApiViewSet, UntrimmedCharField, location, user_of_field
 from api.permissions import Need
 from api.schema import LOCATION, describe_list_and_retrieve
+from api.user_serializers import LEAST_ROLE
 from rbac.permissions import Permission
 
 # The services decide which accounts: `visible` filters the rows, and a write of another's account is refused.
@@ -68,7 +69,7 @@ class ServiceAccountCreateSerializer(serializers.Serializer[Any]):
     """A new service account."""
 
     name = UntrimmedCharField(max_length=64, help_text="Letters, digits, `.`, `_` and `-`, such as `nightly-sweep`.")
-    role = UntrimmedCharField(max_length=32, required=False, allow_null=True, help_text=f"{_ROLE} Default: RBAC_DEFAULT_ROLE.")
+    role = UntrimmedCharField(max_length=32, required=False, allow_null=True, help_text=f"{_ROLE} {LEAST_ROLE}")
     description = UntrimmedCharField(max_length=200, required=False, allow_blank=True, help_text=_DESCRIPTION)
     owner = UntrimmedCharField(
         max_length=16, required=False, allow_null=True, help_text="The id of the owner; by default you; null: no owner."

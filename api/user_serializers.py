@@ -11,6 +11,7 @@ MAX_BULK = 1_000
 _EMAIL = "The e-mail address of the user."
 _DISPLAY_NAME = "The name that pages show."
 _ROLE = "The name of the role. You must have all of its permissions."
+LEAST_ROLE = "Default: `user`, or the role of RBAC_DEFAULT_ROLE if that has fewer permissions."
 _SIGN_IN = "How the user can sign in."
 _ACTIVE = "Whether the user is active. Every credential of a disabled user is rejected."
 
@@ -70,7 +71,7 @@ class UserCreateSerializer(serializers.Serializer[Any]):
         write_only=True,
         help_text="The password. Without one the user signs in through single sign-on.",
     )
-    role = UntrimmedCharField(max_length=32, required=False, allow_null=True, help_text=f"{_ROLE} Default: RBAC_DEFAULT_ROLE.")
+    role = UntrimmedCharField(max_length=32, required=False, allow_null=True, help_text=f"{_ROLE} {LEAST_ROLE}")
     email = UntrimmedCharField(max_length=254, required=False, allow_blank=True, allow_null=True, help_text=_EMAIL)
     display_name = UntrimmedCharField(max_length=150, required=False, allow_blank=True, help_text=_DISPLAY_NAME)
     sign_in = serializers.ChoiceField(choices=SignIn.choices, required=False, help_text=_SIGN_IN)

@@ -63,7 +63,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
     @extend_schema(
         summary="Create a user",
         description="Creates a user. Without `password` they sign in through single sign-on; "
-        "without `role` they get the default role.",
+        "without `role` they get `user`, or less.",
         request=UserCreateSerializer,
         responses={201: UserSerializer},
         parameters=[LOCATION],

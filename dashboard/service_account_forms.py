@@ -11,7 +11,7 @@ from accounts.models import ServiceAccount, User
 from accounts.services import users
 from accounts.services.tokens import MAX_DAYS
 from core.errors import NotFound
-from dashboard.forms import ACTIVE, STATES, role_choices
+from dashboard.forms import ACTIVE, STATES, least_choice, role_choices
 from rbac.models import Role
 from rbac.permissions import Permission
 from rbac.principals import Principal
@@ -124,9 +124,10 @@ class CreateServiceAccountForm(TokenLifetimeForm):
 
     def __init__(self, *args: Any, principal: Principal, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        least = least_choice(principal)
         choices = role_choices(principal)
-        self.fields["role"].choices = choices  # type: ignore[attr-defined]
-        self.initial.setdefault("role", "user" if ("user", "user") in choices else "viewer")
+        self.fields["role"].choices = choices if least else [("", "choose a role"), *choices]  # type: ignore[attr-defined]
+        self.initial.setdefault("role", least)
         if principal.holds(Permission.SERVICE_ACCOUNTS_WRITE):
             self.initial.setdefault("owner", principal.name)
         else:

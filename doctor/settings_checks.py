@@ -16,7 +16,7 @@ from django.db import DatabaseError, connection
 
 from accounts import shared_credential
 from accounts.models import User
-from accounts.services.users import FIRST_ADMIN
+from accounts.services.role_defaults import FIRST_ADMIN
 from authn import jwt_keys
 from authn.jwt_verify import ASYMMETRIC
 from authn.proxy_headers import parse_networks

@@ -50,9 +50,14 @@ class Config:
     def settings(self) -> dict[str, str]:
         """The settings of SkyAuth that the operator has not set."""
         if self.skypilot is None:
-            return {"PUBLIC_URL": self.skyauth}
+            return {"PUBLIC_URL": self.skyauth, "RBAC_DEFAULT_ROLE": "first-admin"}
         # The gateway forwards sign-in pages to SkyAuth, so that browsers and the CLI use a single address.
-        return {"PUBLIC_URL": self.gateway, "AUTH_REDIRECT": "true", "SKYPILOT_URL": self.upstream}
+        return {
+            "PUBLIC_URL": self.gateway,
+            "AUTH_REDIRECT": "true",
+            "SKYPILOT_URL": self.upstream,
+            "RBAC_DEFAULT_ROLE": "first-admin",
+        }
 
     @property
     def logs(self) -> Path:

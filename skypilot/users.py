@@ -7,6 +7,7 @@ from django.db import transaction
 
 from accounts.models import ServiceAccount, User
 from accounts.services import offboarding, service_accounts, users
+from accounts.services.role_defaults import default_role
 from authn import own_password
 from authn.requests import basic_of
 from core.errors import ServiceError
@@ -44,7 +45,7 @@ def own_role(call: Call) -> dict[str, str]:
 
 
 def create_user(call: Call) -> None:
-    """Create a user who signs in with a password. Without `role` they get the default role."""
+    """Create a user who signs in with a password. Without `role` they get RBAC_DEFAULT_ROLE, as on SkyPilot's server."""
     username, password, role = call.body["username"], call.body["password"], call.body.get("role")
     if not username or not password:
         raise HTTPException(400, "Username and password are required")
@@ -52,7 +53,7 @@ def create_user(call: Call) -> None:
         raise HTTPException(400, f"Invalid role: {role}")
     if User.objects.filter(username=username.lower()).exists():
         raise HTTPException(400, f"User {username!r} already exists")
-    users.create_user(actor=call.actor, username=username, password=password, role=role or None)
+    users.create_user(actor=call.actor, username=username, password=password, role=role or None, default=default_role)
 
 
 def update_user(call: Call) -> None:

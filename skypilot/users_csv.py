@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from accounts.models import User
 from accounts.services import users
+from accounts.services.role_defaults import default_role
 from core.csv_lines import escape_cell, unescape_cell
 from core.errors import ServiceError
 from integrations.skypilot.roles import ROLES, skypilot_role
@@ -51,7 +52,9 @@ def _create(call: Call, row: _Row) -> str | None:
     if _HASH.match(row.password):
         return "The password is a hash. Hashes are not imported; set a new password."
     try:
-        users.create_user(actor=call.actor, username=row.username, password=row.password, role=row.role or None)
+        users.create_user(
+            actor=call.actor, username=row.username, password=row.password, role=row.role or None, default=default_role
+        )
     except ServiceError as error:
         return error.message
     return None

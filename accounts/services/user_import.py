@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
 
@@ -14,7 +13,6 @@ from accounts.models import User
 from accounts.principal_lookup import current_principal
 from accounts.services.user_csv import VALUES, UserRow, read_rows, user_values
 from accounts.services.users import (
-    FIRST_ADMIN,
     HashedPassword,
     create_user,
     set_active,
@@ -24,7 +22,7 @@ from accounts.services.users import (
 )
 from core.errors import Forbidden, Invalid, ServiceError
 from rbac.explain import CredentialStatus
-from rbac.permissions import ADMIN, Permission
+from rbac.permissions import Permission
 from rbac.principals import Kind, Principal
 from rbac.services import lock_policy, require
 
@@ -172,23 +170,16 @@ def _planned(actor: Principal, rows: list[UserRow], update: bool, progress: Call
     """Return what each row would do: each is written and rolled back on its own, so no lock is held longer than for one row."""
     changes: list[RowChange] = []
     lines: dict[str, int] = {}
-    default_role: str | None = None  # of new users, once a row has made the first admin
     for number, row in enumerate(rows, 1):
         if progress is not None:
             progress(number)
         with transaction.atomic():
-            change = _apply_row(actor, row, update, HashedPassword("!") if row.password else None, default_role)
+            change = _apply_row(actor, row, update, HashedPassword("!") if row.password else None)
             transaction.set_rollback(True)
         if not change.error:
             change = _checked(row, change, lines)
-        if settings.RBAC_DEFAULT_ROLE == FIRST_ADMIN and not change.error and _is_active_admin(change):
-            default_role = "user"
         changes.append(change)
     return changes
-
-
-def _is_active_admin(change: RowChange) -> bool:
-    return change.values["role"] == ADMIN and change.values["active"] == "true"
 
 
 def _checked(row: UserRow, change: RowChange, lines: dict[str, int]) -> RowChange:
@@ -242,16 +233,14 @@ def _report(changes: Iterable[RowChange], *, applied: bool = False) -> ImportRep
     return ImportReport(tuple(sorted(changes, key=lambda change: change.line)), applied)
 
 
-def _apply_row(
-    actor: Principal, row: UserRow, update: bool, password: HashedPassword | None, default_role: str | None = None
-) -> RowChange:
+def _apply_row(actor: Principal, row: UserRow, update: bool, password: HashedPassword | None) -> RowChange:
     """Write one row and return what changed; if a service refuses it, write nothing and return the error."""
     try:
         with transaction.atomic():
             user = _existing(row) if update else None
             if user is not None:
                 return _update(actor, row, user)
-            user = _create(actor, row, password, default_role)
+            user = _create(actor, row, password)
             return RowChange(row.line, user.username, RowAction.CREATED, user_values(user), password=bool(row.password))
     except ServiceError as error:
         return _refused(row, error.message)
@@ -287,13 +276,13 @@ def _update(actor: Principal, row: UserRow, user: User) -> RowChange:
     return RowChange(row.line, user.username, RowAction.CHANGED if changed else RowAction.SAME, after, changed)
 
 
-def _create(actor: Principal, row: UserRow, password: HashedPassword | None, default_role: str | None) -> User:
+def _create(actor: Principal, row: UserRow, password: HashedPassword | None) -> User:
     values = _values(row)
     return create_user(
         actor=actor,
         username=row.username,
         password=password,
-        role=values.get("role", default_role),
+        role=values.get("role"),
         email=values.get("email"),
         display_name=values.get("display_name", ""),
         sign_in=values.get("sign_in"),

@@ -1,10 +1,8 @@
 """Services for users. An active admin always remains, and nobody grants a permission that they lack."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
 
-from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -12,6 +10,7 @@ from django.db import transaction
 
 from accounts.identifiers import BadName, canonical_email, canonical_username, user_uid
 from accounts.models import RoleSource, ServiceAccount, Session, SignIn, User
+from accounts.services.role_defaults import least_role
 from accounts.shared_credential import shared_hash
 from audit.events import Event
 from audit.record import record
@@ -20,8 +19,6 @@ from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
 from rbac.principals import Kind, Principal
 from rbac.services import get_role, lock_policy, require, require_all, validate
-
-FIRST_ADMIN: Final = "first-admin"
 
 
 def get_user(uid: str) -> User:
@@ -44,17 +41,6 @@ def find_user(name_or_uid: str) -> User:
 def active_admins() -> int:
     """Return the number of active users with the admin role."""
     return User.objects.filter(is_active=True, role__name=ADMIN).count()
-
-
-def default_role(actor: Principal | None = None) -> Role:
-    """Return the role of a user who is created without one, limited to the actor's. Call it under `lock_policy`."""
-    name = settings.RBAC_DEFAULT_ROLE
-    if name == FIRST_ADMIN:
-        name = "user" if active_admins() else ADMIN
-    role = get_role(name)
-    if actor is not None and not role.holds <= actor.permissions:
-        return get_role(actor.role)
-    return role
 
 
 def free_uid(username: str) -> str:
@@ -115,15 +101,16 @@ def create_user(
     display_name: str = "",
     sign_in: str | None = None,
     active: bool = True,
+    default: Callable[[Principal], Role] = least_role,
 ) -> User:
-    """Create and return a user. Without a password the user signs in by single sign-on; without a role they get the default role.
+    """Create and return a user. Without a password the user signs in by single sign-on; without a role they get the `default`.
 
     Raises Forbidden, Invalid, Conflict.
     """
     require(actor, Permission.USERS_WRITE)
     lock_policy()
     name = _canonical(username)
-    user_role = default_role(actor) if role is None else get_role(role)
+    user_role = default(actor) if role is None else get_role(role)
     require_all(actor, user_role.holds, f"give the role {user_role.name}")
     user = User(
         username=name,

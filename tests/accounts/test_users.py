@@ -109,39 +109,6 @@ def test_ids_that_collide_get_the_next_free_derivation(system):
     assert user.uid == user_uid("carol@example.com", 2)
 
 
-@pytest.mark.parametrize(
-    ("setting", "admins", "expected"),
-    [
-        ("admin", 0, "admin"),
-        ("admin", 1, "admin"),
-        ("user", 0, "user"),
-        ("viewer", 1, "viewer"),
-        ("first-admin", 0, "admin"),
-        ("first-admin", 1, "user"),
-    ],
-)
-def test_promise_34_a_user_whom_nobody_gave_a_role_gets_the_default_one(settings, system, setting, admins, expected):
-    settings.RBAC_DEFAULT_ROLE = setting
-    for _ in range(admins):
-        UserFactory(role=role("admin"))
-    user = users.create_user(actor=system, username="carol@example.com")
-    assert (user.role.name, user.role_source) == (expected, RoleSource.DEFAULT)
-
-
-def test_promise_30_the_default_role_is_no_way_to_more(settings):
-    settings.RBAC_DEFAULT_ROLE = "admin"
-    clerk = holding("users:write", *role("viewer").holds, role="viewer")
-    assert users.create_user(actor=clerk, username="carol@example.com").role.name == "viewer"
-    with pytest.raises(Invalid, match="no role named"):
-        users.create_user(actor=holding("users:write"), username="dan@example.com")
-
-
-def test_a_disabled_admin_is_no_first_admin(settings, system):
-    settings.RBAC_DEFAULT_ROLE = "first-admin"
-    UserFactory(role=role("admin"), is_active=False)
-    assert users.create_user(actor=system, username="carol@example.com").role.name == "admin"
-
-
 # nobody grants more than they hold
 
 WEAK = holding("users:write", "upstream:public", "upstream:read")

@@ -42,8 +42,9 @@ def test_an_admin_creates_a_user_with_a_password(alice_browser: Client) -> None:
     assert (entry.actor, entry.method, entry.target) == ("alice@example.com", "session", "dora@example.com")
 
 
-def test_a_user_without_a_password_signs_in_through_single_sign_on(alice_browser: Client, settings) -> None:
-    settings.RBAC_DEFAULT_ROLE = "user"
+def test_promise_49_a_user_without_a_role_and_a_password_gets_the_least(alice_browser: Client, settings) -> None:
+    settings.RBAC_DEFAULT_ROLE = "admin"
+    assert "user (default)" in alice_browser.get(f"{LIST}add/").text
     assert fill(alice_browser, f"{LIST}add/", "user_form", username="dora@example.com").status_code == 302
     dora = User.objects.get(username="dora@example.com")
     assert (dora.sign_in, dora.role.name, dora.has_usable_password()) == (SignIn.SSO, "user", False)

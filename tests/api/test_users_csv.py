@@ -202,24 +202,6 @@ def test_a_caller_who_loses_permissions_during_hashing_imports_nothing(alice: Us
     assert User.objects.get(username="other@example.com").role.name == "admin"
 
 
-def test_the_first_user_of_the_first_file_becomes_the_only_admin(system: Principal, db: None, settings: Any) -> None:
-    settings.RBAC_DEFAULT_ROLE = "first-admin"
-    text = "username,active\nann@example.com,\nben@example.com,\ncleo@example.com,true\n"
-    planned = user_import.import_users(actor=system, text=text, dry_run=True)
-    assert [line.values["role"] for line in planned.changes] == ["admin", "user", "user"]
-    done = user_import.import_users(actor=system, text=text)
-    assert (done.applied, done.changes) == (True, planned.changes)
-    assert list(User.objects.order_by("username").values_list("role__name", flat=True)) == ["admin", "user", "user"]
-
-
-def test_a_disabled_user_does_not_become_the_first_admin(system: Principal, db: None, settings: Any) -> None:
-    settings.RBAC_DEFAULT_ROLE = "first-admin"
-    text = "username,active\nann@example.com,false\nben@example.com,\ncleo@example.com,\n"
-    done = user_import.import_users(actor=system, text=text)
-    assert done.applied, done.errors
-    assert [line.values["role"] for line in done.changes] == ["admin", "admin", "user"]
-
-
 def test_the_column_active_applies_to_new_and_existing_users(as_alice: Api, bob: User, vera: User) -> None:
     User.objects.filter(pk=vera.pk).update(is_active=False)
     lines = (

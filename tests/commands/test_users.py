@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.hashers import check_password
@@ -27,6 +28,13 @@ def test_a_random_password_is_the_only_thing_on_standard_output(db: None) -> Non
     assert check_password(password, user.password)
     assert password not in ended.err
     assert password not in repr(list(Entry.objects.values()))
+
+
+def test_promise_49_without_a_role_create_user_creates_a_user(db: None, settings: Any) -> None:
+    settings.RBAC_DEFAULT_ROLE = "admin"
+    ended = run("create_user", "alice", "--random-password")
+    assert "User alice created with the role user." in ended.err
+    assert User.objects.get().role.name == "user"
 
 
 def test_the_audit_log_names_the_command_and_who_ran_it(db: None) -> None:

@@ -199,6 +199,14 @@ def test_a_user_is_created_and_signs_in(admin_browser, client):
     assert client.post("/sign-in", {"username": made.username, "password": sent["password"]}).status_code == 302
 
 
+@pytest.mark.parametrize(("setting", "selected"), [("admin", "user"), ("first-admin", "user"), ("viewer", "viewer")])
+def test_promise_49_the_form_for_a_new_user_preselects_the_least_role(admin_browser, settings, setting, selected):
+    settings.RBAC_DEFAULT_ROLE = setting
+    form = admin_browser.get(f"{LIST}/new").text
+    assert re.findall(r'<option value="(\w+)" selected>', form) == [selected]
+    assert admin_browser.post(f"{LIST}/new", {"username": "eve@example.com", "role": ""}).status_code == 422
+
+
 @pytest.mark.parametrize(
     ("sent", "field", "message"),
     [

@@ -87,6 +87,16 @@ def test_promise_30_a_user_manager_grants_no_more_than_their_own_permissions(as_
     assert list(User.objects.filter(role__name="admin")) == [alice]
 
 
+@pytest.mark.parametrize("setting", ["admin", "viewer"])
+def test_without_a_role_a_user_gets_the_configured_one_as_on_skypilots_server(as_alice: Sky, settings: Any, setting: str) -> None:
+    settings.RBAC_DEFAULT_ROLE = setting
+    done(as_alice.post("/users/create", {"username": "new@example.com", "password": NEW}))
+    text = f"username,password,role\nother@example.com,{NEW},\n"
+    assert done(as_alice.post("/users/import", {"csv_content": text}))["success_count"] == 1
+    names = ["new@example.com", "other@example.com"]
+    assert set(User.objects.filter(username__in=names).values_list("role__name", flat=True)) == {setting}
+
+
 def test_without_a_role_a_user_gets_at_most_the_creators_permissions(as_helpdesk: Sky, settings: Any) -> None:
     settings.RBAC_DEFAULT_ROLE = "admin"
     done(as_helpdesk.post("/users/create", {"username": "new@example.com", "password": NEW}))

@@ -18,7 +18,7 @@ class Command(base.Command):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", metavar="NAME", help="The username: an e-mail address or a plain name.")
-        parser.add_argument("--role", metavar="ROLE", help="The role. Default: the one of RBAC_DEFAULT_ROLE.")
+        parser.add_argument("--role", metavar="ROLE", help="The role. Default: user, or RBAC_DEFAULT_ROLE if that is less.")
         parser.add_argument(
             "--sso",
             action="store_true",
