@@ -24,6 +24,9 @@ from rbac.principals import Principal
 NEW_PASSWORD = forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"})  # never echoes its value
 
 
+PASSWORD_METHODS = [choice for choice in SignIn.choices if choice[0] != SignIn.SSO]
+
+
 class NewUserAdminForm(ServiceForm):
     """The form that creates a user."""
 
@@ -95,18 +98,22 @@ class SetPasswordStep(ActionStep):
 
     name = "set-password"
     title = "Set password"
-    explanation = "The user can then sign in with this password. All sessions of the user are revoked."
+    explanation = (
+        "The user can then sign in with this password. All sessions of the user are revoked. For a user of single sign-on, "
+        "the password is a second way to sign in, so choose the sign-in method."
+    )
     result = "Password set"
 
     class form(forms.Form):  # noqa: N801 - the attribute `form`
         password = forms.CharField(
             strip=False, widget=NEW_PASSWORD, help_text=password_validators_help_text_html, label="New password"
         )
+        sign_in = forms.ChoiceField(choices=[("", "unchanged"), *PASSWORD_METHODS], required=False, label="Sign-in method")
 
     @classmethod
     def perform(cls, actor: Principal, rows: Sequence[User], values: dict[str, Any]) -> Sequence[Any]:
         for user in rows:
-            users.set_password(actor=actor, user=user, password=values["password"])
+            users.set_password(actor=actor, user=user, password=values["password"], sign_in=values["sign_in"] or None)
         return ()
 
 

@@ -74,7 +74,8 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
 
     @extend_schema(
         summary="Update a user",
-        description="Changes a user. If one of the fields is rejected, none is changed. A new password ends their sessions.",
+        description="Changes a user. If one of the fields is rejected, none is changed. A new password ends their sessions. "
+        "For a user of single sign-on it needs `sign_in`, `both` or `password`: it is a second way to sign in.",
         request=UserUpdateSerializer,
         responses=UserSerializer,
     )
@@ -83,7 +84,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         user = self.get_object()
         changes = self.validated(UserUpdateSerializer)
         if "password" in changes:
-            users.set_password(actor=self.principal, user=user, password=changes["password"])
+            users.set_password(actor=self.principal, user=user, password=changes["password"], sign_in=changes.get("sign_in"))
         profile = {name: changes[name] for name in ("email", "display_name", "sign_in") if name in changes}
         if profile:
             users.update_profile(actor=self.principal, user=user, **profile)

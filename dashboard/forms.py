@@ -104,6 +104,20 @@ class UserPasswordForm(forms.Form):
         help_text="This ends all sessions of the user.",
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )
+    sign_in = forms.ChoiceField(
+        label="Sign-in method",
+        choices=[choice for choice in SignIn.choices if choice[0] != SignIn.SSO],
+        widget=forms.RadioSelect,
+    )
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if user.sign_in != SignIn.SSO:
+            del self.fields["sign_in"]
+            return
+        self.fields["sign_in"].help_text = (
+            f"{user.username} signs in through single sign-on. The password is a second way to sign in, or replaces it."
+        )
 
 
 class OffboardingForm(forms.Form):

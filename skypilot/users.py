@@ -80,7 +80,7 @@ def update_user(call: Call) -> None:
         if password:
             if isinstance(target, ServiceAccount):
                 raise HTTPException(400, "A service account has no password.")
-            users.set_password(actor=call.actor, user=target, password=password)
+            users.set_password(actor=call.actor, user=target, password=password, sign_in=call.body.get("sign_in"))
         if role and manages:
             _set_role(call.actor, target, role)
 
@@ -173,6 +173,7 @@ _UPDATE: Final[Mapping[str, BodyField]] = {
     "role": OPTIONAL,
     "password": OPTIONAL,
     "current_password": OPTIONAL,
+    "sign_in": OPTIONAL,  # not in SkyPilot: required for a user of single sign-on
 }
 OPERATIONS: Final = (
     Operation("GET", "users", (Permission.USERS_READ,), list_users),

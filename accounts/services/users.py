@@ -231,10 +231,7 @@ def update_profile(
     user.email = user.email if email is None else _email(email)
     user.display_name = user.display_name if display_name is None else display_name
     user.sign_in = user.sign_in if sign_in is None else sign_in
-    if user.sign_in != SignIn.PASSWORD and "@" not in user.username:
-        raise Invalid.field("sign_in", "Single sign-on identifies users by e-mail address, and this user name is not one.")
-    if user.sign_in != SignIn.SSO and not user.has_usable_password():
-        raise Invalid.field("sign_in", "Set a password first.")
+    _require_usable(user)
     validate(user)
     after = {"email": user.email, "display_name": user.display_name, "sign_in": str(user.sign_in)}
     if after != before:
@@ -243,13 +240,25 @@ def update_profile(
     return user
 
 
+def _require_usable(user: User) -> None:
+    """Raise Invalid unless the user can sign in by their sign-in method."""
+    if user.sign_in != SignIn.PASSWORD and "@" not in user.username:
+        raise Invalid.field("sign_in", "Single sign-on identifies users by e-mail address, and this user name is not one.")
+    if user.sign_in != SignIn.SSO and not user.has_usable_password():
+        raise Invalid.field("sign_in", "Set a password first.")
+
+
 @transaction.atomic
-def set_password(*, actor: Principal, user: User, password: str) -> User:
-    """Set the password of a user: it allows sign-in by password and ends all sessions. Raises Forbidden, Invalid, NotFound."""
+def set_password(*, actor: Principal, user: User, password: str, sign_in: str | None = None) -> User:
+    """Set the password of a user, which ends all sessions, and return the user. `sign_in` None keeps the sign-in method.
+
+    For a user of single sign-on a password is a second way in, so `sign_in` must be `both` or `password`. Raises Forbidden,
+    Invalid, NotFound.
+    """
     require(actor, Permission.USERS_WRITE)
     user = lock_user(user)
     require_change(actor, user, "set the password of")
-    return _set_password(actor, user, password)
+    return _set_password(actor, user, password, sign_in=sign_in)
 
 
 @transaction.atomic
@@ -265,16 +274,30 @@ def replace_own_password(*, actor: Principal, user: User, password: str, keep_se
     locked = lock_user(user)
     if locked.password != user.password:
         raise Conflict("Your password was changed in the meantime. Sign in again.")
-    return _set_password(actor, locked, password, keep_session)
+    if locked.sign_in == SignIn.SSO:
+        raise Conflict("You sign in through your identity provider, and have no password here.")
+    return _set_password(actor, locked, password, keep_session=keep_session)
 
 
-def _set_password(actor: Principal, user: User, password: str, keep_session: str = "") -> User:
+def _set_password(
+    actor: Principal, user: User, password: str, *, sign_in: str | None = None, keep_session: str = ""
+) -> User:
+    before = str(user.sign_in)
+    user.sign_in = before if sign_in is None else sign_in
+    if user.sign_in == SignIn.SSO:
+        raise Invalid.field(
+            "sign_in",
+            f"{user.username} signs in through single sign-on. A password would be a second way to sign in. To allow both, "
+            "choose the sign-in method both. To replace single sign-on, choose password.",
+        )
     user.password = _hashed(password, user)
-    user.sign_in = SignIn.BOTH if user.sign_in == SignIn.SSO else user.sign_in
+    _require_usable(user)
+    validate(user)
     user.save(update_fields=["password", "sign_in"])
     # Every session names the password it began under, and so is refused from now on: it must not be listed any more.
     Session.objects.filter(user=user).exclude(session_key=keep_session).delete()
-    record(Event.USER_PASSWORD_CHANGED, actor=actor, target=user.username)
+    data = {"old": {"sign_in": before}, "new": {"sign_in": str(user.sign_in)}}
+    record(Event.USER_PASSWORD_CHANGED, actor=actor, target=user.username, data=data)
     return user
 
 

@@ -276,14 +276,52 @@ def test_a_bad_profile_is_refused_with_its_field(system, username, password, fie
     assert field in raised.value.fields
 
 
-def test_a_password_is_set_and_opens_sign_in_by_password(bob, system):
-    User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
-    user = users.set_password(actor=system, user=bob, password=GOOD)
-    assert user.sign_in == SignIn.BOTH
+@pytest.mark.parametrize(
+    ("before", "chosen", "after"),
+    [
+        ("password", None, "password"),
+        ("password", "both", "both"),
+        ("both", None, "both"),
+        ("both", "password", "password"),
+        ("sso", "both", "both"),
+        ("sso", "password", "password"),
+    ],
+)
+def test_a_password_is_set_and_the_sign_in_method_before_and_after_is_recorded(bob, system, before, chosen, after):
+    User.objects.filter(pk=bob.pk).update(sign_in=before)
+    user = users.set_password(actor=system, user=bob, password=GOOD, sign_in=chosen)
     assert check_password(GOOD, user.password)
-    assert last() == ("user.password-changed", "bob@example.com", {})
+    assert User.objects.get(pk=bob.pk).sign_in == after
+    data = {"old": {"sign_in": before}, "new": {"sign_in": after}}
+    assert last() == ("user.password-changed", "bob@example.com", data)
+
+
+@pytest.mark.parametrize(("before", "chosen"), [("sso", None), ("sso", "sso"), ("both", "sso"), ("both", "magic")])
+def test_a_password_opens_no_second_way_in_that_nobody_chose(bob, system, before, chosen):
+    User.objects.filter(pk=bob.pk).update(sign_in=before)
+    with pytest.raises(Invalid) as raised:
+        users.set_password(actor=system, user=bob, password=GOOD, sign_in=chosen)
+    assert "sign_in" in raised.value.fields
+    bob.refresh_from_db()
+    assert (bob.sign_in, check_password(PASSWORD, bob.password)) == (before, True)
+    assert not Entry.objects.exists()
+
+
+def test_a_weak_password_is_not_set(bob, system):
     with pytest.raises(Invalid):
         users.set_password(actor=system, user=bob, password="short")
+
+
+def test_a_user_of_single_sign_on_opens_no_second_way_in_with_an_old_password(bob):
+    User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)  # the hash stays
+    for change in (
+        lambda: own_password.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD),
+        lambda: users.replace_own_password(actor=principal(bob), user=bob, password=GOOD),
+    ):
+        with pytest.raises(Conflict, match="identity provider"):
+            change()
+    bob.refresh_from_db()
+    assert bob.sign_in == SignIn.SSO
 
 
 def test_changing_your_own_password_requires_the_current_one(bob):

@@ -192,6 +192,16 @@ def test_setting_a_password_revokes_the_users_sessions_and_never_shows_it(alice_
     assert NEW_PASSWORD not in str(list(Entry.objects.values()))
 
 
+def test_a_password_for_a_user_of_single_sign_on_asks_how_they_sign_in(alice_browser: Client, bob: User) -> None:
+    User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
+    url = f"{LIST}set-password/?rows={bob.pk}"
+    refused = fill(alice_browser, url, "step-form", password=NEW_PASSWORD)
+    assert list(form_errors(refused)) == ["sign_in"]
+    assert fill(alice_browser, url, "step-form", password=NEW_PASSWORD, sign_in="both").status_code == 302
+    bob.refresh_from_db()
+    assert (bob.sign_in, bob.check_password(NEW_PASSWORD)) == (SignIn.BOTH, True)
+
+
 def test_a_session_of_a_disabled_user_is_rejected_on_the_next_request(alice_browser: Client, visit: Visit) -> None:
     carol = UserFactory(username="carol@example.com", role=role("admin"))
     theirs = visit(carol)

@@ -155,6 +155,15 @@ def test_a_bulk_change_reports_the_result_for_each_user(as_alice: Api, alice: Us
     assert vera.role.name == "user"
 
 
+def test_a_password_for_a_user_of_single_sign_on_needs_a_sign_in_method(as_alice: Api, bob: User) -> None:
+    User.objects.filter(pk=bob.pk).update(sign_in="sso")
+    result = api_client.problem(as_alice.patch(f"/users/{bob.uid}", {"password": GOOD}), 400)
+    assert "sign_in" in result["errors"]
+    assert as_alice.patch(f"/users/{bob.uid}", {"password": GOOD, "sign_in": "both"}).json()["sign_in"] == "both"
+    entry = Entry.objects.get(event="user.password-changed")
+    assert entry.data == {"old": {"sign_in": "sso"}, "new": {"sign_in": "both"}}
+
+
 def test_changing_the_own_password_needs_the_current_one(as_bob: Api, bob: User) -> None:
     wrong = {"current_password": "a wrong passphrase", "password": GOOD}
     result = api_client.problem(as_bob.post("/users/me/password", wrong), 400)

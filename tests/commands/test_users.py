@@ -128,6 +128,17 @@ def test_a_changed_password_is_audited_and_shown_once(bob: User) -> None:
     assert ended.out.strip() not in ended.err
 
 
+def test_changepassword_opens_a_second_way_to_sign_in_on_request_only(bob: User) -> None:
+    User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
+    ended = run("changepassword", "bob@example.com", "--random-password")
+    assert (ended.code, ended.out) == (1, "")
+    assert "bob@example.com signs in through single sign-on." in ended.err
+    assert "--sign-in" in ended.err
+    ended = run("changepassword", "bob@example.com", "--random-password", "--sign-in", "both")
+    assert "bob@example.com can sign in by password or single sign-on." in ended.err
+    assert User.objects.get(pk=bob.pk).sign_in == SignIn.BOTH
+
+
 def test_changing_the_password_of_an_unknown_user_is_an_error(db: None) -> None:
     ended = run("changepassword", "mallory", "--random-password")
     assert (ended.code, ended.out) == (1, "")

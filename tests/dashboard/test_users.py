@@ -249,6 +249,19 @@ def test_profile_and_password_forms_save_or_show_errors_next_to_fields(admin_bro
     assert bob.check_password("an entirely new secret")
 
 
+def test_a_password_for_a_user_of_single_sign_on_asks_how_they_sign_in(admin_browser, bob):
+    page, sent = f"{LIST}/{bob.uid}", {"password": "an entirely new secret"}
+    assert "password_sign_in" not in admin_browser.get(page).text
+    User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
+    assert "bob@example.com signs in through single sign-on" in words(admin_browser.get(page))
+    refused = admin_browser.post(f"{page}/password", sent)
+    assert (refused.status_code, 'id="password_sign_in-error"' in refused.text) == (422, True)
+    assert User.objects.get(pk=bob.pk).sign_in == SignIn.SSO
+    done = admin_browser.post(f"{page}/password", {**sent, "sign_in": "both"}, follow=True)
+    assert "can now sign in by password or single sign-on" in words(done)
+    assert User.objects.get(pk=bob.pk).sign_in == SignIn.BOTH
+
+
 def test_a_disabled_user_is_signed_out_and_can_be_enabled_again(admin_browser, visit, bob, pipeline, pipeline_token):
     his_browser = visit(bob)
     page = admin_browser.get(f"{LIST}/{bob.uid}/disable")

@@ -57,10 +57,14 @@ def test_guesses_of_the_current_password_are_throttled_as_at_sign_in(as_bob: Sky
     assert detail(response, 400) == "This is not your current password."
 
 
-def test_a_set_password_enables_sign_in_by_password_and_ends_the_sessions(as_alice: Sky, bob: User, as_bob: Sky) -> None:
+def test_a_set_password_enables_sign_in_by_password_on_request_and_ends_the_sessions(
+    as_alice: Sky, bob: User, as_bob: Sky
+) -> None:
     User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
     assert {row["name"]: row["user_type"] for row in done(as_alice.get("/users"))}["bob@example.com"] == "sso"
-    done(as_alice.post("/users/update", {"user_id": bob.uid, "password": NEW}))
+    refused = as_alice.post("/users/update", {"user_id": bob.uid, "password": NEW})
+    assert "bob@example.com signs in through single sign-on" in detail(refused, 400)
+    done(as_alice.post("/users/update", {"user_id": bob.uid, "password": NEW, "sign_in": "both"}))
     assert as_bob.get("/users/role").status_code == 401
     assert done(skypilot_client.basic("bob@example.com", NEW).get("/users/role"))["name"] == "bob@example.com"
 
