@@ -10,6 +10,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from accounts.querysets import SessionQuerySet, TokenQuerySet, session_expires_at
+from core.one_line import check_one_line
 from core.watched import Watched
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
@@ -60,7 +61,7 @@ class User(AbstractBaseUser):
     username = models.CharField(max_length=254, unique=True, help_text="An e-mail address or a name, in lower case.")
     uid = models.CharField(max_length=16, unique=True, editable=False, help_text="The id, as SkyPilot derives it.")
     email = models.EmailField(blank=True, default="")
-    display_name = models.CharField(max_length=150, blank=True, default="")
+    display_name = models.CharField(max_length=150, blank=True, default="", validators=[check_one_line])
     sign_in = models.CharField(max_length=8, choices=SignIn, default=SignIn.PASSWORD)
     role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="users")
     role_source = models.CharField(max_length=8, choices=RoleSource, default=RoleSource.DEFAULT)
@@ -143,7 +144,7 @@ class ServiceAccount(models.Model):
 
     name = models.CharField(max_length=64, unique=True, help_text="Letters, digits and . _ -, in lower case.")
     uid = models.CharField(max_length=24, unique=True, editable=False)
-    description = models.CharField(max_length=200, blank=True, default="")
+    description = models.CharField(max_length=200, blank=True, default="", validators=[check_one_line])
     owner = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="service_accounts")
     created_by = models.CharField(max_length=320, editable=False)
     role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="service_accounts")
@@ -174,7 +175,9 @@ class Token(models.Model):
     account = models.ForeignKey(ServiceAccount, on_delete=models.CASCADE, related_name="tokens")
     key_id = models.CharField(max_length=12, unique=True, editable=False)
     digest = models.CharField(max_length=64, unique=True, editable=False)
-    name = models.CharField(max_length=64, blank=True, default="", help_text="What the token is for.")
+    name = models.CharField(
+        max_length=64, blank=True, default="", validators=[check_one_line], help_text="What the token is for."
+    )
     created_by = models.CharField(max_length=320, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: the token never expires.")
@@ -294,7 +297,7 @@ class GroupRole(models.Model):
 
     watched = Watched(on_insert=True)
 
-    group = models.CharField(max_length=200, unique=True)
+    group = models.CharField(max_length=200, unique=True, validators=[check_one_line])
     role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="group_roles")
     priority = models.PositiveIntegerField(default=100, help_text="The group with the lowest number decides.")
 

@@ -48,7 +48,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         "destroy": Permission.USERS_WRITE,
         "bulk_role": Permission.USERS_WRITE,
         "import_csv": Permission.USERS_WRITE,
-        "export": Permission.USERS_READ,
+        "export": Permission.USERS_WRITE,
         "own_password": Permission.PASSWORD_OWN,
     }
     queryset = User.objects.select_related("role").order_by("username")

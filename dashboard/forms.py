@@ -115,9 +115,9 @@ class UserPasswordForm(forms.Form):
         if user.sign_in != SignIn.SSO:
             del self.fields["sign_in"]
             return
-        self.fields["sign_in"].help_text = (
-            f"{user.username} signs in through single sign-on. The password is a second way to sign in, or replaces it."
-        )
+        self.fields[
+            "sign_in"
+        ].help_text = f"{user.username} signs in through single sign-on. The password is a second way to sign in, or replaces it."
 
 
 class OffboardingForm(forms.Form):

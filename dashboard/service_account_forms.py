@@ -11,6 +11,7 @@ from accounts.models import ServiceAccount, User
 from accounts.services import users
 from accounts.services.tokens import MAX_DAYS
 from core.errors import NotFound
+from core.numbers import WholeNumberField
 from dashboard.forms import ACTIVE, STATES, least_choice, role_choices
 from rbac.models import Role
 from rbac.permissions import Permission
@@ -71,7 +72,7 @@ def _max_days() -> int:
 class TokenLifetimeForm(forms.Form):
     """The lifetime of a token. `days` is 0 for one that never expires, which the form offers only where settings allow it."""
 
-    days = forms.IntegerField(label="Days until the token expires", required=False, min_value=1)
+    days = WholeNumberField(label="Days until the token expires", required=False, min_value=1)
     never = forms.BooleanField(label="The token never expires", required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -151,7 +151,7 @@ class ImportUsersPage(FormPage):
 class UserExport(Page):
     """All users as CSV, without passwords."""
 
-    needs = (Permission.USERS_READ,)
+    needs = (Permission.USERS_WRITE,)
     section = "users"
     http_method_names = ["get", "head", "options"]
 

@@ -102,8 +102,12 @@ def user_values(user: User) -> dict[str, str]:
 
 
 def export_users(actor: Principal) -> Iterator[str]:
-    """Return the lines of a CSV file with all users, without their passwords. Raises Forbidden before the first line."""
+    """Return the lines of a CSV file with all users, without their passwords. Raises Forbidden before the first line.
+
+    A copy of all users is for those who manage them; a user who can only read users reads pages of them.
+    """
     require(actor, Permission.USERS_READ)
+    require(actor, Permission.USERS_WRITE)
     return _lines()
 
 

@@ -279,9 +279,7 @@ def replace_own_password(*, actor: Principal, user: User, password: str, keep_se
     return _set_password(actor, locked, password, keep_session=keep_session)
 
 
-def _set_password(
-    actor: Principal, user: User, password: str, *, sign_in: str | None = None, keep_session: str = ""
-) -> User:
+def _set_password(actor: Principal, user: User, password: str, *, sign_in: str | None = None, keep_session: str = "") -> User:
     before = str(user.sign_in)
     user.sign_in = before if sign_in is None else sign_in
     if user.sign_in == SignIn.SSO:

@@ -13,6 +13,7 @@ from accounts.models import User
 from accounts.services import user_csv, user_import
 from audit.models import Entry
 from core.errors import Forbidden, Invalid
+from core.one_line import as_one_line
 from rbac.models import Role
 from rbac.principals import Principal
 from tests.api import api_client
@@ -280,15 +281,17 @@ def test_no_report_contains_a_password(system: Principal, db: None) -> None:
     assert "secret7" not in repr(report)
 
 
-def test_import_needs_users_write_and_export_needs_users_read(bob: User, db: None) -> None:
+def test_import_and_export_need_users_write(bob: User, db: None) -> None:
     with pytest.raises(Forbidden):
         user_import.import_users(actor=principal(bob), text="username\n")
-    bob.role.permissions = []
-    with pytest.raises(Forbidden):
+    with pytest.raises(Forbidden, match="users:write"):
+        user_csv.export_users(principal(bob))
+    bob.role.permissions = ["users:write"]
+    with pytest.raises(Forbidden, match="users:read"):
         user_csv.export_users(principal(bob))
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "'=", "''@"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "'=", "''@"])
 def test_no_exported_cell_is_a_formula_and_the_import_removes_the_apostrophe(
     as_alice: Api, system: Principal, start: str
 ) -> None:
@@ -316,13 +319,13 @@ def _again(system: Principal, text: str, username: str) -> User:
     return User.objects.get(username=username)
 
 
-_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=40)
+_TEXT = st.text(st.characters(codec="utf-8").filter(lambda text: as_one_line(text) == text), max_size=40)
 
 
 @pytest.mark.django_db
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    display_name=st.one_of(_TEXT, st.builds(lambda start, text: start + text, st.sampled_from("=+-@\t\r'"), _TEXT)),
+    display_name=st.one_of(_TEXT, st.builds(lambda start, text: start + text, st.sampled_from("=+-@'"), _TEXT)),
     username=st.sampled_from(["=a@example.com", "+a@example.com", "-a@example.com", "a@example.com"]),
     email=st.sampled_from(["", "x@example.com", "=x@example.com"]),
     role=st.sampled_from(["user", "viewer", "admin"]),

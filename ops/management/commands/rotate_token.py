@@ -4,6 +4,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts.services import tokens
+from core.numbers import whole_number
 from ops import base, secret_files, token_output
 
 
@@ -16,7 +17,11 @@ class Command(base.Command):
             "key_id", metavar="KEY_ID", type=secret_files.key_id, help="The key id of the old token; see list_tokens."
         )
         parser.add_argument(
-            "--grace", type=int, default=0, metavar="SECONDS", help="The old token stays valid for this time. Default: 0."
+            "--grace",
+            type=whole_number,
+            default=0,
+            metavar="SECONDS",
+            help="The old token stays valid for this time. Default: 0.",
         )
         token_output.add_arguments(parser)
 
