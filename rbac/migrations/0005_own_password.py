@@ -3,6 +3,7 @@ from django.db import migrations, models
 import core.one_line
 
 SEEDED = ["roles:read", "upstream:read", "users:read"]
+ADDED = {"viewer": ["password:own"]}
 TEXTS = {"Role": "description", "Route": "note"}
 
 
@@ -11,9 +12,8 @@ def grant(apps, schema_editor):
     Role = apps.get_model("rbac", "Role")
     for role in Role.objects.filter(name="viewer"):
         if role.permissions == SEEDED:
-            role.permissions = ["password:own", *SEEDED]
-            role.version += 1
-            role.save(update_fields=["permissions", "version"])
+            role.permissions = [*ADDED["viewer"], *SEEDED]
+            role.save(update_fields=["permissions"])
 
 
 def one_line(apps, schema_editor):
