@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.password_validation import password_validators_help_text_html
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.template.loader import render_to_string
@@ -14,6 +14,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from accounts.models import SignIn, User
 from accounts.services import offboarding, role_defaults, users
+from accounts.services.sign_in_warnings import warning_about
 from adminsite.base import ServiceForm
 from adminsite.steps import ActionStep, RoleHolderAdmin, SetRoleStep
 from authn.requests import principal_of
@@ -157,6 +158,12 @@ class UserAdmin(RoleHolderAdmin):
         if step is SetPasswordStep and own in {request.GET.get("rows"), request.POST.get("rows")}:
             return HttpResponseRedirect(reverse("admin:password_change", current_app=self.admin_site.name))
         return super().step_view(request, step=step)
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """Warn about a user who cannot sign in; the form has called the service."""
+        super().save_model(request, obj, form, change)
+        if warning := warning_about(form.instance):
+            self.message_user(request, warning, messages.WARNING)
 
     def remove(self, actor: Principal, row: User) -> None:
         offboarding.delete_user(actor=actor, user=row)

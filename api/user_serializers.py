@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from rest_framework import renderers, serializers
 
 from accounts.models import RoleSource, SignIn, User
+from accounts.services.sign_in_warnings import warning_about
 from api.base import UntrimmedCharField
 
 MAX_BULK = 1_000
@@ -47,6 +48,21 @@ class UserSerializer(serializers.ModelSerializer[User]):
             "created_at": {"help_text": "When the user was created."},
             "last_seen_at": {"help_text": "When the user last sent a request, to the minute; null: never."},
         }
+
+
+class ChangedUserSerializer(UserSerializer):
+    """A user who was created or changed."""
+
+    warnings = serializers.SerializerMethodField(help_text="What was accepted, but needs attention.")
+
+    class Meta(UserSerializer.Meta):
+        fields = (*UserSerializer.Meta.fields, "warnings")  # type: ignore[assignment] # one more than the base class
+        read_only_fields = fields  # type: ignore[assignment]
+
+    @staticmethod
+    def get_warnings(user: User) -> list[str]:
+        """Return the warnings about the user."""
+        return list(filter(None, [warning_about(user)]))
 
 
 class UserUpdateSerializer(serializers.Serializer[Any]):
@@ -115,12 +131,23 @@ class UserImportSerializer(serializers.Serializer[Any]):
     )
 
 
+class ImportedUserSerializer(serializers.Serializer[Any]):
+    """A user that an import creates or changes."""
+
+    username = serializers.CharField(help_text="The username.")
+    role = serializers.CharField(help_text="The role after the import.")
+    old_role = serializers.CharField(allow_null=True, help_text="The role before it, if it changes; null otherwise.")
+
+
 class UserImportResultSerializer(serializers.Serializer[Any]):
     """The result of an import."""
 
     applied = serializers.BooleanField(help_text="Whether the changes were made: false for a dry run.")
     created = serializers.ListField(child=serializers.CharField(), help_text="The usernames of the new users.")
     changed = serializers.ListField(child=serializers.CharField(), help_text="The usernames of the changed users.")
+    users = ImportedUserSerializer(many=True, help_text="The created and changed users with their roles.")
+    new_admins = serializers.ListField(child=serializers.CharField(), help_text="The usernames of those who get the role admin.")
+    warnings = serializers.ListField(child=serializers.CharField(), help_text="What was accepted, but needs attention.")
 
 
 class CSVRenderer(renderers.BaseRenderer):

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from accounts.filters import UserFilterSet
 from accounts.models import User
 from accounts.services import offboarding, user_csv, user_import, users
+from accounts.services.user_import import RowAction
 from api.base import ApiViewSet, location, user_of_field
 from api.parsers import CSVParser, SafeJSONParser
 from api.permissions import Need
@@ -21,6 +22,7 @@ from api.schema import LOCATION, describe_list_and_retrieve
 from api.user_serializers import (
     BulkRoleResultSerializer,
     BulkRoleSerializer,
+    ChangedUserSerializer,
     CSVRenderer,
     OwnPasswordSerializer,
     UserCreateSerializer,
@@ -65,19 +67,19 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         description="Creates a user. Without `password` they sign in through single sign-on; "
         "without `role` they get `user`, or less.",
         request=UserCreateSerializer,
-        responses={201: UserSerializer},
+        responses={201: ChangedUserSerializer},
         parameters=[LOCATION],
     )
     def create(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
         user = users.create_user(actor=self.principal, **self.validated(UserCreateSerializer))
-        return Response(UserSerializer(user).data, status=201, headers=location("user-detail", uid=user.uid))
+        return Response(ChangedUserSerializer(user).data, status=201, headers=location("user-detail", uid=user.uid))
 
     @extend_schema(
         summary="Update a user",
         description="Changes a user. If one of the fields is rejected, none is changed. A new password ends their sessions. "
         "For a user of single sign-on it needs `sign_in`, `both` or `password`: it is a second way to sign in.",
         request=UserUpdateSerializer,
-        responses=UserSerializer,
+        responses=ChangedUserSerializer,
     )
     @transaction.atomic
     def partial_update(self, request: Request, uid: str) -> Response:  # noqa: ARG002
@@ -92,7 +94,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
             users.set_active(actor=self.principal, user=user, active=changes["active"])
         if "role" in changes:
             users.set_role(actor=self.principal, user=user, role=changes["role"])
-        return Response(UserSerializer(users.get_user(uid)).data)
+        return Response(ChangedUserSerializer(users.get_user(uid)).data)
 
     @extend_schema(
         summary="Delete a user",
@@ -156,7 +158,20 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         report = user_import.import_users(actor=self.principal, text=text, dry_run=dry_run, update=update)
         if report.errors:
             return respond(_import_problem(report))
-        return Response({"applied": report.applied, "created": list(report.created), "changed": list(report.changed)})
+        return Response(
+            {
+                "applied": report.applied,
+                "created": list(report.created),
+                "changed": list(report.changed),
+                "users": [
+                    {"username": change.username, "role": change.values["role"], "old_role": change.before.get("role")}
+                    for change in report.changes
+                    if change.action is not RowAction.SAME
+                ],
+                "new_admins": list(report.new_admins),
+                "warnings": list(report.warnings),
+            }
+        )
 
     @extend_schema(
         summary="Export users as CSV",

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Final
 
+from django.contrib import messages
 from django.db.models import Q
 from django.forms import BaseForm, Form
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -10,6 +11,7 @@ from django.urls import reverse
 from accounts.models import User
 from accounts.services import offboarding, service_accounts, users
 from accounts.services.offboarding import AccountAction
+from accounts.services.sign_in_warnings import warning_about
 from audit.models import Entry
 from core.errors import Invalid
 from core.forms import add_service_error
@@ -94,7 +96,9 @@ class UserProfileAction(UserFormAction):
 
     def perform(self, user: User, values: dict[str, Any]) -> str:
         """Save the profile."""
-        users.update_profile(actor=self.principal, user=user, **values)
+        changed = users.update_profile(actor=self.principal, user=user, **values)
+        if warning := warning_about(changed):
+            messages.warning(self.request, warning)
         return f"The profile of {user.username} was saved."
 
 

@@ -50,6 +50,13 @@ def test_promise_49_a_user_without_a_role_and_a_password_gets_the_least(alice_br
     assert (dora.sign_in, dora.role.name, dora.has_usable_password()) == (SignIn.SSO, "user", False)
 
 
+@pytest.mark.parametrize(("sso", "warns"), [("off", True), ("plaintext", False)])
+def test_a_user_who_cannot_sign_in_is_saved_with_a_warning(alice_browser: Client, settings, sso: str, warns: bool) -> None:
+    settings.AUTH_USER_HEADER_FORMAT = sso
+    response = fill(alice_browser, f"{LIST}add/", "user_form", username="dora@example.com")
+    assert ("these users cannot sign in: dora@example.com" in messages_of(response)) is warns
+
+
 @pytest.mark.parametrize(
     ("typed", "field"),
     [

@@ -42,9 +42,18 @@ def test_a_new_user_has_the_requested_fields_and_a_location(as_alice: Api) -> No
         "password",
         "manual",
     )
-    assert as_alice.client.get(response.headers["Location"]).json() == result
+    assert as_alice.client.get(response.headers["Location"]).json() | {"warnings": []} == result
     assert api_client.basic("new@example.com", GOOD).get("/whoami").status_code == 200
     assert Entry.objects.get(event="user.created", target="new@example.com").actor == "alice@example.com"
+
+
+@pytest.mark.parametrize(("sso", "warns"), [("off", True), ("plaintext", False)])
+def test_a_user_who_cannot_sign_in_comes_with_a_warning(as_alice: Api, settings: Any, sso: str, warns: bool) -> None:
+    settings.AUTH_USER_HEADER_FORMAT = sso
+    result = as_alice.post("/users", {"username": "new@example.com"}).json()
+    assert ["new@example.com" in text for text in result["warnings"]] == ([True] if warns else [])
+    changed = as_alice.patch(f"/users/{result['uid']}", {"display_name": "N."}).json()
+    assert bool(changed["warnings"]) is warns
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,13 @@ def test_the_options_decide_how_a_user_signs_in(db: None, words: list[str], sign
     assert User.objects.get().sign_in == sign_in
 
 
+@pytest.mark.parametrize(("sso", "warns"), [("off", True), ("plaintext", False)])
+def test_create_user_warns_about_a_user_who_cannot_sign_in(db: None, settings: Any, sso: str, warns: bool) -> None:
+    settings.AUTH_USER_HEADER_FORMAT = sso
+    ended = run("create_user", "bob@example.com", "--sso")
+    assert (ended.code, "Warning: Single sign-on is off" in ended.err) == (0, warns)
+
+
 def test_json_contains_the_user_and_the_generated_password(db: None) -> None:
     answer = json.loads(run("create_user", "vera@example.com", "--role", "viewer", "--random-password", "--json").out)
     assert (answer["username"], answer["role"], answer["active"]) == ("vera@example.com", "viewer", True)

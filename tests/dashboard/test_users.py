@@ -199,6 +199,13 @@ def test_a_user_is_created_and_signs_in(admin_browser, client):
     assert client.post("/sign-in", {"username": made.username, "password": sent["password"]}).status_code == 302
 
 
+@pytest.mark.parametrize(("sso", "warns"), [("off", True), ("plaintext", False)])
+def test_a_user_who_cannot_sign_in_is_created_with_a_warning(admin_browser, settings, sso, warns):
+    settings.AUTH_USER_HEADER_FORMAT = sso
+    page = admin_browser.post(f"{LIST}/new", {"username": "eve@example.com", "role": "viewer"}, follow=True)
+    assert ("these users cannot sign in: eve@example.com" in words(page)) is warns
+
+
 @pytest.mark.parametrize(("setting", "selected"), [("admin", "user"), ("first-admin", "user"), ("viewer", "viewer")])
 def test_promise_49_the_form_for_a_new_user_preselects_the_least_role(admin_browser, settings, setting, selected):
     settings.RBAC_DEFAULT_ROLE = setting
