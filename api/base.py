@@ -92,7 +92,7 @@ class UntrimmedCharField(serializers.CharField):
         super().__init__(trim_whitespace=False, **kwargs)
 
 
-class WholeNumberField(serializers.IntegerField):
+class NumberField(serializers.IntegerField):
     """A whole number. In a JSON string, its digits are ASCII."""
 
     def to_internal_value(self, data: Any) -> int:

@@ -13,7 +13,7 @@ from accounts.filters import ServiceAccountFilterSet, TokenFilterSet
 from accounts.models import ServiceAccount, Token
 from accounts.services import service_accounts, tokens
 from accounts.services.tokens import MAX_DAYS, MAX_GRACE_SECONDS, IssuedToken
-from api.base import ApiViewSet, UntrimmedCharField, WholeNumberField, location, user_of_field
+from api.base import ApiViewSet, NumberField, UntrimmedCharField, location, user_of_field
 from api.permissions import Need
 from api.schema import LOCATION, describe_list_and_retrieve
 from api.user_serializers import LEAST_ROLE
@@ -130,7 +130,7 @@ class IssuedTokenSerializer(TokenSerializer):
 class TokenCreateSerializer(serializers.Serializer[Any]):
     """A new token."""
 
-    days = WholeNumberField(
+    days = NumberField(
         min_value=0, max_value=MAX_DAYS, required=False, allow_null=True, help_text=f"{_DAYS} Default: TOKEN_DEFAULT_DAYS."
     )
     name = UntrimmedCharField(max_length=64, required=False, allow_blank=True, help_text=_PURPOSE)
@@ -139,10 +139,10 @@ class TokenCreateSerializer(serializers.Serializer[Any]):
 class TokenRotateSerializer(serializers.Serializer[Any]):
     """How a token is replaced."""
 
-    days = WholeNumberField(
+    days = NumberField(
         min_value=0, max_value=MAX_DAYS, required=False, allow_null=True, help_text=f"{_DAYS} Default: as long as the old token."
     )
-    grace = WholeNumberField(
+    grace = NumberField(
         min_value=0,
         max_value=MAX_GRACE_SECONDS,
         default=0,

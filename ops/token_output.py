@@ -7,9 +7,8 @@ from django.core.management.base import CommandParser
 from django.db import transaction
 
 from accounts.services.tokens import IssuedToken
-from core.numbers import whole_number
 from ops import rows
-from ops.base import Command
+from ops.base import Command, number_argument
 from ops.secret_files import new_file
 
 
@@ -17,7 +16,7 @@ def add_arguments(parser: CommandParser) -> None:
     """Add the options that `create_token` and `rotate_token` share."""
     parser.add_argument(
         "--days",
-        type=whole_number,
+        type=number_argument,
         metavar="N",
         help="The token expires after N days; 0 means never, if TOKEN_MAX_DAYS allows it.",
     )

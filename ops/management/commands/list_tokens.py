@@ -3,7 +3,6 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts.services import service_accounts, tokens
-from core.numbers import whole_number
 from ops import base, rows
 
 _COLUMNS = {
@@ -30,10 +29,13 @@ class Command(base.Command):
         parser.add_argument("--account", metavar="NAME", help="Only tokens of this service account.")
         parser.add_argument("--state", choices=["active", "expired", "revoked"], help="Only tokens in this state.")
         parser.add_argument(
-            "--expiring", type=whole_number, metavar="DAYS", help="Only active tokens that expire within DAYS days."
+            "--expiring", type=base.number_argument, metavar="DAYS", help="Only active tokens that expire within DAYS days."
         )
         parser.add_argument(
-            "--unused", type=whole_number, metavar="DAYS", help="Only active tokens that have not been used for DAYS days."
+            "--unused",
+            type=base.number_argument,
+            metavar="DAYS",
+            help="Only active tokens that have not been used for DAYS days.",
         )
 
     def act(self, *, account: str | None, state: str | None, expiring: int | None, unused: int | None, **_: Any) -> None:

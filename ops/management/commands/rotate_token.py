@@ -4,7 +4,6 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts.services import tokens
-from core.numbers import whole_number
 from ops import base, secret_files, token_output
 
 
@@ -18,7 +17,7 @@ class Command(base.Command):
         )
         parser.add_argument(
             "--grace",
-            type=whole_number,
+            type=base.number_argument,
             default=0,
             metavar="SECONDS",
             help="The old token stays valid for this time. Default: 0.",
