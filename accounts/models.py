@@ -1,35 +1,21 @@
 """Users, service accounts, tokens and group roles as rows. `accounts.services` is their only writer."""
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from accounts.django_permissions import DJANGO_PERMISSIONS
 from accounts.querysets import SessionQuerySet, TokenQuerySet, session_expires_at
+from core.one_line import check_one_line
 from core.watched import Watched
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
 from rbac.principals import account_identity
-
-# The permission that each permission of the Django admin requires. One that is not listed requires the admin role.
-_DJANGO_PERMISSIONS: dict[str, Permission] = {
-    "audit.view_entry": Permission.AUDIT_READ,
-    "rbac.view_role": Permission.ROLES_READ,
-    "rbac.view_route": Permission.ROUTES_READ,
-    "accounts.view_user": Permission.USERS_READ,
-    "accounts.view_grouprole": Permission.ROLES_READ,
-    "accounts.view_serviceaccount": Permission.SERVICE_ACCOUNTS_READ,
-    "accounts.view_token": Permission.SERVICE_ACCOUNTS_READ,
-    **{f"rbac.{verb}_role": Permission.ROLES_WRITE for verb in ("add", "change", "delete")},
-    **{f"rbac.{verb}_route": Permission.ROUTES_WRITE for verb in ("add", "change", "delete")},
-    **{f"accounts.{verb}_user": Permission.USERS_WRITE for verb in ("add", "change", "delete")},
-    **{f"accounts.{verb}_grouprole": Permission.ROLES_WRITE for verb in ("add", "change", "delete")},
-    **{f"accounts.{verb}_serviceaccount": Permission.SERVICE_ACCOUNTS_WRITE for verb in ("add", "change", "delete")},
-    **{f"accounts.{verb}_token": Permission.SERVICE_ACCOUNTS_WRITE for verb in ("add", "change")},
-}
 
 
 class SignIn(models.TextChoices):
@@ -60,7 +46,7 @@ class User(AbstractBaseUser):
     username = models.CharField(max_length=254, unique=True, help_text="An e-mail address or a name, in lower case.")
     uid = models.CharField(max_length=16, unique=True, editable=False, help_text="The id, as SkyPilot derives it.")
     email = models.EmailField(blank=True, default="")
-    display_name = models.CharField(max_length=150, blank=True, default="")
+    display_name = models.CharField(max_length=150, blank=True, default="", validators=[check_one_line])
     sign_in = models.CharField(max_length=8, choices=SignIn, default=SignIn.PASSWORD)
     role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="users")
     role_source = models.CharField(max_length=8, choices=RoleSource, default=RoleSource.DEFAULT)
@@ -87,6 +73,12 @@ class User(AbstractBaseUser):
     def __str__(self) -> str:
         return self.username
 
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        """Save the row. From the first user with the admin role on, `first-admin` is used up."""
+        super().save(*args, update_fields=update_fields, **kwargs)
+        if (update_fields is None or "role" in update_fields) and self.role.name == ADMIN:
+            FirstAdmin.objects.get_or_create(id=1)
+
     @property
     def permissions(self) -> frozenset[str]:
         """The effective permissions; none while the user is disabled."""
@@ -104,7 +96,7 @@ class User(AbstractBaseUser):
 
     def has_perm(self, perm: str, obj: models.Model | None = None) -> bool:  # noqa: ARG002 - Django's signature
         """Return whether the user has a permission of the Django admin, such as "rbac.change_role"."""
-        needed = _DJANGO_PERMISSIONS.get(perm)
+        needed = DJANGO_PERMISSIONS.get(perm)
         return self.is_superuser if needed is None else needed in self.permissions
 
     def has_perms(self, perm_list: list[str], obj: models.Model | None = None) -> bool:
@@ -113,8 +105,21 @@ class User(AbstractBaseUser):
     def has_module_perms(self, app_label: str) -> bool:
         """Return whether the user has any permission for an app in the Django admin."""
         return self.is_superuser or any(
-            needed in self.permissions for perm, needed in _DJANGO_PERMISSIONS.items() if perm.startswith(f"{app_label}.")
+            needed in self.permissions for perm, needed in DJANGO_PERMISSIONS.items() if perm.startswith(f"{app_label}.")
         )
+
+
+class FirstAdmin(models.Model):
+    """One row, written with the first user who has the admin role and never deleted: `first-admin` is used up."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = (models.CheckConstraint(condition=models.Q(id=1), name="first_admin_is_one_row"),)
+
+    def __str__(self) -> str:
+        return f"since {self.at:%Y-%m-%d %H:%M}"
 
 
 class ServiceAccount(models.Model):
@@ -124,7 +129,7 @@ class ServiceAccount(models.Model):
 
     name = models.CharField(max_length=64, unique=True, help_text="Letters, digits and . _ -, in lower case.")
     uid = models.CharField(max_length=24, unique=True, editable=False)
-    description = models.CharField(max_length=200, blank=True, default="")
+    description = models.CharField(max_length=200, blank=True, default="", validators=[check_one_line])
     owner = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="service_accounts")
     created_by = models.CharField(max_length=320, editable=False)
     role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="service_accounts")
@@ -160,7 +165,9 @@ class Token(models.Model):
     account = models.ForeignKey(ServiceAccount, on_delete=models.CASCADE, related_name="tokens")
     key_id = models.CharField(max_length=12, unique=True, editable=False)
     digest = models.CharField(max_length=64, unique=True, editable=False)
-    name = models.CharField(max_length=64, blank=True, default="", help_text="What the token is for.")
+    name = models.CharField(
+        max_length=64, blank=True, default="", validators=[check_one_line], help_text="What the token is for."
+    )
     created_by = models.CharField(max_length=320, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: the token never expires.")
@@ -280,7 +287,7 @@ class GroupRole(models.Model):
 
     watched = Watched(on_insert=True)
 
-    group = models.CharField(max_length=200, unique=True)
+    group = models.CharField(max_length=200, unique=True, validators=[check_one_line])
     role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="group_roles")
     priority = models.PositiveIntegerField(default=100, help_text="The group with the lowest number decides.")
 

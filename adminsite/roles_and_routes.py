@@ -11,6 +11,7 @@ from django.utils.html import format_html_join
 from adminsite.base import ServiceAdmin, ServiceForm
 from authn.requests import principal_of
 from core.errors import Conflict
+from core.numbers import WholeNumberField
 from rbac import services
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
@@ -24,7 +25,7 @@ class RoleAdminForm(ServiceForm):
     """The form that changes a role. Its name cannot be changed."""
 
     permissions = forms.MultipleChoiceField(choices=_PERMISSIONS, required=False, widget=forms.CheckboxSelectMultiple)
-    seen_version = forms.IntegerField(widget=forms.HiddenInput)
+    seen_version = WholeNumberField(widget=forms.HiddenInput)
 
     class Meta:
         model = Role
@@ -98,7 +99,7 @@ class RouteAdminForm(ServiceForm):
         widget=forms.TextInput(attrs={"class": "vTextField"}),
     )
     permission = forms.ChoiceField(choices=_PERMISSIONS)
-    seen_version = forms.IntegerField(widget=forms.HiddenInput)
+    seen_version = WholeNumberField(widget=forms.HiddenInput)
 
     class Meta:
         model = Route
@@ -124,7 +125,7 @@ class NewRouteAdminForm(RouteAdminForm):
     """The form that adds a route, at the end or at a position."""
 
     seen_version = None  # type: ignore[assignment] # how Django removes an inherited field
-    position = forms.IntegerField(
+    position = WholeNumberField(
         required=False, min_value=1, help_text="The route that has this position now follows it. Empty: the last position."
     )
 

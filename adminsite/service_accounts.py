@@ -18,6 +18,7 @@ from adminsite import tokens as token_pages
 from adminsite.base import ServiceForm
 from adminsite.steps import ActionStep, RoleHolderAdmin, SetRoleStep
 from authn.requests import principal_of
+from core.numbers import WholeNumberField
 from rbac.models import Role
 from rbac.principals import Principal
 
@@ -25,7 +26,7 @@ from rbac.principals import Principal
 class NewAccountAdminForm(ServiceForm):
     """The form that creates a service account."""
 
-    role = forms.ModelChoiceField(Role.objects.all(), required=False, empty_label="the default role, at most user")
+    role = forms.ModelChoiceField(Role.objects.all(), required=False, empty_label="the default role: user, or less")
 
     class Meta:
         model = ServiceAccount
@@ -93,7 +94,7 @@ class CreateTokenStep(ActionStep):
             help_text="What the token is used for.",
             widget=forms.TextInput(attrs={"class": "vTextField"}),
         )
-        days = forms.IntegerField(
+        days = WholeNumberField(
             min_value=0,
             initial=_default_days,
             label="Days valid",

@@ -15,6 +15,7 @@ from accounts.services import tokens
 from accounts.services.tokens import IssuedToken
 from adminsite.steps import ActionStep, SteppedAdmin
 from authn.requests import principal_of
+from core.numbers import WholeNumberField
 from rbac.principals import Principal
 
 
@@ -28,13 +29,13 @@ class RotateTokenStep(ActionStep):
     creates_tokens = True
 
     class form(forms.Form):  # noqa: N801 - the attribute `form`
-        grace = forms.IntegerField(
+        grace = WholeNumberField(
             min_value=0,
             initial=0,
             label="Grace period",
             help_text="Seconds for which the old token stays valid. 0 revokes the old token immediately.",
         )
-        days = forms.IntegerField(
+        days = WholeNumberField(
             min_value=0,
             required=False,
             label="Days valid",

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
-from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.password_validation import password_validators_help_text_html
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.template.loader import render_to_string
@@ -14,14 +13,19 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
 from accounts.models import SignIn, User
-from accounts.services import offboarding, users
+from accounts.services import offboarding, role_defaults, users
+from accounts.services.sign_in_warnings import warning_about
 from adminsite.base import ServiceForm
 from adminsite.steps import ActionStep, RoleHolderAdmin, SetRoleStep
 from authn.requests import principal_of
+from core.errors import Invalid
 from rbac.models import Role
 from rbac.principals import Principal
 
 NEW_PASSWORD = forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"})  # never echoes its value
+
+
+PASSWORD_METHODS = [choice for choice in SignIn.choices if choice[0] != SignIn.SSO]
 
 
 class NewUserAdminForm(ServiceForm):
@@ -42,7 +46,11 @@ class NewUserAdminForm(ServiceForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["role"].empty_label = f"the default role ({settings.RBAC_DEFAULT_ROLE})"  # type: ignore[attr-defined]
+        try:
+            label = f"{role_defaults.least_role(self.actor).name} (default)"
+        except Invalid:
+            label = "choose a role"
+        self.fields["role"].empty_label = label  # type: ignore[attr-defined]
 
     def write(self) -> User:
         values = self.cleaned_data
@@ -91,18 +99,22 @@ class SetPasswordStep(ActionStep):
 
     name = "set-password"
     title = "Set password"
-    explanation = "The user can then sign in with this password. All sessions of the user are revoked."
+    explanation = (
+        "The user can then sign in with this password. All sessions of the user are revoked. For a user of single sign-on, "
+        "the password is a second way to sign in, so choose the sign-in method."
+    )
     result = "Password set"
 
     class form(forms.Form):  # noqa: N801 - the attribute `form`
         password = forms.CharField(
             strip=False, widget=NEW_PASSWORD, help_text=password_validators_help_text_html, label="New password"
         )
+        sign_in = forms.ChoiceField(choices=[("", "unchanged"), *PASSWORD_METHODS], required=False, label="Sign-in method")
 
     @classmethod
     def perform(cls, actor: Principal, rows: Sequence[User], values: dict[str, Any]) -> Sequence[Any]:
         for user in rows:
-            users.set_password(actor=actor, user=user, password=values["password"])
+            users.set_password(actor=actor, user=user, password=values["password"], sign_in=values["sign_in"] or None)
         return ()
 
 
@@ -146,6 +158,12 @@ class UserAdmin(RoleHolderAdmin):
         if step is SetPasswordStep and own in {request.GET.get("rows"), request.POST.get("rows")}:
             return HttpResponseRedirect(reverse("admin:password_change", current_app=self.admin_site.name))
         return super().step_view(request, step=step)
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """Warn about a user who cannot sign in; the form has called the service."""
+        super().save_model(request, obj, form, change)
+        if warning := warning_about(form.instance):
+            self.message_user(request, warning, messages.WARNING)
 
     def remove(self, actor: Principal, row: User) -> None:
         offboarding.delete_user(actor=actor, user=row)

@@ -16,6 +16,7 @@ from accounts.services.users import get_user
 from api.parsers import SafeJSONParser
 from api.permissions import Need
 from core.errors import Invalid, NotFound
+from core.numbers import whole_number
 from rbac.principals import Kind, Method, Principal
 
 _KINDS = {
@@ -89,6 +90,19 @@ class UntrimmedCharField(serializers.CharField):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(trim_whitespace=False, **kwargs)
+
+
+class NumberField(serializers.IntegerField):
+    """A whole number. In a JSON string, its digits are ASCII."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, str):
+            try:
+                data = whole_number(data)
+            except ValueError:
+                self.fail("invalid")
+        number: int = super().to_internal_value(data)
+        return number
 
 
 def location(view: str, /, **kwargs: object) -> dict[str, str]:

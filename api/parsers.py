@@ -7,7 +7,8 @@ from typing import Any
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser, JSONParser
 
-from accounts.services.user_csv import MAX_BYTES
+from accounts.services.user_csv import MAX_BYTES, decode
+from core.errors import Invalid
 
 
 class TooLarge(APIException):
@@ -30,7 +31,7 @@ class SafeJSONParser(JSONParser):
 
 
 class CSVParser(BaseParser):
-    """CSV (RFC 4180) in UTF-8."""
+    """CSV (RFC 4180) in UTF-8, or in UTF-16 with a byte order mark."""
 
     media_type = "text/csv"
 
@@ -45,6 +46,6 @@ class CSVParser(BaseParser):
         if len(raw) > MAX_BYTES + len(codecs.BOM_UTF8):
             raise TooLarge(f"The file is larger than {MAX_BYTES // 1_000_000} MB. Split it into several files.")
         try:
-            return {"csv": raw.decode("utf-8")}
-        except UnicodeDecodeError:
-            raise ParseError("The file is not UTF-8. Save it as UTF-8 and send it again.") from None
+            return {"csv": decode(raw)}
+        except Invalid as error:
+            raise ParseError(error.message) from None

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from accounts.filters import GroupRoleFilterSet
 from accounts.models import GroupRole
 from accounts.services import groups
-from api.base import ApiViewSet, UntrimmedCharField, location
+from api.base import ApiViewSet, NumberField, UntrimmedCharField, location
 from api.etags import expected_version, tagged
 from api.permissions import Need
 from api.schema import ETAG, IF_MATCH, LOCATION, describe_list_and_retrieve
@@ -145,7 +145,7 @@ class GroupRoleUpdateSerializer(serializers.Serializer[Any]):
     """The fields of a group role that can be changed."""
 
     role = UntrimmedCharField(max_length=32, required=False, help_text=_ROLE)
-    priority = serializers.IntegerField(min_value=0, max_value=MAX_PRIORITY, required=False, help_text=_PRIORITY)
+    priority = NumberField(min_value=0, max_value=MAX_PRIORITY, required=False, help_text=_PRIORITY)
 
 
 class GroupRoleCreateSerializer(serializers.Serializer[Any]):
@@ -153,7 +153,7 @@ class GroupRoleCreateSerializer(serializers.Serializer[Any]):
 
     group = UntrimmedCharField(max_length=200, help_text="The name of the group, as the identity provider sends it.")
     role = UntrimmedCharField(max_length=32, help_text=_ROLE)
-    priority = serializers.IntegerField(min_value=0, max_value=MAX_PRIORITY, default=100, help_text=_PRIORITY)
+    priority = NumberField(min_value=0, max_value=MAX_PRIORITY, default=100, help_text=_PRIORITY)
 
 
 @describe_list_and_retrieve(

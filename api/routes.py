@@ -8,7 +8,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.base import ApiViewSet, UntrimmedCharField, location
+from api.base import ApiViewSet, NumberField, UntrimmedCharField, location
 from api.etags import etag, expected_version, tagged
 from api.permissions import Need
 from api.schema import ETAG, IF_MATCH, LOCATION, describe_list_and_retrieve
@@ -65,7 +65,7 @@ class RouteCreateSerializer(serializers.Serializer[Any]):
     methods = serializers.ListField(child=UntrimmedCharField(max_length=20), max_length=50, help_text=_METHODS)
     permission = UntrimmedCharField(max_length=64, help_text=_PERMISSION)
     note = UntrimmedCharField(max_length=200, default="", allow_blank=True, help_text=_NOTE)
-    position = serializers.IntegerField(
+    position = NumberField(
         min_value=1,
         max_value=MAX_POSITION,
         required=False,
@@ -78,7 +78,7 @@ class RouteOrderSerializer(serializers.Serializer[Any]):
     """The new order of the route table."""
 
     order = serializers.ListField(
-        child=serializers.IntegerField(min_value=1), max_length=100_000, help_text="The ids of all routes, in the new order."
+        child=NumberField(min_value=1), max_length=100_000, help_text="The ids of all routes, in the new order."
     )
 
 

@@ -13,9 +13,10 @@ from accounts.filters import ServiceAccountFilterSet, TokenFilterSet
 from accounts.models import ServiceAccount, Token
 from accounts.services import service_accounts, tokens
 from accounts.services.tokens import MAX_DAYS, MAX_GRACE_SECONDS, IssuedToken
-from api.base import ApiViewSet, UntrimmedCharField, location, user_of_field
+from api.base import ApiViewSet, NumberField, UntrimmedCharField, location, user_of_field
 from api.permissions import Need
 from api.schema import LOCATION, describe_list_and_retrieve
+from api.user_serializers import LEAST_ROLE
 from rbac.permissions import Permission
 
 # The services decide which accounts: `visible` filters the rows, and a write of another's account is refused.
@@ -82,7 +83,7 @@ class ServiceAccountCreateSerializer(serializers.Serializer[Any]):
     """A new service account."""
 
     name = UntrimmedCharField(max_length=64, help_text="Letters, digits, `.`, `_` and `-`, such as `nightly-sweep`.")
-    role = UntrimmedCharField(max_length=32, required=False, allow_null=True, help_text=f"{_ROLE} Default: RBAC_DEFAULT_ROLE.")
+    role = UntrimmedCharField(max_length=32, required=False, allow_null=True, help_text=f"{_ROLE} {LEAST_ROLE}")
     description = UntrimmedCharField(max_length=200, required=False, allow_blank=True, help_text=_DESCRIPTION)
     owner = UntrimmedCharField(
         max_length=16, required=False, allow_null=True, help_text="The id of the owner; by default you; null: no owner."
@@ -143,7 +144,7 @@ class IssuedTokenSerializer(TokenSerializer):
 class TokenCreateSerializer(serializers.Serializer[Any]):
     """A new token."""
 
-    days = serializers.IntegerField(
+    days = NumberField(
         min_value=0, max_value=MAX_DAYS, required=False, allow_null=True, help_text=f"{_DAYS} Default: TOKEN_DEFAULT_DAYS."
     )
     name = UntrimmedCharField(max_length=64, required=False, allow_blank=True, help_text=_PURPOSE)
@@ -152,10 +153,10 @@ class TokenCreateSerializer(serializers.Serializer[Any]):
 class TokenRotateSerializer(serializers.Serializer[Any]):
     """How a token is replaced."""
 
-    days = serializers.IntegerField(
+    days = NumberField(
         min_value=0, max_value=MAX_DAYS, required=False, allow_null=True, help_text=f"{_DAYS} Default: as long as the old token."
     )
-    grace = serializers.IntegerField(
+    grace = NumberField(
         min_value=0,
         max_value=MAX_GRACE_SECONDS,
         default=0,

@@ -5,12 +5,14 @@ from typing import Any, ClassVar
 from rest_framework import renderers, serializers
 
 from accounts.models import RoleSource, SignIn, User
+from accounts.services.sign_in_warnings import warning_about
 from api.base import UntrimmedCharField
 
 MAX_BULK = 1_000
 _EMAIL = "The e-mail address of the user."
 _DISPLAY_NAME = "The name that pages show."
 _ROLE = "The name of the role. You must have all of its permissions."
+LEAST_ROLE = "Default: `user`, or the role of RBAC_DEFAULT_ROLE if that has fewer permissions."
 _SIGN_IN = "How the user can sign in."
 _ACTIVE = "Whether the user is active. Every credential of a disabled user is rejected."
 
@@ -48,6 +50,21 @@ class UserSerializer(serializers.ModelSerializer[User]):
         }
 
 
+class ChangedUserSerializer(UserSerializer):
+    """A user who was created or changed."""
+
+    warnings = serializers.SerializerMethodField(help_text="What was accepted, but needs attention.")
+
+    class Meta(UserSerializer.Meta):
+        fields = (*UserSerializer.Meta.fields, "warnings")  # type: ignore[assignment] # one more than the base class
+        read_only_fields = fields  # type: ignore[assignment]
+
+    @staticmethod
+    def get_warnings(user: User) -> list[str]:
+        """Return the warnings about the user."""
+        return list(filter(None, [warning_about(user)]))
+
+
 class UserUpdateSerializer(serializers.Serializer[Any]):
     """The fields of a user that can be changed. Other fields are ignored."""
 
@@ -70,7 +87,7 @@ class UserCreateSerializer(serializers.Serializer[Any]):
         write_only=True,
         help_text="The password. Without one the user signs in through single sign-on.",
     )
-    role = UntrimmedCharField(max_length=32, required=False, allow_null=True, help_text=f"{_ROLE} Default: RBAC_DEFAULT_ROLE.")
+    role = UntrimmedCharField(max_length=32, required=False, allow_null=True, help_text=f"{_ROLE} {LEAST_ROLE}")
     email = UntrimmedCharField(max_length=254, required=False, allow_blank=True, allow_null=True, help_text=_EMAIL)
     display_name = UntrimmedCharField(max_length=150, required=False, allow_blank=True, help_text=_DISPLAY_NAME)
     sign_in = serializers.ChoiceField(choices=SignIn.choices, required=False, help_text=_SIGN_IN)
@@ -114,12 +131,23 @@ class UserImportSerializer(serializers.Serializer[Any]):
     )
 
 
+class ImportedUserSerializer(serializers.Serializer[Any]):
+    """A user that an import creates or changes."""
+
+    username = serializers.CharField(help_text="The username.")
+    role = serializers.CharField(help_text="The role after the import.")
+    old_role = serializers.CharField(allow_null=True, help_text="The role before it, if it changes; null otherwise.")
+
+
 class UserImportResultSerializer(serializers.Serializer[Any]):
     """The result of an import."""
 
     applied = serializers.BooleanField(help_text="Whether the changes were made: false for a dry run.")
     created = serializers.ListField(child=serializers.CharField(), help_text="The usernames of the new users.")
     changed = serializers.ListField(child=serializers.CharField(), help_text="The usernames of the changed users.")
+    users = ImportedUserSerializer(many=True, help_text="The created and changed users with their roles.")
+    new_admins = serializers.ListField(child=serializers.CharField(), help_text="The usernames of those who get the role admin.")
+    warnings = serializers.ListField(child=serializers.CharField(), help_text="What was accepted, but needs attention.")
 
 
 class CSVRenderer(renderers.BaseRenderer):

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from accounts.filters import UserFilterSet
 from accounts.models import User
 from accounts.services import offboarding, user_csv, user_import, users
+from accounts.services.user_import import RowAction
 from api.base import ApiViewSet, location, user_of_field
 from api.parsers import CSVParser, SafeJSONParser
 from api.permissions import Need
@@ -21,6 +22,7 @@ from api.schema import LOCATION, describe_list_and_retrieve
 from api.user_serializers import (
     BulkRoleResultSerializer,
     BulkRoleSerializer,
+    ChangedUserSerializer,
     CSVRenderer,
     OwnPasswordSerializer,
     UserCreateSerializer,
@@ -49,7 +51,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         "destroy": Permission.USERS_WRITE,
         "bulk_role": Permission.USERS_WRITE,
         "import_csv": Permission.USERS_WRITE,
-        "export": Permission.USERS_READ,
+        "export": Permission.USERS_WRITE,
         "own_password": Permission.PASSWORD_OWN,
     }
     queryset = User.objects.select_related("role").order_by("username")
@@ -64,20 +66,21 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
     @extend_schema(
         summary="Create a user",
         description="Creates a user. Without `password` they sign in through single sign-on; "
-        "without `role` they get the default role.",
+        "without `role` they get `user`, or less.",
         request=UserCreateSerializer,
-        responses={201: UserSerializer},
+        responses={201: ChangedUserSerializer},
         parameters=[LOCATION],
     )
     def create(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
         user = users.create_user(actor=self.principal, **self.validated(UserCreateSerializer))
-        return Response(UserSerializer(user).data, status=201, headers=location("user-detail", uid=user.uid))
+        return Response(ChangedUserSerializer(user).data, status=201, headers=location("user-detail", uid=user.uid))
 
     @extend_schema(
         summary="Update a user",
-        description="Changes a user. If one of the fields is rejected, none is changed. A new password ends their sessions.",
+        description="Changes a user. If one of the fields is rejected, none is changed. A new password ends their sessions. "
+        "For a user of single sign-on it needs `sign_in`, `both` or `password`: it is a second way to sign in.",
         request=UserUpdateSerializer,
-        responses=UserSerializer,
+        responses=ChangedUserSerializer,
     )
     @asks_first
     @transaction.atomic
@@ -85,7 +88,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         user = self.get_object()
         changes = self.validated(UserUpdateSerializer)
         if "password" in changes:
-            users.set_password(actor=self.principal, user=user, password=changes["password"])
+            users.set_password(actor=self.principal, user=user, password=changes["password"], sign_in=changes.get("sign_in"))
         profile = {name: changes[name] for name in ("email", "display_name", "sign_in") if name in changes}
         if profile:
             users.update_profile(actor=self.principal, user=user, **profile)
@@ -93,7 +96,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
             users.set_active(actor=self.principal, user=user, active=changes["active"])
         if "role" in changes:
             users.set_role(actor=self.principal, user=user, role=changes["role"])
-        return Response(UserSerializer(users.get_user(uid)).data)
+        return Response(ChangedUserSerializer(users.get_user(uid)).data)
 
     @extend_schema(
         summary="Delete a user",
@@ -157,7 +160,20 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         report = user_import.import_users(actor=self.principal, text=text, dry_run=dry_run, update=update)
         if report.errors:
             return respond(_import_problem(report))
-        return Response({"applied": report.applied, "created": list(report.created), "changed": list(report.changed)})
+        return Response(
+            {
+                "applied": report.applied,
+                "created": list(report.created),
+                "changed": list(report.changed),
+                "users": [
+                    {"username": change.username, "role": change.values["role"], "old_role": change.before.get("role")}
+                    for change in report.changes
+                    if change.action is not RowAction.SAME
+                ],
+                "new_admins": list(report.new_admins),
+                "warnings": list(report.warnings),
+            }
+        )
 
     @extend_schema(
         summary="Export users as CSV",

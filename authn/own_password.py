@@ -1,6 +1,6 @@
 """Changes the user's own password, which requires the current one."""
 
-from accounts.models import User
+from accounts.models import SignIn, User
 from accounts.services import users
 from authn.passwords import matches_hash
 from core.errors import Conflict, Forbidden, Invalid
@@ -19,7 +19,7 @@ def change_own_password(*, actor: Principal, current: str, password: str, keep_s
     if actor.kind is not Kind.USER:
         raise Forbidden("Only a user has a password.")
     user = users.get_user(actor.uid)
-    if not user.has_usable_password():
+    if user.sign_in == SignIn.SSO or not user.has_usable_password():
         raise Conflict("You sign in through your identity provider, and have no password here.")
     # Not in a transaction: a rollback would undo the count of a failure.
     if not matches_hash(user.username, user.password, current, actor.peer):

@@ -10,7 +10,8 @@ from django.db import transaction
 from accounts import selectors
 from accounts.models import RoleSource, SignIn, User
 from accounts.selectors import UserRecord
-from accounts.services.users import default_role, find_user, free_uid, set_role
+from accounts.services.role_defaults import default_role
+from accounts.services.users import find_user, free_uid, set_role
 from audit.events import Event
 from audit.record import record
 from core import agreement

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from django import forms
 
+from core.numbers import WholeNumberField
 from core.paths import MAX_PATH
 from rbac.patterns import MAX_PATTERN
 from rbac.permissions import MEANINGS, Permission
@@ -22,7 +23,7 @@ class RoleForm(forms.Form):
 
     description = forms.CharField(label="Description", max_length=200, required=False)
     permissions = forms.MultipleChoiceField(label="Permissions", required=False, widget=forms.CheckboxSelectMultiple)
-    version = forms.IntegerField(widget=forms.HiddenInput)
+    version = WholeNumberField(widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, choices: Choices, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -82,7 +83,7 @@ class RouteForm(forms.Form):
         label="Required permission", choices=[(str(name), f"{name} · {meaning}") for name, meaning in MEANINGS.items()]
     )
     note = forms.CharField(label="Note", max_length=200, required=False, help_text="Why the route exists.")
-    position = forms.IntegerField(
+    position = WholeNumberField(
         label="Position",
         required=False,
         min_value=1,
@@ -128,7 +129,7 @@ class GroupForm(forms.Form):
     """The role that a group maps to, and its priority."""
 
     role = forms.ChoiceField(label="Role")
-    priority = forms.IntegerField(
+    priority = WholeNumberField(
         label="Priority",
         min_value=0,
         max_value=MAX_PRIORITY,
@@ -157,7 +158,7 @@ class SeenGroupForm(forms.Form):
     """The mapping that the page showed, so that a change of somebody else in the meantime is noticed."""
 
     seen_role = forms.CharField(max_length=32, widget=forms.HiddenInput)
-    seen_priority = forms.IntegerField(widget=forms.HiddenInput)
+    seen_priority = WholeNumberField(widget=forms.HiddenInput)
 
 
 class ChangeGroupForm(GroupForm, SeenGroupForm):

@@ -208,6 +208,7 @@ _RESULTS: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
     Event.TOKEN_ROTATED: _rotated_token,
     Event.USER_CREATED: _with_role,
     Event.USER_DELETED: _accounts_of_deleted_user,
+    Event.USER_PASSWORD_CHANGED: _changes,
     Event.USER_UPDATED: _changes,
 }
 

@@ -8,7 +8,8 @@ from django.http import QueryDict
 from accounts.models import SignIn, User
 from accounts.services import users
 from accounts.services.offboarding import AccountAction
-from core.errors import NotFound
+from accounts.services.role_defaults import least_role
+from core.errors import Invalid, NotFound
 from rbac.models import Role
 from rbac.principals import Principal
 
@@ -21,6 +22,14 @@ def role_choices(principal: Principal, *, held: str = "") -> list[tuple[str, str
     """Return the roles that this user can assign, and the current role `held`: nobody assigns more than they have."""
     roles = Role.objects.order_by("name")
     return [(role.name, role.name) for role in roles if role.holds <= principal.permissions or role.name == held]
+
+
+def least_choice(principal: Principal) -> str:
+    """Return the role that a form for somebody new preselects; "" if the role must be chosen."""
+    try:
+        return least_role(principal).name
+    except Invalid:
+        return ""
 
 
 class UserFilter(forms.Form):
@@ -71,9 +80,10 @@ class CreateUserForm(forms.Form):
 
     def __init__(self, *args: Any, principal: Principal, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        least = least_choice(principal)
         choices = role_choices(principal)
-        self.fields["role"].choices = choices  # type: ignore[attr-defined]
-        self.initial.setdefault("role", "user" if ("user", "user") in choices else "viewer")
+        self.fields["role"].choices = choices if least else [("", "choose a role"), *choices]  # type: ignore[attr-defined]
+        self.initial.setdefault("role", least)
 
 
 class UserProfileForm(forms.Form):
@@ -94,6 +104,20 @@ class UserPasswordForm(forms.Form):
         help_text="This ends all sessions of the user.",
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )
+    sign_in = forms.ChoiceField(
+        label="Sign-in method",
+        choices=[choice for choice in SignIn.choices if choice[0] != SignIn.SSO],
+        widget=forms.RadioSelect,
+    )
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if user.sign_in != SignIn.SSO:
+            del self.fields["sign_in"]
+            return
+        self.fields[
+            "sign_in"
+        ].help_text = f"{user.username} signs in through single sign-on. The password is a second way to sign in, or replaces it."
 
 
 class OffboardingForm(forms.Form):

@@ -11,7 +11,8 @@ from accounts.models import ServiceAccount, User
 from accounts.services import users
 from accounts.services.tokens import MAX_DAYS
 from core.errors import NotFound
-from dashboard.forms import ACTIVE, STATES, role_choices
+from core.numbers import WholeNumberField
+from dashboard.forms import ACTIVE, STATES, least_choice, role_choices
 from rbac.models import Role
 from rbac.permissions import Permission
 from rbac.principals import Principal
@@ -71,7 +72,7 @@ def _max_days() -> int:
 class TokenLifetimeForm(forms.Form):
     """The lifetime of a token. `days` is 0 for one that never expires, which the form offers only where settings allow it."""
 
-    days = forms.IntegerField(label="Days until the token expires", required=False, min_value=1)
+    days = WholeNumberField(label="Days until the token expires", required=False, min_value=1)
     never = forms.BooleanField(label="The token never expires", required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -124,9 +125,10 @@ class CreateServiceAccountForm(TokenLifetimeForm):
 
     def __init__(self, *args: Any, principal: Principal, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        least = least_choice(principal)
         choices = role_choices(principal)
-        self.fields["role"].choices = choices  # type: ignore[attr-defined]
-        self.initial.setdefault("role", "user" if ("user", "user") in choices else "viewer")
+        self.fields["role"].choices = choices if least else [("", "choose a role"), *choices]  # type: ignore[attr-defined]
+        self.initial.setdefault("role", least)
         if principal.holds(Permission.SERVICE_ACCOUNTS_WRITE):
             self.initial.setdefault("owner", principal.name)
         else:

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Final
 
+from django.contrib import messages
 from django.db.models import Q
 from django.forms import BaseForm, Form
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -10,6 +11,7 @@ from django.urls import reverse
 from accounts.models import User
 from accounts.services import offboarding, service_accounts, users
 from accounts.services.offboarding import AccountAction
+from accounts.services.sign_in_warnings import warning_about
 from audit.models import Entry
 from core.errors import Invalid
 from core.forms import add_service_error
@@ -46,7 +48,7 @@ class UserPage(Page):
             can_write=can_write,
             roles=role_choices(me) if can_write else (),
             profile=forms.get("profile") or UserProfileForm(initial=profile, auto_id="profile_%s"),
-            password=forms.get("password") or UserPasswordForm(auto_id="password_%s"),
+            password=forms.get("password") or UserPasswordForm(user=user, auto_id="password_%s"),
             accounts=service_accounts.visible(me).filter(owner=user)[: offboarding.MAX_LISTED] if sees_accounts else None,
             events=describe(Entry.objects.filter(Q(target=user.username) | Q(actor_uid=user.uid))[:MAX_EVENTS], me)
             if me.holds(Permission.AUDIT_READ)
@@ -65,13 +67,17 @@ class UserFormAction(UserPage):
     def post(self, request: HttpRequest, uid: str) -> HttpResponse:
         """Perform the action of the form, or return the page with the form's errors."""
         user = users.get_user(uid)
-        form = self.form(request.POST, auto_id=f"{self.name}_%s")
+        form = self.make_form(user, request.POST)
         if form.is_valid():
             try:
                 return self.redirect_to(reverse("dashboard:user", args=[uid]), self.perform(user, form.cleaned_data))
             except Invalid as error:
                 add_service_error(form, error)
         return self.render_user(user, 422, **{self.name: form})
+
+    def make_form(self, user: User, data: QueryDict) -> Form:  # noqa: ARG002 - for subclasses
+        """Return the bound form."""
+        return self.form(data, auto_id=f"{self.name}_%s")
 
     def perform(self, user: User, values: dict[str, Any]) -> str:
         """Call the service, and return the message for the next page. Raises ServiceError."""
@@ -90,7 +96,9 @@ class UserProfileAction(UserFormAction):
 
     def perform(self, user: User, values: dict[str, Any]) -> str:
         """Save the profile."""
-        users.update_profile(actor=self.principal, user=user, **values)
+        changed = users.update_profile(actor=self.principal, user=user, **values)
+        if warning := warning_about(changed):
+            messages.warning(self.request, warning)
         return f"The profile of {user.username} was saved."
 
 
@@ -100,10 +108,17 @@ class UserPasswordAction(UserFormAction):
     name = "password"
     form = UserPasswordForm
 
+    def make_form(self, user: User, data: QueryDict) -> Form:
+        """Return the bound form, which asks for the sign-in method of a user of single sign-on."""
+        return UserPasswordForm(data, user=user, auto_id=f"{self.name}_%s")
+
     def perform(self, user: User, values: dict[str, Any]) -> str:
         """Set the password, which also ends the user's sessions."""
-        users.set_password(actor=self.principal, user=user, password=values["password"])
-        return f"The password of {user.username} was changed, and all of their sessions were ended."
+        changed = users.set_password(actor=self.principal, user=user, **values)
+        message = f"The password of {user.username} was changed, and all of their sessions were ended."
+        if changed.sign_in != user.sign_in:
+            message += f" {user.username} can now sign in by {changed.get_sign_in_display()}."
+        return message
 
 
 class UserEnableAction(UserFormAction):

@@ -12,7 +12,8 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from accounts.services import user_csv, user_import
-from accounts.services.user_csv import IMPORTED, MAX_BYTES
+from accounts.services.user_csv import MAX_BYTES
+from accounts.services.user_csv_columns import IMPORTED
 from accounts.services.user_import import ImportPlan, RowAction, RowChange
 from core.errors import Invalid, ServiceError
 from dashboard.base import FormPage, Page
@@ -36,7 +37,11 @@ _EXAMPLE: Final = "username,role,password\ndana@example.com,user,\n"
 class ImportUsersForm(forms.Form):
     """CSV text, from a file or typed. `seen` is the fingerprint of the preview that the user saw."""
 
-    file = forms.FileField(label="File", required=False, help_text="A CSV file in UTF-8. Its content replaces the text below.")
+    file = forms.FileField(
+        label="File",
+        required=False,
+        help_text="A CSV file, or an export of Okta, Google Workspace or Microsoft Entra. It replaces the text below.",
+    )
     text = forms.CharField(
         label="CSV text",
         required=False,
@@ -60,9 +65,9 @@ class ImportUsersForm(forms.Form):
             if file.size > MAX_BYTES:
                 raise forms.ValidationError({"file": f"The file is larger than {MAX_BYTES // 1_000_000} MB. Split it."})
             try:
-                values["text"] = file.read().decode("utf-8-sig")
-            except UnicodeDecodeError:
-                raise forms.ValidationError({"file": "The file is not UTF-8. Save it as CSV UTF-8."}) from None
+                values["text"] = user_csv.decode(file.read()).removeprefix(user_csv.BOM)
+            except Invalid as error:
+                raise forms.ValidationError({"file": error.message}) from None
         if not values.get("text", "").strip():
             raise forms.ValidationError({"text": "Choose a file or enter CSV text."})
         return values
@@ -92,7 +97,7 @@ class ImportUsersPage(FormPage):
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         """Return a preview, or import the lines whose preview was seen. After a change in between, preview again."""
         text, update = values["text"].replace("\r\n", "\n"), values["update"]
-        if len(user_csv.read_rows(text)[0]) > MAX_LINES:
+        if len(user_csv.read_rows(text).rows) > MAX_LINES:
             raise Invalid.field(
                 "text", f"The dashboard imports at most {MAX_LINES:,} lines. Use manage.py import_users for larger files."
             )
@@ -103,7 +108,11 @@ class ImportUsersPage(FormPage):
             return self._import(plan)  # type: ignore[return-value] # a response like any other
         return self.render(
             form=ImportUsersForm(initial={"text": text, "update": update, "seen": "" if has_errors else seen}),
-            lines=[(change, _cells(change)) for change in sorted(changes, key=lambda change: not change.error)],
+            lines=[
+                (change, _cells(change))
+                for change in sorted(changes, key=lambda change: (not change.error, not change.makes_admin))
+            ],
+            report=plan.report,
             number={action.value: sum(change.action is action for change in changes) for action in RowAction},
             passwords=sum(change.password for change in changes),
             is_repeated=bool(values["seen"]),
@@ -151,13 +160,13 @@ class ImportUsersPage(FormPage):
 class UserExport(Page):
     """All users as CSV, without passwords."""
 
-    needs = (Permission.USERS_READ,)
+    needs = (Permission.USERS_WRITE,)
     section = "users"
     http_method_names = ["get", "head", "options"]
 
     def get(self, request: HttpRequest) -> HttpResponseBase:
         """Stream the file."""
-        lines = user_csv.export_users(self.principal)
+        lines = user_csv.export_users(self.principal, for_spreadsheet=True)
         return StreamingHttpResponse(
             streamed(request, lines, at_once=500),
             content_type="text/csv; charset=utf-8",

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from django.contrib import messages
 from django.db.models import Count, QuerySet
 from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -10,6 +11,7 @@ from django.urls import reverse
 from accounts.filters import UserFilterSet
 from accounts.models import User
 from accounts.services import users
+from accounts.services.sign_in_warnings import warning_about
 from core.errors import Invalid
 from dashboard.base import FormPage, Page
 from dashboard.forms import CreateUserForm, UserFilter, role_choices
@@ -136,6 +138,8 @@ class NewUserPage(FormPage):
             role=values["role"],
             password=values["password"] or None,
         )
+        if warning := warning_about(user):
+            messages.warning(self.request, warning)
         return self.redirect_to(
             reverse("dashboard:user", args=[user.uid]), f"The user {user.username} was created with the role {user.role.name}."
         )

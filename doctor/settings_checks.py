@@ -16,7 +16,7 @@ from django.db import DatabaseError, connection
 
 from accounts import shared_credential
 from accounts.models import User
-from accounts.services.users import FIRST_ADMIN
+from accounts.services.role_defaults import FIRST_ADMIN
 from authn import jwt_keys
 from authn.jwt_verify import ASYMMETRIC
 from authn.proxy_headers import parse_networks
@@ -121,14 +121,14 @@ def assertions(**kwargs: Any) -> list[CheckMessage]:
 
 def auth_string(**kwargs: Any) -> list[CheckMessage]:
     """E009: AUTH_STRING contains htpasswd lines, with hashes that are neither too weak nor too slow."""
-    hint = "Create a line with: htpasswd -nB NAME"
+    hint = "Create a line with: htpasswd -nB NAME. In a .env or compose file, put it in single quotes or write $$ for each $."
     if not settings.AUTH_STRING:
         return []
     try:
         lines = shared_credential.htpasswd(settings.AUTH_STRING)
         users = list(lines.users())
-    except ValueError:
-        users = []
+    except ValueError as error:
+        return [_error(9, f"AUTH_STRING: {error}", hint)]
     if not users:
         return [_error(9, "AUTH_STRING contains no htpasswd line.", hint)]
     bad = [user for user in users if not _ACCEPTED_HASH.match(shared_credential.shared_hash(user) or "")]

@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from datetime import timedelta
 from functools import reduce
 
+from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from accounts.models import RoleSource, ServiceAccount, Token, User
 from accounts.querysets import SOON_DAYS, UNUSED_DAYS, TokenQuerySet
+from accounts.services.role_defaults import FIRST_ADMIN, first_admin_is_open
 from doctor.finding import Check, Finding
 from rbac.models import Role, Route
 from rbac.permissions import ADMIN
@@ -21,8 +23,13 @@ def no_routes(check: Check) -> Iterable[Finding]:
 
 
 def no_admin(check: Check) -> Iterable[Finding]:
-    if not _admins().exists():
-        yield check.finding("There is no active admin.", "Run: manage.py create_user NAME --role admin")
+    if _admins().exists():
+        return
+    todo = "Run: manage.py create_user NAME --role admin. For an existing user: manage.py set_role NAME admin."
+    if settings.RBAC_DEFAULT_ROLE == FIRST_ADMIN and not first_admin_is_open():
+        yield check.finding("There is no active admin, and no first sign-in creates one: first-admin works once.", todo)
+    else:
+        yield check.finding("There is no active admin.", todo)
 
 
 def admins_by_default(check: Check) -> Iterable[Finding]:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import pwd
-from argparse import RawDescriptionHelpFormatter
+from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import IntEnum
@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.errors import ServiceError
+from core.numbers import whole_number
 from core.text import clean
 from rbac import principals
 from rbac.principals import Principal
@@ -121,6 +122,14 @@ class Command(BaseCommand):
             self.print_table(list(columns.values()), [[row[key] for key in columns] for row in rows])
         else:
             self.say(nothing)
+
+
+def number_argument(text: str) -> int:
+    """Return the value of an option that takes a whole number. Raises ArgumentTypeError."""
+    try:
+        return whole_number(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int]:

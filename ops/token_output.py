@@ -8,14 +8,17 @@ from django.db import transaction
 
 from accounts.services.tokens import IssuedToken
 from ops import rows
-from ops.base import Command
+from ops.base import Command, number_argument
 from ops.secret_files import new_file
 
 
 def add_arguments(parser: CommandParser) -> None:
     """Add the options that `create_token` and `rotate_token` share."""
     parser.add_argument(
-        "--days", type=int, metavar="N", help="The token expires after N days; 0 means never, if TOKEN_MAX_DAYS allows it."
+        "--days",
+        type=number_argument,
+        metavar="N",
+        help="The token expires after N days; 0 means never, if TOKEN_MAX_DAYS allows it.",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="Write the token to a new file of mode 0600 instead of standard output."

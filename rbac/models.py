@@ -6,6 +6,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 
+from core.one_line import check_one_line
 from core.watched import Watched
 from rbac.packs import RouteSpec
 from rbac.patterns import MAX_PATTERN, BadPattern, compile_pattern
@@ -61,7 +62,7 @@ class Role(models.Model):
     watched = Watched()
 
     name = models.CharField(max_length=32, unique=True, validators=[ROLE_NAME])
-    description = models.CharField(max_length=200, blank=True, default="")
+    description = models.CharField(max_length=200, blank=True, default="", validators=[check_one_line])
     permissions = models.JSONField(default=list, blank=True, validators=[check_permissions])
     builtin = models.BooleanField(default=False, editable=False, help_text="Built in: it cannot be deleted.")
     version = models.PositiveIntegerField(default=1, editable=False, help_text="Increases by one with each change.")
@@ -100,7 +101,9 @@ class Route(models.Model):
     permission = models.CharField(
         max_length=64, validators=[check_permission], help_text="The permission that a matching request requires."
     )
-    note = models.CharField(max_length=200, blank=True, default="", help_text="Why the route exists.")
+    note = models.CharField(
+        max_length=200, blank=True, default="", validators=[check_one_line], help_text="Why the route exists."
+    )
     version = models.PositiveIntegerField(default=1, editable=False, help_text="Increases by one with each change.")
 
     class Meta:

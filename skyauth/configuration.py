@@ -148,8 +148,10 @@ env.section("Roles")
 RBAC_DEFAULT_ROLE = env.text(
     "RBAC_DEFAULT_ROLE",
     "admin",
-    """The role of users without an assigned role: the name of a role, or first-admin (recommended), which makes the first user
-    admin and all others user. The default is admin, as in SkyPilot, to simplify the first setup.""",
+    """The role of users who sign in for the first time and have no assigned role: the name of a role, or first-admin
+    (recommended), which makes the first user admin and all others user. first-admin makes one admin, once: after an
+    installation has had an admin, every first-time user gets user. A user whom an admin creates without a role gets user, or
+    this role if it has fewer permissions. The default is admin, as in SkyPilot, to simplify the first setup.""",
 )
 
 RECENT_REQUESTS = env.number(

@@ -100,7 +100,8 @@ def dotenv() -> str:
 def permissions() -> str:
     """Return docs/permissions.md."""
     seeded = importlib.import_module("rbac.migrations.0002_seed_roles").ROLES
-    roles = {name: effective_permissions(name, held) for name, (_, held) in seeded.items()}
+    added = importlib.import_module("rbac.migrations.0005_own_password").ADDED
+    roles = {name: effective_permissions(name, [*held, *added.get(name, ())]) for name, (_, held) in seeded.items()}
     lines = [
         "# Permissions and roles",
         _GENERATED.format(page="permissions"),

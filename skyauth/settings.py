@@ -194,6 +194,8 @@ USE_I18N = False
 FORMAT_MODULE_PATH = "skyauth.formats"  # ISO 8601 in pages, without "a.m."
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+DATA_UPLOAD_MAX_MEMORY_SIZE = 6_000_000  # core.request_limits.MAX_BODY, so that an import as JSON or in a form has its limit
+
 SILENCED_SYSTEM_CHECKS = [
     "axes.W002",  # no axes middleware: a lockout looks like any other refusal, by design
     "axes.W003",  # no axes backend: `authn.lockout` calls axes for all interfaces

@@ -6,7 +6,7 @@ from typing import Any, Final
 from django.db import transaction
 
 from accounts.models import ServiceAccount, User
-from accounts.services import offboarding, service_accounts, users
+from accounts.services import offboarding, role_defaults, service_accounts, users
 from authn import own_password
 from authn.requests import basic_of
 from core.agreement import asks_first
@@ -49,11 +49,11 @@ def own_role(call: Call) -> dict[str, str]:
 
 def default_role(call: Call) -> dict[str, str]:
     """Return the SkyPilot role that `create_user` gives without `role`. SkyPilot has this since its nightly 1.0.0.dev20261027."""
-    return {"role": skypilot_role(users.default_role(call.actor).holds)}
+    return {"role": skypilot_role(role_defaults.default_role(call.actor).holds)}
 
 
 def create_user(call: Call) -> None:
-    """Create a user who signs in with a password. Without `role` they get the default role."""
+    """Create a user who signs in with a password. Without `role` they get RBAC_DEFAULT_ROLE, as on SkyPilot's server."""
     username, password, role = call.body["username"], call.body["password"], call.body.get("role")
     if not username or not password:
         raise HTTPException(400, "Username and password are required")
@@ -61,7 +61,9 @@ def create_user(call: Call) -> None:
         raise HTTPException(400, f"Invalid role: {role}")
     if User.objects.filter(username=username.lower()).exists():
         raise HTTPException(400, f"User {username!r} already exists")
-    users.create_user(actor=call.actor, username=username, password=password, role=role or None)
+    users.create_user(
+        actor=call.actor, username=username, password=password, role=role or None, default=role_defaults.default_role
+    )
 
 
 def update_user(call: Call) -> None:
@@ -84,19 +86,19 @@ def update_user(call: Call) -> None:
     if password and not manages:
         _change_own_password(call, password)
         return
-    _update(call.actor, target, role if manages else None, password)
+    _update(call, target, role if manages else None, password)
 
 
 @asks_first
 @transaction.atomic
-def _update(actor: Principal, target: User | ServiceAccount, role: str | None, password: str | None) -> None:
+def _update(call: Call, target: User | ServiceAccount, role: str | None, password: str | None) -> None:
     """Set password and role: both, or neither."""
     if password:
         if isinstance(target, ServiceAccount):
             raise HTTPException(400, "A service account has no password.")
-        users.set_password(actor=actor, user=target, password=password)
+        users.set_password(actor=call.actor, user=target, password=password, sign_in=call.body.get("sign_in"))
     if role:
-        _set_role(actor, target, role)
+        _set_role(call.actor, target, role)
 
 
 def _change_own_password(call: Call, password: str) -> None:
@@ -190,13 +192,14 @@ _UPDATE: Final[Mapping[str, BodyField]] = {
     "role": OPTIONAL,
     "password": OPTIONAL,
     "current_password": OPTIONAL,
+    "sign_in": OPTIONAL,  # not in SkyPilot: required for a user of single sign-on
 }
 OPERATIONS: Final = (
     Operation("GET", "users", (Permission.USERS_READ,), list_users),
     Operation("GET", "users/role", AUTHENTICATED, own_role),
     Operation("GET", "users/default-role", (Permission.UPSTREAM_WRITE,), default_role),
     Operation("POST", "users/create", _WRITE, create_user, {"username": REQUIRED, "password": REQUIRED, "role": OPTIONAL}),
-    Operation("POST", "users/update", (Permission.PASSWORD_OWN, Permission.USERS_WRITE), update_user, _UPDATE),
+    Operation("POST", "users/update", (Permission.UPSTREAM_WRITE, Permission.USERS_WRITE), update_user, _UPDATE),
     Operation("POST", "users/batch_update", _WRITE, batch_update, {"user_ids": REQUIRED_STRINGS, "role": REQUIRED}),
     Operation("POST", "users/delete", _WRITE, delete_user, {"user_id": REQUIRED}),
     Operation("GET", "users/me/workspace", AUTHENTICATED, get_workspace),

@@ -1,11 +1,12 @@
 """`/users/import` and `/users/export`: SkyPilot's CSV format, with three columns and no quoting."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from accounts.models import User
 from accounts.services import users
+from accounts.services.role_defaults import default_role
+from accounts.services.user_csv import is_hash
 from core.csv_lines import escape_cell, unescape_cell
 from core.errors import ServiceError
 from integrations.skypilot.roles import ROLES, skypilot_role
@@ -17,10 +18,6 @@ from skypilot.validation import REQUIRED
 
 COLUMNS: Final = ("username", "password", "role")
 MAX_ROWS: Final = 1_000  # hashing a password takes time for each, and a client waits a minute or two
-# The formats of crypt, htpasswd, LDAP and Django: such a password is a hash, exported from another system.
-_HASH: Final = re.compile(
-    r"\$(?:1|2[abxy]?|5|6|7|y|apr1|argon2\w*|scrypt|pbkdf2[\w-]*|bcrypt-sha256)\$|\{[A-Z0-9-]+\}|(?:argon2|bcrypt|pbkdf2|scrypt)\w*\$"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +46,12 @@ def _create(call: Call, row: _Row) -> str | None:
         return f"Invalid role: {row.role}"
     if User.objects.filter(username=row.username.lower()).exists():
         return "User already exists"
-    if _HASH.match(row.password):
+    if is_hash(row.password):
         return "The password is a hash. Hashes are not imported; set a new password."
     try:
-        users.create_user(actor=call.actor, username=row.username, password=row.password, role=row.role or None)
+        users.create_user(
+            actor=call.actor, username=row.username, password=row.password, role=row.role or None, default=default_role
+        )
     except ServiceError as error:
         return error.message
     return None

@@ -35,6 +35,7 @@ def _seed() -> None:
     """Make the roles that come with SkyAuth, which an emptied database has lost."""
     if not Role.objects.exists():
         import_module("rbac.migrations.0002_seed_roles").seed(apps, None)
+        import_module("rbac.migrations.0005_own_password").grant(apps, None)
 
 
 @contextmanager

@@ -6,14 +6,14 @@ from django.db.models import QuerySet
 from accounts.identifiers import BadName, account_uid, canonical_account_name
 from accounts.models import ServiceAccount, User
 from accounts.services import upstream
-from accounts.services.users import default_role, get_user
+from accounts.services.role_defaults import least_role
+from accounts.services.users import get_user
 from accounts.shared_credential import shared_hash
 from audit.events import Event
 from audit.record import record
 from core.agreement import asks_first
 from core.errors import Conflict, Forbidden, Invalid, NotFound
-from rbac.models import Role
-from rbac.permissions import ADMIN, Permission
+from rbac.permissions import Permission
 from rbac.principals import Principal
 from rbac.services import get_role, lock_policy, require_all, validate
 
@@ -93,7 +93,7 @@ def create_service_account(
 ) -> ServiceAccount:
     """Create and return an account. Its owner is the actor unless there is another `owner` or it is `unowned`.
 
-    Without a role it gets the default role, limited to the actor's and the owner's. Raises Forbidden, Invalid, Conflict.
+    Without a role it gets the role `user` or less, see `least_role`. Raises Forbidden, Invalid, Conflict.
     """
     manages_all = actor.holds(Permission.SERVICE_ACCOUNTS_WRITE)
     if not manages_all and not actor.holds(Permission.SERVICE_ACCOUNTS_OWN):
@@ -107,9 +107,7 @@ def create_service_account(
         raise Forbidden("You can only create service accounts that you own.")
     if owner is not None:
         owner = new_owner(owner, field="owner")
-    account_role = _default_role(actor) if role is None else get_role(role)
-    if role is None and owner is not None and not account_role.holds <= owner.role.holds:
-        account_role = owner.role
+    account_role = least_role(actor, owner.role if owner else None) if role is None else get_role(role)
     require_all(actor, account_role.holds, f"give the role {account_role.name}")
     account = ServiceAccount(
         name=_free_name(name),
@@ -125,12 +123,6 @@ def create_service_account(
     data = {"uid": account.uid, "role": account_role.name, "owner": owner.username if owner else None}
     record(Event.SERVICE_ACCOUNT_CREATED, actor=actor, target=account.name, data=data)
     return account
-
-
-def _default_role(actor: Principal) -> Role:
-    """Return the role of an account that is created without one: the default role, but never admin."""
-    role = default_role(actor)
-    return get_role("user") if role.name == ADMIN else role
 
 
 def _free_name(text: str) -> str:

@@ -1,20 +1,20 @@
 """Import users from CSV: `plan_import` finds out what each row would do, and `apply_plan` does it for all rows or for none."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
 
 from accounts.identifiers import BadName, canonical_username
-from accounts.models import User
+from accounts.models import SignIn, User
 from accounts.principal_lookup import current_principal
-from accounts.services.user_csv import VALUES, UserRow, read_rows, user_values
+from accounts.services.sign_in_warnings import warning_about_names
+from accounts.services.user_csv import UserRow, is_hash, read_rows, user_values
+from accounts.services.user_csv_columns import VALUES
 from accounts.services.users import (
-    FIRST_ADMIN,
     HashedPassword,
     create_user,
     set_active,
@@ -69,13 +69,26 @@ class RowChange:
     password: bool = False
     error: str = ""
 
+    def sets(self, name: str, value: str) -> bool:
+        """Return whether the row gives a new or an existing user this value."""
+        is_new = self.action is RowAction.CREATED or (self.action is RowAction.CHANGED and name in self.before)
+        return is_new and self.values[name] == value
+
+    @property
+    def makes_admin(self) -> bool:
+        return self.sets("role", ADMIN)
+
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did or, where it is not `applied`, would do; `changes` has every row in order."""
+    """What an import did or, where it is not `applied`, would do; `changes` has every row in order.
+
+    `ignored_columns` are the columns of another system's export that mean nothing here.
+    """
 
     changes: tuple[RowChange, ...]
     applied: bool
+    ignored_columns: tuple[str, ...] = ()
 
     @property
     def errors(self) -> tuple[RowError, ...]:
@@ -90,6 +103,18 @@ class ImportReport:
     def changed(self) -> tuple[str, ...]:
         """The names of the users who change; empty if any row has an error."""
         return self._names(RowAction.CHANGED)
+
+    @property
+    def new_admins(self) -> tuple[str, ...]:
+        """The names of the users who get the role admin; empty if any row has an error."""
+        return () if self.errors else tuple(change.username for change in self.changes if change.makes_admin)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is accepted, but needs attention."""
+        sso = warning_about_names(change.username for change in self.changes if change.sets("sign_in", SignIn.SSO))
+        ignored = f"Ignored columns: {', '.join(self.ignored_columns)}." if self.ignored_columns else ""
+        return tuple(filter(None, (sso, ignored)))
 
     def _names(self, action: RowAction) -> tuple[str, ...]:
         return () if self.errors else tuple(change.username for change in self.changes if change.action is action)
@@ -115,7 +140,8 @@ def import_users(
     """Plan the import of a CSV text and, unless it is a `dry_run` or a row has an error, apply it. Returns the report.
 
     The first line names the columns, in any order and case: username and, optionally, password, role, email, display_name,
-    sign_in and active (true or false). The other columns of an export (created_at, last_seen_at) are ignored. An empty role,
+    sign_in and active (true or false). The other columns of an export (created_at, last_seen_at) are ignored; for exports of
+    identity providers see `user_csv_columns`. A new user without a role gets the least one (`least_role`). An empty role,
     password, sign_in or active counts as missing; an empty email or display_name is stored as empty. An existing user is an
     error; with `update`, the user gets the values of the other columns, but never a password. Each row is planned on its own,
     so a row that takes the role of the last admin is an error even if a row before it makes another admin. `progress` is
@@ -140,11 +166,12 @@ def plan_import(*, actor: Principal, text: str, update: bool = False, progress: 
     require(actor, Permission.USERS_WRITE)
     if update:
         require(actor, Permission.USERS_READ)  # the plan shows the values before the change
-    rows, errors = read_rows(text)
+    file = read_rows(text)
+    rows = file.rows
     steps = sum(3 if row.password else 2 for row in rows)  # plan and write each row, and hash each password
-    changes = [RowChange(line, "", RowAction.REFUSED, {}, error=error) for line, error in errors.items()]
+    changes = [RowChange(line, "", RowAction.REFUSED, {}, error=error) for line, error in file.errors.items()]
     changes += _planned(actor, rows, update, (lambda done: progress(done, steps)) if progress is not None else None)
-    return ImportPlan(tuple(rows), update, _report(changes), steps)
+    return ImportPlan(rows, update, _report(changes, ignored=file.ignored), steps)
 
 
 def apply_plan(*, actor: Principal, plan: ImportPlan, progress: Progress | None = None) -> Generator[Step, None, ImportReport]:
@@ -170,27 +197,20 @@ def apply_plan(*, actor: Principal, plan: ImportPlan, progress: Progress | None 
     return report
 
 
-def _planned(actor: Principal, rows: list[UserRow], update: bool, progress: Callable[[int], None] | None) -> list[RowChange]:
+def _planned(actor: Principal, rows: Sequence[UserRow], update: bool, progress: Callable[[int], None] | None) -> list[RowChange]:
     """Return what each row would do: each is written and rolled back on its own, so no lock is held longer than for one row."""
     changes: list[RowChange] = []
     lines: dict[str, int] = {}
-    default_role: str | None = None  # of new users, once a row has made the first admin
     for number, row in enumerate(rows, 1):
         if progress is not None:
             progress(number)
         with agreement.assumed(), transaction.atomic():
-            change = _apply_row(actor, row, update, HashedPassword("!") if row.password else None, default_role)
+            change = _apply_row(actor, row, update, HashedPassword("!") if row.password else None)
             transaction.set_rollback(True)
         if not change.error:
             change = _checked(row, change, lines)
-        if settings.RBAC_DEFAULT_ROLE == FIRST_ADMIN and not change.error and _is_active_admin(change):
-            default_role = "user"
         changes.append(change)
     return changes
-
-
-def _is_active_admin(change: RowChange) -> bool:
-    return change.values["role"] == ADMIN and change.values["active"] == "true"
 
 
 def _checked(row: UserRow, change: RowChange, lines: dict[str, int]) -> RowChange:
@@ -198,6 +218,8 @@ def _checked(row: UserRow, change: RowChange, lines: dict[str, int]) -> RowChang
     if change.username in lines:
         return _refused(row, f"{change.username} is already on line {lines[change.username]}.")
     lines[change.username] = row.line
+    if is_hash(row.password):
+        return _refused(row, "The password is a hash. Hashes are not imported; set a new password.")
     if row.password:
         profile = {name: change.values[name] for name in _CAN_BE_EMPTIED}
         try:
@@ -228,8 +250,8 @@ def _write(
             if any(change.error for change in changes):
                 raise _PlanFailed
     except _PlanFailed:
-        return _report(changes)
-    return _report(changes, applied=True)
+        return _report(changes, ignored=plan.report.ignored_columns)
+    return _report(changes, applied=True, ignored=plan.report.ignored_columns)
 
 
 def _require_same_permissions(actor: Principal) -> None:
@@ -241,20 +263,18 @@ def _require_same_permissions(actor: Principal) -> None:
         raise Forbidden("Your permissions were reduced while the import was running, so nothing was imported.")
 
 
-def _report(changes: Iterable[RowChange], *, applied: bool = False) -> ImportReport:
-    return ImportReport(tuple(sorted(changes, key=lambda change: change.line)), applied)
+def _report(changes: Iterable[RowChange], *, applied: bool = False, ignored: tuple[str, ...] = ()) -> ImportReport:
+    return ImportReport(tuple(sorted(changes, key=lambda change: change.line)), applied, ignored)
 
 
-def _apply_row(
-    actor: Principal, row: UserRow, update: bool, password: HashedPassword | None, default_role: str | None = None
-) -> RowChange:
+def _apply_row(actor: Principal, row: UserRow, update: bool, password: HashedPassword | None) -> RowChange:
     """Write one row and return what changed; if a service refuses it, write nothing and return the error."""
     try:
         with transaction.atomic():
             user = _existing(row) if update else None
             if user is not None:
                 return _update(actor, row, user)
-            user = _create(actor, row, password, default_role)
+            user = _create(actor, row, password)
             return RowChange(row.line, user.username, RowAction.CREATED, user_values(user), password=bool(row.password))
     except ServiceError as error:
         return _refused(row, error.message)
@@ -290,13 +310,13 @@ def _update(actor: Principal, row: UserRow, user: User) -> RowChange:
     return RowChange(row.line, user.username, RowAction.CHANGED if changed else RowAction.SAME, after, changed)
 
 
-def _create(actor: Principal, row: UserRow, password: HashedPassword | None, default_role: str | None) -> User:
+def _create(actor: Principal, row: UserRow, password: HashedPassword | None) -> User:
     values = _values(row)
     return create_user(
         actor=actor,
         username=row.username,
         password=password,
-        role=values.get("role", default_role),
+        role=values.get("role"),
         email=values.get("email"),
         display_name=values.get("display_name", ""),
         sign_in=values.get("sign_in"),

@@ -1,10 +1,8 @@
 """Services for users. An active admin always remains, and nobody grants a permission that they lack."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
 
-from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -13,6 +11,7 @@ from django.db import transaction
 from accounts.identifiers import BadName, canonical_email, canonical_username, user_uid
 from accounts.models import RoleSource, ServiceAccount, Session, SignIn, User
 from accounts.services import upstream
+from accounts.services.role_defaults import least_role
 from accounts.shared_credential import shared_hash
 from audit.events import Event
 from audit.record import record
@@ -22,8 +21,6 @@ from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
 from rbac.principals import Kind, Principal
 from rbac.services import get_role, lock_policy, require, require_all, validate
-
-FIRST_ADMIN: Final = "first-admin"
 
 
 def get_user(uid: str) -> User:
@@ -46,17 +43,6 @@ def find_user(name_or_uid: str) -> User:
 def active_admins() -> int:
     """Return the number of active users with the admin role."""
     return User.objects.filter(is_active=True, role__name=ADMIN).count()
-
-
-def default_role(actor: Principal | None = None) -> Role:
-    """Return the role of a user who is created without one, limited to the actor's. Call it under `lock_policy`."""
-    name = settings.RBAC_DEFAULT_ROLE
-    if name == FIRST_ADMIN:
-        name = "user" if active_admins() else ADMIN
-    role = get_role(name)
-    if actor is not None and not role.holds <= actor.permissions:
-        return get_role(actor.role)
-    return role
 
 
 def free_uid(username: str) -> str:
@@ -117,15 +103,16 @@ def create_user(
     display_name: str = "",
     sign_in: str | None = None,
     active: bool = True,
+    default: Callable[[Principal], Role] = least_role,
 ) -> User:
-    """Create and return a user. Without a password the user signs in by single sign-on; without a role they get the default role.
+    """Create and return a user. Without a password the user signs in by single sign-on; without a role they get the `default`.
 
     Raises Forbidden, Invalid, Conflict.
     """
     require(actor, Permission.USERS_WRITE)
     lock_policy()
     name = _canonical(username)
-    user_role = default_role(actor) if role is None else get_role(role)
+    user_role = default(actor) if role is None else get_role(role)
     require_all(actor, user_role.holds, f"give the role {user_role.name}")
     user = User(
         username=name,
@@ -248,10 +235,7 @@ def update_profile(
     user.email = user.email if email is None else _email(email)
     user.display_name = user.display_name if display_name is None else display_name
     user.sign_in = user.sign_in if sign_in is None else sign_in
-    if user.sign_in != SignIn.PASSWORD and "@" not in user.username:
-        raise Invalid.field("sign_in", "Single sign-on identifies users by e-mail address, and this user name is not one.")
-    if user.sign_in != SignIn.SSO and not user.has_usable_password():
-        raise Invalid.field("sign_in", "Set a password first.")
+    _require_usable(user)
     validate(user)
     after = {"email": user.email, "display_name": user.display_name, "sign_in": str(user.sign_in)}
     if after != before:
@@ -260,13 +244,25 @@ def update_profile(
     return user
 
 
+def _require_usable(user: User) -> None:
+    """Raise Invalid unless the user can sign in by their sign-in method."""
+    if user.sign_in != SignIn.PASSWORD and "@" not in user.username:
+        raise Invalid.field("sign_in", "Single sign-on identifies users by e-mail address, and this user name is not one.")
+    if user.sign_in != SignIn.SSO and not user.has_usable_password():
+        raise Invalid.field("sign_in", "Set a password first.")
+
+
 @transaction.atomic
-def set_password(*, actor: Principal, user: User, password: str) -> User:
-    """Set the password of a user: it allows sign-in by password and ends all sessions. Raises Forbidden, Invalid, NotFound."""
+def set_password(*, actor: Principal, user: User, password: str, sign_in: str | None = None) -> User:
+    """Set the password of a user, which ends all sessions, and return the user. `sign_in` None keeps the sign-in method.
+
+    For a user of single sign-on a password is a second way in, so `sign_in` must be `both` or `password`. Raises Forbidden,
+    Invalid, NotFound.
+    """
     require(actor, Permission.USERS_WRITE)
     user = lock_user(user)
     require_change(actor, user, "set the password of")
-    return _set_password(actor, user, password)
+    return _set_password(actor, user, password, sign_in=sign_in)
 
 
 @transaction.atomic
@@ -282,16 +278,28 @@ def replace_own_password(*, actor: Principal, user: User, password: str, keep_se
     locked = lock_user(user)
     if locked.password != user.password:
         raise Conflict("Your password was changed in the meantime. Sign in again.")
-    return _set_password(actor, locked, password, keep_session)
+    if locked.sign_in == SignIn.SSO:
+        raise Conflict("You sign in through your identity provider, and have no password here.")
+    return _set_password(actor, locked, password, keep_session=keep_session)
 
 
-def _set_password(actor: Principal, user: User, password: str, keep_session: str = "") -> User:
+def _set_password(actor: Principal, user: User, password: str, *, sign_in: str | None = None, keep_session: str = "") -> User:
+    before = str(user.sign_in)
+    user.sign_in = before if sign_in is None else sign_in
+    if user.sign_in == SignIn.SSO:
+        raise Invalid.field(
+            "sign_in",
+            f"{user.username} signs in through single sign-on. A password would be a second way to sign in. To allow both, "
+            "choose the sign-in method both. To replace single sign-on, choose password.",
+        )
     user.password = _hashed(password, user)
-    user.sign_in = SignIn.BOTH if user.sign_in == SignIn.SSO else user.sign_in
+    _require_usable(user)
+    validate(user)
     user.save(update_fields=["password", "sign_in"])
     # Every session names the password it began under, and so is refused from now on: it must not be listed any more.
     Session.objects.filter(user=user).exclude(session_key=keep_session).delete()
-    record(Event.USER_PASSWORD_CHANGED, actor=actor, target=user.username)
+    data = {"old": {"sign_in": before}, "new": {"sign_in": str(user.sign_in)}}
+    record(Event.USER_PASSWORD_CHANGED, actor=actor, target=user.username, data=data)
     return user
 
 

@@ -1,5 +1,7 @@
 """Users: what each service does, refuses and records."""
 
+from dataclasses import replace
+
 import pytest
 from axes.models import AccessAttempt
 from django.contrib.auth.hashers import check_password, make_password
@@ -107,39 +109,6 @@ def test_ids_that_collide_get_the_next_free_derivation(system):
     UserFactory(username="third@example.com", uid=user_uid("carol@example.com", 1))
     user = users.create_user(actor=system, username="carol@example.com", role="user")
     assert user.uid == user_uid("carol@example.com", 2)
-
-
-@pytest.mark.parametrize(
-    ("setting", "admins", "expected"),
-    [
-        ("admin", 0, "admin"),
-        ("admin", 1, "admin"),
-        ("user", 0, "user"),
-        ("viewer", 1, "viewer"),
-        ("first-admin", 0, "admin"),
-        ("first-admin", 1, "user"),
-    ],
-)
-def test_promise_34_a_user_whom_nobody_gave_a_role_gets_the_default_one(settings, system, setting, admins, expected):
-    settings.RBAC_DEFAULT_ROLE = setting
-    for _ in range(admins):
-        UserFactory(role=role("admin"))
-    user = users.create_user(actor=system, username="carol@example.com")
-    assert (user.role.name, user.role_source) == (expected, RoleSource.DEFAULT)
-
-
-def test_promise_30_the_default_role_is_no_way_to_more(settings):
-    settings.RBAC_DEFAULT_ROLE = "admin"
-    clerk = holding("users:write", *role("viewer").holds, role="viewer")
-    assert users.create_user(actor=clerk, username="carol@example.com").role.name == "viewer"
-    with pytest.raises(Invalid, match="no role named"):
-        users.create_user(actor=holding("users:write"), username="dan@example.com")
-
-
-def test_a_disabled_admin_is_no_first_admin(settings, system):
-    settings.RBAC_DEFAULT_ROLE = "first-admin"
-    UserFactory(role=role("admin"), is_active=False)
-    assert users.create_user(actor=system, username="carol@example.com").role.name == "admin"
 
 
 # nobody grants more than they hold
@@ -309,14 +278,52 @@ def test_a_bad_profile_is_refused_with_its_field(system, username, password, fie
     assert field in raised.value.fields
 
 
-def test_a_password_is_set_and_opens_sign_in_by_password(bob, system):
-    User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
-    user = users.set_password(actor=system, user=bob, password=GOOD)
-    assert user.sign_in == SignIn.BOTH
+@pytest.mark.parametrize(
+    ("before", "chosen", "after"),
+    [
+        ("password", None, "password"),
+        ("password", "both", "both"),
+        ("both", None, "both"),
+        ("both", "password", "password"),
+        ("sso", "both", "both"),
+        ("sso", "password", "password"),
+    ],
+)
+def test_a_password_is_set_and_the_sign_in_method_before_and_after_is_recorded(bob, system, before, chosen, after):
+    User.objects.filter(pk=bob.pk).update(sign_in=before)
+    user = users.set_password(actor=system, user=bob, password=GOOD, sign_in=chosen)
     assert check_password(GOOD, user.password)
-    assert last() == ("user.password-changed", "bob@example.com", {})
+    assert User.objects.get(pk=bob.pk).sign_in == after
+    data = {"old": {"sign_in": before}, "new": {"sign_in": after}}
+    assert last() == ("user.password-changed", "bob@example.com", data)
+
+
+@pytest.mark.parametrize(("before", "chosen"), [("sso", None), ("sso", "sso"), ("both", "sso"), ("both", "magic")])
+def test_a_password_opens_no_second_way_in_that_nobody_chose(bob, system, before, chosen):
+    User.objects.filter(pk=bob.pk).update(sign_in=before)
+    with pytest.raises(Invalid) as raised:
+        users.set_password(actor=system, user=bob, password=GOOD, sign_in=chosen)
+    assert "sign_in" in raised.value.fields
+    bob.refresh_from_db()
+    assert (bob.sign_in, check_password(PASSWORD, bob.password)) == (before, True)
+    assert not Entry.objects.exists()
+
+
+def test_a_weak_password_is_not_set(bob, system):
     with pytest.raises(Invalid):
         users.set_password(actor=system, user=bob, password="short")
+
+
+def test_a_user_of_single_sign_on_opens_no_second_way_in_with_an_old_password(bob):
+    User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)  # the hash stays
+    for change in (
+        lambda: own_password.change_own_password(actor=principal(bob), current=PASSWORD, password=GOOD),
+        lambda: users.replace_own_password(actor=principal(bob), user=bob, password=GOOD),
+    ):
+        with pytest.raises(Conflict, match="identity provider"):
+            change()
+    bob.refresh_from_db()
+    assert bob.sign_in == SignIn.SSO
 
 
 def test_changing_your_own_password_requires_the_current_one(bob):
@@ -359,7 +366,8 @@ def test_promise_44_a_password_that_changed_meanwhile_is_not_overwritten(bob, mo
 def test_a_user_without_a_password_cannot_change_it(bob, vera, pipeline, system):
     machine = Principal(Kind.SERVICE_ACCOUNT, pipeline.uid, "pipeline", permissions=frozenset({"password:own"}), owner=bob.pk)
     sso = users.create_user(actor=system, username="carol@example.com", role="user")
-    for actor, refusal in ((machine, Forbidden), (principal(vera), Forbidden), (principal(sso), Conflict), (system, Forbidden)):
+    reader = replace(principal(vera), permissions=frozenset({"upstream:read"}))
+    for actor, refusal in ((machine, Forbidden), (reader, Forbidden), (principal(sso), Conflict), (system, Forbidden)):
         with pytest.raises(refusal):
             own_password.change_own_password(actor=actor, current=PASSWORD, password=GOOD)
 

@@ -42,11 +42,19 @@ def test_an_admin_creates_a_user_with_a_password(alice_browser: Client) -> None:
     assert (entry.actor, entry.method, entry.target) == ("alice@example.com", "session", "dora@example.com")
 
 
-def test_a_user_without_a_password_signs_in_through_single_sign_on(alice_browser: Client, settings) -> None:
-    settings.RBAC_DEFAULT_ROLE = "user"
+def test_promise_49_a_user_without_a_role_and_a_password_gets_the_least(alice_browser: Client, settings) -> None:
+    settings.RBAC_DEFAULT_ROLE = "admin"
+    assert "user (default)" in alice_browser.get(f"{LIST}add/").text
     assert fill(alice_browser, f"{LIST}add/", "user_form", username="dora@example.com").status_code == 302
     dora = User.objects.get(username="dora@example.com")
     assert (dora.sign_in, dora.role.name, dora.has_usable_password()) == (SignIn.SSO, "user", False)
+
+
+@pytest.mark.parametrize(("sso", "warns"), [("off", True), ("plaintext", False)])
+def test_a_user_who_cannot_sign_in_is_saved_with_a_warning(alice_browser: Client, settings, sso: str, warns: bool) -> None:
+    settings.AUTH_USER_HEADER_FORMAT = sso
+    response = fill(alice_browser, f"{LIST}add/", "user_form", username="dora@example.com")
+    assert ("these users cannot sign in: dora@example.com" in messages_of(response)) is warns
 
 
 @pytest.mark.parametrize(
@@ -189,6 +197,16 @@ def test_setting_a_password_revokes_the_users_sessions_and_never_shows_it(alice_
     assert bob.check_password(NEW_PASSWORD)
     assert theirs.get("/admin/").status_code == 302
     assert NEW_PASSWORD not in str(list(Entry.objects.values()))
+
+
+def test_a_password_for_a_user_of_single_sign_on_asks_how_they_sign_in(alice_browser: Client, bob: User) -> None:
+    User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
+    url = f"{LIST}set-password/?rows={bob.pk}"
+    refused = fill(alice_browser, url, "step-form", password=NEW_PASSWORD)
+    assert list(form_errors(refused)) == ["sign_in"]
+    assert fill(alice_browser, url, "step-form", password=NEW_PASSWORD, sign_in="both").status_code == 302
+    bob.refresh_from_db()
+    assert (bob.sign_in, bob.check_password(NEW_PASSWORD)) == (SignIn.BOTH, True)
 
 
 def test_a_session_of_a_disabled_user_is_rejected_on_the_next_request(alice_browser: Client, visit: Visit) -> None:

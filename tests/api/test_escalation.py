@@ -60,12 +60,12 @@ def test_an_import_with_an_admin_is_refused_by_line(as_helpdesk: Api) -> None:
 
 
 @pytest.mark.parametrize("default", ["admin", "first-admin"])
-def test_the_default_role_grants_no_more_than_the_creators_permissions(as_helpdesk: Api, settings: Any, default: str) -> None:
+def test_promise_49_without_a_role_the_api_creates_a_user(as_helpdesk: Api, settings: Any, default: str) -> None:
     settings.RBAC_DEFAULT_ROLE = default
-    assert as_helpdesk.post("/users", {"username": "new@example.com"}).json()["role"] == "helpdesk"
+    assert as_helpdesk.post("/users", {"username": "new@example.com"}).json()["role"] == "user"
     result = as_helpdesk.csv("/users/import", "username\nother@example.com\n").json()
     assert result["created"] == ["other@example.com"]
-    assert User.objects.get(username="other@example.com").role.name == "helpdesk"
+    assert User.objects.get(username="other@example.com").role.name == "user"
     assert not User.objects.filter(role__name="admin").exists()
 
 

@@ -35,8 +35,8 @@ MATRIX = """
     DELETE /users/{uid}                                       204  403   403        401       403     401
     POST   /users/bulk-role                                   200  403   403        401       403     401
     POST   /users/import                                      200  403   403        401       403     401
-    GET    /users/export                                      200  200   200        401       200     401
-    POST   /users/me/password                                 204  204   403        401       403     401
+    GET    /users/export                                      200  403   403        401       403     401
+    POST   /users/me/password                                 204  204   204        401       403     401
 
     GET    /service-accounts                                  200  200   403        401       200     401
     POST   /service-accounts                                  201  201   403        401       201     401

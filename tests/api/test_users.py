@@ -42,9 +42,18 @@ def test_a_new_user_has_the_requested_fields_and_a_location(as_alice: Api) -> No
         "password",
         "manual",
     )
-    assert as_alice.client.get(response.headers["Location"]).json() == result
+    assert as_alice.client.get(response.headers["Location"]).json() | {"warnings": []} == result
     assert api_client.basic("new@example.com", GOOD).get("/whoami").status_code == 200
     assert Entry.objects.get(event="user.created", target="new@example.com").actor == "alice@example.com"
+
+
+@pytest.mark.parametrize(("sso", "warns"), [("off", True), ("plaintext", False)])
+def test_a_user_who_cannot_sign_in_comes_with_a_warning(as_alice: Api, settings: Any, sso: str, warns: bool) -> None:
+    settings.AUTH_USER_HEADER_FORMAT = sso
+    result = as_alice.post("/users", {"username": "new@example.com"}).json()
+    assert ["new@example.com" in text for text in result["warnings"]] == ([True] if warns else [])
+    changed = as_alice.patch(f"/users/{result['uid']}", {"display_name": "N."}).json()
+    assert bool(changed["warnings"]) is warns
 
 
 @pytest.mark.parametrize(
@@ -153,6 +162,15 @@ def test_a_bulk_change_reports_the_result_for_each_user(as_alice: Api, alice: Us
     assert "last active admin" in result["failed"][1]["error"]
     vera.refresh_from_db()
     assert vera.role.name == "user"
+
+
+def test_a_password_for_a_user_of_single_sign_on_needs_a_sign_in_method(as_alice: Api, bob: User) -> None:
+    User.objects.filter(pk=bob.pk).update(sign_in="sso")
+    result = api_client.problem(as_alice.patch(f"/users/{bob.uid}", {"password": GOOD}), 400)
+    assert "sign_in" in result["errors"]
+    assert as_alice.patch(f"/users/{bob.uid}", {"password": GOOD, "sign_in": "both"}).json()["sign_in"] == "both"
+    entry = Entry.objects.get(event="user.password-changed")
+    assert entry.data == {"old": {"sign_in": "sso"}, "new": {"sign_in": "both"}}
 
 
 def test_changing_the_own_password_needs_the_current_one(as_bob: Api, bob: User) -> None:

@@ -13,6 +13,8 @@ from accounts.models import User
 from accounts.services import user_csv, user_import
 from audit.models import Entry
 from core.errors import Forbidden, Invalid
+from core.one_line import as_one_line
+from core.request_limits import MAX_BODY
 from rbac.models import Role
 from rbac.principals import Principal
 from tests.api import api_client
@@ -21,6 +23,32 @@ from tests.examples import examples
 from tests.factories import UserFactory, principal
 
 GOOD = "another good passphrase"
+
+
+def done(response: Any) -> dict[str, Any]:
+    """Return what an import did, without the roles and warnings."""
+    return {name: value for name, value in response.json().items() if name in {"applied", "created", "changed"}}
+
+
+def test_promise_49_a_dry_run_names_the_role_of_each_user_and_those_who_get_admin(as_alice: Api) -> None:
+    text = "username,role\nann@example.com,\nben@example.com,admin\n"
+    result = as_alice.csv("/users/import?dry_run=true", text).json()
+    assert [(user["username"], user["role"]) for user in result["users"]] == [
+        ("ann@example.com", "user"),
+        ("ben@example.com", "admin"),
+    ]
+    assert result["new_admins"] == ["ben@example.com"]
+
+
+@pytest.mark.parametrize("content_type", ["text/csv", "application/json"])
+def test_csv_and_json_have_the_same_limit(as_alice: Api, content_type: str) -> None:
+    text = "username,display_name\n" + "".join(f"p{n}@example.com,{'x' * 100_000}\n" for n in range(49))
+    sent = as_alice.csv("/users/import", text) if content_type == "text/csv" else as_alice.post("/users/import", {"csv": text})
+    assert len(api_client.problem(sent, 400)["failures"]) == 49, "the file was read"
+
+
+def test_the_bound_of_a_body_is_the_same_in_django(settings: Any) -> None:
+    assert settings.DATA_UPLOAD_MAX_MEMORY_SIZE == MAX_BODY
 
 
 def test_a_file_creates_its_users(as_alice: Api) -> None:
@@ -32,7 +60,7 @@ def test_a_file_creates_its_users(as_alice: Api) -> None:
     )
     response = as_alice.csv("/users/import", text.encode())
     assert response.status_code == 200, response.content
-    assert response.json() == {"applied": True, "created": ["ann@example.com", "ben@example.com"], "changed": []}
+    assert done(response) == {"applied": True, "created": ["ann@example.com", "ben@example.com"], "changed": []}
     ann = User.objects.get(username="ann@example.com")
     assert check_password(GOOD, ann.password)
     assert (ann.role.name, ann.display_name, ann.sign_in) == ("viewer", 'Ann "the" First, of that name', "password")
@@ -47,8 +75,8 @@ def test_a_file_in_json_creates_its_users(as_alice: Api) -> None:
 
 def test_a_dry_run_reports_the_same_and_changes_nothing(as_alice: Api) -> None:
     before = Entry.objects.count()
-    result = as_alice.csv("/users/import?dry_run=true", "username,role,password\nann@example.com,user,0123456789abc\n").json()
-    assert result == {"applied": False, "created": ["ann@example.com"], "changed": []}
+    response = as_alice.csv("/users/import?dry_run=true", "username,role,password\nann@example.com,user,0123456789abc\n")
+    assert done(response) == {"applied": False, "created": ["ann@example.com"], "changed": []}
     assert not User.objects.filter(username="ann@example.com").exists()
     assert Entry.objects.count() == before
 
@@ -93,7 +121,7 @@ def test_every_invalid_line_is_listed_and_nothing_is_applied(as_alice: Api, bob:
         ("\n\n", "empty"),
         ("name,role\nx,y\n", "'name'"),
         ("username,is_staff\nx,y\n", "'is_staff'"),
-        ("username;role\nx;y\n", "'username;role'"),
+        ("username;rolle\nx;y\n", "'rolle'"),
         ("role\nuser\n", "column username is missing"),
         ("username,Username\nx,y\n", "twice"),
         ("username\nx\x00y\n", "Null"),
@@ -140,20 +168,24 @@ def test_a_name_that_is_taken_meanwhile_makes_the_import_fail_as_a_whole(system:
 def test_existing_users_are_changed_on_request(as_alice: Api, bob: User) -> None:
     text = "username,role,display_name,sign_in\nBOB@example.com,viewer,Bobby,\nann@example.com,user,,\n"
     api_client.problem(as_alice.csv("/users/import", text), 400, "invalid")
-    result = as_alice.csv("/users/import?update=true&dry_run=true", text).json()
-    assert result == {"applied": False, "created": ["ann@example.com"], "changed": ["bob@example.com"]}
+    result = as_alice.csv("/users/import?update=true&dry_run=true", text)
+    assert result.json()["users"] == [
+        {"username": "bob@example.com", "role": "viewer", "old_role": "user"},
+        {"username": "ann@example.com", "role": "user", "old_role": None},
+    ]
+    assert done(result) == {"applied": False, "created": ["ann@example.com"], "changed": ["bob@example.com"]}
     bob.refresh_from_db()
     assert bob.role.name == "user"
     before = bob.password, bob.sign_in, bob.email
     assert as_alice.csv("/users/import?update=true", text).json()["applied"] is True
     bob.refresh_from_db()
     assert (bob.role.name, bob.display_name, (bob.password, bob.sign_in, bob.email)) == ("viewer", "Bobby", before)
-    assert as_alice.csv("/users/import?update=true", text).json() == {"applied": True, "created": [], "changed": []}
+    assert done(as_alice.csv("/users/import?update=true", text)) == {"applied": True, "created": [], "changed": []}
 
 
 def test_importing_an_export_changes_no_user(as_alice: Api, bob: User, vera: User) -> None:
     text = as_alice.get("/users/export").content.decode()
-    assert as_alice.csv("/users/import?update=true", text).json() == {"applied": True, "created": [], "changed": []}
+    assert done(as_alice.csv("/users/import?update=true", text)) == {"applied": True, "created": [], "changed": []}
 
 
 @pytest.mark.parametrize(
@@ -202,24 +234,6 @@ def test_a_caller_who_loses_permissions_during_hashing_imports_nothing(alice: Us
     assert User.objects.get(username="other@example.com").role.name == "admin"
 
 
-def test_the_first_user_of_the_first_file_becomes_the_only_admin(system: Principal, db: None, settings: Any) -> None:
-    settings.RBAC_DEFAULT_ROLE = "first-admin"
-    text = "username,active\nann@example.com,\nben@example.com,\ncleo@example.com,true\n"
-    planned = user_import.import_users(actor=system, text=text, dry_run=True)
-    assert [line.values["role"] for line in planned.changes] == ["admin", "user", "user"]
-    done = user_import.import_users(actor=system, text=text)
-    assert (done.applied, done.changes) == (True, planned.changes)
-    assert list(User.objects.order_by("username").values_list("role__name", flat=True)) == ["admin", "user", "user"]
-
-
-def test_a_disabled_user_does_not_become_the_first_admin(system: Principal, db: None, settings: Any) -> None:
-    settings.RBAC_DEFAULT_ROLE = "first-admin"
-    text = "username,active\nann@example.com,false\nben@example.com,\ncleo@example.com,\n"
-    done = user_import.import_users(actor=system, text=text)
-    assert done.applied, done.errors
-    assert [line.values["role"] for line in done.changes] == ["admin", "admin", "user"]
-
-
 def test_the_column_active_applies_to_new_and_existing_users(as_alice: Api, bob: User, vera: User) -> None:
     User.objects.filter(pk=vera.pk).update(is_active=False)
     lines = (
@@ -249,7 +263,7 @@ def test_the_column_active_applies_to_new_and_existing_users(as_alice: Api, bob:
 def test_a_user_manager_can_import_a_whole_export(as_helpdesk: Api, bob: User, alice: User) -> None:
     text = as_helpdesk.get("/users/export").content.decode()
     assert "alice@example.com,admin" in text
-    assert as_helpdesk.csv("/users/import?update=true", text).json() == {"applied": True, "created": [], "changed": []}
+    assert done(as_helpdesk.csv("/users/import?update=true", text)) == {"applied": True, "created": [], "changed": []}
     changed = text.replace("bob@example.com,user", "bob@example.com,viewer")
     assert as_helpdesk.csv("/users/import?update=true", changed).json()["changed"] == ["bob@example.com"]
     api_client.problem(as_helpdesk.csv("/users/import?update=true", text.replace(",admin,", ",viewer,")), 400)
@@ -298,15 +312,17 @@ def test_no_report_contains_a_password(system: Principal, db: None) -> None:
     assert "secret7" not in repr(report)
 
 
-def test_import_needs_users_write_and_export_needs_users_read(bob: User, db: None) -> None:
+def test_import_and_export_need_users_write(bob: User, db: None) -> None:
     with pytest.raises(Forbidden):
         user_import.import_users(actor=principal(bob), text="username\n")
-    bob.role.permissions = []
-    with pytest.raises(Forbidden):
+    with pytest.raises(Forbidden, match="users:write"):
+        user_csv.export_users(principal(bob))
+    bob.role.permissions = ["users:write"]
+    with pytest.raises(Forbidden, match="users:read"):
         user_csv.export_users(principal(bob))
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "'=", "''@"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "'=", "''@"])
 def test_no_exported_cell_is_a_formula_and_the_import_removes_the_apostrophe(
     as_alice: Api, system: Principal, start: str
 ) -> None:
@@ -334,13 +350,13 @@ def _again(system: Principal, text: str, username: str) -> User:
     return User.objects.get(username=username)
 
 
-_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=40)
+_TEXT = st.text(st.characters(codec="utf-8").filter(lambda text: as_one_line(text) == text), max_size=40)
 
 
 @pytest.mark.django_db
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    display_name=st.one_of(_TEXT, st.builds(lambda start, text: start + text, st.sampled_from("=+-@\t\r'"), _TEXT)),
+    display_name=st.one_of(_TEXT, st.builds(lambda start, text: start + text, st.sampled_from("=+-@'"), _TEXT)),
     username=st.sampled_from(["=a@example.com", "+a@example.com", "-a@example.com", "a@example.com"]),
     email=st.sampled_from(["", "x@example.com", "=x@example.com"]),
     role=st.sampled_from(["user", "viewer", "admin"]),

@@ -17,7 +17,7 @@ from authn import identify
 from authn.credentials import Bearer, InvalidCredential
 from core.errors import Conflict
 from ops.secret_files import new_file
-from tests.commands.run_command import run
+from tests.commands.run_command import run, run_line
 from tests.factories import ServiceAccountFactory, UserFactory, make_token
 
 
@@ -35,6 +35,7 @@ def test_a_service_account_is_created_for_its_owner(bob: User) -> None:
     assert json.loads(ended.out) == {
         "name": "pipeline",
         "uid": account.uid,
+        "upstream_name": f"pipeline@{account.uid}",
         "role": "user",
         "owner": "bob@example.com",
         "description": "",
@@ -366,3 +367,10 @@ def test_an_empty_list_says_so_beside_standard_output(db: None) -> None:
 @pytest.mark.parametrize("words", [["--expiring", "-1"], ["--unused", "99999999999"], ["--state", "lost"], ["--unused", "x"]])
 def test_an_impossible_filter_is_wrong_usage(db: None, words: list[str]) -> None:
     assert run("list_tokens", *words).code != 0
+
+
+@pytest.mark.parametrize("days", ["٣", "1_0", "3.0", "many"])
+def test_days_are_written_with_the_digits_0_to_9(pipeline: ServiceAccount, days: str) -> None:
+    ended = run_line("create_token", "pipeline", "--days", days)
+    assert (ended.code, ended.out) == (2, "")
+    assert "argument --days: Write a whole number with the digits 0 to 9." in ended.err

@@ -86,6 +86,13 @@ def test_a_healthy_installation_has_no_error_and_exit_code_0(healthy: None) -> N
     assert run("doctor").code == 0
 
 
+def test_doctor_says_what_to_do_when_first_admin_is_used_up(alice: User, settings: Settings) -> None:
+    settings.RBAC_DEFAULT_ROLE = "first-admin"
+    User.objects.all().delete()
+    out = " ".join(run("doctor").out.split())
+    assert "no first sign-in creates one: first-admin works once. Run: manage.py create_user NAME --role admin." in out
+
+
 def test_an_empty_installation_has_errors_and_exit_code_1(db: None) -> None:
     ended = run("doctor")
     assert ended.code == 1

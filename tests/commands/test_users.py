@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.hashers import check_password
@@ -27,6 +28,13 @@ def test_a_random_password_is_the_only_thing_on_standard_output(db: None) -> Non
     assert check_password(password, user.password)
     assert password not in ended.err
     assert password not in repr(list(Entry.objects.values()))
+
+
+def test_promise_49_without_a_role_create_user_creates_a_user(db: None, settings: Any) -> None:
+    settings.RBAC_DEFAULT_ROLE = "admin"
+    ended = run("create_user", "alice", "--random-password")
+    assert "User alice created with the role user." in ended.err
+    assert User.objects.get().role.name == "user"
 
 
 def test_the_audit_log_names_the_command_and_who_ran_it(db: None) -> None:
@@ -76,6 +84,13 @@ def test_the_options_decide_how_a_user_signs_in(db: None, words: list[str], sign
     assert User.objects.get().sign_in == sign_in
 
 
+@pytest.mark.parametrize(("sso", "warns"), [("off", True), ("plaintext", False)])
+def test_create_user_warns_about_a_user_who_cannot_sign_in(db: None, settings: Any, sso: str, warns: bool) -> None:
+    settings.AUTH_USER_HEADER_FORMAT = sso
+    ended = run("create_user", "bob@example.com", "--sso")
+    assert (ended.code, "Warning: Single sign-on is off" in ended.err) == (0, warns)
+
+
 def test_json_contains_the_user_and_the_generated_password(db: None) -> None:
     answer = json.loads(run("create_user", "vera@example.com", "--role", "viewer", "--random-password", "--json").out)
     assert (answer["username"], answer["role"], answer["active"]) == ("vera@example.com", "viewer", True)
@@ -118,6 +133,17 @@ def test_a_changed_password_is_audited_and_shown_once(bob: User) -> None:
     assert check_password(ended.out.strip(), bob.password)
     assert Entry.objects.get().event == "user.password-changed"
     assert ended.out.strip() not in ended.err
+
+
+def test_changepassword_opens_a_second_way_to_sign_in_on_request_only(bob: User) -> None:
+    User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
+    ended = run("changepassword", "bob@example.com", "--random-password")
+    assert (ended.code, ended.out) == (1, "")
+    assert "bob@example.com signs in through single sign-on." in ended.err
+    assert "--sign-in" in ended.err
+    ended = run("changepassword", "bob@example.com", "--random-password", "--sign-in", "both")
+    assert "bob@example.com can sign in by password or single sign-on." in ended.err
+    assert User.objects.get(pk=bob.pk).sign_in == SignIn.BOTH
 
 
 def test_changing_the_password_of_an_unknown_user_is_an_error(db: None) -> None:

@@ -58,11 +58,26 @@ def test_a_preview_lists_every_line_and_writes_nothing(admin_browser):
     assert response.status_code == 200
     text = words(response)
     assert "2 users would be created, 1 with a password. Nothing has been imported yet." in text
-    assert "2 carol@example.com created user carol@example.com sso true" in text
-    assert "3 dan@example.com created viewer dan@example.com password true" in text
+    assert "2 carol@example.com create user carol@example.com sso true" in text
+    assert "3 dan@example.com create viewer dan@example.com password true" in text
     assert "Import 2 lines" in text
     assert not User.objects.filter(username__in=["carol@example.com", "dan@example.com"]).exists()
     assert not Entry.objects.filter(event="user.created").exists()
+
+
+def test_promise_49_a_preview_marks_those_who_get_the_role_admin_and_lists_them_first(admin_browser, bob):
+    text = "username,role\ncarol@example.com,\nbob@example.com,admin\n"
+    response = admin_browser.post(PAGE, {"text": text, "seen": "", "update": "on"})
+    assert "1 user would get the role admin. They are listed first." in words(response)
+    assert re.findall(r'class="number">(\d+)</td>', response.text) == ["3", "2"]
+    assert re.search(r"3 bob@example.com change admin user admin", words(response))
+
+
+def test_a_preview_warns_about_users_who_cannot_sign_in(admin_browser, settings):
+    warning = "without a password these users cannot sign in: carol@example.com."
+    assert warning in words(preview(admin_browser, GOOD))
+    settings.AUTH_USER_HEADER_FORMAT = "plaintext"
+    assert warning not in words(preview(admin_browser, GOOD))
 
 
 def test_a_previewed_file_is_imported_with_its_progress(admin_browser):
@@ -89,7 +104,7 @@ def test_errors_are_next_to_their_lines_and_nothing_is_lost_or_written(admin_bro
     text = "username,role\ncarol@example.com,user\nbob@example.com,user\nerin@example.com,captain\nx\n"
     response = preview(admin_browser, text)
     text_of_page = words(response)
-    assert "3 of 4 lines have errors. Nothing was imported." in text_of_page
+    assert "3 of 4 lines have errors. Nothing has been imported." in text_of_page
     assert "captain" in text_of_page
     assert "This line has 1 values, but the header has 2." in text_of_page
     assert "carol@example.com,user" in response.text
@@ -158,7 +173,7 @@ def test_the_content_of_a_file_becomes_the_text(admin_browser):
         ({}, "Choose a file or enter CSV text."),
         ({"text": "  \n"}, "Choose a file or enter CSV text."),
         ({"text": "name,role\nx,user\n"}, "Unknown column"),
-        ({"file": SimpleUploadedFile("a.csv", b"\xff\xfe")}, "The file is not UTF-8."),
+        ({"file": SimpleUploadedFile("a.csv", b"\xff\xff")}, "The file is not UTF-8"),
         ({"file": SimpleUploadedFile("a.csv", b"x" * (user_csv.MAX_BYTES + 1))}, "The file is larger than 5 MB."),
     ],
 )
@@ -191,7 +206,7 @@ def test_existing_users_are_updated_on_request_with_each_change_shown(admin_brow
     response = admin_browser.post(PAGE, {"text": KNOWN, "seen": "", "update": "on"})
     text = words(response)
     assert "1 user would be created; 1 changed, 0 unchanged. Nothing has been imported yet." in text
-    assert re.search(r"2 bob@example.com changed user viewer bob@example.com \S+.* Bobby", text)
+    assert re.search(r"2 bob@example.com change user viewer bob@example.com \S+.* Bobby", text)
     bob.refresh_from_db()
     assert bob.role.name == "user"
     done = admin_browser.post(PAGE, {"text": KNOWN, "seen": seen(response), "update": "on"})
@@ -231,11 +246,11 @@ def test_a_changed_default_role_is_previewed_again(admin_browser, settings):
     text = "username\nnew@example.com\n"
     settings.RBAC_DEFAULT_ROLE = "viewer"
     response = preview(admin_browser, text)
-    assert "2 new@example.com created viewer" in words(response)
+    assert "2 new@example.com create viewer" in words(response)
     settings.RBAC_DEFAULT_ROLE = "user"
     response = admin_browser.post(PAGE, {"text": text, "seen": seen(response)})
     assert not response.streaming
-    assert "2 new@example.com created user" in words(response)
+    assert "2 new@example.com create user" in words(response)
     assert not User.objects.filter(username="new@example.com").exists()
 
 
@@ -253,14 +268,15 @@ def test_a_corrected_text_is_previewed_without_a_warning(admin_browser):
     assert "2 users would be created" in words(response)
 
 
-def test_import_requires_users_write_and_export_users_read(visit, bob, vera, alice):
+def test_import_and_export_require_users_write(visit, bob, vera, alice):
     for user in (bob, vera):
         browser = visit(user)
         assert browser.get(PAGE).status_code == 403
         assert browser.post(PAGE, {"text": GOOD}).status_code == 403
-        assert "Import" not in browser.get("/skyauth/users").text
-    response = visit(vera).get("/skyauth/users/export")
-    rows = list(csv.DictReader(io.StringIO(b"".join(response.streaming_content).decode(), newline="")))
+        assert browser.get("/skyauth/users/export").status_code == 403
+        assert not {"Import", "Export"} & set(words(browser.get("/skyauth/users")).split())
+    response = visit(alice).get("/skyauth/users/export")
+    rows = list(csv.DictReader(io.StringIO(b"".join(response.streaming_content).decode("utf-8-sig"), newline="")))
     assert sorted(row["username"] for row in rows) == sorted([alice.username, bob.username, vera.username])
     assert "password" not in rows[0]
 

@@ -199,6 +199,21 @@ def test_a_user_is_created_and_signs_in(admin_browser, client):
     assert client.post("/sign-in", {"username": made.username, "password": sent["password"]}).status_code == 302
 
 
+@pytest.mark.parametrize(("sso", "warns"), [("off", True), ("plaintext", False)])
+def test_a_user_who_cannot_sign_in_is_created_with_a_warning(admin_browser, settings, sso, warns):
+    settings.AUTH_USER_HEADER_FORMAT = sso
+    page = admin_browser.post(f"{LIST}/new", {"username": "eve@example.com", "role": "viewer"}, follow=True)
+    assert ("these users cannot sign in: eve@example.com" in words(page)) is warns
+
+
+@pytest.mark.parametrize(("setting", "selected"), [("admin", "user"), ("first-admin", "user"), ("viewer", "viewer")])
+def test_promise_49_the_form_for_a_new_user_preselects_the_least_role(admin_browser, settings, setting, selected):
+    settings.RBAC_DEFAULT_ROLE = setting
+    form = admin_browser.get(f"{LIST}/new").text
+    assert re.findall(r'<option value="(\w+)" selected>', form) == [selected]
+    assert admin_browser.post(f"{LIST}/new", {"username": "eve@example.com", "role": ""}).status_code == 422
+
+
 @pytest.mark.parametrize(
     ("sent", "field", "message"),
     [
@@ -239,6 +254,19 @@ def test_profile_and_password_forms_save_or_show_errors_next_to_fields(admin_bro
     bob.refresh_from_db()
     assert bob.password != old
     assert bob.check_password("an entirely new secret")
+
+
+def test_a_password_for_a_user_of_single_sign_on_asks_how_they_sign_in(admin_browser, bob):
+    page, sent = f"{LIST}/{bob.uid}", {"password": "an entirely new secret"}
+    assert "password_sign_in" not in admin_browser.get(page).text
+    User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
+    assert "bob@example.com signs in through single sign-on" in words(admin_browser.get(page))
+    refused = admin_browser.post(f"{page}/password", sent)
+    assert (refused.status_code, 'id="password_sign_in-error"' in refused.text) == (422, True)
+    assert User.objects.get(pk=bob.pk).sign_in == SignIn.SSO
+    done = admin_browser.post(f"{page}/password", {**sent, "sign_in": "both"}, follow=True)
+    assert "can now sign in by password or single sign-on" in words(done)
+    assert User.objects.get(pk=bob.pk).sign_in == SignIn.BOTH
 
 
 def test_a_disabled_user_is_signed_out_and_can_be_enabled_again(admin_browser, visit, bob, pipeline, pipeline_token):

@@ -289,3 +289,11 @@ def test_nothing_is_written_into_the_home_directory(place: tuple[Path, dict[str,
     with launched(data, HOME=str(home), **where) as run:
         assert ask(run.gateway, "/", [bearer(run.token)]).status == 200
     assert list(home.rglob("*")) == []
+
+
+def test_promise_49_a_first_time_user_of_make_run_is_no_admin(place: tuple[Path, dict[str, str]]) -> None:
+    data, where = place
+    with launched(data, AUTH_USER_HEADER_FORMAT="plaintext", **where) as run:
+        headers = [("X-Forwarded-Method", "GET"), ("X-Forwarded-Host", HOST), ("X-Forwarded-Uri", "/")]
+        reply = ask(run.port, "/authz/verify", [*headers, ("X-Auth-Request-Email", "carol@example.com")])
+        assert (reply.status, reply.header("X-Auth-Request-Role")) == (200, "user")

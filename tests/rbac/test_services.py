@@ -53,7 +53,7 @@ def test_three_roles_come_with_skyauth():
             "upstream:write",
             "users:read",
         },
-        "viewer": {"roles:read", "upstream:public", "upstream:read", "users:read"},
+        "viewer": {"password:own", "roles:read", "upstream:public", "upstream:read", "users:read"},
     }
     assert all(Role.objects.values_list("builtin", flat=True))
 

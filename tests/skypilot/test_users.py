@@ -65,10 +65,14 @@ def test_guesses_of_the_current_password_are_throttled_as_at_sign_in(as_bob: Sky
     assert detail(response, 400) == "This is not your current password."
 
 
-def test_a_set_password_enables_sign_in_by_password_and_ends_the_sessions(as_alice: Sky, bob: User, as_bob: Sky) -> None:
+def test_a_set_password_enables_sign_in_by_password_on_request_and_ends_the_sessions(
+    as_alice: Sky, bob: User, as_bob: Sky
+) -> None:
     User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
     assert {row["name"]: row["user_type"] for row in done(as_alice.get("/users"))}["bob@example.com"] == "sso"
-    done(as_alice.post("/users/update", {"user_id": bob.uid, "password": NEW}))
+    refused = as_alice.post("/users/update", {"user_id": bob.uid, "password": NEW})
+    assert "bob@example.com signs in through single sign-on" in detail(refused, 400)
+    done(as_alice.post("/users/update", {"user_id": bob.uid, "password": NEW, "sign_in": "both"}))
     assert as_bob.get("/users/role").status_code == 401
     assert done(skypilot_client.basic("bob@example.com", NEW).get("/users/role"))["name"] == "bob@example.com"
 
@@ -93,6 +97,16 @@ def test_promise_30_a_user_manager_grants_no_more_than_their_own_permissions(as_
     (error,) = done(as_helpdesk.post("/users/import", {"csv_content": csv}))["creation_errors"]
     assert "because you lack" in error
     assert list(User.objects.filter(role__name="admin")) == [alice]
+
+
+@pytest.mark.parametrize("setting", ["admin", "viewer"])
+def test_without_a_role_a_user_gets_the_configured_one_as_on_skypilots_server(as_alice: Sky, settings: Any, setting: str) -> None:
+    settings.RBAC_DEFAULT_ROLE = setting
+    done(as_alice.post("/users/create", {"username": "new@example.com", "password": NEW}))
+    text = f"username,password,role\nother@example.com,{NEW},\n"
+    assert done(as_alice.post("/users/import", {"csv_content": text}))["success_count"] == 1
+    names = ["new@example.com", "other@example.com"]
+    assert set(User.objects.filter(username__in=names).values_list("role__name", flat=True)) == {setting}
 
 
 def test_without_a_role_a_user_gets_at_most_the_creators_permissions(as_helpdesk: Sky, settings: Any) -> None:

@@ -15,7 +15,7 @@ class Command(base.Command):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", metavar="NAME", help="The name: letters, digits and . _ -, starting with a letter.")
-        parser.add_argument("--role", metavar="ROLE", help="The role. Default: the default role, but never admin.")
+        parser.add_argument("--role", metavar="ROLE", help="The role. Default: user, or RBAC_DEFAULT_ROLE if that is less.")
         owner = parser.add_mutually_exclusive_group()
         owner.add_argument("--owner", metavar="NAME", help="The user who owns it. It never has more permissions than its owner.")
         owner.add_argument("--no-owner", action="store_true", help="Create it without an owner. This is the default.")

@@ -4,6 +4,7 @@ from django.core.management.base import CommandParser
 
 from accounts.models import SignIn
 from accounts.services import users
+from accounts.services.sign_in_warnings import warning_about
 from ops import base, rows, secret_files
 
 
@@ -18,7 +19,7 @@ class Command(base.Command):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", metavar="NAME", help="The username: an e-mail address or a plain name.")
-        parser.add_argument("--role", metavar="ROLE", help="The role. Default: the one of RBAC_DEFAULT_ROLE.")
+        parser.add_argument("--role", metavar="ROLE", help="The role. Default: user, or RBAC_DEFAULT_ROLE if that is less.")
         parser.add_argument(
             "--sso",
             action="store_true",
@@ -57,6 +58,8 @@ class Command(base.Command):
             self.print_json(rows.user(row) | ({"password": generated} if generated else {}))
             return
         self.say(f"User {row.username} created with the role {row.role.name}.")
+        if warning := warning_about(row):
+            self.say(f"Warning: {warning}")
         if generated:
             self.say("The password is shown only once:")
             self.stdout.write(generated)

@@ -8,7 +8,9 @@ from ops import base, secret_files
 
 
 class Command(base.Command):
-    help = "Export all users as CSV, without passwords. Values that a spreadsheet would read as formulas are escaped."
+    help = """Export all users as CSV, without passwords. Values that a spreadsheet would read as formulas are escaped.
+
+A file begins with a byte order mark, so that Excel reads it as UTF-8. Standard output does not."""
     examples = ("export_users", "export_users people.csv")
     answers_json = False
 
@@ -18,7 +20,7 @@ class Command(base.Command):
         )
 
     def act(self, *, file: str, **_: Any) -> None:
-        lines = user_csv.export_users(self.actor)
+        lines = user_csv.export_users(self.actor, for_spreadsheet=file != "-")
         if file == "-":
             for line in lines:
                 self.stdout.write(line, ending="")

@@ -28,9 +28,14 @@ class Command(base.Command):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--account", metavar="NAME", help="Only tokens of this service account.")
         parser.add_argument("--state", choices=["active", "expired", "revoked"], help="Only tokens in this state.")
-        parser.add_argument("--expiring", type=int, metavar="DAYS", help="Only active tokens that expire within DAYS days.")
         parser.add_argument(
-            "--unused", type=int, metavar="DAYS", help="Only active tokens that have not been used for DAYS days."
+            "--expiring", type=base.number_argument, metavar="DAYS", help="Only active tokens that expire within DAYS days."
+        )
+        parser.add_argument(
+            "--unused",
+            type=base.number_argument,
+            metavar="DAYS",
+            help="Only active tokens that have not been used for DAYS days.",
         )
 
     def act(self, *, account: str | None, state: str | None, expiring: int | None, unused: int | None, **_: Any) -> None:

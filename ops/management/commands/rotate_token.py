@@ -16,7 +16,11 @@ class Command(base.Command):
             "key_id", metavar="KEY_ID", type=secret_files.key_id, help="The key id of the old token; see list_tokens."
         )
         parser.add_argument(
-            "--grace", type=int, default=0, metavar="SECONDS", help="The old token stays valid for this time. Default: 0."
+            "--grace",
+            type=base.number_argument,
+            default=0,
+            metavar="SECONDS",
+            help="The old token stays valid for this time. Default: 0.",
         )
         token_output.add_arguments(parser)
 

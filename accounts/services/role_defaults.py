@@ -1,0 +1,51 @@
+"""The role of somebody who is created without one: the least for an admin, the configured one for first sign-ins."""
+
+from typing import Final
+
+from django.conf import settings
+
+from accounts.models import FirstAdmin, User
+from core.errors import Invalid
+from rbac.models import Role
+from rbac.permissions import ADMIN
+from rbac.principals import Principal
+from rbac.services import get_role
+
+FIRST_ADMIN: Final = "first-admin"
+LEAST: Final = ("user", "viewer")
+
+
+def default_role(actor: Principal | None = None) -> Role:
+    """Return the role of RBAC_DEFAULT_ROLE, limited to the actor's. Call it under `lock_policy`. Raises Invalid.
+
+    It is for users who sign in for the first time, and for SkyPilot's own way to create users.
+    """
+    name = settings.RBAC_DEFAULT_ROLE
+    if name == FIRST_ADMIN:
+        name = ADMIN if first_admin_is_open() else "user"
+    role = get_role(name)
+    if actor is not None and not role.holds <= actor.permissions:
+        return get_role(actor.role)
+    return role
+
+
+def first_admin_is_open() -> bool:
+    """Return whether this installation never had an admin. Call it under `lock_policy`."""
+    return not FirstAdmin.objects.exists() and not User.objects.filter(role__name=ADMIN).exists()
+
+
+def least_role(actor: Principal, owner: Role | None = None) -> Role:
+    """Return the role of a user or service account that the actor creates without naming one (promise 49).
+
+    It is `user`, or the role of RBAC_DEFAULT_ROLE if that has fewer permissions, or `viewer`: the first that has no permission
+    that the actor or the `owner` of a service account lacks. Raises Invalid if each has one.
+    """
+    roles = {role.name: role for role in Role.objects.filter(name__in=[settings.RBAC_DEFAULT_ROLE, *LEAST])}
+    limit = actor.permissions if owner is None else actor.permissions & owner.holds
+    most = roles["user"].holds
+    for name in (settings.RBAC_DEFAULT_ROLE, *LEAST):
+        role = roles.get(name)
+        if role is not None and role.holds <= most & limit:
+            return role
+    whom = "you lack" if owner is None else "you or the owner lack"
+    raise Invalid.field("role", f"Name the role: {whom} permissions of the default role user.")
