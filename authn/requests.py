@@ -55,7 +55,11 @@ def basic_of(request: HttpRequest) -> Basic | None:
     if principal_of(request).method is not Method.BASIC:
         return None
     credential = credentials.read(
-        authorization=raw_values(request, "Authorization"), auth_mode=(), proxied=proxied_of(request), session_key=None
+        authorization=raw_values(request, "Authorization"),
+        auth_mode=(),
+        proxied=proxied_of(request),
+        session_key=None,
+        basic=True,
     )
     return credential if isinstance(credential, Basic) else None
 

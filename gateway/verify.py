@@ -290,4 +290,5 @@ def _credential(request: AuthRequest) -> Credential | None:
         auth_mode=auth_mode,
         proxied=request.proxied,
         session_key=session_key(cookies) if cookies else None,
+        basic=settings.AUTH_BASIC,
     )
