@@ -43,6 +43,7 @@ _FORWARDED: Final = {
     b"x-original-uri": "original-uri",
     b"x-original-host": "original-host",
 }
+_URIS: Final = frozenset({"uri", "original-uri"})
 _SCHEMES: Final = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 # Further classes of headers beside the values of _FORWARDED; see `TrustPolicy.classify`.
 _KEPT: Final = ""
@@ -115,10 +116,12 @@ class ProxyInfo(NamedTuple):
     """The values of a trusted proxy's headers, and the addresses of the peer and the client.
 
     `peer` is the socket's address; `client` is the nearest address that is not a trusted proxy. `subject` and `groups` are the
-    user and the groups that a trusted proxy named, None if it named none. `forwarded` has the original request's method, uri,
-    host and proto (from `X-Forwarded-*`), and original-method, original-uri and original-host (from `X-Original-*`), as far as
-    a trusted proxy sent them exactly once and in ASCII; `repeated` has the keys of the others. The proto is "http", "https"
-    or, for anything else, "". `fault` is what is wrong with the identity headers, which makes the credential bad, or "".
+    user and the groups that a trusted proxy named, None if it named none. `fault` is what is wrong with the identity headers, which
+    makes the credential bad, or "".
+
+    `forwarded` has the original request's method, uri, host and proto (from `X-Forwarded-*`), and original-method, original-uri and
+    original-host (from `X-Original-*`), as far as a trusted proxy sent them exactly once and, except for the uri, in ASCII;
+    `repeated` has the keys of the others. The proto is "http", "https" or, for anything else, "".
     """
 
     trusted: bool = False
@@ -220,10 +223,11 @@ def _proxy_info(removed: dict[str, bytes], repeats: Mapping[str, list[bytes]], p
         subject, groups, fault = _identity(removed, repeats)
     forwarded: dict[str, str] = {}
     for key, value in removed.items():
-        if key in repeats or not value.isascii():
+        # A query can have any byte, because it decides nothing. `core.paths` refuses those in a path.
+        if key in repeats or not (value.isascii() or key in _URIS):
             repeated.add(key)
         else:
-            forwarded[key] = _scheme(value) if key == "proto" else value.decode("ascii")
+            forwarded[key] = _scheme(value) if key == "proto" else value.decode("latin-1")
     return ProxyInfo(
         True, peer, client, subject, groups, MappingProxyType(forwarded), frozenset(repeated) if repeated else _NONE, fault
     )
