@@ -31,7 +31,7 @@ def is_locked_out(username: str, client: str) -> bool:
     failures = recent.aggregate(
         name=Sum("failures_since_start", filter=Q(username=username), default=0), all=Sum("failures_since_start", default=0)
     )
-    return bool(failures["name"] >= settings.AUTH_FAILURE_LIMIT or failures["all"] >= settings.AUTH_FAILURE_LIMIT_PER_ADDRESS)
+    return bool(failures["name"] >= settings.AXES_FAILURE_LIMIT or failures["all"] >= settings.AUTH_FAILURE_LIMIT_PER_ADDRESS)
 
 
 def count_failure(username: str, client: str) -> None:

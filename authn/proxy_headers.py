@@ -116,11 +116,11 @@ class ProxyInfo(NamedTuple):
     """The values of a trusted proxy's headers, and the addresses of the peer and the client.
 
     `peer` is the socket's address; `client` is the nearest address that is not a trusted proxy. `subject` and `groups` are the
-    user and the groups that a trusted proxy named, None if it named none. `fault` is what is wrong with the identity headers, which
-    makes the credential bad, or "".
+    user and the groups that a trusted proxy named, None if it named none. `fault` is what is wrong with the identity headers,
+    which makes the credential bad, or "".
 
-    `forwarded` has the original request's method, uri, host and proto (from `X-Forwarded-*`), and original-method, original-uri and
-    original-host (from `X-Original-*`), as far as a trusted proxy sent them exactly once and, except for the uri, in ASCII;
+    `forwarded` has the original request's method, uri, host and proto (from `X-Forwarded-*`), and original-method, original-uri
+    and original-host (from `X-Original-*`), as far as a trusted proxy sent them exactly once and, except for the uri, in ASCII;
     `repeated` has the keys of the others. The proto is "http", "https" or, for anything else, "".
     """
 

@@ -142,5 +142,20 @@ ENDPOINTS: Final[dict[bytes, TargetReader]] = {
     b"/authz/envoy/": envoy,
 }
 
+PREFIX: Final = b"/authz/"  # of all endpoints
+
+
+def no_endpoint(path: bytes) -> str:
+    """Return what is wrong with a path below PREFIX that is none of the endpoints, for the operator of the proxy."""
+    bare = path.rstrip(b"/")
+    meant = next((endpoint for endpoint in (bare, bare + b"/") if endpoint in ENDPOINTS), None)
+    if meant is not None:
+        return f"There is no endpoint with this path. Did you mean {meant.decode('ascii')}?"
+    return (
+        "There is no endpoint with this path. "
+        "The endpoints are /authz/verify (Caddy, Traefik, HAProxy), /authz/nginx (nginx) and /authz/envoy/ (Envoy)."
+    )
+
+
 WITHOUT_PAGES: Final = frozenset({b"/authz/nginx"})  # never returns an HTML page
 REFUSALS_ONLY: Final = frozenset({b"/authz/nginx/answer"})  # asked after a refusal: never returns 200
