@@ -249,7 +249,8 @@ class Session(models.Model):
 class CliAuthorization(models.Model):
     """A CLI login that a user has authorized and the CLI has not redeemed yet. `authn.cli_login` is the only writer.
 
-    `challenge` is the PKCE code challenge (RFC 7636, S256). `session_auth_hash` is the user's when they authorized it.
+    `challenge` is the PKCE code challenge (RFC 7636, S256). `session_auth_hash` is the user's when they authorized it, and empty
+    once the login is redeemed.
     """
 
     challenge = models.CharField(max_length=43, unique=True, editable=False)

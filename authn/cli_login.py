@@ -24,13 +24,13 @@ from django.utils.crypto import constant_time_compare
 from accounts.models import CliAuthorization, CliLoginRequest, User
 from accounts.principal_lookup import user_principal
 from audit.events import Event
-from audit.record import record
+from audit.record import record, record_refusal
 from authn import nonces
 from authn.sessions import begin_cli_session
 from core.bounded_cache import BoundedCache
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.lock_timeout import short_lock_timeout
-from rbac import auth_methods
+from rbac import auth_methods, principals
 from rbac.auth_methods import Interface
 from rbac.principals import Method, Principal
 from rbac.services import lock_policy
@@ -38,6 +38,7 @@ from rbac.services import lock_policy
 LIFETIME: Final = timedelta(minutes=5)  # as long as the sky CLI polls
 MAX_PENDING: Final = 20  # authorizations of one user, and login requests from one address
 MAX_LOGIN_REQUESTS: Final = 1_000
+_REDEEMED: Final = ""  # in the place of the hash: a row without one grants nothing
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}\Z")  # RFC 7636 section 4.1
 _REFUSED: Final = {
@@ -103,8 +104,8 @@ def authorize(*, actor: Principal, challenge: str, cookies: Mapping[str, str]) -
 def redeem(*, verifier: str, client: str, agent: str) -> CliCredentials | None:
     """Return the credentials that were authorized for the challenge of this verifier, once; None when there are none.
 
-    There are none for a user who has been disabled or deleted, or whose password has changed, since. Without an authorization
-    this takes one query, because the CLI polls.
+    There are none for a user who has been disabled or deleted, or whose password has changed, since. A second attempt is
+    recorded: another client may have the verifier. Without an authorization this takes one query, because the CLI polls.
     """
     if not _VERIFIER.match(verifier):
         return None
@@ -113,22 +114,36 @@ def redeem(*, verifier: str, client: str, agent: str) -> CliCredentials | None:
     if authorization is None:
         login_requests.add(challenge, client, agent)
         return None
+    if authorization.session_auth_hash == _REDEEMED:
+        actor = principals.claimed(authorization.user.username, Method.CLI, client)
+        record_refusal(Event.SIGN_IN_REFUSED, actor=actor, reason="this CLI login was already redeemed")
+        return None
     with transaction.atomic():
         lock_policy()  # so that no password changes before this transaction ends
-        # One of several parallel requests deletes the row. If the rest fails, the rollback restores it.
-        if CliAuthorization.objects.filter(pk=authorization.pk).delete()[0] != 1:
+        row = CliAuthorization.objects.filter(pk=authorization.pk)
+        # One of several parallel requests changes the row. If the rest fails, the rollback restores it.
+        unredeemed = row.filter(session_auth_hash=authorization.session_auth_hash)
+        if unredeemed.update(session_auth_hash=_REDEEMED, encrypted_cookies="") != 1:
             return None
-        user = User.objects.select_related("role").filter(pk=authorization.user_id, is_active=True).first()
-        if user is None or not constant_time_compare(authorization.session_auth_hash, user.get_session_auth_hash()):
-            return None
-        actor = replace(user_principal(user)[0], method=Method.CLI, peer=client)
-        if not authorization.encrypted_cookies:
-            return _session_credentials(actor, user, client, agent)
-        cookies = _decrypted(challenge, authorization.encrypted_cookies)
-        if cookies is None:
-            return None
-        record(Event.CLI_SIGNED_IN, actor=actor, target=user.username, data={"address": client, "agent": agent})
-        return CliCredentials(user.uid, cookies)
+        credentials = _authorized_credentials(authorization, client, agent)
+        if credentials is None:
+            row.delete()
+        return credentials
+
+
+def _authorized_credentials(authorization: CliAuthorization, client: str, agent: str) -> CliCredentials | None:
+    """Return the credentials of an authorization, or None where there are none any more."""
+    user = User.objects.select_related("role").filter(pk=authorization.user_id, is_active=True).first()
+    if user is None or not constant_time_compare(authorization.session_auth_hash, user.get_session_auth_hash()):
+        return None
+    actor = replace(user_principal(user)[0], method=Method.CLI, peer=client)
+    if not authorization.encrypted_cookies:
+        return _session_credentials(actor, user, client, agent)
+    cookies = _decrypted(authorization.challenge, authorization.encrypted_cookies)
+    if cookies is None:
+        return None
+    record(Event.CLI_SIGNED_IN, actor=actor, target=user.username, data={"address": client, "agent": agent})
+    return CliCredentials(user.uid, cookies)
 
 
 def login_request(challenge: str) -> CliLoginRequest | None:

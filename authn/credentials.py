@@ -1,6 +1,7 @@
 """Reads the credential of a request: at most one, in the order `Authorization`, trusted proxy's header, session.
 
-A credential that is present but bad is an error. No weaker one is used in its place (security promise 8).
+A credential that is present but bad is an error. No weaker one is used in its place (security promise 8). An `Authorization` that
+is none of SkyAuth's kinds is for the application behind it: it does not matter where a proxy or a session names the user.
 """
 
 import base64
@@ -55,46 +56,58 @@ class ProxyHeader:
 
 @dataclass(frozen=True, slots=True)
 class SessionCookie:
-    """The key of a browser session or a CLI session."""
+    """The key of a browser session or a CLI session.
+
+    `beside_foreign` means that the request has an Authorization header of another service, which only a live session excuses.
+    """
 
     session_key: str = field(repr=False)
+    beside_foreign: bool = False
 
 
 Credential = Bearer | Basic | ProxyHeader | SessionCookie
 
 
+def foreign() -> InvalidCredential:
+    """Return the error for an Authorization header of another service where nothing else names the user."""
+    return InvalidCredential("an Authorization header that is not of this service")
+
+
 def read(
-    *, authorization: Sequence[bytes], auth_mode: Sequence[bytes], proxied: ProxyInfo, session_key: str | None
+    *, authorization: Sequence[bytes], auth_mode: Sequence[bytes], proxied: ProxyInfo, session_key: str | None, basic: bool
 ) -> Credential | None:
     """Return the credential of a request, or None. Raises InvalidCredential.
 
-    `authorization` and `auth_mode` are all values of the headers Authorization and X-Skypilot-Auth-Mode, as received.
+    `authorization` and `auth_mode` are all values of the headers Authorization and X-Skypilot-Auth-Mode, as received. `basic` is
+    whether HTTP Basic is on; otherwise it is a credential for another service.
     """
     if proxied.fault:
         raise InvalidCredential(proxied.fault, method="proxy")
     if len(authorization) > 1:
         raise InvalidCredential("more than one Authorization header")
-    credential = _authorization(authorization[0], proxied) if authorization else None
+    credential = _authorization(authorization[0], basic=basic) if authorization else None
     if auth_mode and any(value.strip().lower() == b"token" for value in auth_mode) and not isinstance(credential, Bearer):
         raise InvalidCredential("the auth mode asks for a service-account token, and there is none", method="bearer")
     if credential is not None:
         return credential
     if proxied.subject is not None:
         return ProxyHeader(proxied.subject, proxied.groups)
-    return SessionCookie(session_key) if session_key else None
+    if session_key:
+        return SessionCookie(session_key, beside_foreign=bool(authorization))
+    if authorization:
+        raise foreign()
+    return None
 
 
-def _authorization(value: bytes, proxied: ProxyInfo) -> Bearer | Basic | None:
-    """Return the credential of the header, or None when it is for another service and the proxy names the user."""
+def _authorization(value: bytes, *, basic: bool) -> Bearer | Basic | None:
+    """Return the credential of the header, or None when it is for another service."""
     match = _BEARER.match(value)
     if match is not None and (token := match[1]).startswith(_TOKEN_PREFIX):
         return Bearer(token)
-    if _BASIC_LIKE.match(value):
+    if basic and _BASIC_LIKE.match(value):
         return _basic(value)
     if _BEARER_LIKE.match(value) and value[6:].lstrip(b" \t").startswith(_TOKEN_PREFIX):
         raise InvalidCredential("malformed bearer token", method="bearer")
-    if proxied.subject is None:
-        raise InvalidCredential("an Authorization header that is not of this service")
     return None
 
 

@@ -16,7 +16,7 @@ from accounts.querysets import session_expires_at
 from accounts.selectors import TokenRecord, UserRecord
 from audit.events import Event
 from audit.record import record_refusal, suppress
-from authn import jwt_verify, passwords, sso
+from authn import credentials, jwt_verify, passwords, sso
 from authn.credentials import Basic, Bearer, Credential, InvalidCredential, ProxyHeader, SessionCookie
 from authn.session_store import SIGNED_IN_AT, SessionStore, digest
 from rbac import principals
@@ -76,7 +76,10 @@ def _authenticate(credential: Credential | None, client: str) -> AuthenticationR
         case ProxyHeader():
             return _proxy_header(credential, client)
         case SessionCookie():
-            return _session(credential, client)
+            session = _session(credential, client)
+            if credential.beside_foreign and not session.principal.is_authenticated:
+                raise credentials.foreign()
+            return session
 
 
 def record_bad_credential(refusal: InvalidCredential, *, client: str) -> None:

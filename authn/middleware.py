@@ -88,6 +88,7 @@ class PrincipalMiddleware(AuthenticationMiddleware):
                 auth_mode=raw_values(request, "X-Skypilot-Auth-Mode"),
                 proxied=proxied,
                 session_key=session_key(raw_values(request, "Cookie")),
+                basic=settings.AUTH_BASIC,
             )
         except InvalidCredential as refusal:
             identify.record_bad_credential(refusal, client=proxied.client)

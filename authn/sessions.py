@@ -1,5 +1,7 @@
 """Sessions of users: their owner, and callers who can change users, list and end them."""
 
+from typing import Final
+
 from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.db import transaction
@@ -14,6 +16,9 @@ from core.errors import NotFound
 from rbac.permissions import Permission
 from rbac.principals import Kind, Principal
 from rbac.services import require
+
+# A session for each computer on which a user runs `sky`, with room for containers that sign in anew.
+MAX_CLI_SESSIONS: Final = 50
 
 
 def list_sessions(*, actor: Principal, user: User) -> QuerySet[Session]:
@@ -52,11 +57,13 @@ def end_sessions(*, actor: Principal, user: User, but: str = "") -> int:
 def begin_cli_session(*, actor: Principal, address: str, agent: str) -> tuple[str, Session]:
     """Begin a session for the actor's CLI, and return its key, which is not stored, and its row.
 
-    It is valid for CLI_SESSION_DAYS, until the user's password changes. Raises NotFound when the actor is not an active user.
+    It is valid for CLI_SESSION_DAYS, until the user's password changes. If the user has MAX_CLI_SESSIONS, the one that has not
+    been used for the longest time ends. Call it under `lock_policy`. Raises NotFound when the actor is not an active user.
     """
     user = User.objects.filter(pk=actor.pk or 0, is_active=True).first() if actor.kind is Kind.USER else None
     if user is None:
         raise NotFound("Only an active user can sign a CLI in.")
+    _make_room(actor, user)
     store = SessionStore(kind=SessionKind.CLI)
     store[SESSION_KEY] = str(user.pk)
     store[HASH_SESSION_KEY] = user.get_session_auth_hash()
@@ -70,6 +77,15 @@ def begin_cli_session(*, actor: Principal, address: str, agent: str) -> tuple[st
     return key, row
 
 
+def _make_room(actor: Principal, user: User) -> None:
+    """End the user's CLI sessions that are too many beside a new one."""
+    sessions = Session.objects.filter(user=user, kind=SessionKind.CLI).order_by("-last_used_at", "-created_at")
+    rows = list(sessions[MAX_CLI_SESSIONS - 1 :])
+    if rows:
+        Session.objects.filter(pk__in=[row.pk for row in rows]).delete()
+        _recorded(actor, user, rows, limit=MAX_CLI_SESSIONS)
+
+
 def _is(actor: Principal, user_pk: int) -> bool:
     return actor.kind is Kind.USER and actor.pk == user_pk
 
@@ -79,6 +95,6 @@ def _require(actor: Principal, user_pk: int) -> None:
         require(actor, Permission.USERS_WRITE)
 
 
-def _recorded(actor: Principal, owner: User, rows: list[Session]) -> None:
+def _recorded(actor: Principal, owner: User, rows: list[Session], **reason: int) -> None:
     kinds = sorted(row.kind for row in rows)
-    record(Event.SESSION_ENDED, actor=actor, target=owner.username, data={"kinds": kinds, "number": len(rows)})
+    record(Event.SESSION_ENDED, actor=actor, target=owner.username, data={"kinds": kinds, "number": len(rows), **reason})

@@ -11,6 +11,11 @@ _MAX_LENGTH: Final = 2_000
 _QUERY: Final = re.compile(r"""[A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]{}|^`]*\Z""")
 
 
+def nearest_safe_path(text: str) -> str:
+    """Return the path and query if they are safe in a redirect, else the path alone if that is, else ""."""
+    return safe_next_path(text) or safe_next_path(text.partition("?")[0])
+
+
 def safe_next_path(text: str) -> str:
     """Return the path and query unchanged if they are safe in a redirect (promise 41), else ""."""
     path, _, query = text.partition("?")

@@ -22,11 +22,12 @@ _CLOSE: Final[HeaderLine] = (b"connection", b"close")  # the rest of the body is
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Closes a connection whose request line and headers (the head) are too large, too slow, or contain a fragment.
+    """Closes a connection whose request line and headers (the head) are too large or too slow, have a fragment, or lack a Host.
 
     While pipelined requests of a connection wait, nothing more is read from it.
     """
 
+    _hosts = 0  # Host header lines of the head that is being parsed
     _in_head = True
     _head_ended = False  # whether a head or a message ended in the data that is being parsed
     _head_size = 0
@@ -55,7 +56,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self._in_head:
             raise ValueError("trailer")  # httptools raises a parser error, which uvicorn answers with 400
         name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
 
@@ -68,6 +71,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head, self._head_ended, self._head_size = False, True, 0
         self._stop_head_timer()
+        hosts, self._hosts = self._hosts, 0
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):  # RFC 9112 section 3.2
+            raise ValueError("host")  # 400, as above
         if b"#" in self.url:  # no request target has one (RFC 9112 section 3.2), and uvicorn would cut it off unseen
             raise ValueError("fragment")  # 400, as above
         self.begin()

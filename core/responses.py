@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from core.problems import CONTENT_TYPE, NOT_SIGNED_IN, RETRY_AFTER_SECONDS, challenges, problem
-from core.redirects import safe_next_path
+from core.redirects import nearest_safe_path
 
 
 def respond(body: Mapping[str, Any]) -> HttpResponse:
@@ -35,5 +35,5 @@ def unavailable() -> HttpResponse:
 
 def sign_in_first(request: HttpRequest) -> HttpResponseRedirect:
     """Return the 302 to the sign-in page, with the request's path as the return URL."""
-    path, next_path = reverse("dashboard:sign-in"), safe_next_path(request.get_full_path())
+    path, next_path = reverse("dashboard:sign-in"), nearest_safe_path(request.get_full_path())
     return HttpResponseRedirect(f"{path}?next={quote(next_path, safe='')}" if next_path else path)

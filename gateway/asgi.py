@@ -17,7 +17,7 @@ from core import request_id
 from core.asgi import Application, Receive, Scope, Send, send_problem, send_response
 from gateway import jwt_issue, metrics, verify
 from gateway.cache import CacheSnapshot, DecisionCache
-from gateway.forwarded import ENDPOINTS, AuthRequest, TargetReader
+from gateway.forwarded import ENDPOINTS, PREFIX, AuthRequest, TargetReader, no_endpoint
 from gateway.headers import Answer, unavailable
 from rbac import policy
 from revision.reader import RevisionReader
@@ -72,6 +72,8 @@ class ForwardAuthApp:
         elif scope.get(OVERSIZED_KEY, True):
             oversized = policy.too_large()
             await send_problem(send, 431, oversized.reason, oversized.message)
+        elif (scope["raw_path"] + b"/").startswith(PREFIX):
+            await send_problem(send, 404, "not-found", no_endpoint(scope["raw_path"]), head=scope["method"] == "HEAD")
         elif scope["raw_path"] == jwt_issue.KEYS_PATH and settings.ASSERTION_KEYS:
             await send_response(send, *jwt_issue.key_set_response(scope["method"]))
         else:

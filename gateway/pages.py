@@ -5,7 +5,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib.staticfiles.finders import find
@@ -13,8 +13,9 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.safestring import mark_safe
 
-from core.redirects import safe_next_path
+from core.redirects import nearest_safe_path
 from gateway import headers
+from gateway.cross_origin import public_origin
 from gateway.forwarded import OriginalRequest, origin
 from gateway.headers import Answer
 from rbac import policy, services
@@ -60,19 +61,21 @@ def unauthenticated(refusal: Answer, original: OriginalRequest) -> Answer:
 def sign_in_redirect(original: OriginalRequest) -> Answer | None:
     """Return the 302 to the sign-in page, or None.
 
-    It needs redirect mode; SkyAuth's own origin, where a session authenticates; GET, which can be repeated; and a safe return
-    URL.
+    It needs redirect mode; SkyAuth's own origin, where a session authenticates; GET, which can be repeated; and another page than
+    the sign-in page itself, which would redirect to itself for ever.
     """
-    next_path = _next_path(original)
-    if not settings.AUTH_REDIRECT or original.method != "GET" or not next_path or not _is_own_origin(original):
+    if not settings.AUTH_REDIRECT or original.method != "GET" or _is_sign_in(original) or not _is_own_origin(original):
         return None
-    return headers.redirect(f"{settings.PUBLIC_URL}{_sign_in(next_path)}")
+    return headers.redirect(f"{settings.PUBLIC_URL}{_sign_in(_next_path(original))}")
+
+
+def _is_sign_in(original: OriginalRequest) -> bool:
+    return original.uri.partition("?")[0] == _sign_in()
 
 
 def _next_path(original: OriginalRequest) -> str:
-    """Return the return URL, or "". The sign-in page itself is none: it would return to itself for ever."""
-    path = safe_next_path(original.uri)
-    return "" if path.partition("?")[0] == _sign_in() else path
+    """Return the return URL, or ""."""
+    return "" if _is_sign_in(original) else nearest_safe_path(original.uri)
 
 
 def _sign_in(next_path: str = "") -> str:
@@ -83,8 +86,7 @@ def _sign_in(next_path: str = "") -> str:
 
 def _is_own_origin(original: OriginalRequest) -> bool:
     """Return whether the request was sent to the origin of SkyAuth's own pages."""
-    own = urlsplit(settings.PUBLIC_URL)
-    return origin(original.proto, original.host) == origin(own.scheme, own.netloc)
+    return origin(original.proto, original.host) == public_origin()
 
 
 def _caller(principal: Principal) -> str:

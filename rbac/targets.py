@@ -51,9 +51,10 @@ def valid_host(text: str) -> bool:
 
 
 def parse_target(method: str, host: str, uri: str) -> Target:
-    """Return the target of a request's method, Host header and origin-form URI (path and query). Raises UnreadableTarget."""
-    if not uri.isascii():
-        raise UnreadableTarget("The path or the query has a character outside ASCII.")
+    """Return the target of a request's method, Host header and origin-form URI (path and query). Raises UnreadableTarget.
+
+    The query is cut off unread.
+    """
     path = uri.partition("?")[0]
     return (_cached if len(host) + len(path) <= _SHORT else _parse)(method, host, path)
 

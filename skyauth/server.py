@@ -1,37 +1,58 @@
 """Runs the server. Its options are part of the security model: raw headers reach the header filter, and nothing rewrites them."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any, Final
 
 import uvicorn
 
 from gateway.protocol import ForwardAuthProtocol
 
+_APPLICATION: Final = "skyauth.asgi:application"
+_STARTUP_FAILURE: Final = 3  # an exit code, the same as uvicorn's
+
 
 def serve(*, host: str, port: int, workers: int = 1, reload: bool = False, log_level: str = "info") -> None:
     """Serve until the process is stopped. `reload` restarts the server when code changes, for development, with one worker."""
+    profile: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "workers": None if reload else workers,
+        "reload": reload,
+        "log_level": log_level,
+        "log_config": None,  # uvicorn logs through SkyAuth's own configuration
+        "http": ForwardAuthProtocol,
+        "loop": "uvloop",
+        "ws": "none",
+        "lifespan": "on",  # the last touches are written at shutdown
+        "interface": "asgi3",
+        "proxy_headers": False,  # uvicorn would replace the socket's peer by the value of a header
+        "server_header": False,
+        "access_log": False,  # the proxy logs paths and addresses; the audit log has the decisions
+        "timeout_keep_alive": 75,  # seconds; longer than nginx and Caddy keep idle connections to an upstream
+        "timeout_graceful_shutdown": 10,
+    }
     with _shared_metrics(workers):
-        uvicorn.run(
-            "skyauth.asgi:application",
-            host=host,
-            port=port,
-            workers=None if reload else workers,
-            reload=reload,
-            log_level=log_level,
-            log_config=None,  # uvicorn logs through SkyAuth's own configuration
-            http=ForwardAuthProtocol,
-            loop="uvloop",
-            ws="none",
-            lifespan="on",  # the last touches are written at shutdown
-            interface="asgi3",
-            proxy_headers=False,  # uvicorn would replace the socket's peer by the value of a header
-            server_header=False,
-            access_log=False,  # the proxy logs paths and addresses; the audit log has the decisions
-            timeout_keep_alive=75,  # seconds; longer than nginx and Caddy keep idle connections to an upstream
-            timeout_graceful_shutdown=10,
-        )
+        if ":" in host and workers == 1 and not reload:
+            _serve_ipv6(profile)
+        else:
+            uvicorn.run(_APPLICATION, **profile)
+
+
+def _serve_ipv6(profile: dict[str, Any]) -> None:
+    """Serve with one worker on the socket that uvicorn opens for several: `::` is then IPv4 too, where the kernel can.
+
+    With one worker, uvicorn leaves the socket to the event loop, which makes it IPv6-only.
+    """
+    config = uvicorn.Config(_APPLICATION, **profile)
+    server = uvicorn.Server(config)
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[config.bind_socket()])
+    if not server.started:
+        sys.exit(_STARTUP_FAILURE)
 
 
 @contextmanager

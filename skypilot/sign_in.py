@@ -8,13 +8,16 @@ import base64
 import json
 import logging
 import re
+from datetime import timedelta
 from typing import Any, Final
 
 from csp.decorators import csp_update
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils import timezone
 from django.views import View
 
 from authn import cli_login
@@ -36,6 +39,7 @@ logger = logging.getLogger("skyauth.sign_in")
 
 MIN_PORT: Final = 1_024  # system services listen on lower ports
 MAX_PORT: Final = 65_535
+_RELOAD_SECONDS: Final = 2  # until the sky CLI has polled
 _PORT: Final = re.compile(r"[0-9]{4,5}\Z")
 _BROWSER_HEADERS: Final = frozenset({"sec-fetch-site", "accept-language", "referer", "origin"})
 _NOT_FOUND: Final = "Session not found"
@@ -75,6 +79,9 @@ class _ConsentView(View):
             "principal": (actor := principal_of(request)),
             "by_proxy": actor.method is Method.PROXY,
             "agent": _agent(request),
+            "now": (now := timezone.now()),
+            "days": settings.CLI_SESSION_DAYS,
+            "valid_until": now + timedelta(days=settings.CLI_SESSION_DAYS),
             **details,
         }
         return render(request, "skypilot/consent.html", context)
@@ -110,7 +117,12 @@ class AuthorizeView(_ConsentView):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         challenge = _challenge_from_query(request)
-        return self._consent_page(request, code=challenge[-8:], asker=cli_login.login_request(challenge))
+        login_request, waited = cli_login.login_request(challenge), "waited" in request.GET
+        page = self._consent_page(request, code=challenge[-8:], challenge=challenge, asker=login_request, waited=waited)
+        if login_request is None and not waited:
+            # The sky CLI opens this page a second before it polls.
+            page["Refresh"] = f"{_RELOAD_SECONDS}; url=?code_challenge={challenge}&waited"
+        return page
 
     def post(self, request: HttpRequest) -> HttpResponse:
         cli_login.authorize(actor=principal_of(request), challenge=_challenge_from_query(request), cookies=_cookies(request))

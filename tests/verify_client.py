@@ -16,6 +16,26 @@ PROXY = "10.0.0.1"
 CLIENT = "192.0.2.7"
 Lines = list[tuple[bytes, bytes]]
 
+# Values of Authorization that are for the application behind SkyAuth.
+FOREIGN = [
+    b"Bearer eyJhbGciOi.x.y",
+    b"Bearer ghp_abc",
+    b"Bearer",
+    b"Bearer ",
+    b"BearerX sky_a",
+    b"Token 0123456789abcdef",
+    b"Token sky_abc",
+    b"AWS4-HMAC-SHA256 Credential=AKIA/20261124/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=fe5f",
+    b'Digest username="bob", realm="r", nonce="n", uri="/", response="x"',
+    b"Negotiate YII=",
+    b"Negotiate",
+    b"ApiKey VnVhQ2ZHY0JDZGJrU",
+    b"sky_abc",
+    b"",
+    b" ",
+    b"\xff\xfe",
+]
+
 
 def proxied(
     method: str = "GET",

@@ -36,5 +36,5 @@ def test_promise_44_the_cli_becomes_the_user_who_authorized_first():
         handed = cli_login.redeem(verifier=verifier, client="192.0.2.2", agent="a command line")
         assert handed is not None
         assert handed.uid == winner[0].uid
-    assert not CliAuthorization.objects.exists()
+    assert not CliAuthorization.objects.exclude(session_auth_hash="").exists(), "all of them are redeemed"
     assert Session.objects.count() == ROUNDS

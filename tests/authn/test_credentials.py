@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from authn.credentials import MAX_BASIC, Basic, Bearer, InvalidCredential, ProxyHeader, SessionCookie, read
 from authn.proxy_headers import ProxyInfo
 from tests.examples import examples
+from tests.verify_client import FOREIGN
 
 NAMED = ProxyInfo(trusted=True, subject="alice@example.com", groups="dev")
 NOBODY = ProxyInfo(trusted=True)
 TOKEN = b"sky_abc"
 
 
-def look(*authorization, proxied=NOBODY, mode=(), session_key=None):
-    return read(authorization=authorization, auth_mode=mode, proxied=proxied, session_key=session_key)
+def look(*authorization, proxied=NOBODY, mode=(), session_key=None, basic=True):
+    return read(authorization=authorization, auth_mode=mode, proxied=proxied, session_key=session_key, basic=basic)
 
 
 def b64(text):
@@ -32,9 +33,6 @@ def b64(text):
         ((), NAMED, "abc", ProxyHeader("alice@example.com", "dev")),
         ((b"Bearer sky_abc",), NAMED, "abc", Bearer(TOKEN)),
         ((b"Basic " + b64("bob:pw"),), NAMED, "abc", Basic("bob", "pw")),
-        ((b"Bearer eyJhbGciOi.x.y",), NAMED, "abc", ProxyHeader("alice@example.com", "dev")),
-        ((b"Negotiate YII=",), NAMED, None, ProxyHeader("alice@example.com", "dev")),
-        ((b"",), NAMED, None, ProxyHeader("alice@example.com", "dev")),
         ((b"bEARER   sky_abc  ",), NOBODY, None, Bearer(TOKEN)),
         ((b"BASIC  " + b64("bob:pw"),), NOBODY, None, Basic("bob", "pw")),
     ],
@@ -76,12 +74,34 @@ def test_promise_08_a_malformed_credential_is_refused_beside_any_other(value, pr
         look(value, proxied=proxied, session_key="abc")
 
 
-@pytest.mark.parametrize(
-    "value", [b"Bearer eyJ.x.y", b"Bearer", b"Bearer ", b"Digest x", b"", b"Negotiate", b"sky_abc", b"BearerX sky_a"]
-)
-def test_promise_08_a_foreign_credential_is_refused_unless_a_proxy_names_the_user(value):
+BASIC_LIKE = [
+    b"Basic " + b64("bob:pw"),
+    b"basic " + b64("other-service:key"),
+    b"Basic",
+    b"Basic !!!!",
+    b"Basic\t" + b64("bob:pw"),
+]
+
+
+@pytest.mark.parametrize(("basic", "value"), [*((True, value) for value in FOREIGN), *((False, value) for value in BASIC_LIKE)])
+def test_promise_08_a_foreign_credential_is_ignored_where_a_session_or_a_proxy_names_the_user(basic, value):
+    assert look(value, proxied=NAMED, session_key="abc", basic=basic) == ProxyHeader("alice@example.com", "dev")
+    assert look(value, session_key="abc", basic=basic) == SessionCookie("abc", beside_foreign=True)
     with pytest.raises(InvalidCredential, match="not of this service"):
-        look(value, session_key="abc")
+        look(value, basic=basic)
+
+
+@pytest.mark.parametrize("value", BASIC_LIKE[2:])
+@pytest.mark.parametrize("proxied", [NOBODY, NAMED])
+def test_promise_08_a_malformed_basic_credential_is_ours_where_basic_is_on(value, proxied):
+    with pytest.raises(InvalidCredential, match="malformed"):
+        look(value, proxied=proxied, session_key="abc")
+
+
+@pytest.mark.parametrize("value", [b"Bearer sky_abc", b"bearer  sky_abc"])
+@pytest.mark.parametrize("proxied", [NOBODY, NAMED])
+def test_promise_08_a_token_of_ours_decides_beside_any_other_credential(value, proxied):
+    assert look(value, proxied=proxied, session_key="abc", basic=False) == Bearer(TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +181,7 @@ VALUES = st.builds(lambda a, b: a + b, SCHEMES, st.one_of(st.binary(max_size=60)
 def test_reading_raises_nothing_but_invalid_credential(authorization, mode, subject, fault, session_key):
     proxied = ProxyInfo(trusted=True, subject=subject, fault=fault)
     try:
-        found = read(authorization=authorization, auth_mode=mode, proxied=proxied, session_key=session_key)
+        found = read(authorization=authorization, auth_mode=mode, proxied=proxied, session_key=session_key, basic=True)
     except InvalidCredential:
         return
     assert found is None or isinstance(found, Bearer | Basic | ProxyHeader | SessionCookie)

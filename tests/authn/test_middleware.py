@@ -8,7 +8,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.http import HttpResponse
 from django.test import RequestFactory
 
-from accounts.models import User
+from accounts.models import Session, User
 from audit.models import Entry
 from authn.middleware import PrincipalMiddleware
 from authn.proxy_header_middleware import SCOPE_KEY
@@ -124,7 +124,6 @@ def test_without_the_header_filter_the_client_is_the_sockets_address():
 
 
 BAD = {
-    "foreign": "Digest x",
     "malformed bearer": "Bearer sky_é",
     "unknown token": "Bearer sky_nonsense",
     "malformed basic": "Basic !!!",
@@ -141,6 +140,16 @@ def test_promise_08_a_bad_credential_is_401_at_every_path(client, bob, value, pa
     assert response.status_code == 401
     assert response.content == unauthenticated(basic=True).content
     assert Entry.objects.filter(event="sign-in.refused").count() == 1
+
+
+@pytest.mark.parametrize("value", ["Digest x", "Token abc", ""])
+def test_promise_08_a_foreign_authorization_is_ignored_beside_a_session_and_else_401(client, bob, value):
+    assert client.get("/api/v1/whoami", HTTP_AUTHORIZATION=value).status_code == 401
+    client.login(username="bob@example.com", password=PASSWORD)
+    assert client.get("/api/v1/whoami", HTTP_AUTHORIZATION=value).json()["name"] == "bob@example.com"
+    Session.objects.all().delete()
+    response = client.get("/api/v1/whoami", HTTP_AUTHORIZATION=value)
+    assert response.content == unauthenticated(basic=True).content
 
 
 def test_the_401_is_a_problem_with_a_challenge_and_no_store(settings):

@@ -7,7 +7,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.redirects import safe_next_path
+from core.redirects import nearest_safe_path, safe_next_path
 from tests.evil_redirects import EVIL_REDIRECTS
 from tests.examples import examples
 
@@ -43,6 +43,24 @@ def test_a_very_long_path_is_refused():
     assert safe_next_path("/" + "a" * 2_000) == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("/a?b=c", "/a?b=c"),
+        ("/a?" + "b" * 2_000, "/a"),
+        ("/a?b=\u00fc", "/a"),
+        ("/a?b\nc", "/a"),
+        ("/" + "a" * 2_000, ""),
+        ("//evil.example?" + "b" * 2_000, ""),
+        ("/\\evil.example?b", ""),
+        ("", ""),
+        ("?", ""),
+    ],
+)
+def test_the_nearest_safe_path_is_without_the_query_where_that_is_what_is_unsafe(text, path):
+    assert nearest_safe_path(text) == path
+
+
 PIECES = ["/", "\\", "evil.example", ":", "@", "?", "#", "%2f", "%5C", ".", "..", "\t", "\n", " ", "http", ";"]
 
 
@@ -58,3 +76,8 @@ def test_promise_41_an_accepted_path_stays_on_the_host_however_it_is_resolved(te
         assert path.isascii()
         assert path.isprintable()
         assert " " not in path
+
+
+@pytest.mark.parametrize("text", EVIL_REDIRECTS)
+def test_promise_41_the_nearest_safe_path_leads_to_no_other_site_either(text):
+    assert nearest_safe_path(text) in ("", safe_next_path(text.partition("?")[0]))

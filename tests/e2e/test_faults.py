@@ -56,16 +56,40 @@ def locked_for_readers(path: Path) -> Iterator[None]:
 
 
 @pytest.mark.sqlite
-def test_promise_43_while_readers_are_locked_out_nobody_is_let_through_and_then_all_is_well() -> None:
+def test_promise_43_while_readers_are_locked_out_nobody_waits_for_long_and_nobody_new_is_let_through() -> None:
     with skyauth_server(DATABASE_TIMEOUT="1") as server:
         credential = bearer(machine(server))
-        with conversation(server, credential) as kept, ThreadPoolExecutor(1) as pool:
+        other = bearer(str(server.console("issue", account="pipeline")))
+        with conversation(server, credential) as kept, ThreadPoolExecutor(4) as pool:
             with locked_for_readers(server.data / "skyauth.sqlite3"):
-                asked = pool.submit(kept.ask)  # SQLite itself waits, longer than we hold the locks
-                time.sleep(2)
-                assert not asked.done() or asked.result() == 503
-            assert asked.result(20) in {200, 503}
+                began = time.monotonic()
+                assert kept.ask() == 200, "nothing was committed since the caller was cached"
+                asked = [pool.submit(server.ask, each) for each in (other, other, bearer("sky_x"), basic("bob@example.com", "x"))]
+                for _ in range(10):  # while those wait
+                    before = time.monotonic()
+                    assert ask(server.port, "/healthz").status == 200
+                    assert kept.ask() == 200
+                    assert time.monotonic() - before < 1, "the event loop does not wait for SQLite"
+                    time.sleep(0.1)
+                assert ask(server.port, "/readyz").status == 503
+                assert [answer.result(20).status for answer in asked] == [503] * 4, "also a failure that cannot be recorded"
+                assert time.monotonic() - began < 10, "each request ends within its own time-out"
             recovered(kept)
+            wait_until(lambda: server.ask(other).status == 200, "let through again", 15)
+
+
+@pytest.mark.sqlite
+def test_promise_14_a_change_while_readers_are_locked_out_counts_as_soon_as_it_is_committed() -> None:
+    with skyauth_server(DATABASE_TIMEOUT="1") as server, conversation(server, bearer(machine(server))) as kept:
+        path = server.data / "skyauth.sqlite3"
+        with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            writer.execute("UPDATE accounts_token SET revoked_at = created_at")
+            assert kept.ask() == 200, "not committed yet"
+            writer.execute("COMMIT")
+            with locked_for_readers(path):
+                assert kept.ask() == 503, "what the change was cannot be read"
+        wait_until(lambda: kept.ask() == 401, "the truth is told again", 15)
 
 
 @pytest.mark.sqlite

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authn.proxy_headers import ProxyInfo
+from authn.proxy_headers import ProxyInfo, TrustPolicy, filter_headers, parse_networks
 from gateway.forwarded import ENDPOINTS, AuthRequest, envoy, x_forwarded, x_original
 from rbac.targets import Target, UnreadableTarget, _cached, canonical_host, parse_target, valid_host
 from tests.verify_client import proxied
@@ -76,13 +76,20 @@ def test_promise_25_a_missing_path_or_host_of_envoy_is_not_guessed(request_of_en
         envoy(request_of_envoy)
 
 
-@pytest.mark.parametrize("name", ["method", "host", "uri", "proto", "original-method", "original-host", "original-uri"])
-@pytest.mark.parametrize("reader", ENDPOINTS.values())
-def test_promise_04_a_repeated_header_is_refused(reader, name):
-    both = MappingProxyType({**forwarded("Forwarded").proxied.forwarded, **forwarded("Original").proxied.forwarded})
-    family, _, last = name.rpartition("-")
-    with pytest.raises(UnreadableTarget, match=f"X-{family.capitalize() or 'Forwarded'}-{last.capitalize()} is repeated"):
-        reader(envoy_request(forwarded=both, repeated=frozenset({name})))
+READ = {"Forwarded": {"method", "host", "uri"}, "Original": {"original-method", "original-host", "original-uri"}, "Envoy": set()}
+BOTH = {**forwarded("Forwarded").proxied.forwarded, **forwarded("Original").proxied.forwarded, "proto": "https"}
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize(("family", "reader"), [*((name, reader) for name, (_, reader) in FAMILIES.items()), ("Envoy", envoy)])
+def test_promise_04_a_repeated_header_is_refused_where_it_is_read(family, reader, name):
+    once = MappingProxyType({key: value for key, value in BOTH.items() if key != name})
+    request = envoy_request(forwarded=once, repeated=frozenset({name}))
+    if name not in READ[family]:
+        assert str(reader(request)) == "GET api.example.com/a/b"
+        return
+    with pytest.raises(UnreadableTarget, match=f"X-{family}-{name.rpartition('-')[2].capitalize()} is repeated"):
+        reader(request)
 
 
 METHODS = ["get", "GETz", "GET ", "G", "GET,POST", "M-SEARCH", "*"]
@@ -110,6 +117,32 @@ def test_promise_23_an_ambiguous_path_is_refused_with_the_reason(family, uri):
 def test_promise_24_a_query_matches_no_path_pattern():
     assert envoy(envoy_request("/a?/b/../c//")).path == ("a",)
     assert read("Original", uri="/a?/b/../c//").path == ("a",)
+
+
+QUERIES = [b"q=z\xc3\xbcrich", b"q=\xff\xfe", b"q=a b", b"q=%zz", b"q=//../", b"", b"q?r?s", b"q=\x7f", b"q=" + b"x" * 20_000]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_promise_24_no_query_decides_about_a_request(family, query):
+    sent = {"method": b"GET", "host": b"h", "uri": b"/a/b?" + query}
+    lines = [(f"x-{family.lower()}-{name}".encode(), value) for name, value in sent.items()]
+    found = filter_headers(lines, "10.0.0.1", TrustPolicy(parse_networks(["10.0.0.1"])))
+    assert FAMILIES[family][1](AuthRequest([], found.proxied)).path == ("a", "b")
+    assert envoy(envoy_request("/a/b?" + query.decode("latin-1"))).path == ("a", "b")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("path", [b"/z\xc3\xbcrich", b"/\xff", b"/a\xe2\x80\xae?q", b"\xef\xbb\xbf/a"])
+def test_promise_23_a_path_with_raw_characters_outside_ascii_is_refused_with_the_reason(family, path):
+    lines = [
+        (f"x-{family.lower()}-{name}".encode(), value) for name, value in (("method", b"GET"), ("host", b"h"), ("uri", path))
+    ]
+    found = filter_headers(lines, "10.0.0.1", TrustPolicy(parse_networks(["10.0.0.1"])))
+    with pytest.raises(UnreadableTarget, match="outside ASCII"):
+        FAMILIES[family][1](AuthRequest([], found.proxied))
+    with pytest.raises(UnreadableTarget, match="outside ASCII"):
+        envoy(envoy_request(path.decode("latin-1")))
 
 
 def test_the_cache_of_parsed_targets_is_bounded():

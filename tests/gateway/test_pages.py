@@ -4,13 +4,15 @@ import base64
 import hashlib
 import re
 from html.parser import HTMLParser
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import bcrypt
 import pytest
 from django.db import connection
 
 from audit.models import Entry
+from authn.proxy_headers import TrustPolicy, filter_headers, parse_networks
+from core.redirects import safe_next_path
 from gateway import verify
 from gateway.forwarded import ENDPOINTS, AuthRequest
 from gateway.headers import IDENTITY
@@ -254,7 +256,6 @@ def test_without_redirect_mode_there_is_no_redirect():
         {"host": "api.example.com.evil.example"},
         {"proto": "http"},
         {"proto": ""},
-        {"proto": "https,https"},
         {"method": "HEAD"},
         {"method": "POST"},
         {"endpoint": b"/authz/nginx"},
@@ -276,6 +277,32 @@ def test_promise_29_only_a_browser_that_opens_a_page_on_skyauths_own_origin_is_r
 
 
 @pytest.mark.parametrize(
+    ("uri", "next_path"),
+    [
+        ("/things?q=" + "x" * 1_989, "/things?q=" + "x" * 1_989),
+        ("/things?q=" + "x" * 2_000, "/things"),
+        ("/things?q=" + "x" * 30_000, "/things"),
+        ("/things?q=z\xc3\xbcrich", "/things"),
+        ("/things?q=a b", "/things"),
+        ("/" + "x" * 2_000, None),
+        ("/" + "x" * 2_000 + "?q=1", None),
+    ],
+)
+def test_a_return_url_that_is_too_long_or_unsafe_loses_its_query_and_never_the_redirect(redirecting, uri, next_path):
+    answer = open_page(uri)
+    assert answer.status == 302
+    assert parse_qs(urlsplit(header(answer, "location")).query).get("next") == ([next_path] if next_path else None)
+
+
+@pytest.mark.parametrize("proto", ["https", "wss", "https,http", "https, https", "WSS,http"])
+def test_the_scheme_of_a_chain_of_proxies_or_of_a_websocket_is_the_clients(redirecting, proto):
+    values = [(b"x-forwarded-method", b"GET"), (b"x-forwarded-host", b"api.example.com"), (b"x-forwarded-uri", b"/things")]
+    policy = TrustPolicy(parse_networks(["10.0.0.0/8"]))
+    found = filter_headers([*values, (b"x-forwarded-proto", proto.encode())], "10.0.0.1", policy)
+    assert verify.decide(AuthRequest(CHROME, found.proxied)).status == 302
+
+
+@pytest.mark.parametrize(
     ("host", "public"), [("API.example.com:443", SITE), ("api.example.com.", SITE), ("[::1]", "https://[::1]:443")]
 )
 def test_another_spelling_of_the_same_origin_is_the_same(redirecting, settings, host, public):
@@ -286,10 +313,13 @@ def test_another_spelling_of_the_same_origin_is_the_same(redirecting, settings, 
 @pytest.mark.parametrize("uri", EVIL_REDIRECTS)
 def test_promise_41_no_request_causes_a_redirect_to_another_site(redirecting, uri):
     answer = open_page(uri)
-    assert answer.status in {401, 403}
-    assert header(answer, "location") is None
-    for address in Page(answer).addresses:
-        assert address == "/sign-in", "the page has no return URL either"
+    path = quote(uri.partition("?")[0], safe="")  # safe where only the query is not
+    assert answer.status in {302, 401, 403}
+    assert header(answer, "location") in {None, f"{SITE}/sign-in?next={path}"}
+    assert (answer.status == 302) <= (safe_next_path(uri.partition("?")[0]) != "")
+    if answer.status != 302:
+        for address in Page(answer).addresses:
+            assert address == "/sign-in", "the page has no return URL either"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from rbac.models import Role, Route
 from rbac.packs import RouteSpec
 from tests.examples import examples
 from tests.factories import PASSWORD, make_token
-from tests.verify_client import CLIENT, basic, bearer, cookie, identity, judge, proxied
+from tests.verify_client import CLIENT, FOREIGN, basic, bearer, cookie, identity, judge, proxied
 
 pytestmark = pytest.mark.django_db
 
@@ -97,6 +97,37 @@ def test_a_session_authenticates_with_the_users_role(cast, client):
 def test_an_ambiguous_or_malformed_session_cookie_is_ignored(cast, client, lines):
     client.login(username="bob@example.com", password=PASSWORD)
     assert judge(lines(client.session.session_key), proxied()).status == 401
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_promise_08_an_apps_own_authorization_matters_only_where_nobody_else_names_the_user(cast, client, system, foreign):
+    rbac.create_route(actor=system, spec=RouteSpec("/health", ("GET",), "upstream:public"), position=1)
+    client.login(username="bob@example.com", password=PASSWORD)
+    header = [(b"authorization", foreign)]
+    session = cookie(client.session.session_key)
+    assert identity(judge([*header, *session], proxied("POST")))["email"] == "bob@example.com"
+    assert identity(judge(header, proxied("POST", subject="bob@example.com")))["email"] == "bob@example.com"
+    client.logout()
+    for lines in (header, [*header, *session], [*header, *cookie("a" * 32)]):
+        assert judge(lines, proxied("GET", "/health")) == unauthenticated(basic=True)
+    assert judge(session, proxied("GET", "/health")).status == 200, "public without the header"
+
+
+@pytest.mark.parametrize("ours", [b"Bearer sky_nonsense", b"Basic !", b"Basic Ym9iOndyb25n"])
+def test_promise_08_a_bad_credential_of_ours_ends_the_request_of_a_session(cast, client, ours):
+    client.login(username="bob@example.com", password=PASSWORD)
+    assert judge([(b"authorization", ours), *cookie(client.session.session_key)], proxied()).status == 401
+    assert judge([(b"authorization", ours)], proxied(subject="bob@example.com")).status == 401
+
+
+def test_promise_08_basic_belongs_to_another_service_where_it_is_off(cast, client, settings):
+    settings.AUTH_BASIC = False
+    client.login(username="bob@example.com", password=PASSWORD)
+    session = cookie(client.session.session_key)
+    for lines in (basic("other", "x"), basic("alice@example.com", PASSWORD), [(b"authorization", b"Basic !")]):
+        assert identity(judge([*lines, *session], proxied()))["email"] == "bob@example.com"
+        assert identity(judge(lines, proxied(subject="bob@example.com")))["email"] == "bob@example.com"
+        assert judge(lines, proxied()) == unauthenticated(basic=False)
 
 
 @pytest.mark.parametrize(

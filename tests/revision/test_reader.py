@@ -3,7 +3,10 @@
 import asyncio
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from contextlib import closing
 
 import pytest
@@ -145,32 +148,105 @@ def test_sqlite_reads_the_current_revision(separate_connections):
     assert before not in after
 
 
-def test_a_locked_or_replaced_sqlite_file_gives_none_without_waiting(tmp_path):
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_a_locked_or_replaced_sqlite_file_gives_none_without_waiting(tmp_path, journal):
     path = tmp_path / "file.sqlite3"
 
-    def read(source):
-        received = []
-        source.begin(received.append)
-        return received
+    async def read(source):
+        received = asyncio.get_running_loop().create_future()
+        source.begin(received.set_result)
+        return await received
 
-    source = SqliteSource(str(path))
-    assert read(source) == [None], "there is no such table"
-    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
-        writer.execute("CREATE TABLE accounts_generation (id INTEGER, mark TEXT)")
-        assert read(source) == [None], "there is no revision"
-        writer.execute("INSERT INTO accounts_generation VALUES (1, 'm')")
-        assert read(source) == ["m"]
-        writer.execute("BEGIN EXCLUSIVE")
-        assert read(source) == [None]
-        writer.execute("ROLLBACK")
-        assert read(source) == ["m"]
-    kept = path.rename(tmp_path / "kept.sqlite3")
-    assert read(source) == [None], "the file is gone"
-    shutil.copy(kept, path)
-    assert read(source) == [None], "another file is in its place"
-    kept.rename(path)
-    assert read(source) == ["m"]
-    source.close()
+    async def scenario():
+        source = SqliteSource(str(path))
+        assert await read(source) is None, "there is no such table"
+        with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+            writer.execute(f"PRAGMA journal_mode={journal}")
+            writer.execute("CREATE TABLE accounts_generation (id INTEGER, mark TEXT)")
+            assert await read(source) is None, "there is no revision"
+            writer.execute("INSERT INTO accounts_generation VALUES (1, 'm')")
+            assert [await read(source) for _ in range(5)] == ["m"] * 5
+            for value in "nop":
+                writer.execute("UPDATE accounts_generation SET mark = ?", [value])
+                assert [await read(source) for _ in range(3)] == [value] * 3
+            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            assert [await read(source) for _ in range(3)] == ["p"] * 3
+            writer.execute("BEGIN EXCLUSIVE")
+            writer.execute("UPDATE accounts_generation SET mark = 'q'")
+            assert await read(source) == ("p" if journal == "wal" else None), "not committed"
+            writer.execute("COMMIT")
+            assert await read(source) == "q"
+            kept = path.rename(tmp_path / "kept.sqlite3")
+            assert await read(source) is None, "the file is gone"
+            shutil.copy(kept, path)
+            assert await read(source) is None, "another file is in its place"
+            kept.rename(path)
+        source.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.sqlite
+def test_an_unchanged_sqlite_file_is_read_without_sqlite_and_a_stuck_read_stops_nobody(separate_connections, monkeypatch):
+    monkeypatch.setattr(reader_module, "_TIMEOUT_SECONDS", 0.05)
+    stuck = threading.Event()
+
+    async def scenario():
+        reader = RevisionReader()
+        before = [await reader.revision() for _ in range(3)]
+        source = reader._source
+        read = source._read
+        monkeypatch.setattr(source, "_read", lambda: (stuck.wait(), read())[1])
+        unchanged = [await reader.revision() for _ in range(3)]
+        await asyncio.to_thread(_change, "dev")
+        started = time.monotonic()
+        changed = [await reader.revision() for _ in range(5)]
+        assert time.monotonic() - started < 1
+        stuck.set()
+        await asyncio.wrap_future(source._thread.submit(int))
+        await run_loop()
+        after = await reader.revision()
+        reader.close()
+        return before, unchanged, changed, after
+
+    before, unchanged, changed, after = asyncio.run(scenario())
+    assert len({*before, *unchanged}) == 1
+    assert changed == [None] * 5, "SQLite waits for the locks of its readers"
+    assert after == PolicyRevision.objects.get().value
+    assert after not in before
+
+
+@pytest.mark.sqlite
+def test_promise_14_every_commit_is_seen_by_the_next_read_of_a_sqlite_file(tmp_path):
+    """Thousands of commits by another process, each read back at once."""
+    path = tmp_path / "file.sqlite3"
+    program = (
+        "import sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "for line in sys.stdin:\n"
+        "    c.execute('UPDATE accounts_generation SET mark = ?', [line.strip()])\n"
+        "    print(line.strip(), flush=True)\n"
+    )
+    with closing(sqlite3.connect(path, isolation_level=None)) as first:
+        first.execute("PRAGMA journal_mode=wal")
+        first.execute("PRAGMA synchronous=off")
+        first.execute("CREATE TABLE accounts_generation (id INTEGER, mark TEXT)")
+        first.execute("INSERT INTO accounts_generation VALUES (1, '-')")
+
+    async def scenario(writer):
+        reader = RevisionReader(lambda: SqliteSource(str(path)))
+        for number in range(3_000):
+            writer.stdin.write(f"{number}\n")
+            assert writer.stdout.readline().strip() == str(number)
+            for _ in range(number % 3 + 1):
+                assert await reader.revision() == str(number)
+        reader.close()
+
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as writer:
+        asyncio.run(scenario(writer))
+        writer.stdin.close()
 
 
 def _change(group):

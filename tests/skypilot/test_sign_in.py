@@ -17,8 +17,8 @@ from django.utils import timezone
 
 from accounts.models import CliAuthorization, CliLoginRequest, Session, SessionKind, User
 from audit.models import Entry
-from authn import cli_login
-from authn.sessions import end_sessions
+from authn import cli_login, sessions
+from authn.sessions import begin_cli_session, end_sessions
 from core.errors import Forbidden, Invalid, NotFound
 from rbac.principals import Method
 from skypilot.sign_in import _cookies
@@ -205,6 +205,70 @@ def test_promise_38_a_code_works_once(bob):
     consent(browser(bob), ADDRESS)
     assert [poll().status_code for _ in range(3)] == [200, 404, 404]
     assert Session.objects.filter(kind=SessionKind.CLI).count() == 1
+
+
+@pytest.mark.parametrize("method", [Method.SESSION, Method.PROXY])
+def test_promise_38_a_code_that_is_redeemed_again_is_recorded(bob, method):
+    cli_login.authorize(actor=principal(bob, method), challenge=CHALLENGE, cookies={"_proxy": "x"})
+    assert poll_from("192.0.2.1").status_code == 200
+    assert not Entry.objects.filter(event="sign-in.refused").exists()
+    assert CliAuthorization.objects.values("session_auth_hash", "encrypted_cookies").get() == {
+        "session_auth_hash": "",
+        "encrypted_cookies": "",
+    }
+    assert [poll_from("198.51.100.7").status_code for _ in range(3)] == [404] * 3
+    entry = Entry.objects.get(event="sign-in.refused")
+    assert (entry.actor, entry.method, entry.peer) == (bob.username, "cli", "198.51.100.7")
+    assert entry.reason == "this CLI login was already redeemed"
+    CliAuthorization.objects.update(expires_at=timezone.now())
+    poll_from("198.51.100.8")
+    assert Entry.objects.filter(event="sign-in.refused").count() == 1, "an expired code is nobody's"
+
+
+def test_promise_38_a_redeemed_code_can_be_authorized_again_by_the_same_user_only(alice, bob):
+    consent(browser(bob), ADDRESS)
+    poll()
+    assert consent(browser(alice), ADDRESS).status_code == 409
+    assert consent(browser(bob), ADDRESS).status_code == 200
+    assert poll().status_code == 200
+
+
+def test_a_user_has_a_limited_number_of_cli_sessions_and_the_one_unused_for_the_longest_ends(alice, bob, monkeypatch):
+    monkeypatch.setattr(sessions, "MAX_CLI_SESSIONS", 3)
+    client = browser(bob)
+    keys = []
+    for _ in range(3):
+        _, row = begin_cli_session(actor=principal(bob), address="192.0.2.1", agent="")
+        keys.append(row.pk)
+    begin_cli_session(actor=principal(alice), address="192.0.2.1", agent="")
+    Session.objects.filter(pk=keys[0]).update(last_used_at=timezone.now() + timedelta(seconds=9))
+    keys.append(begin_cli_session(actor=principal(bob), address="192.0.2.1", agent="")[1].pk)
+    assert set(bob.sessions.filter(kind=SessionKind.CLI).values_list("pk", flat=True)) == {keys[0], keys[2], keys[3]}
+    assert alice.sessions.count() == 1
+    assert client.get(ADDRESS).status_code == 200, "browser sessions are not counted"
+    ended, begun = Entry.objects.filter(event__in=["session.ended", "cli.signed-in"], target=bob.username).order_by("-pk")[:2][
+        ::-1
+    ]
+    assert (begun.event, ended.event, ended.data) == (
+        "cli.signed-in",
+        "session.ended",
+        {"kinds": ["cli"], "number": 1, "limit": 3},
+    )
+
+
+@pytest.mark.usefixtures("separate_connections")
+def test_parallel_cli_logins_do_not_exceed_the_limit(monkeypatch):
+    monkeypatch.setattr(sessions, "MAX_CLI_SESSIONS", 2)
+    bob = UserFactory(username="bob@example.com")
+    verifiers = [f"{number:043}" for number in range(6)]
+    for verifier in verifiers:
+        challenge = base64.urlsafe_b64encode(sha256(verifier.encode()).digest()).decode().rstrip("=")
+        cli_login.authorize(actor=principal(bob), challenge=challenge, cookies={})
+    result = at_once(
+        *[lambda verifier=verifier: cli_login.redeem(verifier=verifier, client="192.0.2.1", agent="") for verifier in verifiers]
+    )
+    assert [one for one in result if one is None or isinstance(one, Exception)] == []
+    assert Session.objects.filter(kind=SessionKind.CLI).count() == 2
 
 
 def test_promise_38_a_code_is_valid_for_five_minutes(bob):
@@ -498,13 +562,31 @@ def poll_from(address, verifier=VERIFIER):
 
 def test_promise_39_the_page_shows_the_clients_address_and_warns_if_it_is_not_the_users(bob):
     client = browser(bob)
-    assert "Your own terminal would have sent one by now." in client.get(ADDRESS).content.decode()
+    first = client.get(ADDRESS)
+    assert "Waiting for the terminal" in first.content.decode(), "the sky CLI opens the page a second before it polls"
+    assert first["Refresh"] == f"2; url=?code_challenge={CHALLENGE}&waited"
+    later = client.get(f"{ADDRESS}&waited")
+    assert "No terminal has asked for this login." in later.content.decode()
+    assert "Refresh" not in later
     assert poll_from("127.0.0.1").status_code == 404
+    assert "Refresh" not in client.get(ADDRESS)
     page = client.get(ADDRESS).content.decode()
     assert re.search(r"from 127\.0\.0\.1\s+with python-requests/2\.32", page)
     assert "This is not your address" not in page
     poll_from("198.51.100.7")
     assert "198.51.100.7" not in client.get(ADDRESS).content.decode(), "the first is who began"
+
+
+def test_promise_39_the_page_names_when_the_request_was_made_and_for_how_long_access_is_granted(bob, settings, time_machine):
+    time_machine.move_to("2026-11-24T12:00:00Z", tick=False)
+    poll_from("127.0.0.1")
+    time_machine.move_to("2026-11-24T12:01:05Z", tick=False)
+    settings.CLI_SESSION_DAYS = 7
+    for address in (ADDRESS, "/token", "/token?local_port=8000"):
+        page = " ".join(browser(bob).get(address).content.decode().split())
+        assert "valid for 7 days, until 2026-12-01 12:01 UTC" in page
+        assert "2026-11-24 12:01:05 UTC" in page, "when the page was opened"
+        assert ("2026-11-24 12:00:00 UTC" in page) is (address == ADDRESS)
 
 
 def test_promise_39_the_page_warns_of_a_terminal_at_another_address(bob):
@@ -521,8 +603,8 @@ def test_promise_39_a_page_cannot_make_the_users_browser_poll_like_a_terminal(bo
     client = browser(bob)
     path = f"/api/v1/auth/token?code_verifier={VERIFIER}"
     assert client.get(path, headers=sign).status_code == 404
-    assert "Your own terminal would have sent one by now." in client.get(ADDRESS).content.decode()
-    consent(client, ADDRESS)
+    assert "No terminal has asked for this login." in client.get(f"{ADDRESS}&waited").content.decode()
+    consent(client, f"{ADDRESS}&waited")
     assert client.get(path, headers=sign).status_code == 404
     assert poll().status_code == 200, "and it took nothing away from the terminal"
 

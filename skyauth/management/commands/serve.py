@@ -30,7 +30,10 @@ class Command(base.Command):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--host", metavar="ADDRESS", default="127.0.0.1", help="The address to listen on. Default: 127.0.0.1."
+            "--host",
+            metavar="ADDRESS",
+            default="127.0.0.1",
+            help="The address to listen on. `0.0.0.0` is all IPv4 addresses, `::` all addresses. Default: 127.0.0.1.",
         )
         parser.add_argument("--port", metavar="PORT", type=port, default=8000, help="The port to listen on. Default: 8000.")
         parser.add_argument("--workers", metavar="N", type=workers, default=1, help="The number of worker processes. Default: 1.")
