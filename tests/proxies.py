@@ -36,6 +36,7 @@ class Differences:
     invites: bool = False  # whether an upload with `Expect: 100-continue` is told to go on before it is refused
     cuts_slow_heads: bool = True  # whether a head that takes longer than 10 seconds is cut off
     passes_trouble: bool = True  # whether SkyAuth's own 503 arrives as it wrote it
+    too_large: int = 431  # the status of a request with far more than 32 kB of headers
     rewrites: Mapping[str, str] = field(default_factory=dict)  # request targets that arrive otherwise than they were sent
 
 
@@ -69,6 +70,7 @@ NGINX = Proxy(
         unsaid=(),
         explains_refused_uploads=False,
         invites=True,
+        too_large=400,
         families=frozenset({"X-Auth-Request", "X-Forwarded", "X-Original", "X-Envoy"}),
     ),
 )
@@ -100,7 +102,7 @@ HAPROXY = Proxy(
     "install Debian's haproxy package",
     ("haproxy.cfg", "skyauth.lua"),
     lambda program, file, home: [program, "-db", "-f", str(file)],
-    Differences(passes_trailers=True),
+    Differences(passes_trailers=True, too_large=400),
 )
 PROXIES = (NGINX, CADDY, TRAEFIK, ENVOY, HAPROXY)
 

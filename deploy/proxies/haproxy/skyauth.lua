@@ -28,8 +28,10 @@ local function without_own_cookies(lines)
 	local kept = {}
 	for _, line in ipairs(lines) do
 		for pair in line:gmatch("[^;]+") do
-			if not OWN[pair:match("^%s*([^=%s]*)")] then
-				kept[#kept + 1] = pair:match("^%s*(.-)%s*$")
+			-- Two patterns, because one for both ends takes seconds for a value with thousands of blanks.
+			pair = (pair:match("%S.*") or ""):match(".*%S")
+			if pair and not OWN[pair:match("^[^=%s]*")] then
+				kept[#kept + 1] = pair
 			end
 		end
 	end
