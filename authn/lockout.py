@@ -1,8 +1,8 @@
 """Locks out brute force: counts wrong passwords with django-axes, by the pair of name and client address.
 
-Somebody at another address therefore cannot lock a user out. A cached password, a session and a token are not affected. A
-second limit counts the failures of one address over all names, against password spraying. The limits are settings
-(`skyauth/configuration.py`, the names that start with AUTH_FAILURE and AUTH_COOL_OFF).
+Somebody at another address therefore cannot lock a user out. A session and a token are not affected; a cached password is
+(promise 51). A second limit counts the failures of one address over all names, against password spraying. The limits are
+settings (`skyauth/configuration.py`, the names that start with AUTH_FAILURE and AUTH_COOL_OFF).
 """
 
 import ipaddress
@@ -11,9 +11,11 @@ from typing import Any
 from axes.handlers.proxy import AxesProxyHandler
 from axes.models import AccessAttempt
 from django.conf import settings
-from django.db.models import Sum
+from django.db.models import Q, Sum
 from django.http import HttpRequest
 from django.utils import timezone
+
+from revision.triggers import change_revision
 
 
 def client_address(request: HttpRequest) -> str:
@@ -23,17 +25,22 @@ def client_address(request: HttpRequest) -> str:
 
 def is_locked_out(username: str, client: str) -> bool:
     """Return whether this name from this address, or this address with any names, has failed too often in AXES_COOLOFF_TIME."""
-    if not AxesProxyHandler.is_allowed(_request(client), {"username": username}):
-        return True
     since = timezone.now() - settings.AXES_COOLOFF_TIME
     recent = AccessAttempt.objects.filter(ip_address=_counted_address(client), attempt_time__gte=since)
-    failures = recent.aggregate(failures=Sum("failures_since_start"))["failures"] or 0
-    return bool(failures >= settings.AUTH_FAILURE_LIMIT_PER_ADDRESS)
+    failures = recent.aggregate(
+        name=Sum("failures_since_start", filter=Q(username=username), default=0), all=Sum("failures_since_start", default=0)
+    )
+    return bool(failures["name"] >= settings.AUTH_FAILURE_LIMIT or failures["all"] >= settings.AUTH_FAILURE_LIMIT_PER_ADDRESS)
 
 
 def count_failure(username: str, client: str) -> None:
-    """Count one wrong password."""
+    """Count one wrong password. Call it outside a transaction, whose rollback would undo the count.
+
+    A lockout changes the policy revision, because it ends what decision caches have for the address, on every replica.
+    """
     AxesProxyHandler.user_login_failed(sender=__name__, credentials={"username": username}, request=_request(client))
+    if is_locked_out(username, client):
+        change_revision()
 
 
 def clear_failures(username: str, client: str) -> None:

@@ -1,7 +1,8 @@
 """Verifies a name and a password: a user's own, or the shared one of AUTH_STRING.
 
-A verified pair is cached for AUTH_REMEMBER_SECONDS as a keyed digest of name, password *and the stored hash*. The stored hash is
-read for each verification, so a changed password or a disabled user is refused immediately, on every replica.
+A verified pair is cached for AUTH_REMEMBER_SECONDS as a keyed digest of name, password *and the stored hash*. The cache saves the
+hashing and nothing else: the stored hash and the failures of the client's address are read for each verification. So a changed
+password, a disabled user and a locked-out client are refused immediately, on every replica.
 """
 
 import hashlib
@@ -141,13 +142,13 @@ def verify(credential: Basic, client: str) -> UserRecord | None:
     shared = shared_hash(credential.username)
     user = None if shared else _find_user(credential.username)
     stored = _stored_hash(shared, user)
-    digest = verified.digest(credential, stored)
-    if stored and verified.hit(digest):
-        return user
     claimed = user.username if user is not None else credential.username if shared else ""
     counted_name = claimed or _pseudonym(credential.username)
     if lockout.is_locked_out(counted_name, client):
         raise InvalidCredential("too many failures; must wait", method="basic", claimed=claimed)
+    digest = verified.digest(credential, stored)
+    if stored and verified.hit(digest):
+        return user
     if not _matches(credential, shared=shared, own=stored if user is not None else ""):
         lockout.count_failure(counted_name, client)
         reason = "unknown user" if not (shared or user) else "disabled" if user and not user.active else "wrong password"

@@ -33,8 +33,8 @@ class ProxyHeaderMiddleware:
             raise ValueError(f"SkyAuth does not support {scope['type']} connections.")
         filtered = self.filter_headers(scope)
         new_scope = {**scope, "headers": filtered.headers, SCOPE_KEY: filtered.proxied, OVERSIZED_KEY: filtered.oversized}
-        if filtered.proxied.forwarded.get("proto") in {"http", "https"}:
-            new_scope["scheme"] = filtered.proxied.forwarded["proto"]
+        if scheme := filtered.proxied.forwarded.get("proto"):
+            new_scope["scheme"] = scheme
         await self.application(new_scope, receive, send)
 
     def filter_headers(self, scope: Scope) -> FilteredHeaders:

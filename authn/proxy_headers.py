@@ -42,6 +42,7 @@ _FORWARDED: Final = {
     b"x-original-uri": "original-uri",
     b"x-original-host": "original-host",
 }
+_SCHEMES: Final = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 # Further classes of headers beside the values of _FORWARDED; see `TrustPolicy.classify`.
 _KEPT: Final = ""
 _SUBJECT: Final = "subject"
@@ -111,8 +112,8 @@ class ProxyInfo(NamedTuple):
     `peer` is the socket's address; `client` is the nearest address that is not a trusted proxy. `subject` and `groups` are the
     user and the groups that a trusted proxy named, None if it named none. `forwarded` has the original request's method, uri,
     host and proto (from `X-Forwarded-*`), and original-method, original-uri and original-host (from `X-Original-*`), as far as
-    a trusted proxy sent them exactly once and in ASCII; `repeated` has the keys of the others. `fault` is what is wrong with
-    the identity headers, which makes the credential bad, or "".
+    a trusted proxy sent them exactly once and in ASCII; `repeated` has the keys of the others. The proto is "http", "https"
+    or, for anything else, "". `fault` is what is wrong with the identity headers, which makes the credential bad, or "".
     """
 
     trusted: bool = False
@@ -201,10 +202,18 @@ def _proxy_info(removed: dict[str, bytes], repeats: Mapping[str, list[bytes]], p
         if key in repeats or not value.isascii():
             repeated.add(key)
         else:
-            forwarded[key] = value.decode("ascii")
+            forwarded[key] = _scheme(value) if key == "proto" else value.decode("ascii")
     return ProxyInfo(
         True, peer, client, subject, groups, MappingProxyType(forwarded), frozenset(repeated) if repeated else _NONE, fault
     )
+
+
+def _scheme(proto: bytes) -> str:
+    """Return "http" or "https", or "" for anything else in X-Forwarded-Proto.
+
+    Of a list, the first is the client's: each proxy of a chain appends its own. Traefik names a WebSocket's scheme.
+    """
+    return _SCHEMES.get(proto.partition(b",")[0].strip().lower(), "")
 
 
 def _identity(removed: dict[str, bytes], repeats: Mapping[str, list[bytes]]) -> tuple[str | None, str | None, str]:

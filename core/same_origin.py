@@ -8,6 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+OWN_SITES: Final = frozenset({b"same-origin", b"none"})  # `none`: the user typed the address
 
 
 def require_same_origin(request: HttpRequest) -> None:
@@ -18,7 +19,7 @@ def require_same_origin(request: HttpRequest) -> None:
     if request.method in SAFE_METHODS:
         return
     site = request.headers.get("Sec-Fetch-Site")
-    if site is not None and site not in {"same-origin", "none"}:
+    if site is not None and site.encode("latin-1", "replace") not in OWN_SITES:
         raise PermissionDenied("A page of another site must not change anything here.")
     origin = request.headers.get("Origin")
     if origin is not None and _canonical(origin) not in {settings.PUBLIC_URL, f"{request.scheme}://{request.get_host()}".lower()}:

@@ -43,6 +43,8 @@ class OriginalRequest(NamedTuple):
 
 
 NOT_TRUSTED: Final = OriginalRequest()
+_X_FORWARDED: Final = ("method", "host", "uri")
+_X_ORIGINAL: Final = ("original-method", "original-host", "original-uri")
 
 
 def x_forwarded(request: AuthRequest) -> Target:
@@ -50,12 +52,12 @@ def x_forwarded(request: AuthRequest) -> Target:
 
     Raises UnreadableTarget.
     """
-    return _forwarded_target(request.proxied, "method", "host", "uri")
+    return _forwarded_target(request.proxied, _X_FORWARDED)
 
 
 def x_original(request: AuthRequest) -> Target:
     """Return the target from X-Original-Method, -Host and -URI: nginx `auth_request`. Raises UnreadableTarget."""
-    return _forwarded_target(request.proxied, "original-method", "original-host", "original-uri")
+    return _forwarded_target(request.proxied, _X_ORIGINAL)
 
 
 def envoy(request: AuthRequest) -> Target:
@@ -72,11 +74,13 @@ def envoy(request: AuthRequest) -> Target:
     return parse_target(request.method, hosts[0].decode("ascii"), request.suffix)
 
 
-def _forwarded_target(proxied: ProxyInfo, *keys: str) -> Target:
+def _forwarded_target(proxied: ProxyInfo, keys: tuple[str, str, str]) -> Target:
     """Return the target from the three headers of a family: method, host and URI. Raises UnreadableTarget."""
     _require_trust(proxied)
     values = proxied.forwarded
     for key in keys:
+        if key in proxied.repeated:
+            raise UnreadableTarget(f"{_header(key)} is repeated or not ASCII.")
         if not values.get(key):
             raise UnreadableTarget(f"The proxy did not send {_header(key)}.")
     method, host, uri = keys
@@ -86,8 +90,6 @@ def _forwarded_target(proxied: ProxyInfo, *keys: str) -> Target:
 def _require_trust(proxied: ProxyInfo) -> None:
     if not proxied.trusted:
         raise UnreadableTarget("The request did not come through a trusted proxy. Add the proxy's address to TRUSTED_PROXIES.")
-    if proxied.repeated:
-        raise UnreadableTarget(f"{_header(min(proxied.repeated))} is repeated or not ASCII.")
 
 
 def _header(key: str) -> str:
@@ -96,7 +98,10 @@ def _header(key: str) -> str:
     return f"X-{family.capitalize() or 'Forwarded'}-{name.capitalize()}"
 
 
-def origin(proto: str, host: str) -> tuple[str, str, int] | None:
+Origin = tuple[str, str, int]
+
+
+def origin(proto: str, host: str) -> Origin | None:
     """Return scheme, host and port (RFC 6454 section 4) of a forwarded scheme and host, or None when they are not an origin."""
     if proto not in _PORTS:
         return None
@@ -110,17 +115,18 @@ def origin(proto: str, host: str) -> tuple[str, str, int] | None:
 def original_request(request: AuthRequest, reader: "TargetReader") -> OriginalRequest:
     """Return the original request from the headers that this reader reads."""
     proxied = request.proxied
-    if not proxied.trusted or proxied.repeated:
+    if not proxied.trusted:
         return NOT_TRUSTED
     values = proxied.forwarded
     proto = values.get("proto", "")
     if reader is envoy:
         hosts = [value for name, value in request.headers if name == b"host"]
         return OriginalRequest(request.method, hosts[0].decode("latin-1") if len(hosts) == 1 else "", request.suffix, proto)
-    family = "original-" if reader is x_original else ""
-    return OriginalRequest(
-        values.get(f"{family}method", ""), values.get(f"{family}host", ""), values.get(f"{family}uri", ""), proto
-    )
+    keys = _X_ORIGINAL if reader is x_original else _X_FORWARDED
+    if not proxied.repeated.isdisjoint(keys):
+        return NOT_TRUSTED
+    method, host, uri = (values.get(key, "") for key in keys)
+    return OriginalRequest(method, host, uri, proto)
 
 
 TargetReader = Callable[[AuthRequest], Target]

@@ -33,6 +33,7 @@ OUTCOMES: Final[dict[str, str]] = {
     Reason.GRANTED: "allowed",
     Cause.BAD_CREDENTIAL: "unauthenticated",
     Cause.NO_CREDENTIAL: "unauthenticated",
+    Reason.CROSS_ORIGIN: "denied",
     Reason.HEADERS_TOO_LARGE: "denied",
     Reason.NO_ROUTE: "denied",
     Reason.NOT_PERMITTED: "denied",

@@ -5,7 +5,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib.staticfiles.finders import find
@@ -15,6 +15,7 @@ from django.utils.safestring import mark_safe
 
 from core.redirects import safe_next_path
 from gateway import headers
+from gateway.cross_origin import public_origin
 from gateway.forwarded import OriginalRequest, origin
 from gateway.headers import Answer
 from rbac import policy, services
@@ -83,8 +84,7 @@ def _sign_in(next_path: str = "") -> str:
 
 def _is_own_origin(original: OriginalRequest) -> bool:
     """Return whether the request was sent to the origin of SkyAuth's own pages."""
-    own = urlsplit(settings.PUBLIC_URL)
-    return origin(original.proto, original.host) == origin(own.scheme, own.netloc)
+    return origin(original.proto, original.host) == public_origin()
 
 
 def _caller(principal: Principal) -> str:

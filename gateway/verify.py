@@ -23,11 +23,13 @@ from authn.identify import AuthenticationResult
 from authn.session_cookie import session_key
 from gateway import browsers, forwarded, headers, jwt_issue, pages
 from gateway.cache import CachedCaller, CacheSnapshot, cache_key
+from gateway.cross_origin import is_foreign
 from gateway.forwarded import AuthRequest, OriginalRequest, TargetReader
 from gateway.headers import Answer
 from integrations.skypilot import role_sync
 from integrations.skypilot.client import UpstreamUnavailable
 from rbac import policy, principals, samples, services, targets
+from rbac.auth_methods import is_sent_unasked
 from rbac.denials import Denial, record_denial
 from rbac.routes import Table
 
@@ -237,6 +239,8 @@ def evaluate(request: AuthRequest, reader: TargetReader, lookups: Lookups) -> An
         raw = forwarded.original_request(request, reader).raw
         denial = Denial(caller.principal, policy.unreadable(str(error)), None, raw)
     else:
+        if caller.principal.is_authenticated and is_sent_unasked(caller.principal.method) and is_foreign(request, reader, target):
+            return _deny(request, reader, lookups, Denial(caller.principal, policy.cross_origin(), target))
         decision = policy.decide_request(caller.principal.permissions, target, lookups.route_table())
         samples.sample.note(caller.principal, target, allowed=decision.allowed)
         if decision:

@@ -12,7 +12,7 @@ from core.errors import Conflict, NotFound
 from core.text import clean
 from rbac.explain import CredentialStatus, Explanation, explain
 from rbac.permissions import EVERYTHING, Permission
-from rbac.policy import Decision, holders
+from rbac.policy import Decision, Reason, holders
 from rbac.principals import Kind, Method, Principal
 from rbac.services import role_table
 from rbac.targets import NOT_RECEIVED, RawTarget, Target
@@ -175,6 +175,8 @@ def _now(
     entry: Entry, current: tuple[Principal, CredentialStatus] | None, method: str, host: str, path: str
 ) -> tuple[Explanation | None, str]:
     """Return how the same request of the same caller is decided now, or None and the reason why that is unknown."""
+    if entry.reason.partition(":")[0] == Reason.CROSS_ORIGIN:
+        return None, "It depends on the page that sends the request."
     if not (method and host and path) or path.endswith(_CUT):
         return None, "The recorded request is incomplete, so it cannot be decided again."
     if current is None:

@@ -13,6 +13,7 @@ from rbac.targets import Target
 class Reason(StrEnum):
     """The reason of a decision, a stable word for logs, metrics and scripts."""
 
+    CROSS_ORIGIN = "cross-origin"
     GRANTED = "granted"
     HEADERS_TOO_LARGE = "headers-too-large"
     NO_ROUTE = "no-route"
@@ -37,7 +38,7 @@ class Decision:
     @property
     def is_request_fault(self) -> bool:
         """Whether the request itself is at fault, so that signing in would not help."""
-        return self.reason in (Reason.UNREADABLE_TARGET, Reason.HEADERS_TOO_LARGE)
+        return self.reason in (Reason.UNREADABLE_TARGET, Reason.HEADERS_TOO_LARGE, Reason.CROSS_ORIGIN)
 
 
 @lru_cache(4_096)  # there are few roles and rules, so each pair is decided once
@@ -66,6 +67,11 @@ def refusal_status(decision: Decision, *, authenticated: bool) -> int:
 def unreadable(message: str) -> Decision:
     """Return the denial of a request whose method, host or path cannot be read in exactly one way."""
     return Decision(False, Reason.UNREADABLE_TARGET, message)
+
+
+def cross_origin() -> Decision:
+    """Return the denial of a request that a page of another origin sent with its visitor's credential."""
+    return Decision(False, Reason.CROSS_ORIGIN, "A page of another origin sent this request with a credential of its visitor.")
 
 
 def too_large() -> Decision:

@@ -123,8 +123,13 @@ def install(on: BaseDatabaseWrapper) -> None:
             cursor.execute(_POSTGRESQL_FUNCTION)
         for name in wanted.keys() - existing.keys():
             cursor.execute(wanted[name].statement)
-        new = _SQLITE_NEW if on.vendor == "sqlite" else _POSTGRESQL_NEW
-        cursor.execute(_RENEW.format(new=new))
+        change_revision(on)
+
+
+def change_revision(on: BaseDatabaseWrapper = connection) -> None:
+    """Change the policy revision for a change that no trigger sees: one that depends on a setting, as a lockout does."""
+    with on.cursor() as cursor:
+        cursor.execute(_RENEW.format(new=_SQLITE_NEW if on.vendor == "sqlite" else _POSTGRESQL_NEW))
 
 
 def after_migrate(sender: Any, using: str, **kwargs: Any) -> None:  # noqa: ARG001 - Django's signature

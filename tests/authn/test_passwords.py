@@ -11,7 +11,7 @@ from passlib.apache import HtpasswdFile
 from passlib.hash import sha512_crypt
 
 from accounts.hashers import MAX_PASSWORD, Argon2idHasher, MaximumLengthValidator
-from accounts.models import SignIn, User
+from accounts.models import PolicyRevision, SignIn, User
 from accounts.services import users
 from audit.models import Entry
 from authn import lockout, passwords
@@ -340,13 +340,55 @@ def test_promise_22_a_success_clears_the_failures_of_its_own_pair_only(settings,
     assert verify(BOB, CLIENT), "four again are four, not eight"
 
 
-def test_promise_21_a_cached_password_a_token_and_a_session_are_not_locked_out(settings, bob, pipeline_token, read_write):
+def test_promise_21_a_token_is_not_locked_out(settings, bob, pipeline_token, read_write):
     settings.AUTH_FAILURE_LIMIT_PER_ADDRESS = 3
-    verify(BOB, CLIENT)
     again_wrong("mallory@example.com", 3)
     assert lockout.is_locked_out("bob@example.com", CLIENT)
-    assert verify(BOB, CLIENT).pk == bob.pk
     assert judge([(b"authorization", b"Bearer " + pipeline_token.encode())], proxied()).status == 200
+
+
+@pytest.mark.parametrize("client", [CLIENT, ELSEWHERE], ids=["the owner's address", "another address"])
+@pytest.mark.parametrize("name", ["bob@example.com", "mallory@example.com"], ids=["the name", "the address"])
+def test_promise_51_a_cached_password_is_refused_where_its_check_would_be(settings, hashes, bob, client, name):
+    settings.AUTH_FAILURE_LIMIT_PER_ADDRESS = settings.AUTH_FAILURE_LIMIT
+    verify(BOB, CLIENT)  # the owner's own request
+    again_wrong(name, settings.AUTH_FAILURE_LIMIT, client)
+    hashes.reset()
+    assert refused(*BOB_PAIR, client) == "too many failures; must wait"
+    assert hashes.both == (0, 0)
+
+
+@pytest.mark.django_db
+def test_promise_51_a_cached_shared_password_is_refused_where_its_check_would_be(settings):
+    settings.AUTH_STRING = SHARED
+    verify(TEAM, CLIENT)
+    again_wrong("team", settings.AUTH_FAILURE_LIMIT, ELSEWHERE)
+    assert refused("team", SHARED_PASSWORD, ELSEWHERE) == "too many failures; must wait"
+    assert verify(TEAM, CLIENT) is None
+
+
+def policy_revision():
+    return PolicyRevision.objects.get().value
+
+
+def test_promise_51_a_lockout_and_no_other_failure_changes_the_policy_revision(settings, bob):
+    before = policy_revision()
+    again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT - 1)
+    assert policy_revision() == before, "a stranger's few wrong passwords clear no cache"
+    again_wrong("bob@example.com", 1)
+    locked_out = policy_revision()
+    assert locked_out != before
+    again_wrong("bob@example.com", 3)
+    assert policy_revision() == locked_out, "nor does what a locked-out client tries"
+
+
+def test_promise_51_the_lockout_of_an_address_changes_the_policy_revision(settings, bob):
+    settings.AUTH_FAILURE_LIMIT_PER_ADDRESS = 3
+    for n in range(2):
+        refused(f"name{n}@example.com", "Spring2026!")
+    before = policy_revision()
+    refused("name2@example.com", "Spring2026!")
+    assert policy_revision() != before
 
 
 def test_promise_21_a_lockout_expires(settings, bob, time_machine):

@@ -304,3 +304,29 @@ def test_the_scheme_is_the_trusted_proxys(client, proto, scheme):
 def test_the_filter_supports_http_only(kind):
     with pytest.raises(ValueError, match=f"does not support {kind}"):
         ProxyHeaderMiddleware(Inner(), POLICY)({"type": kind, "headers": []}, None, None).send(None)
+
+
+@pytest.mark.parametrize(
+    ("values", "scheme"),
+    [
+        ([b"https"], "https"),
+        ([b"HTTP"], "http"),
+        ([b"https,http"], "https"),
+        ([b"https, http"], "https"),
+        ([b"http,https"], "http"),
+        ([b"wss"], "https"),
+        ([b"ws"], "http"),
+        ([b"wss,http"], "https"),
+        ([b""], ""),
+        ([b"ftp"], ""),
+        ([b",https"], ""),
+        ([b"https;http"], ""),
+        ([b"https", b"http"], None),
+        ([b"https\xff"], None),
+    ],
+)
+def test_the_scheme_is_the_first_of_a_chain_of_proxies_or_unknown(values, scheme):
+    policy = TrustPolicy(parse_networks(["10.0.0.0/8"]))
+    found = filter_headers([(b"x-forwarded-proto", value) for value in values], "10.0.0.1", policy).proxied
+    assert found.forwarded.get("proto") == scheme
+    assert found.repeated == (frozenset() if scheme is not None else {"proto"})

@@ -31,16 +31,16 @@ def test_a_token_costs_two_queries(pipeline_token, django_assert_num_queries):
         assert judge(bearer(pipeline_token), proxied()).status == 200
 
 
-def test_a_verified_password_costs_two_queries(bob, django_assert_num_queries):
+def test_a_verified_password_costs_three_queries(bob, django_assert_num_queries):
     warm(basic("bob@example.com", PASSWORD), proxied())
-    with django_assert_num_queries(2):  # the user, whose hash and state are never cached; the routes
+    with django_assert_num_queries(3):  # the user, whose hash and state are never cached; the failures of the address; the routes
         assert judge(basic("bob@example.com", PASSWORD), proxied()).status == 200
 
 
-def test_the_shared_password_costs_one_query(settings, django_assert_num_queries):
+def test_the_shared_password_costs_two_queries(settings, django_assert_num_queries):
     settings.AUTH_STRING = f"team:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}"
     warm(basic("team", "secret"), proxied())
-    with django_assert_num_queries(1):  # the routes
+    with django_assert_num_queries(2):  # the failures of the address; the routes
         assert judge(basic("team", "secret"), proxied()).status == 200
 
 
