@@ -15,6 +15,7 @@ from django.db.models import Q, Sum
 from django.http import HttpRequest
 from django.utils import timezone
 
+from authn.proxy_headers import canonical_address
 from revision.triggers import change_revision
 
 
@@ -54,12 +55,12 @@ def _counted_address(client: str) -> str:
     A peer without an address counts as the unspecified address, because NULL equals nothing and would not be counted.
     """
     try:
-        address = ipaddress.ip_address(client.partition("%")[0])
+        address = ipaddress.ip_address(canonical_address(client.partition("%")[0]))
     except ValueError:
         return "::"
     if address.version == 4:
         return str(address)
-    return str(address.ipv4_mapped or ipaddress.ip_network((int(address), 64), strict=False).network_address)
+    return str(ipaddress.ip_network((int(address), 64), strict=False).network_address)
 
 
 def _request(client: str) -> Any:

@@ -6,6 +6,7 @@ these headers (`tests/test_house_rules.py` checks this).
 """
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -49,6 +50,10 @@ _SUBJECT: Final = "subject"
 _GROUPS: Final = "groups"
 _FOR: Final = "for"
 _IGNORED: Final = "ignored"
+
+_MAPPED_PREFIX: Final = 96  # ::ffff:0:0/96 (RFC 4291 section 2.5.5.2)
+# An address in X-Forwarded-For, which Azure's load balancers send with its port (RFC 3986 section 3.2.2 for the brackets).
+_HOP: Final = re.compile(r"([0-9.]+)(?::[0-9]{1,5})?|\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)")
 
 # Header names, addresses and lists of them repeat from request to request. Clients choose them, so the number of cached
 # results is limited, and long keys are not cached.
@@ -139,13 +144,29 @@ class FilteredHeaders(NamedTuple):
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
     """Return the networks of CIDR texts or single addresses. Raises ValueError, which names the bad one."""
-    networks = []
+    networks: list[Network] = []
     for text in texts:
         try:
-            networks.append(ipaddress.ip_network(text.strip()))
+            network = ipaddress.ip_network(text.strip())
         except ValueError:
             raise ValueError(f"{text!r} is not an address or a network in CIDR form, such as 10.0.0.0/8") from None
+        mapped = getattr(network.network_address, "ipv4_mapped", None)
+        if mapped is not None and network.prefixlen >= _MAPPED_PREFIX:
+            network = ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
+        networks.append(network)
     return tuple(networks)
+
+
+def canonical_address(text: str) -> str:
+    """Return an address in its one spelling: IPv6 short and in lower case, IPv4-mapped IPv6 as IPv4. Other text is unchanged."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return text
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+_canonical: Final = CachedFunction[str, str](canonical_address)
 
 
 def fold(name: bytes) -> bytes:
@@ -174,7 +195,7 @@ def filter_headers(headers: Iterable[tuple[bytes, bytes]], peer: str | None, pol
         else:
             removed[header_class] = value
     oversized = fields > MAX_FIELDS or size + 4 * fields > MAX_SECTION
-    address = peer or ""
+    address = _canonical[peer or ""]
     if not policy.trusts[address]:
         return FilteredHeaders(kept, ProxyInfo(False, address, address), oversized)
     return FilteredHeaders(kept, _proxy_info(removed, repeats, address, policy), oversized)
@@ -235,26 +256,38 @@ def _identity(removed: dict[str, bytes], repeats: Mapping[str, list[bytes]]) -> 
 
 
 def _client_address(hops: bytes, trusts: Mapping[str, bool]) -> str:
-    """Return the rightmost address in X-Forwarded-For that is not a trusted proxy's, else the leftmost trusted one, or ""."""
+    """Return the rightmost address in X-Forwarded-For that is not a trusted proxy's, else the leftmost trusted one, or "".
+
+    Ports are ignored.
+    """
     client_address = ""
     for hop in reversed([text for text in map(str.strip, hops.decode("latin-1").split(",")) if text]):
-        try:
-            address = ipaddress.ip_address(hop)
-        except ValueError:
+        address = _hop_address(hop)
+        if not address:
             break  # not an address, so what is left of it is not trusted either
-        if getattr(address, "scope_id", None):
-            break  # a zone has a meaning only on the host that wrote it, and any length
-        client_address = str(address)
+        client_address = address
         if not trusts[client_address]:
             break
     return client_address
 
 
+def _hop_address(hop: str) -> str:
+    """Return the address of a hop, or "". A zone is none: it has a meaning only on the host that wrote it, and any length."""
+    match = _HOP.fullmatch(hop)
+    if match is None:
+        return ""
+    ipv4, bracketed, bare = match.groups()
+    try:
+        address = ipaddress.IPv4Address(ipv4) if ipv4 else ipaddress.IPv6Address(bracketed or bare)
+    except ValueError:
+        return ""
+    return canonical_address(str(address))
+
+
 def _within(address: str, networks: tuple[Network, ...]) -> bool:
     """Return whether the address is in one of the networks; an IPv4-mapped IPv6 address counts as IPv4."""
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(canonical_address(address))
     except ValueError:
         return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return any((mapped or parsed) in network for network in networks)
+    return any(parsed in network for network in networks)

@@ -5,7 +5,7 @@ from django.http import HttpRequest
 from authn import credentials
 from authn.credentials import Basic, InvalidCredential
 from authn.proxy_header_middleware import SCOPE_KEY
-from authn.proxy_headers import NO_PROXY_INFO, ProxyInfo
+from authn.proxy_headers import NO_PROXY_INFO, ProxyInfo, canonical_address
 from authn.session_store import digest
 from rbac.principals import ANONYMOUS, Method, Principal
 
@@ -36,7 +36,7 @@ def proxied_of(request: HttpRequest | None) -> ProxyInfo:
     if not isinstance(info, ProxyInfo):
         return NO_PROXY_INFO
     if info is NO_PROXY_INFO and request is not None:
-        return ProxyInfo(peer=(address := str(request.META.get("REMOTE_ADDR", ""))), client=address)
+        return ProxyInfo(peer=(address := canonical_address(str(request.META.get("REMOTE_ADDR", "")))), client=address)
     return info
 
 

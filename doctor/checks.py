@@ -41,6 +41,7 @@ CHECKS: Final = (
     Check("users.admin-unused", _WARNING, _ADMIN, stored_data.unused_admins),
     Check("accounts.owner-disabled", _WARNING, _ADMIN, stored_data.disabled_owners),
     Check("accounts.above-owner", _WARNING, _ADMIN, stored_data.roles_above_owner),
+    Check("clients.one-address", _WARNING, _ADMIN, stored_data.one_address),
     Check("tokens.expiring", _WARNING, _ADMIN, stored_data.expiring_tokens),
     Check("tokens.endless", _WARNING, _ADMIN, stored_data.endless_tokens),
     Check("tokens.unused", _WARNING, _ADMIN, stored_data.unused_tokens),

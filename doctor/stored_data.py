@@ -1,18 +1,23 @@
 """Checks of what is stored: routes, admins, service accounts and tokens."""
 
+import ipaddress
 import operator
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import reduce
 
+from axes.models import AccessAttempt
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from accounts.models import RoleSource, ServiceAccount, Token, User
+from accounts.models import RoleSource, ServiceAccount, Session, Token, User
 from accounts.querysets import SOON_DAYS, UNUSED_DAYS, TokenQuerySet
 from doctor.finding import Check, Finding
 from rbac.models import Role, Route
 from rbac.permissions import ADMIN
+
+_RECENT_DAYS = 7
+_FEWEST_CALLERS = 5  # fewer can well be in one place
 
 
 def no_routes(check: Check) -> Iterable[Finding]:
@@ -42,6 +47,31 @@ def unused_admins(check: Check) -> Iterable[Finding]:
         what=f"Admins who have not used SkyAuth for {UNUSED_DAYS} days",
         todo="Lower their role: manage.py set_role NAME ROLE. Or disable them in the dashboard.",
     )
+
+
+def one_address(check: Check) -> Iterable[Finding]:
+    """Yield a finding if several callers of the last days have one address, which is internal: mostly that of a load balancer."""
+    since = timezone.now() - timedelta(days=_RECENT_DAYS)
+    seen = {
+        *AccessAttempt.objects.filter(attempt_time__gte=since).values_list("username", "ip_address"),
+        *Session.objects.filter(user__isnull=False, last_used_at__gte=since).values_list("user__username", "address"),
+        *Token.objects.filter(last_used_at__gte=since).values_list("account__name", "last_used_from"),
+    }
+    callers, addresses = {name for name, _ in seen}, {address for _, address in seen}
+    if len(callers) >= _FEWEST_CALLERS and len(addresses) == 1 and is_internal(address := str(addresses.pop())):
+        yield check.finding(
+            f"All {len(callers)} callers of the last {_RECENT_DAYS} days have the address {address}.",
+            "If it is a load balancer's or a proxy's: add it to TRUSTED_PROXIES, and make it and all proxies behind it send the "
+            "client's address in X-Forwarded-For. Otherwise one caller's wrong passwords lock out all others.",
+        )
+
+
+def is_internal(address: str) -> bool:
+    """Return whether no client on the internet can have this address."""
+    try:
+        return ipaddress.ip_address(address).is_private
+    except ValueError:
+        return False
 
 
 def disabled_owners(check: Check) -> Iterable[Finding]:

@@ -64,7 +64,33 @@ def test_promise_01_a_proxy_is_trusted_by_the_sockets_peer_only(peer, trusted):
     assert admitted.headers == [(b"accept", b"*/*")]
     assert admitted.proxied.trusted is trusted
     assert admitted.proxied.subject == ("alice@example.com" if trusted else None)
-    assert admitted.proxied.peer == (peer or "")
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::FFFF:c000:201", "192.0.2.1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("2001:DB8::1", "2001:db8::1"),
+        ("::1", "::1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("::192.0.2.1", "::c000:201"),
+        ("@unix", "@unix"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_promise_22_a_peer_has_one_spelling_on_every_kind_of_socket(peer, address):
+    found = filter_headers([], peer, POLICY).proxied
+    assert (found.peer, found.client) == (address, address)
+
+
+@pytest.mark.parametrize("network", ["::ffff:172.16.0.1", "::ffff:172.16.0.0/108", "172.16.0.0/12"])
+def test_promise_01_a_mapped_network_of_trusted_proxies_is_the_ipv4_network(network):
+    policy = TrustPolicy(parse_networks([network]))
+    assert [policy.trusts[peer] for peer in ("172.16.0.1", "::ffff:172.16.0.1", "172.32.0.1", "::")] == [True, True, False, False]
 
 
 def test_promise_02_default_settings_trust_no_proxy(settings):
@@ -184,7 +210,38 @@ def test_the_forwarded_values_are_read_only():
         ([b"10.0.0.3, 10.0.0.2"], "10.0.0.3"),
         ([b"192.0.2.7, garbage"], "10.0.0.1"),
         ([b"192.0.2.7, garbage, 10.0.0.2"], "10.0.0.2"),
-        ([b"192.0.2.7:4711"], "10.0.0.1"),
+        # Application Gateway and other load balancers of Azure add the port.
+        ([b"192.0.2.7:4711"], "192.0.2.7"),
+        ([b"192.0.2.7:4711, 10.0.0.2:80"], "192.0.2.7"),
+        ([b"198.51.100.9:1, 192.0.2.7:65535, 10.0.0.2"], "192.0.2.7"),
+        ([b"[2001:db8::1]:51234"], "2001:db8::1"),
+        ([b"[2001:DB8::1]"], "2001:db8::1"),
+        ([b"[::ffff:192.0.2.7]:51234"], "192.0.2.7"),
+        ([b"::ffff:192.0.2.7"], "192.0.2.7"),
+        ([b"192.0.2.7, ::ffff:10.0.0.9"], "192.0.2.7"),
+        ([b"::ffff:10.0.0.9"], "10.0.0.9"),
+        ([b"2001:db8::1:5123"], "2001:db8::1:5123"),  # without brackets, all of it is the address
+        ([b"2001:db8::1:51234"], "10.0.0.1"),
+        ([b"192.0.2.7:"], "10.0.0.1"),
+        ([b"192.0.2.7:port"], "10.0.0.1"),
+        ([b"192.0.2.7:123456"], "10.0.0.1"),
+        ([b"192.0.2.7:80:80"], "10.0.0.1"),
+        ([b"192.0.2.7 :80"], "10.0.0.1"),
+        ([b"[192.0.2.7]:80"], "10.0.0.1"),
+        ([b"[192.0.2.7]"], "10.0.0.1"),
+        ([b"[2001:db8::1"], "10.0.0.1"),
+        ([b"[2001:db8::1]x"], "10.0.0.1"),
+        ([b"[2001:db8::1]51234"], "10.0.0.1"),
+        ([b"[[2001:db8::1]]"], "10.0.0.1"),
+        ([b"[fe80::1%eth0]:80"], "10.0.0.1"),
+        ([b"010.0.0.1"], "10.0.0.1"),
+        ([b"192.0.2.7/32"], "10.0.0.1"),
+        ([b"0x7f000001"], "10.0.0.1"),
+        ([b"for=192.0.2.7"], "10.0.0.1"),
+        ([b'"[2001:db8::1]:80"'], "10.0.0.1"),
+        ([b"192.0.2.7:\xd9\xa1"], "10.0.0.1"),
+        ([b"client.example.com"], "10.0.0.1"),
+        ([b"_hidden"], "10.0.0.1"),
         ([b"2001:db8::1"], "2001:db8::1"),
         ([b"2001:DB8:0::1, ::ffff:10.0.0.9"], "2001:db8::1"),
         ([b" , ,192.0.2.7, "], "192.0.2.7"),

@@ -12,7 +12,8 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from accounts.models import RoleSource, User
+from accounts.models import RoleSource, Session, User
+from authn import lockout
 from dashboard.health import health_items
 from doctor import checks, files, skypilot
 from doctor.checks import CHECKS, findings
@@ -62,6 +63,12 @@ def raise_above_owner() -> None:
     ServiceAccountFactory(name="tall", owner=UserFactory(role=viewer), role=user)
 
 
+def use_from(addresses: list[str]) -> None:
+    """Let as many service accounts use a token, one from each of these addresses."""
+    for address in addresses:
+        make_token(ServiceAccountFactory(), last_used_at=timezone.now(), last_used_from=address)
+
+
 def unused_admin() -> None:
     long_ago = timezone.now() - timedelta(days=100)
     UserFactory(role=Role.objects.get(name="admin"), role_source=RoleSource.MANUAL, created_at=long_ago)
@@ -101,6 +108,7 @@ BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
     "users.admin-unused": lambda _, __: unused_admin(),
     "accounts.owner-disabled": lambda _, __: disable_owner(),
     "accounts.above-owner": lambda _, __: raise_above_owner(),
+    "clients.one-address": lambda _, __: use_from(["10.0.0.5"] * 5),
     "tokens.endless": lambda _, __: make_token(ServiceAccountFactory(), days=None),
     "tokens.expiring": lambda _, __: make_token(ServiceAccountFactory(), days=2),
     "tokens.unused": lambda _, __: make_token(ServiceAccountFactory(), created_at=timezone.now() - timedelta(days=100)),
@@ -216,3 +224,32 @@ def test_a_system_check_that_is_silenced_is_no_finding(healthy: Settings, monkey
     assert findings(Audience.OPERATOR) == []
     healthy.SILENCED_SYSTEM_CHECKS = []
     assert [finding.code for finding in findings(Audience.OPERATOR)] == ["security.W001"]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "found"),
+    [
+        (["10.0.0.5"] * 5, True),
+        (["127.0.0.1"] * 5, True),
+        (["fd00::5"] * 6, True),
+        (["10.0.0.5"] * 4, False),
+        (["10.0.0.5"] * 5 + ["10.0.0.6"], False),
+        (["8.8.8.8"] * 5, False),
+        (["2001:4860:4860::8888"] * 5, False),
+        ([""] * 5, False),
+    ],
+)
+def test_one_internal_address_of_all_callers_is_reported(healthy: Settings, addresses: list[str], found: bool) -> None:
+    use_from(addresses)
+    assert [finding.code for finding in findings(Audience.ADMIN)] == ["clients.one-address"] * found
+
+
+def test_failed_sign_ins_and_sessions_count_as_callers_of_an_address(healthy: Settings, bob: User, time_machine: Any) -> None:
+    for name in ("one", "two", "three", "bob@example.com"):
+        lockout.count_failure(name, "10.0.0.5")
+    Session.objects.create(session_key="a" * 64, user=bob, expire_date=timezone.now(), address="10.0.0.5")
+    use_from(["10.0.0.5"])
+    [found] = findings(Audience.ADMIN)
+    assert found.what == "All 5 callers of the last 7 days have the address 10.0.0.5."
+    time_machine.move_to(timezone.now() + timedelta(days=8))
+    assert findings(Audience.ADMIN) == []

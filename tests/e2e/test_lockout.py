@@ -41,6 +41,21 @@ def test_promise_51_no_server_accepts_from_its_cache_what_another_has_locked_out
     assert attempts(two, [PASSWORD], shared) == [401]
 
 
+@pytest.mark.parametrize(
+    ("stranger", "same_stranger", "owner"),
+    [
+        ("203.0.113.9:51234", "203.0.113.9:51235", "198.51.100.7:40000"),
+        ("[2001:db8:1::9]:51234", "2001:db8:1::9", "[2001:db8:2::7]:40000"),
+        ("::ffff:203.0.113.19", "203.0.113.19", "::ffff:198.51.100.17"),
+    ],
+)
+def test_promise_22_a_stranger_behind_a_load_balancer_locks_out_nobody_else(pair, stranger, same_stranger, owner) -> None:
+    one, two = pair
+    assert attempts(one, ["wrong"] * 6, stranger) == [401] * 6
+    assert attempts(two, [PASSWORD], same_stranger) == [401]
+    assert attempts(two, [PASSWORD], owner) == [200]
+
+
 def test_promise_51_a_guess_elsewhere_is_throttled_while_the_owner_is_not(pair: tuple[SkyAuth, SkyAuth]) -> None:
     one, two = pair
     owner, stranger = "192.0.2.20", "203.0.113.20"
