@@ -47,7 +47,7 @@ local function ask(txn)
 		["x-forwarded-host"] = values(client, "host"),
 		["x-forwarded-uri"] = {txn.sf:pathq()},
 		["x-forwarded-for"] = {txn.sf:src()},
-		["x-forwarded-proto"] = {txn.f:ssl_fc() == 1 and "https" or "http"},
+		["x-forwarded-proto"] = {txn:get_var("txn.scheme")},
 	}
 	for _, name in ipairs(ASKED) do
 		local sent = values(client, name)
