@@ -138,15 +138,20 @@ def balanced(
 
 
 @contextmanager
-def running(proxy: Proxy, *, skyauth: int, upstream: int, billing: int, mark: str = "") -> Iterator[int]:
-    """Run a proxy from its shipped files between SkyAuth and two upstreams, all given by their ports; yields its port."""
+def running(
+    proxy: Proxy, *, skyauth: int, upstream: int, billing: int, mark: str = "", edit: Callable[[str], str] = str
+) -> Iterator[int]:
+    """Run a proxy from its shipped files between SkyAuth and two upstreams, all given by their ports; yields its port.
+
+    `mark` uncomments lines (see `configured`), and `edit` changes the text further.
+    """
     program = need_program(proxy.name, hint=proxy.hint)
     with directory() as home:
         port = free_port()
         ports = {8000: skyauth, 8080: port, 8081: upstream, 8082: billing}
         for name in proxy.files:
             shipped = (FOLDER / proxy.name / name).read_text(encoding="utf-8")
-            (home / name).write_text(configured(shipped, ports, home, mark), encoding="utf-8")
+            (home / name).write_text(edit(configured(shipped, ports, home, mark)), encoding="utf-8")
         values = environment(HOME=str(home), XDG_CONFIG_HOME=str(home), XDG_DATA_HOME=str(home))
         command = proxy.command(program, home / proxy.files[0], home)
         started = start(command, home / "proxy.log", values, cwd=home)
