@@ -9,11 +9,12 @@ from pathlib import Path
 from socket import SHUT_RDWR, create_connection, socket
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 
-from tests.http_client import HOST, ask
+from tests.http_client import HOST, Reply, ask, encode, send
 from tests.requirements import need_program
 from tests.servers import ROOT, directory, environment, free_port, listens, start, wait_until
 
 FOLDER = ROOT / "deploy" / "proxies"
+LOAD_BALANCER = "127.0.0.3"
 BILLING = "billing.example.com"  # the host of the second API in the shipped files
 FROM_PYPI = "pip install -r requirements-dev.txt"
 
@@ -36,6 +37,9 @@ class Differences:
     invites: bool = False  # whether an upload with `Expect: 100-continue` is told to go on before it is refused
     cuts_slow_heads: bool = True  # whether a head that takes longer than 10 seconds is cut off
     passes_trouble: bool = True  # whether SkyAuth's own 503 arrives as it wrote it
+    forwards_chain: bool = False  # whether the API receives all addresses of a load balancer's X-Forwarded-For
+    only_balanced: str = ""  # the marks of `configured` with which only the load balancer can connect
+    too_large: int = 431  # the status of a request with far more than 32 kB of headers
     rewrites: Mapping[str, str] = field(default_factory=dict)  # request targets that arrive otherwise than they were sent
 
 
@@ -69,6 +73,8 @@ NGINX = Proxy(
         unsaid=(),
         explains_refused_uploads=False,
         invites=True,
+        too_large=400,
+        only_balanced="p",
         families=frozenset({"X-Auth-Request", "X-Forwarded", "X-Original", "X-Envoy"}),
     ),
 )
@@ -84,6 +90,7 @@ TRAEFIK = Proxy(
         http2=True,
         families=frozenset({"X-Forwarded"}),
         keeps_cookies=False,
+        forwards_chain=True,
         cuts_slow_heads=False,
         rewrites={"/?a//b;c": "/?a//b%3Bc"},
     ),
@@ -93,44 +100,65 @@ ENVOY = Proxy(
     FROM_PYPI,
     ("envoy.yaml",),
     lambda program, file, home: [program, "-c", str(file), "--disable-hot-restart", "--concurrency", "1", "-l", "warning"],
-    Differences(only_200=True, passes_trouble=False, any_method=False, invites=True),
+    Differences(only_200=True, passes_trouble=False, any_method=False, invites=True, only_balanced="fp"),
 )
 HAPROXY = Proxy(
     "haproxy",
     "install Debian's haproxy package",
     ("haproxy.cfg", "skyauth.lua"),
     lambda program, file, home: [program, "-db", "-f", str(file)],
-    Differences(passes_trailers=True),
+    Differences(passes_trailers=True, too_large=400),
 )
 PROXIES = (NGINX, CADDY, TRAEFIK, ENVOY, HAPROXY)
 
 
-def configured(text: str, ports: dict[int, int], home: Path) -> str:
-    """Return a shipped file with the example of a second API switched on, and other ports and places than it names."""
-    text = re.sub(r"^(\s*)#\| ?", r"\1", text, flags=re.MULTILINE)
+def configured(text: str, ports: dict[int, int], home: Path, mark: str = "") -> str:
+    """Return a shipped file with the example of a second API switched on, and other ports and places than it names.
+
+    `mark` also uncomments the lines for a load balancer: "f" for one that sends X-Forwarded-For, "p" for the PROXY protocol.
+    """
+    text = re.sub(rf"^(\s*)#{mark and f'{mark}?'}\| ?", r"\1", text, flags=re.MULTILINE)
+    text = text.replace("10.0.0.8", LOAD_BALANCER)
     text = re.sub(
         r"(127\.0\.0\.1(?::|, port_value: )|\$GATEWAY_PORT:)(80\d\d)\b", lambda found: found[1] + str(ports[int(found[2])]), text
     )
     return text.replace("/run/", f"{home}/")
 
 
+def balanced(
+    port: int, mark: str, client: str, *headers: tuple[str, str | bytes], source: str = LOAD_BALANCER, method: str = "GET"
+) -> Reply:
+    """Send a client's request as the load balancer does that `mark` stands for, or without one. See `configured`."""
+    if mark == "p":
+        head = f"PROXY TCP{6 if ':' in client else 4} {client} {client} 4711 80\r\n".encode()
+        return send(port, head + encode(method, "/", headers), source=source)
+    if mark == "f":
+        return ask(port, "/", [("X-Forwarded-For", client), *headers], source=source, method=method)
+    return ask(port, "/", headers, method=method)
+
+
 @contextmanager
-def running(proxy: Proxy, *, skyauth: int, upstream: int, billing: int) -> Iterator[int]:
-    """Run a proxy from its shipped files between SkyAuth and two upstreams, all given by their ports; yields its port."""
+def running(
+    proxy: Proxy, *, skyauth: int, upstream: int, billing: int, mark: str = "", edit: Callable[[str], str] = str
+) -> Iterator[int]:
+    """Run a proxy from its shipped files between SkyAuth and two upstreams, all given by their ports; yields its port.
+
+    `mark` uncomments lines (see `configured`), and `edit` changes the text further.
+    """
     program = need_program(proxy.name, hint=proxy.hint)
     with directory() as home:
         port = free_port()
         ports = {8000: skyauth, 8080: port, 8081: upstream, 8082: billing}
         for name in proxy.files:
             shipped = (FOLDER / proxy.name / name).read_text(encoding="utf-8")
-            (home / name).write_text(configured(shipped, ports, home), encoding="utf-8")
+            (home / name).write_text(edit(configured(shipped, ports, home, mark)), encoding="utf-8")
         values = environment(HOME=str(home), XDG_CONFIG_HOME=str(home), XDG_DATA_HOME=str(home))
         command = proxy.command(program, home / proxy.files[0], home)
         started = start(command, home / "proxy.log", values, cwd=home)
         try:
             started.wait_for(port)
             # Traefik listens before it has read the second file.
-            wait_until(lambda: ask(port).status == 401, f"{proxy} asks SkyAuth")
+            wait_until(lambda: balanced(port, mark, "192.0.2.1").status == 401, f"{proxy} asks SkyAuth")
             yield port
         finally:
             started.end()

@@ -296,17 +296,19 @@ class Sky:
 
 
 @contextmanager
-def gateway_of(name: str, *, port: int, skyauth: int, skypilot: int, user_header: str = "X-Auth-Request-Email") -> Iterator[int]:
+def gateway_of(
+    name: str, *, port: int, skyauth: int, skypilot: int, user_header: str = "X-Auth-Request-Email", mark: str = ""
+) -> Iterator[int]:
     """Run a gateway of deploy/skypilot, from the shipped file, between SkyAuth and a SkyPilot server; yields its port.
 
-    `user_header` is the one in which the auth proxy names people.
+    `user_header` is the one in which the auth proxy names people, and `mark` uncomments lines: see `configured`.
     """
     proxy = {"caddy": CADDY, "nginx": NGINX}[name]
     program = need_program(name, hint=proxy.hint)
     with directory() as home:
         file = home / proxy.files[0]
         shipped = (ROOT / "deploy" / "skypilot" / name / file.name).read_text(encoding="utf-8")
-        text = configured(shipped, {8000: skyauth, 8080: port}, home)
+        text = configured(shipped, {8000: skyauth, 8080: port}, home, mark)
         text = text.replace("$http_x_auth_request_email", "$http_" + user_header.lower().replace("-", "_"))
         file.write_text(text.replace("127.0.0.1:46580", f"{HOST}:{skypilot}"), encoding="utf-8")
         values = environment(

@@ -14,6 +14,15 @@ from tests.http_client import HOST
 
 STREAMED = 5  # lines
 PATIENCE = 40  # seconds for a reader of one line to say so
+CORS = (  # the answer to a request with Origin, as SkyPilot's: `*` stands for whatever origin it was
+    ("Access-Control-Allow-Origin", "*"),
+    ("access-control-allow-credentials", "true"),
+    ("Access-Control-Allow-Methods", "GET, POST"),
+    ("Access-Control-Allow-Headers", "authorization"),
+    ("Access-Control-Allow-Private-Network", "true"),
+    ("Access-Control-Expose-Headers", "X-Skypilot-Request-ID"),
+    ("Access-Control-Max-Age", "600"),
+)
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
 
@@ -116,7 +125,10 @@ class _Handler(StreamRequestHandler):
             "body_bytes": arrived.body_bytes,
         }
         content = json.dumps(shown).encode()
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(content)
+        fields = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
+        for origin in arrived.all("Origin"):
+            fields += [(name, origin if value == "*" else value) for name, value in CORS]
+        head = b"HTTP/1.1 200 OK\r\n%s\r\n" % "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1")
         self.wfile.write(head if arrived.method == "HEAD" else head + content)
 
     def _stream(self) -> None:

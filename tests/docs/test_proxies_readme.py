@@ -21,6 +21,12 @@ SAID = {
     "other cookies in a request with SkyAuth's": lambda differs: "kept" if differs.keeps_cookies else "removed",
     "non-standard methods": lambda differs: "supported" if differs.any_method else "400",
     "trailers of a request": lambda differs: "reach the API" if differs.passes_trailers else "removed",
+    "more than 100 kB of headers": lambda differs: str(differs.too_large),
+    "`X-Forwarded-For` that the API receives with `#f` lines": lambda differs: (
+        "all addresses" if differs.forwards_chain else "the client"
+    ),
+    "direct connections with `#f` lines": lambda differs: "closed" if "f" in differs.only_balanced else "accepted",
+    "direct connections with `#p` lines": lambda differs: "closed" if "p" in differs.only_balanced else "accepted",
     "HTTP/2 without TLS": lambda differs: "yes" if differs.http2 else "no",
     "`Expect: 100-continue` of a request that is then denied": lambda differs: "gets 100" if differs.invites else "no 100",
     "a 2xx of SkyAuth other than 200 (there is none)": lambda differs: "denied" if differs.only_200 else "allowed",

@@ -6,7 +6,8 @@ local OWN = {["skyauth"] = true, ["skyauth-csrf"] = true, ["__Host-skyauth"] = t
 
 -- Only these headers of the client are sent to SkyAuth. Add the identity header of an auth proxy here.
 local ASKED = {
-	"accept", "authorization", "cookie", "sec-fetch-dest", "sec-fetch-mode", "user-agent", "x-request-id", "x-requested-with",
+	"accept", "authorization", "cookie", "origin", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-websocket-key",
+	"user-agent", "x-request-id", "x-requested-with",
 }
 
 -- Headers of a denial that are not returned, because HAProxy writes them itself.
@@ -28,8 +29,10 @@ local function without_own_cookies(lines)
 	local kept = {}
 	for _, line in ipairs(lines) do
 		for pair in line:gmatch("[^;]+") do
-			if not OWN[pair:match("^%s*([^=%s]*)")] then
-				kept[#kept + 1] = pair:match("^%s*(.-)%s*$")
+			-- Two patterns, because one for both ends takes seconds for a value with thousands of blanks.
+			pair = (pair:match("%S.*") or ""):match(".*%S")
+			if pair and not OWN[pair:match("^[^=%s]*")] then
+				kept[#kept + 1] = pair
 			end
 		end
 	end
@@ -44,7 +47,7 @@ local function ask(txn)
 		["x-forwarded-host"] = values(client, "host"),
 		["x-forwarded-uri"] = {txn.sf:pathq()},
 		["x-forwarded-for"] = {txn.sf:src()},
-		["x-forwarded-proto"] = {txn.f:ssl_fc() == 1 and "https" or "http"},
+		["x-forwarded-proto"] = {txn:get_var("txn.scheme")},
 	}
 	for _, name in ipairs(ASKED) do
 		local sent = values(client, name)

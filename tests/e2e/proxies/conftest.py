@@ -10,8 +10,8 @@ import pytest
 from authn import jwt_keys
 from tests.e2e.conftest import SHARED_PASSWORD
 from tests.factories import PASSWORD
-from tests.http_client import Reply, ask
-from tests.proxies import BILLING, PROXIES, Differences, Proxy, Tapped, running
+from tests.http_client import HOST, Reply, ask
+from tests.proxies import BILLING, LOAD_BALANCER, PROXIES, Differences, Proxy, Tapped, running
 from tests.servers import SkyAuth, directory, skyauth_server
 from tests.upstream import Arrived, Upstream, upstream
 
@@ -94,6 +94,7 @@ def ground() -> Iterator[Ground]:
             "AUTH_USER_HEADER": "X-Auth-Request-Email",
             "AUTH_GROUPS_HEADER": "X-Auth-Request-Groups",
             "RBAC_DEFAULT_ROLE": "user",
+            "TRUSTED_PROXIES": f"{HOST},{LOAD_BALANCER}",
             "ASSERTION_KEYS": str(key),
         }
         with skyauth_server(**settings) as skyauth, upstream() as api, upstream() as billing:

@@ -83,11 +83,14 @@ def test_an_upload_of_somebody_unknown_or_in_times_of_trouble_is_answered_at_onc
         assert answer(connection).status == status
 
 
+PAGE = {"Origin": "http://127.0.0.1", "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors", "Sec-WebSocket-Key": "AAAA"}
+
+
 def test_the_question_carries_neither_a_body_nor_an_upgrade(gateway: Gateway, pipeline: str) -> None:
     headers = [
         bearer(pipeline), ("Connection", "Upgrade, X-Forwarded-Uri"), ("Upgrade", "websocket"), ("Expect", "100-continue"),
 
-        ("X-Request-Id", "0123456789abcdef"),
+        ("X-Request-Id", "0123456789abcdef"), *PAGE.items(),
         ("X-Forwarded-Uri", "/forged"), ("X-Original-URI", "/forged"), ("X-Forwarded-Host", "forged"),
         ("X-Forwarded-Method", "FORGED"), ("X-Original-Method", "FORGED"), ("X-Original-Host", "forged"),
     ]  # fmt: skip
@@ -101,6 +104,7 @@ def test_the_question_carries_neither_a_body_nor_an_upgrade(gateway: Gateway, pi
     assert b"/blob?x=1" in head
     assert b"PUT" in head
     assert b"x-request-id" in names  # that our log and the proxy's can be read side by side
+    assert names >= {name.lower().encode() for name in PAGE}, "by which SkyAuth recognizes other origins' pages"
 
 
 @pytest.mark.parametrize("target", ["/stream", "/drip"])

@@ -1,7 +1,7 @@
 """The stage: a real SkyPilot server, SkyAuth, and both gateways of deploy/skypilot between them, with a tap at every joint."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +86,14 @@ def heads(raw: bytes) -> list[Arrived]:
         lines = [line.partition(": ") for line in match[2].decode("latin-1").splitlines()]
         found.append(Arrived(match[1].decode("latin-1"), tuple((name, value) for name, _, value in lines)))
     return found
+
+
+def only_as(name: str, arrived: Sequence[Arrived]) -> bool:
+    """Return whether each request that arrived names this caller, once, and shows none of the caller's credentials."""
+    return all(
+        one.all("X-Auth-Request-Email") == [name] and one.all("X-Forwarded-For") and not one.all("Authorization")
+        for one in arrived
+    )
 
 
 @pytest.fixture(scope="session")

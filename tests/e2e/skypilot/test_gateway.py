@@ -7,13 +7,12 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from itertools import product
 from uuid import uuid4
 
 import pytest
 
-from tests.e2e.skypilot.conftest import ALICE, BOB, VERA, Arrived, Gateway, Ground
+from tests.e2e.skypilot.conftest import ALICE, BOB, VERA, Gateway, Ground, only_as
 from tests.http_client import HOST, Reply, ask, basic, bearer, encode
 from tests.servers import ROOT, wait_until
 from tests.sky import AUTH_PROXY
@@ -56,14 +55,6 @@ EXPORTS = (
     "http://elsewhere.example.com/users/export",
     f"http://{HOST}/users/export",
 )
-
-
-def only_as(name: str, arrived: Sequence[Arrived]) -> bool:
-    """Return whether each request that arrived names this caller, once, and shows none of the caller's credentials."""
-    return all(
-        one.all("X-Auth-Request-Email") == [name] and one.all("X-Forwarded-For") and not one.all("Authorization")
-        for one in arrived
-    )
 
 
 def exported(reply: Reply) -> bool:

@@ -1,0 +1,36 @@
+"""The lines of docs/guides/auth-proxy.md in the shipped Caddyfile: an auth proxy names users and groups, and nobody else does."""
+
+import re
+
+import pytest
+
+from tests.e2e.proxies.conftest import Ground
+from tests.e2e.proxies.test_sizes import GROUPS
+from tests.http_client import HOST, ask
+from tests.proxies import CADDY, running
+from tests.servers import ROOT
+from tests.sky import AUTH_PROXY
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("proxies"), pytest.mark.sqlite]
+
+NINA = ("X-Auth-Request-Email", "nina@example.com")
+
+
+def with_the_guides_lines(text: str) -> str:
+    """Return the Caddyfile as the guide says, for an auth proxy at AUTH_PROXY."""
+    [lines] = re.findall(r"```caddyfile\n(.*?)```", (ROOT / "docs/guides/auth-proxy.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert text.count("\t\timport strip\n") == 1
+    return text.replace("\t\timport strip\n", lines.replace("{$AUTH_PROXY:0.0.0.0/32}", AUTH_PROXY))
+
+
+def test_promise_50_300_groups_of_an_auth_proxy_are_decided_and_arrive(ground: Ground) -> None:
+    ports = {"skyauth": ground.tapped.port, "upstream": ground.upstream.port, "billing": ground.billing.port}
+    with running(CADDY, **ports, edit=with_the_guides_lines) as port:
+        for groups in (GROUPS, ""):
+            named = [NINA, ("X-Auth-Request-Groups", groups)]
+            with ground.tapped.listening_in() as asked:
+                assert ask(port, "/", named, source=AUTH_PROXY).status == 200
+            assert b"X-Auth-Request-Groups: %s\r\n" % groups.encode() in bytes(asked), "also that there are none"
+            arrived = ground.upstream.arrived[-1]
+            assert (arrived.all(NINA[0]), arrived.all("X-Auth-Request-Groups")) == ([NINA[1]], [groups])
+            assert ask(port, "/", named, source=HOST).status == 401
