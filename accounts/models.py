@@ -54,7 +54,7 @@ class UserManager(BaseUserManager["User"]):
 class User(AbstractBaseUser):
     """A user. The role alone determines the permissions; Django's own permissions are not used."""
 
-    watched = Watched(ignored_fields=frozenset({"last_seen_at", "last_login"}))
+    watched = Watched(ignored_fields=frozenset({"last_seen_at", "last_login", "groups_seen_at", "role_before_group"}))
 
     username = models.CharField(max_length=254, unique=True, help_text="An e-mail address or a name, in lower case.")
     uid = models.CharField(max_length=16, unique=True, editable=False, help_text="The id, as SkyPilot derives it.")
@@ -65,6 +65,10 @@ class User(AbstractBaseUser):
     role_source = models.CharField(max_length=8, choices=RoleSource, default=RoleSource.DEFAULT)
     is_active = models.BooleanField("active", default=True)
     last_seen_at = models.DateTimeField(null=True, blank=True, editable=False)
+    groups_seen_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="The last request with groups.")
+    role_before_group = models.CharField(  # noqa: DJ001 - SQLite adds a column that can be NULL without a copy of the table
+        max_length=32, null=True, blank=True, editable=False, help_text="The role that an admin gave before a group did."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     USERNAME_FIELD = "username"
@@ -114,6 +118,26 @@ class User(AbstractBaseUser):
         return self.is_superuser or any(
             needed in self.permissions for perm, needed in _DJANGO_PERMISSIONS.items() if perm.startswith(f"{app_label}.")
         )
+
+
+class DeletedUser(models.Model):
+    """The name of a deleted user whom single sign-on can still send: the role that the user had, and whether the name is blocked.
+
+    A name is here or in User, never in both. The role is a text, because the row outlives the role. Not watched: no caller is
+    cached while there is no user.
+    """
+
+    username = models.CharField(max_length=254, unique=True, editable=False)
+    role = models.CharField(max_length=32, editable=False)
+    blocked = models.BooleanField(default=False)
+    deleted_at = models.DateTimeField(default=timezone.now, editable=False, db_index=True)
+    deleted_by = models.CharField(max_length=320, editable=False)
+
+    class Meta:
+        ordering = ("username",)
+
+    def __str__(self) -> str:
+        return f"{self.username}, deleted {self.deleted_at:%Y-%m-%d}{', blocked' if self.blocked else ''}"
 
 
 class ServiceAccount(models.Model):

@@ -124,7 +124,7 @@ class DeleteGroupPage(AccessFormPage):
             title=f"Delete group {row.group}?",
             text=(
                 f"The group maps to the role {row.role.name} with priority {row.priority}. Members who got this role from the"
-                " group keep it until they sign in again."
+                " group lose it at their next request through single sign-on."
             ),
             button="Delete group",
             back=self.page_path(),

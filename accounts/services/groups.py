@@ -79,7 +79,9 @@ def update_group_role(
 
 @transaction.atomic
 def delete_group_role(*, actor: Principal, group: str, if_match: tuple[str, int] | None = None) -> None:
-    """Delete the role of a group. Its members keep the role until they sign in again; `if_match` is as for a change.
+    """Delete the role of a group. Its members lose the role at their next request through single sign-on.
+
+    `if_match` is as for a change.
 
     Raises Forbidden, NotFound, Stale.
     """
