@@ -1,5 +1,7 @@
 """Names of groups, as the identity provider sends them: whether they are read at all, and how a list of them is split."""
 
+import unicodedata
+
 from django.conf import settings
 
 
@@ -18,3 +20,18 @@ def unread_reason() -> str:
 def split(text: str) -> tuple[str, ...]:
     """Return the names in a groups header, without the blanks around them."""
     return tuple(name for name in map(str.strip, text.split(settings.AUTH_GROUPS_SEPARATOR)) if name)
+
+
+def never_matches(group: str) -> str:
+    """Return why no user can ever be in a group of this name, as a sentence; "" if one can."""
+    if not group.strip():
+        return "Write the name of a group."
+    if group != group.strip():
+        return "The name starts or ends with a blank. Write it without."
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in group):
+        return "The name has a control character."
+    separator = settings.AUTH_GROUPS_SEPARATOR
+    if settings.AUTH_USER_HEADER_FORMAT == "plaintext" and separator in group:
+        name = "a space" if separator == " " else repr(separator)
+        return f"The name has {name}, which separates groups (AUTH_GROUPS_SEPARATOR), so it matches no group. Add each one alone."
+    return ""

@@ -8,27 +8,11 @@ from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from accounts.django_permissions import DJANGO_PERMISSIONS
 from accounts.querysets import SessionQuerySet, TokenQuerySet, session_expires_at
 from core.watched import Watched
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
-
-# The permission that each permission of the Django admin requires. One that is not listed requires the admin role.
-_DJANGO_PERMISSIONS: dict[str, Permission] = {
-    "audit.view_entry": Permission.AUDIT_READ,
-    "rbac.view_role": Permission.ROLES_READ,
-    "rbac.view_route": Permission.ROUTES_READ,
-    "accounts.view_user": Permission.USERS_READ,
-    "accounts.view_grouprole": Permission.ROLES_READ,
-    "accounts.view_serviceaccount": Permission.SERVICE_ACCOUNTS_READ,
-    "accounts.view_token": Permission.SERVICE_ACCOUNTS_READ,
-    **{f"rbac.{verb}_role": Permission.ROLES_WRITE for verb in ("add", "change", "delete")},
-    **{f"rbac.{verb}_route": Permission.ROUTES_WRITE for verb in ("add", "change", "delete")},
-    **{f"accounts.{verb}_user": Permission.USERS_WRITE for verb in ("add", "change", "delete")},
-    **{f"accounts.{verb}_grouprole": Permission.ROLES_WRITE for verb in ("add", "change", "delete")},
-    **{f"accounts.{verb}_serviceaccount": Permission.SERVICE_ACCOUNTS_WRITE for verb in ("add", "change", "delete")},
-    **{f"accounts.{verb}_token": Permission.SERVICE_ACCOUNTS_WRITE for verb in ("add", "change")},
-}
 
 
 class SignIn(models.TextChoices):
@@ -107,7 +91,7 @@ class User(AbstractBaseUser):
 
     def has_perm(self, perm: str, obj: models.Model | None = None) -> bool:  # noqa: ARG002 - Django's signature
         """Return whether the user has a permission of the Django admin, such as "rbac.change_role"."""
-        needed = _DJANGO_PERMISSIONS.get(perm)
+        needed = DJANGO_PERMISSIONS.get(perm)
         return self.is_superuser if needed is None else needed in self.permissions
 
     def has_perms(self, perm_list: list[str], obj: models.Model | None = None) -> bool:
@@ -116,7 +100,7 @@ class User(AbstractBaseUser):
     def has_module_perms(self, app_label: str) -> bool:
         """Return whether the user has any permission for an app in the Django admin."""
         return self.is_superuser or any(
-            needed in self.permissions for perm, needed in _DJANGO_PERMISSIONS.items() if perm.startswith(f"{app_label}.")
+            needed in self.permissions for perm, needed in DJANGO_PERMISSIONS.items() if perm.startswith(f"{app_label}.")
         )
 
 

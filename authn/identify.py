@@ -174,7 +174,8 @@ def _proxy_header(credential: ProxyHeader, client: str) -> AuthenticationResult:
     reusable = not is_jwt and user.settled
     result = _user(user, Method.PROXY, client, FOREVER if reusable else 0)
     if groups_fault:
-        record_refusal(Event.SIGN_IN_GROUPS_IGNORED, actor=result.principal, reason=groups_fault)
+        key = (username, client, groups_fault)
+        record_refusal(Event.SIGN_IN_GROUPS_IGNORED, actor=result.principal, reason=groups_fault, key=key)
     if groups:
         result = replace(result, touches=(*result.touches, Touch(last_used.GROUPS, user.pk, user.groups_seen_at)))
     return replace(result, principal=replace(result.principal, groups=groups or ()))

@@ -20,7 +20,7 @@ def respond(body: Mapping[str, Any]) -> HttpResponse:
 
 
 def unauthenticated(*, basic: bool, detail: str = NOT_SIGNED_IN) -> HttpResponse:
-    """Return the 401 for a bad or missing credential. `detail` is the same for all that a stranger can cause (promises 16, 19)."""
+    """Return the 401 for a bad or missing credential. `detail` is the same for all strangers (promises 16, 19)."""
     response = respond(problem(401, "unauthenticated", detail))
     response["WWW-Authenticate"] = ", ".join(challenges(basic=basic))
     return response

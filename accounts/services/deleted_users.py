@@ -16,11 +16,16 @@ from rbac.services import lock_policy, require, require_all, role_table
 BLOCKED: Final = "Your user was deleted, and its name is blocked. Ask an administrator of SkyAuth."
 
 
+def can_return(user: User) -> bool:
+    """Return whether single sign-on would create this user again after a deletion that does not block the name."""
+    return "@" in user.username and settings.AUTH_USER_HEADER_FORMAT != "off" and settings.AUTH_CREATE_USERS
+
+
 def consequence(user: User) -> str:
     """Return what happens when single sign-on sends the name of this user after a deletion, in sentences; "" if it cannot."""
     if "@" not in user.username or settings.AUTH_USER_HEADER_FORMAT == "off":
         return ""
-    if not settings.AUTH_CREATE_USERS:
+    if not can_return(user):
         return f"Single sign-on creates no users (AUTH_CREATE_USERS=false), so {user.username} cannot come back through it."
     if not user.is_active:
         return f"{user.username} is disabled. Therefore the deletion also blocks the name at single sign-on."
