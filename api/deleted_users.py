@@ -64,7 +64,7 @@ class DeletedUserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiVi
     ordering = ("username",)
 
     @extend_schema(
-        summary="Block or unblock a deleted user",
+        summary="Update a deleted user",
         description="Lets single sign-on refuse the name of a deleted user, or accept it again. You need the permissions of the "
         "role that the user had.",
         request=DeletedUserUpdateSerializer,

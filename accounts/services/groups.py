@@ -44,11 +44,11 @@ def create_group_role(*, actor: Principal, group: str, role: str, priority: int 
     Raises Forbidden, Conflict, and Invalid, also for a name that no group can have.
     """
     require(actor, Permission.ROLES_WRITE)
+    if problem := group_names.never_matches(group):
+        raise Invalid.field("group", problem)
     lock_policy()
     if GroupRole.objects.filter(group=group).exists():
         raise Conflict(f"The group {group!r} already has a role.", fields={"group": ["This group already has a role."]})
-    if problem := group_names.never_matches(group):
-        raise Invalid.field("group", problem)
     row = GroupRole(group=group, role=get_role(role), priority=priority)
     require_all(actor, row.role.holds, f"give a group the role {role}")
     validate(row)

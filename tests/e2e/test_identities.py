@@ -73,13 +73,12 @@ def test_promise_46_odd_groups_cost_the_groups_and_not_the_user(
 ) -> None:
     user = ("X-Auth-Request-Email", "carol@example.com")
     assert server.ask(user, ("X-Auth-Request-Groups", "root")).header("X-Auth-Request-Role") == "admin"
-    before = len(server.console("refusals"))
     for _ in range(2):  # the second answer can be a cached one
         reply = server.ask(user, *(("X-Auth-Request-Groups", line) for line in lines))
         assert (reply.status, reply.header("X-Auth-Request-Email")) == (200, "carol@example.com")
         assert reply.header("X-Auth-Request-Role") == role
-    written = [row for row in server.console("refusals")[before:] if row["event"] == "sign-in.groups-ignored"]
-    assert [(row["actor"], row["reason"]) for row in written][:1] == ([("carol@example.com", fault)] if fault else [])
+    written = [(row["actor"], row["reason"]) for row in server.console("refusals") if row["event"] == "sign-in.groups-ignored"]
+    assert not fault or written.count(("carol@example.com", fault)) == 1, "once a minute"
 
 
 def test_a_name_outside_ascii_arrives_as_a_labels(server: SkyAuth) -> None:
