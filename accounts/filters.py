@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django_filters import CharFilter, ChoiceFilter, FilterSet
 
-from accounts.models import GroupRole, ServiceAccount, SignIn, Token, User
+from accounts.models import DeletedUser, GroupRole, ServiceAccount, SignIn, Token, User
 from accounts.querysets import SOON_DAYS, UNUSED_DAYS
 from core.filters import SearchFilter, StrictBooleanFilter
 
@@ -31,6 +31,17 @@ class UserFilterSet(FilterSet):  # type: ignore[misc]
 
     class Meta:
         model = User
+        fields: ClassVar[list[str]] = []
+
+
+class DeletedUserFilterSet(FilterSet):  # type: ignore[misc]
+    """Filters of the list of deleted users."""
+
+    search = SearchFilter(lower_case=("username__contains",), label="Words to find in the username.")
+    blocked = StrictBooleanFilter(label="Whether single sign-on refuses the name.")
+
+    class Meta:
+        model = DeletedUser
         fields: ClassVar[list[str]] = []
 
 

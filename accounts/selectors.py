@@ -33,6 +33,7 @@ class UserRecord:
     role_source: str
     permissions: frozenset[str]
     last_seen_at: datetime | None
+    groups_seen_at: datetime | None = None
     settled: bool = True  # False: the identity provider's groups give another role, which may be stored at any time
 
 
@@ -81,6 +82,7 @@ _USER = (
     "role_source",
     "role__permissions",
     "last_seen_at",
+    "groups_seen_at",
 )
 _SESSION = ("pk", "session_data", "kind", "created_at", "last_used_at", "expire_date")
 _TOKEN = (
@@ -134,7 +136,9 @@ def user_by_pk(pk: int) -> UserRecord | None:
 def _user(row: tuple[Any, ...] | None) -> UserRecord | None:
     if row is None:
         return None
-    pk, uid, username, email, display_name, password, sign_in, active, role, source, permissions, last_seen_at = row
+    pk, uid, username, email, display_name, password, sign_in, active, role, source, permissions, last_seen_at, groups_seen_at = (
+        row
+    )
     return UserRecord(
         pk,
         uid,
@@ -148,6 +152,7 @@ def _user(row: tuple[Any, ...] | None) -> UserRecord | None:
         RoleSource(source),
         _permissions(role, permissions),
         _moment(last_seen_at),
+        _moment(groups_seen_at),
     )
 
 

@@ -3,9 +3,10 @@
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.http import HttpRequest
 
+from accounts import group_names
 from accounts.models import GroupRole
 from accounts.services import groups
 from adminsite.base import ServiceAdmin, ServiceForm
@@ -32,6 +33,7 @@ class GroupRoleAdminForm(ServiceForm):
 class NewGroupRoleAdminForm(GroupRoleAdminForm):
     """The form that maps a group to a role."""
 
+    group = forms.CharField(max_length=200, strip=False, help_text="The name of one group, as the identity provider sends it.")
     role = forms.ModelChoiceField(Role.objects.all(), empty_label="Select a role")
 
     class Meta:
@@ -60,6 +62,12 @@ class GroupRoleAdmin(ServiceAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: GroupRole | None = None) -> Any:
         """Return the fields that cannot be changed; for a new row, none."""
         return () if obj is None else ("group",)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Show why no group gives a role at the moment, if that is so. The form called the service."""
+        super().save_model(request, obj, form, change)
+        if reason := group_names.unread_reason():
+            self.message_user(request, reason, messages.WARNING)
 
     def remove(self, actor: Principal, row: GroupRole) -> None:
         groups.delete_group_role(actor=actor, group=row.group)

@@ -13,7 +13,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
 from accounts.models import SignIn, User
-from accounts.services import offboarding, role_defaults, users
+from accounts.services import deleted_users, offboarding, role_defaults, users
 from accounts.services.sign_in_warnings import warning_about
 from adminsite.base import ServiceForm
 from adminsite.steps import ActionStep, RoleHolderAdmin, SetRoleStep
@@ -130,6 +130,8 @@ class UserAdmin(RoleHolderAdmin):
     search_fields = ("username", "display_name", "email", "uid")
     readonly_fields = ("username", "uid", "role_source", "last_seen_at", "created_at", "owned")
     secret_lookups = ("password",)
+    delete_confirmation_template = "admin/skyauth/delete_user.html"
+    delete_selected_confirmation_template = "admin/skyauth/delete_selected_users.html"
     actions = ("set_role", "disable", "enable")
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
@@ -165,13 +167,17 @@ class UserAdmin(RoleHolderAdmin):
         if warning := warning_about(form.instance):
             self.message_user(request, warning, messages.WARNING)
 
-    def remove(self, actor: Principal, row: User) -> None:
-        offboarding.delete_user(actor=actor, user=row)
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        """Delete the user, and block the name at single sign-on if the confirmation says so."""
+        block = True if request.POST.get("block") == "true" and "@" in obj.username else None
+        offboarding.delete_user(actor=principal_of(request), user=obj, block=block)
 
     def consequences(self, row: User) -> list[Any]:
-        """Return the user, and the service accounts that lose their owner."""
-        stay = [f"The service account {account.name} is kept, without an owner." for account in row.service_accounts.all()]
-        return [f"The user {row.username} is deleted.", *([stay] if stay else [])]
+        """Return the user, the service accounts that lose their owner, and what happens at the next single sign-on."""
+        effects = [f"The service account {account.name} is kept, without an owner." for account in row.service_accounts.all()]
+        if sentence := deleted_users.consequence(row):
+            effects.append(sentence)
+        return [f"The user {row.username} is deleted.", *([effects] if effects else [])]
 
     @admin.display(description="service accounts")
     def owned(self, user: User) -> str:

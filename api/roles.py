@@ -7,6 +7,7 @@ from rest_framework import mixins, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts import group_names
 from accounts.filters import GroupRoleFilterSet
 from accounts.models import GroupRole
 from accounts.services import groups
@@ -129,16 +130,22 @@ class GroupRoleSerializer(serializers.ModelSerializer[GroupRole]):
     """A group of the identity provider and the role that it assigns."""
 
     role = serializers.CharField(source="role.name", help_text="The name of the role that the group assigns.")
+    warning = serializers.SerializerMethodField(
+        help_text="Why no group assigns a role at the moment, for example because single sign-on is off. Empty: groups do."
+    )
 
     class Meta:
         model = GroupRole
-        fields = ("id", "group", "role", "priority")
+        fields = ("id", "group", "role", "priority", "warning")
         read_only_fields = fields
         extra_kwargs: ClassVar[dict[str, Any]] = {
             "id": {"help_text": "The number of the mapping."},
             "group": {"help_text": "The name of the group, as the identity provider sends it."},
             "priority": {"help_text": _PRIORITY},
         }
+
+    def get_warning(self, row: GroupRole) -> str:  # noqa: ARG002 - the same for all groups
+        return group_names.unread_reason()
 
 
 class GroupRoleUpdateSerializer(serializers.Serializer[Any]):

@@ -6,6 +6,7 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from api.audit_events import AuditEventViewSet
+from api.deleted_users import DeletedUserViewSet
 from api.docs import OpenApiJson, OpenApiYaml, SwaggerUi
 from api.errors import refuse
 from api.policy import DecisionViewSet, ExplainView, PackViewSet
@@ -21,6 +22,7 @@ app_name = "api"
 
 _RESOURCES: tuple[tuple[str, Any, str], ...] = (
     ("users", UserViewSet, "user"),
+    ("deleted-users", DeletedUserViewSet, "deleted-user"),
     ("service-accounts", ServiceAccountViewSet, "service-account"),
     (r"service-accounts/(?P<account>sa-[0-9a-f]{1,16})/tokens", TokenViewSet, "token"),
     ("roles", RoleViewSet, "role"),

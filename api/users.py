@@ -100,17 +100,26 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
 
     @extend_schema(
         summary="Delete a user",
-        description="Deletes a user. Their service accounts are transferred to `transfer_to`, or stay without an owner.",
+        description="Deletes a user. Their service accounts are transferred to `transfer_to`, or stay without an owner. At the "
+        "next request of the user through single sign-on, SkyAuth creates the user again, with at most the role from before or a "
+        "role of their groups. To refuse them, disable the user instead (`PATCH` with `active`), or set `block`.",
         responses={204: None},
         parameters=[
-            OpenApiParameter("transfer_to", str, description="The id of the user who becomes the owner of the service accounts.")
+            OpenApiParameter("transfer_to", str, description="The id of the user who becomes the owner of the service accounts."),
+            OpenApiParameter(
+                "block",
+                bool,
+                description="Whether single sign-on refuses the name of the user from then on. The default is `true` for a "
+                "disabled user, and `false` for others. `/api/v1/deleted-users` shows and changes it.",
+            ),
         ],
     )
     def destroy(self, request: Request, uid: str) -> Response:  # noqa: ARG002
         user = self.get_object()
         heir_uid = request.query_params.get("transfer_to")
         heir = None if heir_uid is None else user_of_field(heir_uid, "transfer_to")
-        offboarding.delete_user(actor=self.principal, user=user, transfer_to=heir)
+        block = _boolean_parameter(request, "block") if "block" in request.query_params else None
+        offboarding.delete_user(actor=self.principal, user=user, transfer_to=heir, block=block)
         return Response(status=204)
 
     @extend_schema(

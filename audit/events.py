@@ -27,11 +27,14 @@ class Event(StrEnum):
     SESSION_ENDED = "session.ended"
     SIGN_IN = "sign-in.succeeded"
     SIGN_IN_FAILURES_FORGOTTEN = "sign-in.failures-forgotten"
+    SIGN_IN_GROUPS_IGNORED = "sign-in.groups-ignored"
     SIGN_IN_REFUSED = "sign-in.refused"
     TOKEN_ISSUED = "token.issued"  # noqa: S105 - a name, not a secret
     TOKEN_REVOKED = "token.revoked"  # noqa: S105
     TOKEN_ROTATED = "token.rotated"  # noqa: S105
+    USER_BLOCKED = "user.blocked"
     USER_CREATED = "user.created"
     USER_DELETED = "user.deleted"
     USER_PASSWORD_CHANGED = "user.password-changed"  # noqa: S105
+    USER_UNBLOCKED = "user.unblocked"
     USER_UPDATED = "user.updated"

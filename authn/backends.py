@@ -61,9 +61,11 @@ class BasicBackend(Backend):
 class ProxyHeaderBackend(Backend):
     """The header of a trusted auth proxy. Its arguments come from the header filter and never from a client's own header."""
 
-    def authenticate(self, request: HttpRequest | None, subject: str = "", groups: str | None = None) -> Any:  # type: ignore[override]
+    def authenticate(  # type: ignore[override]
+        self, request: HttpRequest | None, subject: str = "", groups: str | None = None, groups_fault: str = ""
+    ) -> Any:
         """Return the User whom the trusted proxy names. Raises PermissionDenied."""
         try:
-            return self._row(identify.identify(ProxyHeader(subject, groups), client=proxied_of(request).client))
+            return self._row(identify.identify(ProxyHeader(subject, groups, groups_fault), client=proxied_of(request).client))
         except InvalidCredential:
             raise PermissionDenied from None

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 from django.db import Error, transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
@@ -83,7 +84,7 @@ def authorize(*, actor: Principal, challenge: str, cookies: Mapping[str, str]) -
     lock_policy()
     user = _active_user(actor)
     now = timezone.now()
-    CliAuthorization.objects.filter(expires_at__lte=now).delete()
+    CliAuthorization.objects.filter(Q(expires_at__lte=now) | Q(challenge=challenge, session_auth_hash=_REDEEMED)).delete()
     earlier = CliAuthorization.objects.filter(challenge=challenge).first()
     if earlier is not None and earlier.user_id != user.pk:
         raise Conflict("Another user has authorized this CLI login. Start it again in your terminal.")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from authn.proxy_headers import ProxyInfo
+from core.text import clean
 
 _TOKEN_PREFIX: Final = b"sky_"
 _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9\-._~+/]+=*) *\Z")  # RFC 6750 section 2.1, RFC 7235 scheme
@@ -19,16 +20,22 @@ _BASIC = re.compile(rb"[Bb][Aa][Ss][Ii][Cc] +([A-Za-z0-9+/]+={0,2}) *\Z")  # RFC
 _BEARER_LIKE = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr](?:[ \t]|\Z)")
 _BASIC_LIKE = re.compile(rb"[Bb][Aa][Ss][Ii][Cc](?:[ \t]|\Z)")
 MAX_BASIC: Final = 2_048
+MAX_SHOWN: Final = 100
+_SHOWN_START: Final = 12
 
 
 class InvalidCredential(Exception):
-    """The credential is bad. `reason` and `claimed`, the name that it claims, are for the audit log and not for the client."""
+    """The credential is bad. `reason` and `claimed`, the name that it claims, are for the audit log and not for the client.
 
-    def __init__(self, reason: str, *, method: str = "", claimed: str = "") -> None:
+    `message` is a sentence for the client, where the credential is genuine and the user can do something about it; else "".
+    """
+
+    def __init__(self, reason: str, *, method: str = "", claimed: str = "", message: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.method = method
         self.claimed = claimed
+        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +55,14 @@ class Basic:
 
 @dataclass(frozen=True, slots=True)
 class ProxyHeader:
-    """The identity headers of a trusted proxy: `subject` is a name or a JWT, as configured; `groups` is the header's text."""
+    """The identity headers of a trusted proxy: `subject` is a name or a JWT, as configured; `groups` is the header's text.
+
+    `groups_fault` is why the groups header could not be read, or "".
+    """
 
     subject: str = field(repr=False)
     groups: str | None = None
+    groups_fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +93,7 @@ def read(
     whether HTTP Basic is on; otherwise it is a credential for another service.
     """
     if proxied.fault:
-        raise InvalidCredential(proxied.fault, method="proxy")
+        raise InvalidCredential(proxied.fault, method="proxy", claimed=shown(proxied.claimed))
     if len(authorization) > 1:
         raise InvalidCredential("more than one Authorization header")
     credential = _authorization(authorization[0], basic=basic) if authorization else None
@@ -91,12 +102,22 @@ def read(
     if credential is not None:
         return credential
     if proxied.subject is not None:
-        return ProxyHeader(proxied.subject, proxied.groups)
+        return ProxyHeader(proxied.subject, proxied.groups, proxied.groups_fault)
     if session_key:
         return SessionCookie(session_key, beside_foreign=bool(authorization))
     if authorization:
         raise foreign()
     return None
+
+
+def shown(identity: str) -> str:
+    """Return a refused identity for the audit log: an address, and of other values the beginning only.
+
+    A value without `@` can be a secret that a proxy sends in the wrong header.
+    """
+    if "@" in identity:
+        return clean(identity, MAX_SHOWN)
+    return identity if len(identity) <= _SHOWN_START else f"{clean(identity, _SHOWN_START)}... ({len(identity)} characters)"
 
 
 def _authorization(value: bytes, *, basic: bool) -> Bearer | Basic | None:

@@ -9,15 +9,15 @@ from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
-from accounts import selectors, token_format
-from accounts.identifiers import BadName, canonical_email, canonical_username
+from accounts import group_names, selectors, token_format
+from accounts.identifiers import BadName, canonical_identity
 from accounts.models import SessionKind, SignIn, User
 from accounts.querysets import session_expires_at
 from accounts.selectors import TokenRecord, UserRecord
 from audit.events import Event
 from audit.record import record_refusal, suppress
 from authn import credentials, jwt_verify, passwords, sso
-from authn.credentials import Basic, Bearer, Credential, InvalidCredential, ProxyHeader, SessionCookie
+from authn.credentials import Basic, Bearer, Credential, InvalidCredential, ProxyHeader, SessionCookie, shown
 from authn.session_store import SIGNED_IN_AT, SessionStore, digest
 from rbac import principals
 from rbac.principals import Kind, Method, Principal
@@ -158,13 +158,14 @@ def sign_in_with_password(credential: Basic, client: str) -> Principal:
 def _proxy_header(credential: ProxyHeader, client: str) -> AuthenticationResult:
     is_jwt = settings.AUTH_USER_HEADER_FORMAT == "jwt"
     if is_jwt:
-        subject, groups = jwt_verify.verify(credential.subject)
+        subject, groups, groups_fault = jwt_verify.verify(credential.subject)
     else:
-        subject, groups = credential.subject, _split_groups(credential.groups)
+        subject, groups, groups_fault = credential.subject, _groups(credential.groups), credential.groups_fault
     try:
-        username = canonical_username(canonical_email(subject))
+        username = canonical_identity(subject, settings.AUTH_USER_PREFIX)
     except BadName:
-        raise InvalidCredential("the proxy's header is not one e-mail address of a person", method=Method.PROXY) from None
+        reason = "the proxy's header is not one e-mail address of a person"
+        raise InvalidCredential(reason, method=Method.PROXY, claimed=shown(subject)) from None
     user = sso.sign_in(username, groups)
     if user is None:
         raise InvalidCredential("unknown user, and users are not created at sign-in", method=Method.PROXY, claimed=username)
@@ -175,11 +176,19 @@ def _proxy_header(credential: ProxyHeader, client: str) -> AuthenticationResult:
     # An assertion expires, and its key can be withdrawn, so it is verified for each request.
     reusable = not is_jwt and user.settled
     result = _user(user, Method.PROXY, client, FOREVER if reusable else 0)
+    if groups_fault:
+        key = (username, client, groups_fault)
+        record_refusal(Event.SIGN_IN_GROUPS_IGNORED, actor=result.principal, reason=groups_fault, key=key)
+    if groups:
+        result = replace(result, touches=(*result.touches, Touch(last_used.GROUPS, user.pk, user.groups_seen_at)))
     return replace(result, principal=replace(result.principal, groups=groups or ()))
 
 
-def _split_groups(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(group for group in (part.strip() for part in text.split(",")) if group)
+def _groups(text: str | None) -> tuple[str, ...] | None:
+    """Return the groups of a header; without the header none, and None where no header has groups (promise 46)."""
+    if text is None and group_names.unread_reason():
+        return None
+    return group_names.split(text or "")
 
 
 def _session(credential: SessionCookie, client: str) -> AuthenticationResult:

@@ -19,6 +19,7 @@ from authn.proxy_headers import ProxyInfo
 from authn.requests import AuthenticatedRequest, principal_of, proxied_of, raw_values
 from authn.session_cookie import session_key
 from core import request_id
+from core.problems import NOT_SIGNED_IN
 from core.responses import unauthenticated
 from rbac import auth_methods, principals
 from rbac.auth_methods import Interface
@@ -67,9 +68,9 @@ class PrincipalMiddleware(AuthenticationMiddleware):
             credential = None if getattr(view, "ignores_credentials", False) else self._read(request, proxied)
             principal = identify.identify(credential, client=proxied.client)
         except InvalidCredential as refusal:
-            if not getattr(view, "answers_refusals", False):
-                return unauthenticated(basic=settings.AUTH_BASIC)
             authenticated.refusal = refusal
+            if not getattr(view, "answers_refusals", False):
+                return unauthenticated(basic=settings.AUTH_BASIC, detail=refusal.message or NOT_SIGNED_IN)
             principal = principals.anonymous(proxied.client)
         authenticated.principal = principal
         request.user = SimpleLazyObject(lambda: _user(principal))  # type: ignore[assignment]

@@ -116,8 +116,9 @@ class ProxyInfo(NamedTuple):
     """The values of a trusted proxy's headers, and the addresses of the peer and the client.
 
     `peer` is the socket's address; `client` is the nearest address that is not a trusted proxy. `subject` and `groups` are the
-    user and the groups that a trusted proxy named, None if it named none. `fault` is what is wrong with the identity headers,
-    which makes the credential bad, or "".
+    user and the groups that a trusted proxy named, None if it named none. `fault` is what is wrong with the user, which makes
+    the credential bad, or ""; `claimed` is then what was sent. `groups_fault` is what is wrong with the groups, which are then
+    None: they are optional, and cost nobody the identity.
 
     `forwarded` has the original request's method, uri, host and proto (from `X-Forwarded-*`), and original-method, original-uri
     and original-host (from `X-Original-*`), as far as a trusted proxy sent them exactly once and, except for the uri, in ASCII;
@@ -132,6 +133,8 @@ class ProxyInfo(NamedTuple):
     forwarded: Mapping[str, str] = MappingProxyType({})
     repeated: frozenset[str] = _NONE
     fault: str = ""
+    claimed: str = ""
+    groups_fault: str = ""
 
 
 NO_PROXY_INFO: Final = ProxyInfo()
@@ -214,13 +217,13 @@ def _header_class(name: bytes, read: Mapping[bytes, str], guarded: frozenset[byt
 
 def _proxy_info(removed: dict[str, bytes], repeats: Mapping[str, list[bytes]], peer: str, policy: TrustPolicy) -> ProxyInfo:
     """Return the values of a trusted proxy's headers."""
-    client, subject, groups, fault = peer, None, None, ""
+    client, identity = peer, _NO_IDENTITY
     repeated: set[str] = set()
     removed.pop(_IGNORED, None)
     if (hops := removed.pop(_FOR, None)) is not None:
         client = policy.client_address[b",".join([hops, *repeats.get(_FOR, ())])] or peer
     if _SUBJECT in removed or _GROUPS in removed:
-        subject, groups, fault = _identity(removed, repeats)
+        identity = _identity(removed, repeats)
     forwarded: dict[str, str] = {}
     for key, value in removed.items():
         # A query can have any byte, because it decides nothing. `core.paths` refuses those in a path.
@@ -229,7 +232,16 @@ def _proxy_info(removed: dict[str, bytes], repeats: Mapping[str, list[bytes]], p
         else:
             forwarded[key] = _scheme(value) if key == "proto" else value.decode("latin-1")
     return ProxyInfo(
-        True, peer, client, subject, groups, MappingProxyType(forwarded), frozenset(repeated) if repeated else _NONE, fault
+        True,
+        peer,
+        client,
+        identity.subject,
+        identity.groups,
+        MappingProxyType(forwarded),
+        frozenset(repeated) if repeated else _NONE,
+        identity.fault,
+        identity.claimed,
+        identity.groups_fault,
     )
 
 
@@ -241,22 +253,41 @@ def _scheme(proto: bytes) -> str:
     return _SCHEMES.get(proto.partition(b",")[0].strip().lower(), "")
 
 
-def _identity(removed: dict[str, bytes], repeats: Mapping[str, list[bytes]]) -> tuple[str | None, str | None, str]:
+class _Identity(NamedTuple):
+    """The part of ProxyInfo that the identity headers are."""
+
+    subject: str | None = None
+    groups: str | None = None
+    fault: str = ""
+    claimed: str = ""
+    groups_fault: str = ""
+
+
+_NO_IDENTITY: Final = _Identity()
+
+
+def _identity(removed: dict[str, bytes], repeats: Mapping[str, list[bytes]]) -> _Identity:
     """Return the user and the groups of the identity headers, and what is wrong with these headers."""
-    texts: list[str | None] = []
-    faults = []
-    for header_class in (_SUBJECT, _GROUPS):
-        value = removed.pop(header_class, None)
-        valid = value is not None and value.isascii() and header_class not in repeats
-        texts.append(value.decode("ascii") if value is not None and valid else None)
-        if header_class in repeats:
-            faults.append("the identity header is repeated")
-        elif value is not None and not valid:
-            faults.append("the identity header is not ASCII")
-    subject, groups = texts
-    if not faults and subject is not None and "," in subject:
-        faults.append("the identity header has a comma")  # a proxy has joined two values
-    return subject or None, groups, faults[0] if faults else ""
+    sent = [removed.get(_SUBJECT, b""), *repeats.get(_SUBJECT, ())]
+    subject, fault = _text(removed, repeats, _SUBJECT, "identity")
+    groups, groups_fault = _text(removed, repeats, _GROUPS, "groups")
+    if not fault and subject is not None and "," in subject:
+        fault = "the identity header has a comma"  # a proxy has joined two values
+    claimed = b", ".join(sent).decode("utf-8", "replace") if fault else ""
+    return _Identity(subject or None, groups, fault, claimed, groups_fault)
+
+
+def _text(removed: dict[str, bytes], repeats: Mapping[str, list[bytes]], header_class: str, name: str) -> tuple[str | None, str]:
+    """Remove and return the value of a header, and what is wrong with it; then the value is None."""
+    value = removed.pop(header_class, None)
+    if value is None:
+        return None, ""
+    if header_class in repeats:
+        return None, f"the {name} header is repeated"
+    try:
+        return value.decode("utf-8"), ""
+    except UnicodeDecodeError:
+        return None, f"the {name} header is not UTF-8"
 
 
 def _client_address(hops: bytes, trusts: Mapping[str, bool]) -> str:

@@ -19,9 +19,9 @@ def respond(body: Mapping[str, Any]) -> HttpResponse:
     return response
 
 
-def unauthenticated(*, basic: bool) -> HttpResponse:
-    """Return the 401 for a bad or missing credential, the same for every fault (promises 16 and 19)."""
-    response = respond(problem(401, "unauthenticated", NOT_SIGNED_IN))
+def unauthenticated(*, basic: bool, detail: str = NOT_SIGNED_IN) -> HttpResponse:
+    """Return the 401 for a bad or missing credential. `detail` is the same for all strangers (promises 16, 19)."""
+    response = respond(problem(401, "unauthenticated", detail))
     response["WWW-Authenticate"] = ", ".join(challenges(basic=basic))
     return response
 

@@ -148,7 +148,8 @@ class NewGroupForm(GroupForm):
     group = forms.CharField(
         label="Group",
         max_length=200,
-        help_text="The name that the identity provider sends in the groups header.",
+        strip=False,
+        help_text="The name of one group, as the identity provider sends it.",
         widget=forms.TextInput(attrs=_PLAIN),
     )
     field_order = ("group", "role", "priority")

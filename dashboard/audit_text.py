@@ -37,13 +37,16 @@ _VERBS: Final[dict[str, str]] = {
     Event.SESSION_ENDED: "revoked sessions of",
     Event.SIGN_IN: "signed in as",
     Event.SIGN_IN_FAILURES_FORGOTTEN: "unlocked the user name",
+    Event.SIGN_IN_GROUPS_IGNORED: "was signed in without their groups",
     Event.SIGN_IN_REFUSED: "was denied sign-in",
     Event.TOKEN_ISSUED: "created a token for",
     Event.TOKEN_REVOKED: "revoked a token of",
     Event.TOKEN_ROTATED: "rotated a token of",
+    Event.USER_BLOCKED: "blocked the deleted user",
     Event.USER_CREATED: "created the user",
     Event.USER_DELETED: "deleted the user",
     Event.USER_PASSWORD_CHANGED: "changed the password of",
+    Event.USER_UNBLOCKED: "unblocked the deleted user",
     Event.USER_UPDATED: "changed the user",
 }
 DENIALS: Final = (Event.REQUEST_DENIED, Event.SIGN_IN_REFUSED)
@@ -152,6 +155,10 @@ def _value(value: Any) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else Truncator(str(value)).chars(_MOST_CHARACTERS)
 
 
+def _deleted_user(data: Mapping[str, Any]) -> str:
+    return (" and blocked the name" if data.get("blocked") else "") + _accounts_of_deleted_user(data)
+
+
 def _accounts_of_deleted_user(data: Mapping[str, Any]) -> str:
     accounts = data.get("service_accounts")
     if not isinstance(accounts, list) or not accounts:
@@ -207,8 +214,8 @@ _RESULTS: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
     Event.TOKEN_REVOKED: lambda data: _after_colon(_key(data)),
     Event.TOKEN_ROTATED: _rotated_token,
     Event.USER_CREATED: _with_role,
-    Event.USER_DELETED: _accounts_of_deleted_user,
     Event.USER_PASSWORD_CHANGED: _changes,
+    Event.USER_DELETED: _deleted_user,
     Event.USER_UPDATED: _changes,
 }
 

@@ -57,6 +57,14 @@ class UserFilter(forms.Form):
         }
 
 
+class DeletedUserFilter(forms.Form):
+    """Filters the list of deleted users."""
+
+    q = forms.CharField(
+        label="Search", required=False, max_length=254, widget=forms.TextInput(attrs={"type": "search", "placeholder": "name"})
+    )
+
+
 class CreateUserForm(forms.Form):
     """A new user."""
 
@@ -152,6 +160,19 @@ class OffboardingForm(forms.Form):
             return users.find_user(name)
         except NotFound as error:
             raise forms.ValidationError(error.message) from None
+
+
+class DeletionForm(OffboardingForm):
+    """What happens to the service accounts of a deleted user, and to the name, if single sign-on can send it again."""
+
+    def __init__(self, *args: Any, can_return: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if can_return:
+            choices = (
+                ("true", "Block the name: single sign-on refuses the user, until you unblock the name"),
+                ("false", "Do not block the name: SkyAuth creates the user again at their next request"),
+            )
+            self.fields["block"] = forms.ChoiceField(label="Single sign-on", choices=choices, widget=forms.RadioSelect)
 
 
 class PasswordChangeForm(forms.Form):

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from django.contrib import messages
 from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
+from accounts import group_names
 from accounts.filters import GroupRoleFilterSet
 from accounts.models import GroupRole
 from accounts.services import groups
@@ -52,6 +54,7 @@ class NewGroupPage(AccessFormPage):
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         row = groups.create_group_role(actor=self.principal, **values)
+        warn_unread(self.request)
         return self.redirect_to(
             reverse("dashboard:groups"), f"The group {row.group} was added. It maps to the role {row.role.name}."
         )
@@ -87,6 +90,7 @@ class GroupPage(AccessFormPage):
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         seen = values.pop("seen_role"), values.pop("seen_priority")
         row = groups.update_group_role(actor=self.principal, group=self.row.group, if_match=seen, **values)
+        warn_unread(self.request)
         return self.redirect_to(
             reverse("dashboard:groups"),
             f"The group {row.group} was saved. It maps to the role {row.role.name} with priority {row.priority}.",
@@ -124,7 +128,7 @@ class DeleteGroupPage(AccessFormPage):
             title=f"Delete group {row.group}?",
             text=(
                 f"The group maps to the role {row.role.name} with priority {row.priority}. Members who got this role from the"
-                " group keep it until they sign in again."
+                " group lose it at their next request through single sign-on."
             ),
             button="Delete group",
             back=self.page_path(),
@@ -139,6 +143,12 @@ class DeleteGroupPage(AccessFormPage):
     def page_path(self) -> str:
         """Return the path of the group's page."""
         return reverse("dashboard:group", args=[self.kwargs["pk"]])
+
+
+def warn_unread(request: HttpRequest) -> None:
+    """Show on the next page why no group gives a role at the moment, if that is so."""
+    if reason := group_names.unread_reason():
+        messages.warning(request, reason)
 
 
 def seen_of(row: GroupRole) -> dict[str, Any]:

@@ -31,6 +31,8 @@ _STEPS: Final = {
     "users.no-admin": _Step("Give an active user the role admin.", "users", "Review users"),
     "users.admin-by-default": _Step("Assign their roles.", "users", "Review admins", _ADMINS),
     "users.admin-unused": _Step("Disable those who have left, or lower their role.", "users", "Review admins", _ADMINS),
+    "identity.groups-unread": _Step("Delete the groups, or ask an operator to turn on groups.", "groups", "Review groups"),
+    "identity.group-never-matches": _Step("Delete them, and add each group alone.", "groups", "Review groups"),
     "accounts.owner-disabled": _Step(
         "Give them another owner or none, or delete them.", "service-accounts", "Review service accounts"
     ),

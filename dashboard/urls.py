@@ -8,6 +8,7 @@ from authn.view_access import UrlPatterns, all_belong_to, belongs_to
 from dashboard import (
     access,
     audit,
+    deleted_users,
     groups,
     routes,
     service_account_detail,
@@ -67,6 +68,8 @@ _patterns: UrlPatterns = [
     path("skyauth/users/new", users.NewUserPage.as_view(), name="user-new"),
     path("skyauth/users/import", user_files.ImportUsersPage.as_view(), name="users-import"),
     path("skyauth/users/export", user_files.UserExport.as_view(), name="users-export"),
+    path("skyauth/users/deleted", deleted_users.DeletedUsersPage.as_view(), name="deleted-users"),
+    path("skyauth/users/deleted/<int:pk>", deleted_users.BlockAction.as_view(), name="deleted-user"),
     path("skyauth/users/role", users.BulkRoleAction.as_view(), name="users-role"),
     path("skyauth/users/<user:uid>", user_detail.UserPage.as_view(), name="user"),
     path("skyauth/users/<user:uid>/role", users.UserRoleAction.as_view(), name="user-role"),

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
 from accounts.models import User
-from accounts.services import offboarding, service_accounts, users
+from accounts.services import deleted_users, offboarding, service_accounts, users
 from accounts.services.offboarding import AccountAction
 from accounts.services.sign_in_warnings import warning_about
 from audit.models import Entry
@@ -17,7 +17,7 @@ from core.errors import Invalid
 from core.forms import add_service_error
 from dashboard.audit_text import describe
 from dashboard.base import FormPage, Page
-from dashboard.forms import OffboardingForm, UserPasswordForm, UserProfileForm, role_choices
+from dashboard.forms import DeletionForm, OffboardingForm, UserPasswordForm, UserProfileForm, role_choices
 from dashboard.users import can_change
 from rbac.permissions import Permission
 
@@ -148,10 +148,16 @@ class OffboardingPage(FormPage):
         return users.get_user(self.kwargs["uid"])
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
-        """Return the form. A deletion has no default for the service accounts."""
-        initial = None if self.deletes else {"fate": AccountAction.STAY}
+        """Return the form. A deletion has no default for the service accounts, nor for the name of an active user."""
         has_accounts = self.user.service_accounts.exists()
-        return OffboardingForm(data, initial=initial, stay_label=self.stay_label, has_accounts=has_accounts)
+        if self.deletes:
+            user = self.user
+            initial = {} if user.is_active else {"block": "true"}
+            can_return = deleted_users.can_return(user)
+            return DeletionForm(
+                data, initial=initial, stay_label=self.stay_label, has_accounts=has_accounts, can_return=can_return
+            )
+        return OffboardingForm(data, initial={"fate": AccountAction.STAY}, stay_label=self.stay_label, has_accounts=has_accounts)
 
     def render_form(self, form: BaseForm, status: int = 200) -> HttpResponse:
         """Return the page with what the user owns."""
@@ -162,6 +168,7 @@ class OffboardingPage(FormPage):
             account_user=user,
             affected=offboarding.affected(user),
             deletes=self.deletes,
+            consequence=deleted_users.consequence(user) if self.deletes else "",
             can_write=can_change(self.principal, user),
         )
 
@@ -170,8 +177,10 @@ class OffboardingPage(FormPage):
         user = self.user
         action, new_owner = AccountAction(values.get("fate") or AccountAction.STAY), values.get("transfer_to")
         if self.deletes:
-            offboarding.delete_user(actor=self.principal, user=user, account_action=action, transfer_to=new_owner)
-            return self.redirect_to(reverse("dashboard:users"), f"The user {user.username} was deleted.")
+            block = {"true": True, "false": False}.get(values.get("block", ""))
+            offboarding.delete_user(actor=self.principal, user=user, account_action=action, transfer_to=new_owner, block=block)
+            blocked = " Single sign-on refuses the name." if block else ""
+            return self.redirect_to(reverse("dashboard:users"), f"The user {user.username} was deleted.{blocked}")
         offboarding.disable_user(actor=self.principal, user=user, account_action=action, transfer_to=new_owner)
         message = f"The user {user.username} is disabled and signed out everywhere."
         return self.redirect_to(reverse("dashboard:user", args=[user.uid]), message)

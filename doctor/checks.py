@@ -6,7 +6,7 @@ from typing import Final
 from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from doctor import database, deployment, files, skypilot, stored_data
+from doctor import database, deployment, files, identity, skypilot, stored_data
 from doctor.finding import Audience, Check, Finding, Severity
 
 
@@ -41,6 +41,10 @@ CHECKS: Final = (
     Check("users.no-admin", _ERROR, _ADMIN, stored_data.no_admin),
     Check("users.admin-by-default", _WARNING, _ADMIN, stored_data.admins_by_default),
     Check("users.admin-unused", _WARNING, _ADMIN, stored_data.unused_admins),
+    Check("identity.groups-unread", _WARNING, _ADMIN, identity.groups_unread),
+    Check("identity.group-never-matches", _WARNING, _ADMIN, identity.groups_that_never_match),
+    Check("identity.groups-missing", _WARNING, _ADMIN, identity.groups_missing),
+    Check("identity.group-overage", _ERROR, _ADMIN, identity.group_overage),
     Check("accounts.owner-disabled", _WARNING, _ADMIN, stored_data.disabled_owners),
     Check("accounts.above-owner", _WARNING, _ADMIN, stored_data.roles_above_owner),
     Check("clients.one-address", _WARNING, _ADMIN, stored_data.one_address),

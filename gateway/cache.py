@@ -42,6 +42,7 @@ def cache_key(credential: Credential, client: str) -> Key:
             message = f"b{len(credential.username)}:{credential.username}{credential.password}".encode()
         case ProxyHeader():
             groups = "" if credential.groups is None else f"{len(credential.subject)}:{credential.groups}"
+            groups = f"!{credential.groups_fault}" if credential.groups_fault else groups  # each fault is logged
             message = f"p{groups}\0{credential.subject}".encode()
         case SessionCookie():
             message = b"s" + credential.session_key.encode()

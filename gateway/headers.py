@@ -86,11 +86,11 @@ def denied(principal: Principal, decision: Decision, reference: str, *, basic: b
     return _answer(403, decision.reason, principal, body=fields, extra=((DECISION.lower().encode(), reference.encode("ascii")),))
 
 
-@lru_cache(4)
-def unauthenticated(*, basic: bool, cause: Cause = Cause.BAD_CREDENTIAL) -> Answer:
-    """Return the 401 for a bad or missing credential, the same for every fault."""
+@lru_cache(8)
+def unauthenticated(*, basic: bool, cause: Cause = Cause.BAD_CREDENTIAL, detail: str = NOT_SIGNED_IN) -> Answer:
+    """Return the 401 for a bad or missing credential; `detail` is the same for every fault that a stranger can cause."""
     lines = tuple((b"www-authenticate", challenge.encode("ascii")) for challenge in challenges(basic=basic))
-    return _answer(401, cause, None, body=problem(401, "unauthenticated", NOT_SIGNED_IN), extra=lines)
+    return _answer(401, cause, None, body=problem(401, "unauthenticated", detail), extra=lines)
 
 
 def unavailable() -> Answer:

@@ -52,10 +52,10 @@ def denied(refusal: Answer, original: OriginalRequest, denial: Denial, reference
     )
 
 
-def unauthenticated(refusal: Answer, original: OriginalRequest) -> Answer:
-    """Return a 401 as a page: how to sign in. It reveals no more than the 401 does."""
+def unauthenticated(refusal: Answer, original: OriginalRequest, message: str = "") -> Answer:
+    """Return a 401 as a page: why a genuine credential is refused (`message`), or how to sign in. The 401 reveals as much."""
     sign_in = _sign_in(_next_path(original)) if _is_own_origin(original) else ""
-    return _page(refusal, "gateway/unauthenticated.html", original, sign_in=sign_in)
+    return _page(refusal, "gateway/unauthenticated.html", original, sign_in=sign_in, message=message)
 
 
 def sign_in_redirect(original: OriginalRequest) -> Answer | None:

@@ -21,6 +21,7 @@ from authn import credentials, identify
 from authn.credentials import Credential, InvalidCredential
 from authn.identify import AuthenticationResult
 from authn.session_cookie import session_key
+from core.problems import NOT_SIGNED_IN
 from gateway import browsers, forwarded, headers, jwt_issue, pages
 from gateway.cache import CachedCaller, CacheSnapshot, cache_key
 from gateway.cross_origin import is_foreign
@@ -229,11 +230,11 @@ def evaluate(request: AuthRequest, reader: TargetReader, lookups: Lookups) -> An
         credential = _credential(request)
     except InvalidCredential as refusal:
         lookups.record_malformed(refusal, client)
-        return _refuse_credential(request, reader, lookups)
+        return _refuse_credential(request, reader, lookups, refusal)
     try:
         caller = lookups.caller(credential, client)
-    except InvalidCredential:
-        return _refuse_credential(request, reader, lookups)
+    except InvalidCredential as refusal:
+        return _refuse_credential(request, reader, lookups, refusal)
     try:
         target = reader(request)
     except targets.UnreadableTarget as error:
@@ -259,11 +260,11 @@ def evaluate(request: AuthRequest, reader: TargetReader, lookups: Lookups) -> An
     return _deny(request, reader, lookups, denial)
 
 
-def _refuse_credential(request: AuthRequest, reader: TargetReader, lookups: Lookups) -> Answer:
+def _refuse_credential(request: AuthRequest, reader: TargetReader, lookups: Lookups, bad: InvalidCredential) -> Answer:
     """Return the 401 for a bad credential. No redirect to the sign-in page: the browser would send the credential again after."""
     original = lookups.page_request(request, reader)
-    refusal = headers.unauthenticated(basic=settings.AUTH_BASIC)
-    return refusal if original is None else pages.unauthenticated(refusal, original)
+    refusal = headers.unauthenticated(basic=settings.AUTH_BASIC, detail=bad.message or NOT_SIGNED_IN)
+    return refusal if original is None else pages.unauthenticated(refusal, original, bad.message)
 
 
 def _deny(request: AuthRequest, reader: TargetReader, lookups: Lookups, denial: Denial) -> Answer:

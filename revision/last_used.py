@@ -41,6 +41,7 @@ class LastUsedColumns:
 
 TOKEN: Final = LastUsedColumns(Token, "last_used_at", "last_used_from")
 USER: Final = LastUsedColumns(User, "last_seen_at")
+GROUPS: Final = LastUsedColumns(User, "groups_seen_at")
 SESSION: Final = LastUsedColumns(Session, "last_used_at", "address")
 
 

@@ -103,10 +103,24 @@ AUTH_USER_HEADER_FORMAT = env.choice(
     header contains a JWT, which SkyAuth verifies with AUTH_JWT_JWKS). Requires TRUSTED_PROXIES.""",
 )
 AUTH_USER_HEADER = env.text("AUTH_USER_HEADER", "X-Auth-Request-Email", "The header in which a trusted proxy sends the user.")
+AUTH_USER_PREFIX = env.text(
+    "AUTH_USER_PREFIX",
+    "",
+    """A text before the e-mail address that the identity provider sends, such as accounts.google.com: of Google IAP. SkyAuth
+    removes it, and refuses a user without it.""",
+)
 AUTH_GROUPS_HEADER = env.text(
     "AUTH_GROUPS_HEADER",
     "",
-    "The header in which a trusted proxy sends the user's groups, separated by commas, such as X-Auth-Request-Groups.",
+    """The header in which a trusted proxy sends the user's groups, such as X-Auth-Request-Groups. A request without this header
+    is one of a user in no group. If empty, SkyAuth reads no groups.""",
+)
+AUTH_GROUPS_SEPARATOR = env.parsed(
+    "AUTH_GROUPS_SEPARATOR",
+    "one character, or space",
+    ",",
+    "The separator of the groups in AUTH_GROUPS_HEADER. Blanks around a group are ignored.",
+    parsers.separator,
 )
 AUTH_CREATE_USERS = env.flag(
     "AUTH_CREATE_USERS",
@@ -122,14 +136,28 @@ AUTH_JWT_JWKS = env.parsed(
     lambda text: parsers.url_or_path(text, BASE_DIR),
 )
 AUTH_JWT_ISSUER = env.text("AUTH_JWT_ISSUER", "", "The issuer (iss) that a JWT must contain.")
-AUTH_JWT_AUDIENCE = env.text("AUTH_JWT_AUDIENCE", "", "The audience (aud) that a JWT must contain.")
+AUTH_JWT_AUDIENCE = env.words(
+    "AUTH_JWT_AUDIENCE", [], "The audiences that SkyAuth accepts. A JWT must contain one of them (aud)."
+)
 AUTH_JWT_ALGORITHMS = env.words(
     "AUTH_JWT_ALGORITHMS",
     ["RS256", "ES256"],
     "The accepted signature algorithms. Choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA.",
 )
 AUTH_JWT_CLAIM = env.text("AUTH_JWT_CLAIM", "email", "The claim with the user.")
-AUTH_JWT_GROUPS_CLAIM = env.text("AUTH_JWT_GROUPS_CLAIM", "groups", "The claim with the user's groups.")
+AUTH_JWT_GROUPS_CLAIM = env.text(
+    "AUTH_JWT_GROUPS_CLAIM",
+    "groups",
+    """The claim with the user's groups: a list of names, or one name. A path such as realm_access.roles is allowed. A JWT without
+    this claim is one of a user in no group. If empty, SkyAuth reads no groups.""",
+)
+AUTH_JWT_MAX_HOURS = env.number(
+    "AUTH_JWT_MAX_HOURS",
+    24,
+    """The maximum lifetime of a JWT in hours: the time from iat to exp, or from now to exp if it has no iat. SkyAuth refuses a
+    JWT that is valid for longer.""",
+    least=1,
+)
 
 env.section("Signed assertions for upstreams")
 ASSERTION_KEYS = [

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
 from django.utils.deprecation import MiddlewareMixin
 
+from authn.requests import refusal_of
 from core.content_negotiation import prefers_html
 from core.problems import CONTENT_TYPE
 
@@ -52,6 +53,8 @@ class ErrorPages(MiddlewareMixin):
         text = _CSRF if getattr(request, "csrf_failed", False) else _TEXTS.get(response.status_code)
         if text is None or response.headers.get("Content-Type") != CONTENT_TYPE or not _opens_page(request):
             return response
+        if response.status_code == 401 and (refusal := refusal_of(request)) is not None and refusal.message:
+            text = ErrorText(text.title, refusal.message, "After that, sign out at the single sign-on and sign in again.")
         reference = getattr(request, "id", "") if response.status_code == 500 else ""
         content = render_to_string("skyauth/problem.html", {"text": text, "reference": reference})
         page = HttpResponse(content, status=response.status_code)

@@ -99,6 +99,15 @@ def url_or_path(text: str, base: Path) -> str:
     return text if not text or text.startswith(("http://", "https://")) else str(base / text)
 
 
+def separator(text: str) -> str:
+    """Return the character that separates groups. Raises ValueError."""
+    if text == "space":
+        return " "
+    if len(text) != 1 or not text.isascii() or not text.isprintable() or text.isalnum():
+        raise ValueError("must be one character that is no letter or digit, such as , ; or |. Or write the word space.")
+    return text
+
+
 def allowed_host(text: str) -> str:
     """Return a name for ALLOWED_HOSTS. Raises ValueError for one that no Host header can match."""
     if not _ALLOWED_HOST.match(text):

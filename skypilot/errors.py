@@ -83,6 +83,8 @@ def unauthenticated(request: HttpRequest) -> HttpResponse:
     The message says nothing about what is wrong with a token or a password (promises 16 and 19).
     """
     refusal = refusal_of(request)
+    if refusal is not None and refusal.message:
+        return json_response({"detail": refusal.message}, 401)
     if refusal is not None and refusal.method == Method.BEARER:
         return json_response({"detail": _token_message(request)}, 401)
     if not settings.AUTH_BASIC:

@@ -83,6 +83,20 @@ def set_permissions(name: str, permissions: list[str]) -> None:
     services.update_role(actor=_actor(), name=name, permissions=permissions)
 
 
+def map_group(group: str, role: str, priority: int = 100) -> None:
+    """Give a group of the identity provider a role."""
+    from accounts.services import groups
+
+    groups.create_group_role(actor=_actor(), group=group, role=role, priority=priority)
+
+
+def delete_user(name: str, block: bool | None = None) -> None:
+    """Delete a user."""
+    from accounts.services import offboarding, users
+
+    offboarding.delete_user(actor=_actor(), user=users.find_user(name), block=block)
+
+
 def create_account(name: str, role: str, owner: str | None = None) -> str:
     """Create a service account and return its id."""
     from accounts.services import service_accounts, users
@@ -172,7 +186,7 @@ def refusals() -> list[dict[str, str]]:
     """Return what the audit log has of refusals, the oldest first."""
     from audit.models import Entry
 
-    rows = Entry.objects.filter(event__in=["sign-in.refused", "request.denied"]).order_by("pk")
+    rows = Entry.objects.filter(event__in=["sign-in.refused", "sign-in.groups-ignored", "request.denied"]).order_by("pk")
     return [
         {"event": row.event, "actor": row.actor, "peer": row.peer, "target": row.target, "reason": row.reason} for row in rows
     ]
@@ -191,6 +205,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         create_user, set_role, set_active, end_sessions, begin_session, role_of, ensure_role, create_account, ensure_account,
         set_permissions, update_account, issue, revoke, last_used, expire, load_pack, replace_routes, no_routes,
         forget_told_roles, refusals, recent,
+        map_group, delete_user,
     )
 }  # fmt: skip
 

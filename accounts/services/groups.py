@@ -2,10 +2,11 @@
 
 from django.db import transaction
 
+from accounts import group_names
 from accounts.models import GroupRole
 from audit.events import Event
 from audit.record import record
-from core.errors import Conflict, NotFound, Stale
+from core.errors import Conflict, Invalid, NotFound, Stale
 from rbac.permissions import Permission
 from rbac.principals import Principal
 from rbac.services import get_role, lock_policy, require, require_all, validate
@@ -38,8 +39,13 @@ def _locked(actor: Principal, group: str, if_match: tuple[str, int] | None) -> G
 
 @transaction.atomic
 def create_group_role(*, actor: Principal, group: str, role: str, priority: int = 100) -> GroupRole:
-    """Give the members of a group a role. Raises Forbidden, Invalid, Conflict."""
+    """Give the members of a group a role. `accounts.group_names` knows whether a group can give one at the moment.
+
+    Raises Forbidden, Conflict, and Invalid, also for a name that no group can have.
+    """
     require(actor, Permission.ROLES_WRITE)
+    if problem := group_names.never_matches(group):
+        raise Invalid.field("group", problem)
     lock_policy()
     if GroupRole.objects.filter(group=group).exists():
         raise Conflict(f"The group {group!r} already has a role.", fields={"group": ["This group already has a role."]})
@@ -79,7 +85,9 @@ def update_group_role(
 
 @transaction.atomic
 def delete_group_role(*, actor: Principal, group: str, if_match: tuple[str, int] | None = None) -> None:
-    """Delete the role of a group. Its members keep the role until they sign in again; `if_match` is as for a change.
+    """Delete the role of a group. Its members lose the role at their next request through single sign-on.
+
+    `if_match` is as for a change.
 
     Raises Forbidden, NotFound, Stale.
     """

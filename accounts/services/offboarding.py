@@ -7,7 +7,7 @@ from typing import Any, Final
 from django.db import transaction
 
 from accounts.models import ServiceAccount, Session, Token, User
-from accounts.services import service_accounts, tokens, upstream, users
+from accounts.services import deleted_users, service_accounts, tokens, upstream, users
 from audit.events import Event
 from audit.record import record
 from core.agreement import asks_first
@@ -77,12 +77,19 @@ def disable_user(
 @asks_first
 @transaction.atomic
 def delete_user(
-    *, actor: Principal, user: User, account_action: AccountAction | None = None, transfer_to: User | None = None
+    *,
+    actor: Principal,
+    user: User,
+    account_action: AccountAction | None = None,
+    transfer_to: User | None = None,
+    block: bool | None = None,
 ) -> None:
     """Delete a user, after the `account_action` on their service accounts: without one, TRANSFER where `transfer_to` is given.
 
     An account that stays or is transferred keeps no more permissions than it had under its owner: it gets the owner's role if
     that had less, and is disabled if the owner was, or if no role describes its permissions. Each changed account is recorded.
+
+    With `block`, single sign-on cannot create the user again; None blocks the name of a disabled user (`deleted_users`).
     Raises Forbidden, Invalid, Conflict, NotFound; then nothing has changed.
     """
     require(actor, Permission.USERS_WRITE)
@@ -106,6 +113,8 @@ def delete_user(
         require_all(actor, heir.role.holds, f"give service accounts to {heir.username}")
         data["transferred_to"] = heir.username
     upstream.require_deletion(user)
+    if deleted_users.remember(actor=actor, user=user, block=block):
+        data["blocked"] = True
     user.delete()
     record(Event.USER_DELETED, actor=actor, target=user.username, data=data)
 

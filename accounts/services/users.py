@@ -8,9 +8,9 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from accounts.identifiers import BadName, canonical_email, canonical_username, user_uid
+from accounts.identifiers import BadName, canonical_email, canonical_username, contact_address, user_uid
 from accounts.models import RoleSource, ServiceAccount, Session, SignIn, User
-from accounts.services import upstream
+from accounts.services import deleted_users, upstream
 from accounts.services.role_defaults import least_role
 from accounts.shared_credential import shared_hash
 from audit.events import Event
@@ -117,7 +117,7 @@ def create_user(
     user = User(
         username=name,
         uid=free_uid(name),
-        email=_email(email if email is not None else (name if "@" in name else "")),
+        email=contact_address(name) if email is None else _email(email),
         display_name=display_name,
         sign_in=sign_in or (SignIn.PASSWORD if password else SignIn.SSO),
         role=user_role,
@@ -133,12 +133,10 @@ def create_user(
     user.password = make_password(None) if password is None else _hashed(password, user)
     validate(user)
     user.save()
-    record(
-        Event.USER_CREATED,
-        actor=actor,
-        target=name,
-        data={"uid": user.uid, "role": user_role.name, "sign_in": user.sign_in, **({} if active else {"active": False})},
-    )
+    data = {"uid": user.uid, "role": user_role.name, "sign_in": user.sign_in, **({} if active else {"active": False})}
+    if deleted_users.forget(name):
+        data["unblocked"] = True
+    record(Event.USER_CREATED, actor=actor, target=name, data=data)
     return user
 
 

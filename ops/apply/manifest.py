@@ -13,6 +13,7 @@ import yaml
 from django.core.exceptions import ValidationError
 from django.db import models
 
+from accounts import group_names
 from accounts.identifiers import BadName, canonical_account_name
 from accounts.models import GroupRole, ServiceAccount
 from core.errors import Invalid, ServiceError
@@ -287,6 +288,8 @@ def _check_role(name: str, values: dict[str, Any]) -> str:
 def _check_group_role(name: str, values: dict[str, Any]) -> str:
     if "role" not in values:
         raise ValidationError("role is missing.")
+    if problem := group_names.never_matches(name):
+        raise ValidationError(problem)
     _clean(GroupRole(group=name, priority=values.get("priority", 100)), "role")
     return name
 

@@ -211,6 +211,14 @@ def test_a_group_role_is_created_changed_and_deleted(alice_browser: Client) -> N
     assert list(events) == ["group-role.created", "group-role.updated", "group-role.deleted"]
 
 
+def test_a_group_without_single_sign_on_is_created_with_a_warning(alice_browser: Client) -> None:
+    viewer = Role.objects.get(name="viewer")
+    fill(alice_browser, f"{GROUPS}add/", "grouprole_form", group="staff", role=viewer.pk, priority=5)
+    assert "Single sign-on is off" in messages_of(alice_browser.get(GROUPS))
+    response = fill(alice_browser, f"{GROUPS}add/", "grouprole_form", group=" dev ", role=viewer.pk, priority=5)
+    assert form_errors(response)["group"] == ["The name starts or ends with a blank. Write it without."]
+
+
 def test_a_group_maps_to_one_role_only(alice_browser: Client) -> None:
     GroupRoleFactory(group="staff")
     typed = {"group": "staff", "role": Role.objects.get(name="viewer").pk, "priority": 7}

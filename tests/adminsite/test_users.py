@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from accounts.models import RoleSource, ServiceAccount, SignIn, User
+from accounts.models import DeletedUser, RoleSource, ServiceAccount, SignIn, User
 from audit.models import Entry
 from authn.session_store import SessionStore
 from rbac.models import Role
@@ -248,3 +248,18 @@ def test_a_single_sign_on_user_has_no_password_to_change(db: None, visit: Visit)
 def test_a_step_without_existing_rows_shows_an_error(alice_browser: Client) -> None:
     for rows in ("", "x", "999", "1;2", "²"):
         assert "no longer exist" in messages_of(alice_browser.get(f"{LIST}set-role/", {"rows": rows}))
+
+
+@pytest.mark.parametrize("way", ["one", "selected"])
+@pytest.mark.parametrize("block", [True, False])
+def test_the_confirmation_says_what_follows_at_single_sign_on_and_can_block_the_name(
+    alice_browser: Client, bob: User, settings, way: str, block: bool
+) -> None:
+    settings.AUTH_USER_HEADER_FORMAT = "plaintext"
+    asked = alice_browser.get(page(bob, "delete")) if way == "one" else act(alice_browser, "delete_selected", bob)
+    assert "SkyAuth creates the user again, with at most the role user" in asked.content.decode()
+    assert 'name="block"' in asked.content.decode()
+    more = {"post": "yes", **({"block": "true"} if block else {})}
+    alice_browser.post(page(bob, "delete"), more) if way == "one" else act(alice_browser, "delete_selected", bob, **more)
+    assert not User.objects.filter(pk=bob.pk).exists()
+    assert DeletedUser.objects.get(username=bob.username).blocked is block

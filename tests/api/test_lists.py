@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from accounts.models import ServiceAccount, User
+from accounts.models import DeletedUser, ServiceAccount, User
 from audit.models import Entry
 from rbac.models import Role, Route
 from tests.api import api_client
@@ -39,6 +39,11 @@ def _groups(n: int, role: Role) -> None:
         GroupRoleFactory()
 
 
+def _deleted(n: int, role: Role) -> None:
+    first = DeletedUser.objects.count()
+    DeletedUser.objects.bulk_create(DeletedUser(username=f"u{first + i}@example.com", role=role.name) for i in range(n))
+
+
 def _routes(n: int, role: Role) -> None:
     first = Route.objects.count()
     Route.objects.bulk_create(
@@ -55,6 +60,7 @@ def _entries(n: int, role: Role) -> None:
     [
         ("/users", _users),
         ("/users/export", _users),
+        ("/deleted-users", _deleted),
         ("/service-accounts", _accounts),
         ("/service-accounts/{account}/tokens", _tokens),
         ("/roles", _roles),

@@ -8,7 +8,7 @@ from django.db import transaction
 from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIRequestFactory
 
-from accounts.models import ServiceAccount, User
+from accounts.models import DeletedUser, ServiceAccount, User
 from api.base import ApiViewSet
 from api.urls import router
 from audit import record
@@ -37,6 +37,9 @@ MATRIX = """
     POST   /users/import                                      200  403   403        401       403     401
     GET    /users/export                                      200  403   403        401       403     401
     POST   /users/me/password                                 204  204   204        401       403     401
+    GET    /deleted-users                                     200  200   200        401       200     401
+    GET    /deleted-users/{gone}                              200  200   200        401       200     401
+    PATCH  /deleted-users/{gone}                              200  403   403        401       403     401
 
     GET    /service-accounts                                  200  200   403        401       200     401
     POST   /service-accounts                                  201  201   403        401       201     401
@@ -83,6 +86,7 @@ BODIES: dict[str, Any] = {
     "POST /users/bulk-role": {"uids": ["{uid}"], "role": "viewer"},
     "POST /users/import": {"csv": "username,role\nnew@example.com,viewer\n"},
     "POST /users/me/password": {"current_password": PASSWORD, "password": "another good passphrase"},
+    "PATCH /deleted-users/{gone}": {"blocked": True},
     "POST /service-accounts": {"name": "another"},
     "PATCH /service-accounts/{account}": {"description": "Builds."},
     "POST /service-accounts/{account}/tokens": {"days": 1},
@@ -134,6 +138,7 @@ def world(read_write: None, pipeline: ServiceAccount) -> dict[str, str]:
         "account": pipeline.uid,
         "key_id": make_token(pipeline)[0].key_id,
         "name": ops.name,
+        "gone": str(DeletedUser.objects.create(username="gone@example.com", role="viewer").pk),
         "group": str(GroupRoleFactory(group="guests").pk),
         "route": str(route.pk),
         "pack": "read-write",

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pytest_django import Settings
 
 from accounts.models import GroupRole, User
 from audit.models import Entry
@@ -226,6 +227,39 @@ def test_groups_with_any_name_assign_roles(as_alice: Api) -> None:
     assert (changed["role"], changed["group"]) == ("user", "/org/team ä?#")
     assert as_alice.delete(f"/group-roles/{row['id']}").status_code == 204
     assert not GroupRole.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("format_", "header", "claim", "warning"),
+    [
+        (
+            "off",
+            "X-Groups",
+            "groups",
+            "Single sign-on is off (AUTH_USER_HEADER_FORMAT=off), so no user gets a role from a group.",
+        ),
+        ("plaintext", "", "groups", "AUTH_GROUPS_HEADER is empty, so no user gets a role from a group."),
+        ("jwt", "X-Groups", "", "AUTH_JWT_GROUPS_CLAIM is empty, so no user gets a role from a group."),
+        ("plaintext", "X-Groups", "", ""),
+        ("jwt", "", "groups", ""),
+    ],
+)
+def test_a_group_role_that_no_setting_uses_has_a_warning(
+    as_alice: Api, settings: Settings, format_: str, header: str, claim: str, warning: str
+) -> None:
+    settings.AUTH_USER_HEADER_FORMAT, settings.AUTH_GROUPS_HEADER = format_, header
+    settings.AUTH_JWT_GROUPS_CLAIM = claim
+    created = as_alice.post("/group-roles", {"group": "dev", "role": "viewer"}).json()
+    changed = as_alice.patch(f"/group-roles/{created['id']}", {"role": "user"}).json()
+    listed = as_alice.get("/group-roles").json()["results"][0]
+    assert [row["warning"] for row in (created, changed, listed)] == [warning] * 3
+
+
+@pytest.mark.parametrize("group", [" dev", "dev ", " ", "dev,ops"])
+def test_a_group_that_can_never_match_is_an_error(as_alice: Api, settings: Settings, group: str) -> None:
+    settings.AUTH_USER_HEADER_FORMAT = "plaintext"
+    problem = api_client.problem(as_alice.post("/group-roles", {"group": group, "role": "user"}), 400, "invalid")
+    assert list(problem["errors"]) == ["group"]
 
 
 @pytest.mark.parametrize("change", [{"role": "none"}, {"priority": -1}, {"priority": 2**31}, {"priority": "high"}], ids=str)

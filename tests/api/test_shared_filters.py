@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from accounts.models import ServiceAccount, User
+from accounts.models import DeletedUser, ServiceAccount, User
 from audit.models import Entry
 from core.filters import MAX_SEARCH, search_words
 from rbac.models import Role
@@ -15,6 +15,7 @@ from tests.factories import GroupRoleFactory, ServiceAccountFactory, UserFactory
 PAGES = {
     "/users": ("/skyauth/users", "username"),
     "/service-accounts": ("/skyauth/service-accounts", "name"),
+    "/deleted-users": ("/skyauth/users/deleted", "username"),
     "/group-roles": ("/skyauth/access/groups", "group"),
 }
 
@@ -160,3 +161,11 @@ def test_a_search_that_is_too_long_is_refused(as_alice: Api) -> None:
 )
 def test_blanks_and_commas_separate_words_except_between_quotes(text: str, words: Any) -> None:
     assert list(search_words(text)) == words
+
+
+@pytest.mark.parametrize(("query", "expected"), [("eve", ["eve@example.com"]), ("EVE@", ["eve@example.com"]), ("zoe", [])])
+def test_the_same_search_finds_the_same_deleted_users(as_alice: Api, query: str, expected: list[str]) -> None:
+    for name in ("eve", "dan"):
+        DeletedUser.objects.create(username=f"{name}@example.com", role="user", blocked=name == "eve")
+    assert found_by_both(as_alice, "/deleted-users", {"search": query}, {"q": query}) == expected
+    assert as_alice.get("/deleted-users", blocked="true").json()["count"] == 1

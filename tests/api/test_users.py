@@ -232,3 +232,42 @@ def test_no_response_and_no_audit_entry_contains_a_password_or_a_hash(as_alice: 
 def test_every_role_with_users_read_can_list_users(as_vera: Api) -> None:
     UserFactory()
     assert as_vera.get("/users").json()["count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "active", "blocked"),
+    [
+        ("", True, False),
+        ("?block=true", True, True),
+        ("?block=false", True, False),
+        ("", False, True),
+        ("?block=false", False, False),
+    ],
+)
+def test_a_deleted_user_can_be_blocked_and_unblocked(as_alice: Api, bob: User, query: str, active: bool, blocked: bool) -> None:
+    User.objects.filter(pk=bob.pk).update(is_active=active)
+    assert as_alice.delete(f"/users/{bob.uid}{query}").status_code == 204
+    [row] = as_alice.get("/deleted-users").json()["results"]
+    assert (row["username"], row["role"], row["blocked"], row["deleted_by"]) == (
+        bob.username,
+        "user",
+        blocked,
+        "alice@example.com",
+    )
+    changed = as_alice.patch(f"/deleted-users/{row['id']}", {"blocked": not blocked})
+    assert (changed.status_code, changed.json()["blocked"]) == (200, not blocked)
+    assert as_alice.get(f"/deleted-users/{row['id']}").json() == changed.json()
+
+
+@pytest.mark.parametrize("value", ["yes", "1", "", "True"])
+def test_an_invalid_block_is_an_error_and_deletes_nothing(as_alice: Api, bob: User, value: str) -> None:
+    result = api_client.problem(as_alice.delete(f"/users/{bob.uid}?block={value}"), 400)
+    assert list(result["errors"]) == ["block"]
+    assert User.objects.filter(pk=bob.pk).exists()
+
+
+def test_a_name_that_single_sign_on_cannot_send_is_not_blocked(as_alice: Api) -> None:
+    plain = UserFactory(username="plain")
+    result = api_client.problem(as_alice.delete(f"/users/{plain.uid}?block=true"), 400)
+    assert "not an e-mail address" in result["detail"]
+    assert User.objects.filter(pk=plain.pk).exists()

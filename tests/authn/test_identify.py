@@ -160,9 +160,9 @@ REFUSALS = {
         "bob@example.com",
         "basic",
     ),
-    "two addresses": (None, NAMED("bob@example.com bob@example.com"), NOT_ONE, "unknown", "proxy"),
-    "no address": (None, NAMED("bob"), NOT_ONE, "unknown", "proxy"),
-    "the prefix of service accounts": (None, NAMED("sa-bob@example.com"), NOT_ONE, "unknown", "proxy"),
+    "two addresses": (None, NAMED("bob@example.com bob@example.com"), NOT_ONE, "bob@example.com bob@example.com", "proxy"),
+    "no address": (None, NAMED("bob"), NOT_ONE, "bob", "proxy"),
+    "the prefix of service accounts": (None, NAMED("sa-bob@example.com"), NOT_ONE, "sa-bob@example.com", "proxy"),
     "disabled, named by the proxy": (
         lambda: bob_row(is_active=False),
         NAMED("bob@example.com"),

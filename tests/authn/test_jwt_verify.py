@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from accounts.models import User
+from audit.models import Entry
 from authn import jwt_verify
 from authn.credentials import InvalidCredential
 from authn.jwt_verify import KeysUnavailable, verify
@@ -79,12 +81,12 @@ def configured(settings, tmp_path):
     ("key", "algorithm", "kid"), [(RSA, "RS256", "rsa"), (RSA, "RS256", "rsa-any"), (EC, "ES256", "ec"), (ED, "EdDSA", "ed")]
 )
 def test_a_good_assertion_names_its_subject(key, algorithm, kid):
-    assert verify(signed(key, algorithm, kid)) == ("alice@example.com", None)
+    assert verify(signed(key, algorithm, kid)) == ("alice@example.com", (), "")
 
 
-@pytest.mark.parametrize("headers", [{"typ": "JWT"}, {"typ": "at+jwt"}, {"typ": None}])
-def test_the_types_of_a_signed_identity_are_accepted(headers):
-    assert verify(signed(headers=headers))[0] == "alice@example.com"
+@pytest.mark.parametrize("typ", ["JWT", "jwt", "Jwt", "at+jwt", "AT+JWT", "application/jwt", "APPLICATION/AT+JWT", None])
+def test_the_types_of_a_signed_identity_are_accepted(typ):
+    assert verify(signed(headers={"typ": typ}))[0] == "alice@example.com"
 
 
 NOW = int(time.time())
@@ -105,7 +107,16 @@ BAD_CLAIMS = {
     "expiry null": {"exp": None},
     "expiry in words": {"exp": "tomorrow"},
     "expiry as text": {"exp": str(NOW + 300)},
-    "expiry with a fraction": {"exp": NOW + 300.5},
+    "expiry not a number": {"exp": float("nan")},
+    "expiry never": {"exp": float("inf")},
+    "issued in words": {"iat": "today"},
+    "issued as text": {"iat": str(NOW)},
+    "issued null": {"iat": None},
+    "issued true": {"iat": True},
+    "valid for more than a day": {"iat": NOW, "exp": NOW + 86_460},
+    "valid for ten years": {"exp": NOW + 10 * 365 * 86_400},
+    "valid for ten years from an unknown day": {"iat": ..., "exp": NOW + 10 * 365 * 86_400},
+    "issued long ago and valid for ten years": {"iat": NOW - 9 * 365 * 86_400, "exp": NOW + 365 * 86_400},
     "expiry true": {"exp": True},
     "expiry in a list": {"exp": [NOW + 300]},
     "expiry beyond all calendars": {"exp": 10**30},
@@ -118,11 +129,6 @@ BAD_CLAIMS = {
     "e-mail as a mapping": {"email": {"alice@example.com": 1}},
     "e-mail as a number": {"email": 7},
     "e-mail not verified": {"email_verified": False},
-    "groups as text": {"groups": "admins"},
-    "groups as a mapping": {"groups": {"admins": True}},
-    "groups with a number": {"groups": ["admins", 7]},
-    "groups with a list": {"groups": [["admins"]]},
-    "groups true": {"groups": True},
 }
 
 
@@ -159,7 +165,9 @@ FORGERIES = {
     "key id as a list": by_hand({"alg": "RS256", "kid": ["rsa"]}, claims(), RSA),
     "key id as a path": by_hand({"alg": "RS256", "kid": "../../dev/null"}, claims(), RSA),
     "another type": signed(headers={"typ": "logout+jwt"}),
-    "a type in small letters": signed(headers={"typ": "jwt"}),
+    "a type with a parameter": signed(headers={"typ": "JWT; charset=utf-8"}),
+    "a type of another tree": signed(headers={"typ": "text/jwt"}),
+    "an empty type": by_hand({"alg": "RS256", "kid": "rsa", "typ": ""}, claims(), RSA),
     "type as a list": by_hand({"alg": "RS256", "kid": "rsa", "typ": ["JWT"]}, claims(), RSA),
     "type as a mapping": by_hand({"alg": "RS256", "kid": "rsa", "typ": {"JWT": 1}}, claims(), RSA),
     "unknown crit": by_hand({"alg": "RS256", "kid": "rsa", "crit": ["x"], "x": 1}, claims(), RSA),
@@ -192,9 +200,45 @@ def test_promise_06_a_forged_or_broken_assertion_is_refused(text):
         verify(text)
 
 
-def test_a_repeated_claim_in_a_signed_assertion_is_accepted():
-    twice = json.dumps(claims()).replace('"email": ', '"email": "root@example.com", "email": ').encode()
-    assert verify(by_hand({"alg": "RS256", "kid": "rsa"}, twice, RSA))[0] == "alice@example.com"
+HEADER = {"alg": "RS256", "kid": "rsa"}
+REPEATS = {
+    "a claim": (HEADER, {}, '"email": ', '"email": "root@example.com", "email": '),
+    "a claim with the same value": (HEADER, {}, '"email": ', '"email": "alice@example.com", "email": '),
+    "a claim in another spelling": (HEADER, {}, '"email": ', '"\\u0065mail": "root@example.com", "email": '),
+    "inside a claim": (HEADER, {"realm_access": {"roles": []}}, '"roles": ', '"roles": ["admin"], "roles": '),
+    "inside a list": (HEADER, {"groups": [{"a": 1}]}, '"a": ', '"a": 2, "a": '),
+}
+
+
+@pytest.mark.parametrize(("header", "changes", "once", "twice"), REPEATS.values(), ids=REPEATS)
+def test_promise_06_a_repeated_name_in_the_claims_is_refused(header, changes, once, twice):
+    text = json.dumps(claims(**changes))
+    assert once in text
+    with pytest.raises(InvalidCredential, match="a repeated name"):
+        verify(by_hand(header, text.replace(once, twice).encode(), RSA))
+
+
+@pytest.mark.parametrize(
+    "twice", [b'{"alg": "none", "alg": "RS256", "kid": "rsa"}', b'{"alg": "RS256", "kid": "ec", "kid": "rsa"}']
+)
+def test_promise_06_a_repeated_name_in_the_header_is_refused(twice):
+    with pytest.raises(InvalidCredential, match="a repeated name"):
+        verify(by_hand(twice, claims(), RSA))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exp": NOW + 300.5},
+        {"exp": NOW + 300.5, "iat": NOW - 0.25, "nbf": NOW - 0.25},
+        {"iat": NOW, "exp": NOW + 86_400},
+        {"iat": ...},
+        {"iat": NOW - 10 * 86_400, "exp": NOW + 300, "max_hours": 24 * 11},
+    ],
+)
+def test_dates_with_a_fraction_and_lifetimes_up_to_the_limit_are_accepted(settings, changes):
+    settings.AUTH_JWT_MAX_HOURS = changes.pop("max_hours", 24)
+    assert verify(signed(**changes))[0] == "alice@example.com"
 
 
 def test_a_clock_difference_of_seconds_is_accepted():
@@ -202,19 +246,137 @@ def test_a_clock_difference_of_seconds_is_accepted():
     assert verify(signed(exp=now - 10, nbf=now + 10))[0] == "alice@example.com"
 
 
-@pytest.mark.parametrize("groups", [[], ["admins"], ["a,b", "", "é"]])
-def test_groups_come_as_they_are_and_empty_is_not_absent(groups):
-    assert verify(signed(groups=groups)) == ("alice@example.com", tuple(groups))
-    assert verify(signed(groups=None))[1] is None
+GROUPS = {  # the claims, and the groups that they name
+    "none": ({"groups": []}, ()),
+    "one": ({"groups": ["admins"]}, ("admins",)),
+    "odd names": ({"groups": ["a,b", "", "é"]}, ("a,b", "", "é")),
+    "one as text": ({"groups": "admins"}, ("admins",)),
+    "one with a comma as text": ({"groups": "CN=dev,OU=groups"}, ("CN=dev,OU=groups",)),
+    "no text": ({"groups": ""}, ()),
+}
+FAULTS = {
+    "a mapping": {"admins": True},
+    "a number among them": ["admins", 7],
+    "null among them": [None, "admins"],
+    "a list among them": [["admins"]],
+    "a truth value": True,
+    "a number": 7,
+}
+
+
+@pytest.mark.parametrize(("changes", "expected"), GROUPS.values(), ids=GROUPS)
+def test_groups_come_as_they_are(changes, expected):
+    assert verify(signed(**changes)) == ("alice@example.com", expected, "")
+
+
+@pytest.mark.parametrize("groups", FAULTS.values(), ids=FAULTS)
+def test_a_fault_in_the_groups_costs_all_groups_and_not_the_identity(groups):
+    assert verify(signed(groups=groups)) == ("alice@example.com", (), "the claim groups is not a list of names")
+
+
+PATHS = {
+    "a name": ("roles", {"roles": ["dev"]}, ("dev",)),
+    "a path": ("realm_access.roles", {"realm_access": {"roles": ["dev"]}}, ("dev",)),
+    "a longer path": ("resource_access.sky.roles", {"resource_access": {"sky": {"roles": ["dev"]}}}, ("dev",)),
+    "a name with dots": ("https://example.com/groups", {"https://example.com/groups": ["dev"]}, ("dev",)),
+    "a name with dots before a path": ("a.b", {"a.b": ["dev"], "a": {"b": ["root"]}}, ("dev",)),
+    "a name with dots in a path": ("resource_access.sky.io.roles", {"resource_access": {"sky.io": {"roles": ["dev"]}}}, ("dev",)),
+    "a path to nothing": ("realm_access.roles", {"realm_access": {}}, ()),
+    "a path through a list": ("realm_access.roles", {"realm_access": ["roles"]}, ()),
+    "a path through text": ("realm_access.roles", {"realm_access": "roles"}, ()),
+    "a path to null": ("realm_access.roles", {"realm_access": {"roles": None}}, ()),
+}
+
+
+@pytest.mark.parametrize(("path", "changes", "expected"), PATHS.values(), ids=PATHS)
+def test_the_groups_claim_can_be_a_path(settings, path, changes, expected):
+    settings.AUTH_JWT_GROUPS_CLAIM = path
+    assert verify(signed(**changes))[1] == expected
+
+
+@pytest.mark.parametrize("absent", [..., None])
+def test_promise_46_an_assertion_without_the_groups_claim_names_a_user_in_no_group(settings, absent):
+    assert verify(signed(groups=absent))[1] == ()
+    settings.AUTH_JWT_GROUPS_CLAIM = ""
+    assert verify(signed(groups=absent))[1] is None, "no claim has groups"
+
+
+OVERAGES = {
+    "as Entra ID sends them": {"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endpoint": "https://x/"}}},
+    "as its implicit flow does": {"hasgroups": True},
+    "in words": {"hasgroups": "true"},
+    "beside a list": {"_claim_names": {"groups": "src1"}, "groups": ["dev"]},
+}
+
+
+@pytest.mark.parametrize("changes", OVERAGES.values(), ids=OVERAGES)
+def test_promise_46_more_groups_than_the_provider_sends_are_refused_with_words(settings, changes):
+    with pytest.raises(InvalidCredential, match="in more groups than your identity provider sends") as raised:
+        verify(signed(**changes))
+    assert raised.value.claimed == "alice@example.com"
+    assert raised.value.message == raised.value.reason
+    settings.AUTH_JWT_GROUPS_CLAIM = "roles"
+    assert verify(signed(**changes, roles=["dev"]))[1] == ("dev",), "the claim that is read is there"
+
+
+@pytest.mark.parametrize("changes", [{"_claim_names": {"address": "src1"}}, {"_claim_names": "groups"}, {"hasgroups": False}])
+def test_other_distributed_claims_say_nothing_about_groups(changes):
+    assert verify(signed(**changes, groups=["dev"]))[1] == ("dev",)
+
+
+@pytest.mark.django_db
+def test_a_user_in_too_many_groups_is_told_so_and_so_is_the_admin(settings):
+    settings.AUTH_BASIC = False
+    subject = signed(**OVERAGES["as Entra ID sends them"])
+    answer = judge([], proxied(subject=subject))
+    assert answer.status == 401
+    assert "in more groups than" in json.loads(answer.body)["detail"]
+    page = judge([(b"accept", b"text/html")], proxied(subject=subject))
+    assert page.status == 401
+    assert b"in more groups than" in page.body
+    entry = Entry.objects.first()
+    assert (entry.event, entry.actor) == ("sign-in.refused", "alice@example.com")
+    assert "in more groups than" in entry.reason
+    assert not User.objects.exists()
 
 
 def test_another_claim_can_name_the_user(settings):
     settings.AUTH_JWT_CLAIM, settings.AUTH_JWT_GROUPS_CLAIM = "upn", "roles"
-    assert verify(signed(upn="bob@example.com", roles=["dev"], email_verified=False)) == ("bob@example.com", ("dev",))
+    assert verify(signed(upn="bob@example.com", roles=["dev"], email_verified=False)) == (
+        "bob@example.com",
+        ("dev",),
+        "",
+    )
 
 
-def test_one_of_several_audiences_is_enough():
-    assert verify(signed(aud=["other", AUDIENCE]))[0] == "alice@example.com"
+@pytest.mark.parametrize("accepted", [AUDIENCE, [AUDIENCE], ["web", AUDIENCE]])
+def test_one_of_several_audiences_is_enough(settings, accepted):
+    settings.AUTH_JWT_AUDIENCE = accepted
+    for audience in (AUDIENCE, ["other", AUDIENCE]):
+        assert verify(signed(aud=audience))[0] == "alice@example.com"
+    with pytest.raises(InvalidCredential):
+        verify(signed(aud="other"))
+
+
+def one_key(path, key=RSA, **changes):
+    """Write a key set with one key, without an id and more that is optional."""
+    found = {**RSAAlgorithm.to_jwk(key.public_key(), as_dict=True), **changes}
+    path.write_text(json.dumps({"keys": [found]}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("named", [{}, {"kid": "rsa"}, {"kid": "another"}])
+def test_a_key_set_of_one_key_without_an_id_works(configured, named):
+    one_key(configured)
+    assert verify(by_hand({"alg": "RS256", **named}, claims(), RSA))[0] == "alice@example.com"
+    with pytest.raises(InvalidCredential, match="InvalidSignatureError"):
+        verify(by_hand({"alg": "RS256", **named}, claims(), STRANGER))
+
+
+def test_an_assertion_without_a_key_id_is_of_the_only_key_that_signs(configured):
+    one_key(configured, kid="rsa")
+    assert verify(by_hand({"alg": "RS256"}, claims(), RSA))[0] == "alice@example.com"
+    with pytest.raises(InvalidCredential, match="unknown key"):
+        verify(by_hand({"alg": "RS256", "kid": "another"}, claims(), RSA))
 
 
 @pytest.mark.parametrize("algorithms", [["HS256", "none"], []])
@@ -337,6 +499,22 @@ def test_promise_43_an_unreachable_key_server_is_a_failure_for_unknown_keys_only
     assert verify(signed())[0] == "alice@example.com"
     with pytest.raises(KeysUnavailable):
         verify(signed(kid="new"))
+
+
+def test_the_successor_of_a_key_without_an_id_is_found_with_the_next_fetch(server, clock):
+    def serve(key):
+        server.body = json.dumps({"keys": [RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)]}).encode()
+
+    serve(RSA)
+    assert verify(by_hand({"alg": "RS256"}, claims(), RSA))
+    serve(STRANGER)
+    for _ in range(3):
+        with pytest.raises(InvalidCredential, match="InvalidSignatureError"):
+            verify(by_hand({"alg": "RS256"}, claims(), STRANGER))
+    assert server.asked == 1
+    clock.now += 31
+    assert verify(by_hand({"alg": "RS256"}, claims(), STRANGER))[0] == "alice@example.com"
+    assert server.asked == 2
 
 
 def test_a_withdrawn_key_is_refused_after_ten_minutes(server, clock):

@@ -144,12 +144,26 @@ def test_promise_03_an_alias_spelling_never_names_the_user(alias, peer):
         [b"a@example.com"] * 5,
     ],
 )
-@pytest.mark.parametrize("name", [b"X-Auth-Request-Email", b"x-my-groups"])
-def test_promise_04_a_repeated_identity_header_is_a_bad_credential(name, values):
-    found = filter_headers([(name, value) for value in values], "10.0.0.1", POLICY).proxied
-    assert found.fault == "the identity header is repeated"
-    assert found.subject is None
-    assert found.groups is None
+def test_promise_04_a_repeated_identity_header_is_a_bad_credential(values):
+    found = filter_headers([(b"X-Auth-Request-Email", value) for value in values], "10.0.0.1", POLICY).proxied
+    assert (found.fault, found.subject) == ("the identity header is repeated", None)
+    assert found.claimed == b", ".join(values).decode()
+
+
+GROUP_FAULTS = {
+    "repeated": ([b"dev", b"ops"], "the groups header is repeated"),
+    "repeated and empty": ([b"", b"dev"], "the groups header is repeated"),
+    "not UTF-8": ([b"dev,\xe9quipe"], "the groups header is not UTF-8"),
+    "a cut character": ([b"dev,\xc3"], "the groups header is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("values", "fault"), GROUP_FAULTS.values(), ids=GROUP_FAULTS)
+def test_a_fault_in_the_groups_header_costs_the_groups_and_not_the_user(values, fault):
+    lines = [(b"x-auth-request-email", b"a@example.com"), *((b"X-My-Groups", value) for value in values)]
+    found = filter_headers(lines, "10.0.0.1", POLICY).proxied
+    assert (found.subject, found.fault) == ("a@example.com", "")
+    assert (found.groups, found.groups_fault) == (None, fault)
 
 
 @pytest.mark.parametrize("value", [b"a@example.com,b@example.com", b"a@example.com,", b",", b"a@example.com, "])
@@ -164,11 +178,17 @@ def test_the_groups_header_can_contain_commas():
     assert (found.fault, found.groups) == ("", "dev, ops")
 
 
-@pytest.mark.parametrize("value", ["alicé@example.com".encode(), b"\xff\xfe", "\u212aube@example.com".encode()])
-def test_an_identity_header_outside_ascii_is_a_bad_credential(value):
+@pytest.mark.parametrize("value", [b"\xff\xfe", b"alic\xe9@example.com"])
+def test_an_identity_header_that_is_not_utf_8_is_a_bad_credential(value):
     found = filter_headers([(b"x-auth-request-email", value)], "10.0.0.1", POLICY).proxied
-    assert "not ASCII" in found.fault
-    assert found.subject is None
+    assert (found.subject, found.fault) == (None, "the identity header is not UTF-8")
+    assert "\ufffd" in found.claimed
+
+
+def test_identity_headers_are_utf_8():
+    lines = [(b"x-auth-request-email", "alice@bücher.example".encode()), (b"x-my-groups", "équipe".encode())]
+    found = filter_headers(lines, "10.0.0.1", POLICY).proxied
+    assert (found.subject, found.groups, found.fault) == ("alice@bücher.example", "équipe", "")
 
 
 def test_an_empty_identity_header_names_nobody():

@@ -207,6 +207,31 @@ def test_a_bad_group_is_refused(alice):
             call(actor=actor, group="nosuch")
 
 
+NEVER = {  # a group that no user can be in, what the error says, and whether it is one for a list in a JWT, too
+    "nothing": ("", "Write the name", True),
+    "blanks": ("  ", "Write the name", True),
+    "a blank before": (" dev", "starts or ends with a blank", True),
+    "a blank after": ("dev ", "starts or ends with a blank", True),
+    "a line break": ("dev\nops", "control character", True),
+    "a NUL": ("dev\0", "control character", True),
+    "two groups": ("dev,ops", "separates groups", False),
+    "a distinguished name": ("CN=dev,OU=groups", "separates groups", False),
+}
+
+
+@pytest.mark.parametrize(("group", "message", "also_in_a_jwt"), NEVER.values(), ids=NEVER)
+def test_a_group_that_can_never_match_is_refused_in_words(alice, settings, group, message, also_in_a_jwt):
+    for format_ in ("plaintext", *(("jwt", "off") if also_in_a_jwt else ())):
+        settings.AUTH_USER_HEADER_FORMAT = format_
+        with pytest.raises(Invalid, match=message) as raised:
+            groups.create_group_role(actor=principal(alice), group=group, role="viewer")
+        assert set(raised.value.fields) == {"group"}
+    assert not GroupRole.objects.exists()
+    if not also_in_a_jwt:
+        settings.AUTH_USER_HEADER_FORMAT = "jwt"
+        assert groups.create_group_role(actor=principal(alice), group=group, role="viewer").group == group
+
+
 CLERK = holding("roles:write", "upstream:public", "upstream:read")
 ESCALATIONS = {
     "letting a group give admin": lambda: groups.create_group_role(actor=CLERK, group="mine", role="admin"),
@@ -248,5 +273,5 @@ def test_the_role_of_a_deleted_group_is_lost_at_the_next_sign_in(alice, system, 
     groups.delete_group_role(actor=system, group="ops")
     assert seen() == ("viewer", "group")
     sso.sign_in(CAROL, ("ops",))
-    assert seen() == ("user", "default")
+    assert seen() == ("viewer", "default"), "and no greater one than before"
     assert users.active_admins() == 1

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from accounts import group_names
 from accounts.models import GroupRole, ServiceAccount, Token, User
 from audit.models import Entry
 from core.errors import Invalid
@@ -95,7 +96,7 @@ def test_a_second_run_changes_nothing_and_records_nothing(bob: User, apply) -> N
     apply(WHOLE)
     before = state()
     ended = apply(WHOLE, "--json")
-    assert json.loads(ended.out) == {"applied": False, "changes": []}
+    assert json.loads(ended.out) == {"applied": False, "changes": [], "warnings": [group_names.unread_reason()]}
     assert ended.code == 0
     assert state() == before
 
@@ -233,6 +234,7 @@ INVALID = {
     "an account with the name of a user": ("service_accounts: [{name: a@example.com}]", "A service account name starts"),
     "two spellings of an account": ("service_accounts: [{name: a}, {name: A}]", "service account 'a' is already on line 1."),
     "a token": ("service_accounts: [{name: a, token: sky_x}]", "unknown key 'token' of a service account"),
+    "a group with a blank": ("group_roles: [{group: ' a', role: user}]", "line 1: group role ' a': The name starts or ends"),
     "a group without a role": ("group_roles: [{group: a}]", "group role 'a': role is missing."),
     "a priority below zero": ("group_roles: [{group: a, role: user, priority: -1}]", "priority:"),
     "a boolean for a priority": ("group_roles: [{group: a, role: user, priority: true}]", "priority must be a whole number."),
@@ -363,3 +365,14 @@ def test_any_yaml_value_is_a_manifest_or_an_error(value: object) -> None:
 
     text = yaml.safe_dump(value, allow_unicode=True)
     assert manifest_or_error(text)
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_group_roles_without_single_sign_on_are_applied_with_a_warning(db: None, apply, settings, words) -> None:
+    text = "group_roles: [{group: dev, role: user}]"
+    warning = "Single sign-on is off (AUTH_USER_HEADER_FORMAT=off), so no user gets a role from a group."
+    assert json.loads(apply(text, *words, "--json").out)["warnings"] == [warning]
+    assert f"Warning: {warning}" in apply(text, *words).err
+    settings.AUTH_USER_HEADER_FORMAT = "jwt"
+    assert "Warning" not in apply(text, *words).err
+    assert json.loads(apply("roles: []", "--json").out)["warnings"] == []

@@ -14,7 +14,7 @@ from tests.commands.run_command import ROOT, run
 
 COMMANDS = [
     "apply", "changepassword", "check_skypilot_users", "create_assertion_key", "create_service_account", "create_token",
-    "create_user", "createsuperuser",
+    "create_user", "createsuperuser", "deleted_users",
     "doctor", "explain", "export_users", "import_users", "list_tokens", "load_pack", "prune", "reference", "revoke_token",
     "rotate_token", "runserver", "serve", "set_role", "sync_roles", "tell_roles",
 ]  # fmt: skip

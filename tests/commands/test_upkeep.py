@@ -10,7 +10,7 @@ from axes.models import AccessAttempt
 from django.utils import timezone
 from pytest_django import Settings
 
-from accounts.models import CliAuthorization, CliLoginRequest, RoleSource, ServiceAccount, Session, Token, User
+from accounts.models import CliAuthorization, CliLoginRequest, DeletedUser, RoleSource, ServiceAccount, Session, Token, User
 from audit.models import Entry
 from doctor import files
 from doctor.checks import CHECKS, findings
@@ -37,11 +37,15 @@ def old_and_new(pipeline: ServiceAccount, bob: User) -> None:
             username=f"a{minutes}", ip_address="192.0.2.1", user_agent="", get_data="", post_data="", failures_since_start=1
         )
         AccessAttempt.objects.filter(pk=attempt.pk).update(attempt_time=now - timedelta(minutes=minutes))
+    for days, blocked in ((400, False), (300, False), (400, True)):
+        name = f"{days}-{blocked}@example.com"
+        DeletedUser.objects.create(username=name, role="user", blocked=blocked, deleted_at=now - timedelta(days=days))
     make_token(pipeline, days=-500)
 
 
 def test_prune_deletes_rows_that_are_no_longer_used_and_nothing_else(old_and_new: None) -> None:
     expected = {"sessions": 1, "cli_authorizations": 1, "cli_login_requests": 1, "audit_entries": 1, "sign_in_failures": 1}
+    expected |= {"deleted_users": 1}
     expected |= {"handovers": 1, "askers": 1}  # the former names
     assert json.loads(run("prune", "--dry-run", "--json").out) == {"dry_run": True, **expected}
     assert (Session.objects.count(), Entry.objects.count(), AccessAttempt.objects.count()) == (2, 2, 2)
@@ -54,6 +58,7 @@ def test_prune_deletes_rows_that_are_no_longer_used_and_nothing_else(old_and_new
     assert (pruned.actor.split()[0], pruned.data["entries"]) == ("manage.py", 1)
     assert AccessAttempt.objects.get().username == "a1"
     assert Token.objects.count() == 1
+    assert [row.username for row in DeletedUser.objects.all()] == ["300-False@example.com", "400-True@example.com"]
 
 
 def test_prune_keeps_audit_entries_for_audit_keep_days(old_and_new: None, settings: Settings) -> None:

@@ -580,10 +580,23 @@ def test_an_admin_adds_changes_and_deletes_a_group(alice_browser):
     assert alice_browser.get(path).status_code == 404
 
 
+def test_a_group_without_single_sign_on_is_added_with_a_warning(alice_browser, settings):
+    new = {"role": "user", "priority": "10"}
+    page = alice_browser.post(f"{ACCESS}/groups/new", {"group": "ops", **new}, follow=True)
+    assert "Single sign-on is off" in words(page)
+    path = f"{ACCESS}/groups/{GroupRole.objects.get().pk}"
+    seen = {"seen_role": "user", "seen_priority": "10"}
+    assert "Single sign-on is off" in words(alice_browser.post(path, {**new, "role": "viewer", **seen}, follow=True))
+    settings.AUTH_USER_HEADER_FORMAT, settings.AUTH_GROUPS_HEADER = "plaintext", "X-Groups"
+    assert "Single sign-on is off" not in words(alice_browser.post(f"{ACCESS}/groups/new", {"group": "dev", **new}, follow=True))
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"group": "ops"}, "already has a role"),
+        ({"group": " new"}, "starts or ends with a blank"),
+        ({"group": "new\t"}, "starts or ends with a blank"),
         ({"group": ""}, "This field is required"),
         ({"role": "nobody"}, "not one of the available choices"),
         ({"priority": "-1"}, "greater than or equal to 0"),

@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import RoleSource, ServiceAccount, SignIn, Token, User
+from accounts.models import DeletedUser, RoleSource, ServiceAccount, SignIn, Token, User
 from audit.models import Entry
 from rbac.models import Role
 from tests.dashboard.test_pages import HTMX, words
@@ -360,3 +360,43 @@ def test_the_page_of_a_user_shows_only_what_the_viewer_can_read(visit, bob, vera
     page = visit(vera).get(f"{LIST}/{bob.uid}").text
     assert "pipeline" not in page or "service-accounts:read" in vera.permissions
     assert "Recent activity" not in page
+
+
+# A deleted user whom single sign-on can send again
+
+
+def test_the_deletion_of_a_user_of_single_sign_on_says_what_follows_and_asks(admin_browser, bob, settings):
+    path = f"{LIST}/{bob.uid}/delete"
+    assert "single sign-on" not in words(admin_browser.get(path)).lower()
+    settings.AUTH_USER_HEADER_FORMAT = "plaintext"
+    page = admin_browser.get(path)
+    assert "SkyAuth creates the user again, with at most the role user" in words(page)
+    assert f'href="{LIST}/{bob.uid}/disable"' in page.text
+    response = admin_browser.post(path, {})
+    assert (response.status_code, "This field is required" in words(response)) == (422, True)
+    assert User.objects.filter(pk=bob.pk).exists()
+
+
+@pytest.mark.parametrize(("choice", "blocked"), [("true", True), ("false", False)])
+def test_a_deleted_user_can_be_blocked_and_unblocked(admin_browser, visit, bob, vera, settings, choice, blocked):
+    settings.AUTH_USER_HEADER_FORMAT = "plaintext"
+    response = admin_browser.post(f"{LIST}/{bob.uid}/delete", {"block": choice}, follow=True)
+    assert ("Single sign-on refuses the name." in words(response)) is blocked
+    row = DeletedUser.objects.get()
+    assert (row.username, row.blocked) == ("bob@example.com", blocked)
+    page = admin_browser.get(f"{LIST}/deleted")
+    assert ("Unblock name" if blocked else "Block name") in page.text
+    response = admin_browser.post(f"{LIST}/deleted/{row.pk}", {"blocked": str(not blocked).lower()}, follow=True)
+    assert f"The name bob@example.com is {'not ' if blocked else ''}blocked" in words(response)
+    assert DeletedUser.objects.get().blocked is not blocked
+    reader = visit(vera)
+    assert "bob@example.com" in reader.get(f"{LIST}/deleted").text
+    assert "lock name</button>" not in re.sub(r"\\s+<", "<", reader.get(f"{LIST}/deleted").text)
+    assert reader.post(f"{LIST}/deleted/{row.pk}", {"blocked": "true"}).status_code == 403
+
+
+def test_the_list_of_deleted_users_can_be_empty(admin_browser):
+    assert "No deleted users" in words(admin_browser.get(f"{LIST}/deleted"))
+    assert admin_browser.post(f"{LIST}/deleted/7", {"blocked": "true"}).status_code == 404
+    DeletedUser.objects.create(username="bob@example.com", role="user")
+    assert "No deleted users match this filter" in words(admin_browser.get(f"{LIST}/deleted?q=zzz"))

@@ -98,6 +98,8 @@ def test_the_commands_of_a_guide_work_in_the_order_shown(guide: str) -> None:
         values = environment(DATA_DIR=str(data), SKYPILOT_URL="http://127.0.0.1:46580", **where)
         with closing(Console(values)) as console:
             console("create_user", name="bob@example.com", role="user", password="correct horse battery staple")
+            console("create_user", name="eve@example.com", role="user")
+            console("delete_user", name="eve@example.com")
             for line in COMMANDS[guide]:
                 key_id = console("issue", account="pipeline").split("_")[1] if "KEY_ID" in line else ""
                 words = line.replace("manage.py", f"{sys.executable} {ROOT / 'manage.py'}", 1).replace("KEY_ID", key_id)

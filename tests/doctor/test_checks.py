@@ -14,6 +14,9 @@ from pytest_django import Settings
 
 from accounts.models import RoleSource, Session, User
 from authn import lockout
+from authn.credentials import InvalidCredential, ProxyHeader
+from authn.identify import identify, record_bad_credential
+from authn.jwt_verify import OVERAGE
 from dashboard.health import health_items
 from doctor import checks, files, skypilot
 from doctor.checks import CHECKS, findings
@@ -23,7 +26,7 @@ from rbac.models import Role, Route
 from revision import triggers
 from skyauth import health
 from tests.commands.run_command import run
-from tests.factories import ServiceAccountFactory, UserFactory, make_token
+from tests.factories import GroupRoleFactory, ServiceAccountFactory, UserFactory, make_token
 
 pytestmark = pytest.mark.django_db
 
@@ -74,6 +77,19 @@ def unused_admin() -> None:
     UserFactory(role=Role.objects.get(name="admin"), role_source=RoleSource.MANUAL, created_at=long_ago)
 
 
+def group_header(settings: Any) -> None:
+    settings.AUTH_USER_HEADER_FORMAT, settings.AUTH_GROUPS_HEADER = "plaintext", "X-Auth-Request-Groups"
+
+
+def sign_in(groups: str | None = None) -> None:
+    identify(ProxyHeader("carol@example.com", groups), client="192.0.2.7")
+
+
+def refuse_overage() -> None:
+    refusal = InvalidCredential(OVERAGE, method="proxy", claimed="carol@example.com")
+    record_bad_credential(refusal, client="192.0.2.7")
+
+
 def no_server(*_: Any, **__: Any) -> None:
     raise UpstreamUnavailable("The SkyPilot API server does not answer.")
 
@@ -118,6 +134,10 @@ BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
     "users.no-admin": lambda _, __: User.objects.update(is_active=False),
     "users.admin-by-default": lambda _, __: User.objects.update(role_source=RoleSource.DEFAULT),
     "users.admin-unused": lambda _, __: unused_admin(),
+    "identity.groups-unread": lambda _, __: GroupRoleFactory(),
+    "identity.group-never-matches": lambda settings, _: (group_header(settings), GroupRoleFactory(group="dev,ops")),
+    "identity.groups-missing": lambda settings, _: (group_header(settings), sign_in()),
+    "identity.group-overage": lambda _, __: refuse_overage(),
     "accounts.owner-disabled": lambda _, __: disable_owner(),
     "accounts.above-owner": lambda _, __: raise_above_owner(),
     "clients.one-address": lambda _, __: use_from(["10.0.0.5"] * 5),
@@ -265,3 +285,36 @@ def test_failed_sign_ins_and_sessions_count_as_callers_of_an_address(healthy: Se
     assert found.what == "All 5 callers of the last 7 days have the address 10.0.0.5."
     time_machine.move_to(timezone.now() + timedelta(days=8))
     assert findings(Audience.ADMIN) == []
+
+
+def test_groups_are_missing_only_where_none_comes_for_anybody(healthy: Settings) -> None:
+    group_header(healthy)
+    assert findings(Audience.ADMIN) == [], "nobody has signed in yet"
+    sign_in()
+    assert [found.code for found in findings(Audience.ADMIN)] == ["identity.groups-missing"]
+    sign_in("dev")
+    assert findings(Audience.ADMIN) == []
+    User.objects.update(groups_seen_at=timezone.now() - timedelta(days=8))
+    [found] = findings(Audience.ADMIN)
+    assert "header X-Auth-Request-Groups" in found.what
+    healthy.AUTH_USER_HEADER_FORMAT = "jwt"
+    assert not [one for one in findings(Audience.ADMIN) if one.code.startswith("identity")], "nobody relies on the default claim"
+    healthy.AUTH_JWT_GROUPS_CLAIM = "realm_access.roles"
+    assert "claim realm_access.roles" in findings(Audience.ADMIN)[0].what
+
+
+def test_a_group_role_that_the_settings_cannot_use_is_named(healthy: Settings) -> None:
+    GroupRoleFactory(group="dev|ops")
+    [found] = findings(Audience.ADMIN)
+    assert (found.code, found.names) == ("identity.groups-unread", ("dev|ops",))
+    assert "Single sign-on is off" in found.what
+    group_header(healthy)
+    assert findings(Audience.ADMIN) == []
+    healthy.AUTH_GROUPS_SEPARATOR = "|"
+    assert [found.code for found in findings(Audience.ADMIN)] == ["identity.group-never-matches"]
+
+
+def test_more_groups_than_the_provider_sends_are_an_error_with_the_users(healthy: Settings) -> None:
+    refuse_overage()
+    [found] = findings(Audience.ADMIN)
+    assert (found.code, found.severity, found.names) == ("identity.group-overage", Severity.ERROR, ("carol@example.com",))

@@ -9,7 +9,7 @@ import time_machine
 from django.utils import timezone
 
 from accounts.models import Token
-from authn import passwords
+from authn import jwt_verify, passwords
 from authn.credentials import Basic, Bearer, ProxyHeader, SessionCookie
 from authn.identify import FOREVER, AuthenticationResult
 from gateway import cache, verify
@@ -191,7 +191,7 @@ def test_after_an_unrelated_change_a_verified_password_is_not_hashed_again(reque
 
 def test_promise_06_an_assertion_of_the_proxy_is_verified_every_time(bob, snapshot, settings, monkeypatch):
     settings.AUTH_USER_HEADER_FORMAT = "jwt"
-    monkeypatch.setattr("authn.jwt_verify.verify", lambda _: ("bob@example.com", None))
+    monkeypatch.setattr("authn.jwt_verify.verify", lambda _: jwt_verify.Assertion("bob@example.com", None))
     request = AuthRequest([], proxied(subject="an.assertion.here"))
     assert decide(request, snapshot).status == 200
     assert from_cache(request, snapshot) is None

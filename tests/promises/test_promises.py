@@ -123,7 +123,7 @@ def other(model: type[Model], name: str, row: dict[str, Any]) -> Any:
         return field.related_model._default_manager.exclude(pk=value).values_list("pk", flat=True).first()
     if isinstance(field, AutoField):
         return value + 1_000_000
-    return next(choice for choice, _ in field.choices if choice != value) if field.choices else f"sa-{value[3:-1]}#"
+    return next(choice for choice, _ in field.choices if choice != value) if field.choices else f"sa-{(value or '')[3:-1]}#"
 
 
 def powers(user: User) -> tuple[frozenset[str], bool, bool, bool]:

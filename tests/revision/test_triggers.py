@@ -57,7 +57,7 @@ def other_value(field, row):
         return value + 1
     if field.choices:
         return next(choice for choice, _ in field.choices if choice != value)
-    return f"{value[:7]}x"
+    return f"{(value or '')[:7]}x"
 
 
 COLUMNS = [

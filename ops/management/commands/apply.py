@@ -2,6 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from accounts import group_names
 from ops import base, diff, text_files
 from ops.apply import manifest, reconcile
 
@@ -43,7 +44,10 @@ With --dry-run, the exit code is 3 if there are differences."""
     def act(self, *, file: str, dry_run: bool, prune: bool, **_: Any) -> None:
         content = manifest.read(text_files.read(file, limit=manifest.MAX_TEXT))
         changes = reconcile.apply(actor=self.actor, manifest=content, prune=prune, dry_run=dry_run)
-        diff.show(self, changes, applied=bool(changes) and not dry_run)
+        unread = group_names.unread_reason() if content.group_roles else ""
+        diff.show(self, changes, applied=bool(changes) and not dry_run, warnings=[unread] if unread else [])
+        if unread:
+            self.say(f"Warning: {unread}")
         count = "1 difference" if len(changes) == 1 else f"{len(changes)} differences"
         if not changes:
             self.say("No differences.")

@@ -7,7 +7,7 @@ from django.core.management.base import CommandParser
 from django.db import transaction
 from django.utils import timezone
 
-from accounts.models import CliAuthorization, CliLoginRequest, Session
+from accounts.models import CliAuthorization, CliLoginRequest, DeletedUser, Session
 from audit.events import Event
 from audit.models import Entry
 from audit.record import record
@@ -20,6 +20,7 @@ _LABELS: Final = {
     "cli_login_requests": "requests for a CLI login",
     "audit_entries": "audit entries",
     "sign_in_failures": "sign-in failures",
+    "deleted_users": "names of deleted users that are not blocked",
 }
 _OLD_KEYS: Final = {"handovers": "cli_authorizations", "askers": "cli_login_requests"}
 
@@ -28,7 +29,10 @@ class Command(base.Command):
     help = """Delete rows that are no longer used: expired sessions and CLI logins, audit entries older than
 AUDIT_KEEP_DAYS, and sign-in failures older than AUTH_COOL_OFF_MINUTES.
 
-Tokens are kept, also revoked and expired ones. Run this command once a day.
+Tokens are kept, also revoked and expired ones. Names of deleted users are kept for AUDIT_KEEP_DAYS, and blocked
+ones until they are unblocked. A user who returns through single sign-on after that is a first-time user.
+
+Run this command once a day.
 
 In the JSON output, handovers and askers are the former names of cli_authorizations and cli_login_requests. Use the
 new names; the former ones will be removed."""
@@ -54,6 +58,7 @@ new names; the former ones will be removed."""
         authorizations = CliAuthorization.objects.filter(expires_at__lt=now)
         login_requests = CliLoginRequest.objects.filter(at__lt=now - LIFETIME)
         failures = AccessAttempt.objects.filter(attempt_time__lt=now - settings.AXES_COOLOFF_TIME)
+        deleted = DeletedUser.objects.filter(blocked=False, deleted_at__lt=keep_since)
         if dry_run:
             return {
                 "sessions": sessions.count(),
@@ -61,6 +66,7 @@ new names; the former ones will be removed."""
                 "cli_login_requests": login_requests.count(),
                 "audit_entries": Entry.objects.filter(at__lt=keep_since).count(),
                 "sign_in_failures": failures.count(),
+                "deleted_users": deleted.count(),
             }
         counts = {
             "sessions": sessions.delete()[0],
@@ -68,6 +74,7 @@ new names; the former ones will be removed."""
             "cli_login_requests": login_requests.delete()[0],
             "audit_entries": Entry.objects.prune(before=keep_since),
             "sign_in_failures": failures.delete()[0],
+            "deleted_users": deleted.delete()[0],
         }
         if counts["audit_entries"]:
             data = {"entries": counts["audit_entries"], "before": keep_since.isoformat()}

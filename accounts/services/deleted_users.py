@@ -1,0 +1,84 @@
+"""Services for the names of deleted users: single sign-on can send such a name again, and an admin can block it."""
+
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import transaction
+
+from accounts.models import DeletedUser, User
+from audit.events import Event
+from audit.record import record
+from core.errors import Invalid, NotFound
+from rbac.permissions import Permission
+from rbac.principals import Principal
+from rbac.services import lock_policy, require, require_all, role_table
+
+BLOCKED: Final = "Your user was deleted, and its name is blocked. Ask an administrator of SkyAuth."
+
+
+def can_return(user: User) -> bool:
+    """Return whether single sign-on would create this user again after a deletion that does not block the name."""
+    return "@" in user.username and settings.AUTH_USER_HEADER_FORMAT != "off" and settings.AUTH_CREATE_USERS
+
+
+def consequence(user: User) -> str:
+    """Return what happens when single sign-on sends the name of this user after a deletion, in sentences; "" if it cannot."""
+    if "@" not in user.username or settings.AUTH_USER_HEADER_FORMAT == "off":
+        return ""
+    if not can_return(user):
+        return f"Single sign-on creates no users (AUTH_CREATE_USERS=false), so {user.username} cannot come back through it."
+    if not user.is_active:
+        return f"{user.username} is disabled. Therefore the deletion also blocks the name at single sign-on."
+    return (
+        f"At the next request of {user.username} through single sign-on, SkyAuth creates the user again, with at most the role "
+        f"{user.role.name} or a role of their groups. To refuse them, disable the user, or delete the user and block the name."
+    )
+
+
+def remember(*, actor: Principal, user: User, block: bool | None) -> bool:
+    """Keep the name and the role of a user who is being deleted, and return whether the name is blocked.
+
+    None for `block` blocks the name of a disabled user: a deletion must not let somebody in again. Names that single sign-on
+    cannot send are not kept. Call it under `lock_policy`. Raises Invalid.
+    """
+    if "@" not in user.username:
+        if block:
+            raise Invalid.field("block", f"{user.username} is not an e-mail address, so single sign-on cannot send this name.")
+        return False
+    blocked = not user.is_active if block is None else block
+    values: dict[str, Any] = {"role": user.role.name, "blocked": blocked, "deleted_by": actor.name[:320]}
+    DeletedUser.objects.update_or_create(username=user.username, defaults=values)
+    return blocked
+
+
+def forget(username: str) -> bool:
+    """Forget the name of a deleted user who is created again, and return whether it was blocked."""
+    blocked = DeletedUser.objects.filter(username=username, blocked=True).exists()
+    DeletedUser.objects.filter(username=username).delete()
+    return blocked
+
+
+def find_deleted(username: str) -> DeletedUser:
+    """Return the deleted user with this name. Raises NotFound."""
+    row = DeletedUser.objects.filter(username=username.lower()).first()
+    if row is None:
+        raise NotFound(f"There is no deleted user named {username!r}.")
+    return row
+
+
+@transaction.atomic
+def set_blocked(*, actor: Principal, username: str, blocked: bool) -> DeletedUser:
+    """Block the name of a deleted user at single sign-on, or unblock it, and return the row.
+
+    A user who comes back has at most the role from before the deletion, so the actor needs the permissions of that role.
+    Raises Forbidden, NotFound.
+    """
+    require(actor, Permission.USERS_WRITE)
+    lock_policy()
+    row = find_deleted(username)
+    require_all(actor, role_table().get(row.role, frozenset()), f"{'block' if blocked else 'unblock'} {row.username}")
+    if row.blocked != blocked:
+        row.blocked = blocked
+        row.save(update_fields=["blocked"])
+        record(Event.USER_BLOCKED if blocked else Event.USER_UNBLOCKED, actor=actor, target=row.username)
+    return row
