@@ -20,7 +20,12 @@ ACTIVE: Final = {"": "", "active": "true", "disabled": "false"}
 def role_choices(principal: Principal, *, held: str = "") -> list[tuple[str, str]]:
     """Return the roles that this user can assign, and the current role `held`: nobody assigns more than they have."""
     roles = Role.objects.order_by("name")
-    return [(role.name, role.name) for role in roles if role.holds <= principal.permissions or role.name == held]
+    return [(role.name, role_label(role)) for role in roles if role.holds <= principal.permissions or role.name == held]
+
+
+def role_label(role: Role) -> str:
+    """Return the text of a role in a list of choices, in which administrative roles stand out."""
+    return f"{role.name} (administrative)" if role.is_administrative else role.name
 
 
 class UserFilter(forms.Form):

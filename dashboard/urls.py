@@ -15,6 +15,7 @@ from dashboard import (
     sessions,
     user_detail,
     user_files,
+    user_roles,
     users,
 )
 from dashboard.base import refuse
@@ -67,9 +68,8 @@ _patterns: UrlPatterns = [
     path("skyauth/users/new", users.NewUserPage.as_view(), name="user-new"),
     path("skyauth/users/import", user_files.ImportUsersPage.as_view(), name="users-import"),
     path("skyauth/users/export", user_files.UserExport.as_view(), name="users-export"),
-    path("skyauth/users/role", users.BulkRoleAction.as_view(), name="users-role"),
+    path("skyauth/users/role", user_roles.ChangeRolePage.as_view(), name="users-role"),
     path("skyauth/users/<user:uid>", user_detail.UserPage.as_view(), name="user"),
-    path("skyauth/users/<user:uid>/role", users.UserRoleAction.as_view(), name="user-role"),
     path("skyauth/users/<user:uid>/profile", user_detail.UserProfileAction.as_view(), name="user-profile"),
     path("skyauth/users/<user:uid>/password", user_detail.UserPasswordAction.as_view(), name="user-password"),
     path("skyauth/users/<user:uid>/enable", user_detail.UserEnableAction.as_view(), name="user-enable"),

@@ -15,6 +15,7 @@ from authn.session_store import SessionStore
 from core.errors import Conflict
 from dashboard.base import Page
 from dashboard.navigation import SECTIONS
+from tests.dashboard.forms import fields_of
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token, principal
 
 pytestmark = pytest.mark.django_db
@@ -167,10 +168,12 @@ def test_an_unknown_user_is_a_404_page(visit, vera):
 
 @pytest.mark.parametrize("back", ["https://evil.example/", "//evil.example/", "/elsewhere", "/skyauth/../admin/", "/skyauthx"])
 def test_promise_41_a_form_returns_only_to_pages_of_the_dashboard(visit, alice, bob, back):
-    response = visit(alice).post(f"/skyauth/users/{bob.uid}/role", {"role": "viewer", "back": back})
-    assert response["Location"] == f"/skyauth/users/{bob.uid}"
-    response = visit(alice).post(f"/skyauth/users/{bob.uid}/role", {"role": "user", "back": "/skyauth/users?q=a%20b"})
-    assert response["Location"] == "/skyauth/users?q=a%20b"
+    asked = visit(alice).get("/skyauth/users/role", {"uid": bob.uid, "role": "viewer", "back": back})
+    assert fields_of(asked.text)["back"] == ["/skyauth/users"]
+    response = visit(alice).post("/skyauth/users/role", {**fields_of(asked.text), "back": back})
+    assert response["Location"] == "/skyauth/users"
+    asked = visit(alice).get("/skyauth/users/role", {"uid": bob.uid, "role": "user", "back": "/skyauth/users?q=a%20b"})
+    assert visit(alice).post("/skyauth/users/role", fields_of(asked.text))["Location"] == "/skyauth/users?q=a%20b"
 
 
 def test_every_link_that_a_role_sees_opens_for_it(visit, alice, bob, vera):
