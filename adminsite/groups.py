@@ -6,6 +6,7 @@ from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 
+from accounts import grants
 from accounts.models import GroupRole
 from accounts.services import groups
 from adminsite.base import ServiceAdmin, ServiceForm
@@ -22,6 +23,11 @@ class GroupRoleAdminForm(ServiceForm):
         model = GroupRole
         fields = ("priority",)
 
+    def confirmation(self) -> str:
+        stored = GroupRole.objects.select_related("role").get(pk=self.instance.pk)
+        values = {"role": stored.role, "priority": stored.priority, **self.changed("role", "priority")}
+        return grants.to_group(self.actor, stored.group, values["role"], values["priority"], stored)
+
     def write(self) -> GroupRole:
         changed = self.changed("role", "priority")
         if "role" in changed:
@@ -37,6 +43,10 @@ class NewGroupRoleAdminForm(GroupRoleAdminForm):
     class Meta:
         model = GroupRole
         fields = ("group", "priority")
+
+    def confirmation(self) -> str:
+        values = self.cleaned_data
+        return grants.to_group(self.actor, values["group"], values["role"], values["priority"])
 
     def write(self) -> GroupRole:
         values = self.cleaned_data

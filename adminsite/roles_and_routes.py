@@ -11,7 +11,7 @@ from django.utils.html import format_html_join
 from adminsite.base import ServiceAdmin, ServiceForm
 from authn.requests import principal_of
 from core.errors import Conflict
-from rbac import services
+from rbac import grants, services
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
 from rbac.permissions import ADMIN, MEANINGS, Permission
@@ -30,6 +30,11 @@ class RoleAdminForm(ServiceForm):
         model = Role
         fields = ("name", "description", "permissions")
 
+    def confirmation(self) -> str:
+        stored = Role.objects.get(pk=self.instance.pk)
+        holders = sum(getattr(stored, name).count() for name in ("users", "service_accounts", "group_roles"))
+        return grants.to_role(self.actor, stored.name, self.cleaned_data["permissions"], stored.holds, holders)
+
     def write(self) -> Role:
         values = self.cleaned_data
         return services.update_role(
@@ -45,6 +50,9 @@ class NewRoleAdminForm(RoleAdminForm):
     """The form that creates a role. It needs no version, because nobody else can have changed the role."""
 
     seen_version = None  # type: ignore[assignment] # how Django removes an inherited field
+
+    def confirmation(self) -> str:
+        return grants.to_role(self.actor, self.cleaned_data["name"], self.cleaned_data["permissions"])
 
     def write(self) -> Role:
         return services.create_role(actor=self.actor, **self.cleaned_data)

@@ -13,11 +13,13 @@ from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
+from accounts import grants
 from accounts.models import SignIn, User
 from accounts.services import offboarding, users
 from adminsite.base import ServiceForm
 from adminsite.steps import ActionStep, RoleHolderAdmin, SetRoleStep
 from authn.requests import principal_of
+from core.forms import NewPasswordField, NewPasswordInput
 from rbac.models import Role
 from rbac.principals import Principal
 
@@ -27,10 +29,10 @@ NEW_PASSWORD = forms.PasswordInput(attrs={"autocomplete": "new-password", "class
 class NewUserAdminForm(ServiceForm):
     """The form that creates a user."""
 
-    password = forms.CharField(
+    password = NewPasswordField(
         required=False,
         strip=False,
-        widget=NEW_PASSWORD,
+        widget=NewPasswordInput(attrs=NEW_PASSWORD.attrs),
         help_text="Leave it empty for a user who signs in through single sign-on. The user name is then the e-mail address.",
     )
     role = forms.ModelChoiceField(Role.objects.all(), required=False)
@@ -43,6 +45,10 @@ class NewUserAdminForm(ServiceForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["role"].empty_label = f"the default role ({settings.RBAC_DEFAULT_ROLE})"  # type: ignore[attr-defined]
+
+    def confirmation(self) -> str:
+        role = self.cleaned_data["role"]
+        return grants.to_user(self.actor, self.cleaned_data["username"], role) if role else ""
 
     def write(self) -> User:
         values = self.cleaned_data
@@ -66,6 +72,9 @@ class UserAdminForm(ServiceForm):
         model = User
         fields = ("email", "display_name", "sign_in", "is_active")
 
+    def confirmation(self) -> str:
+        return grants.to_user(self.actor, self.instance.username, self.cleaned_data["role"], self.instance.role)
+
     def write(self) -> User:
         """Store the values that were changed, all of them or none."""
         user: User = self.instance
@@ -80,6 +89,10 @@ class UserAdminForm(ServiceForm):
 
 class SetUserRoleStep(SetRoleStep):
     """Sets one role for all selected users."""
+
+    @staticmethod
+    def confirmation(actor: Principal, row: User, role: Role) -> str:
+        return grants.to_user(actor, row.username, role, row.role)
 
     @staticmethod
     def set_role(actor: Principal, row: User, role: str) -> None:

@@ -1,13 +1,16 @@
-"""Shows service errors on Django forms, and asks on a form for the confirmation of one statement."""
+"""What forms of the dashboard and the Django admin share: service errors, confirmations, and new passwords."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 from django import forms
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from core.errors import ServiceError
 
 CONFIRMATION: Final = "confirmation"
+NOT_REPEATED: Final = object()
 
 
 def add_service_error(form: forms.BaseForm, error: ServiceError) -> None:
@@ -15,6 +18,35 @@ def add_service_error(form: forms.BaseForm, error: ServiceError) -> None:
     for name, texts in (error.fields or {"": [error.message]}).items():
         for text in texts:
             form.add_error(name if name in form.fields else None, text)
+
+
+class NewPasswordInput(forms.PasswordInput):
+    """The input of an optional new password. After an error elsewhere on the form, it must be typed again: it is never echoed,
+    and without it the form would mean a user without a password.
+    """
+
+    def value_from_datadict(self, data: Mapping[str, Any], files: Any, name: str) -> Any:
+        """Return the password; `NOT_REPEATED` if it was typed before an error and not since."""
+        value = super().value_from_datadict(data, files, name)
+        return NOT_REPEATED if not value and data.get(f"{name}-typed") else value
+
+    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: Any = None) -> SafeString:
+        """Return the empty input, and a hidden one that remembers that there was a password."""
+        required = {"required": True} if value else {}
+        html = super().render(name, None, {**(attrs or {}), **required}, renderer)
+        return format_html('{}<input type="hidden" name="{}-typed" value="1">', html, name) if value else html
+
+
+class NewPasswordField(forms.CharField):
+    """An optional new password."""
+
+    widget = NewPasswordInput
+
+    def clean(self, value: Any) -> Any:
+        """Return the password. Raises ValidationError if it must be typed again."""
+        if value is NOT_REPEATED:
+            raise forms.ValidationError("Enter the password again. The form does not keep it after an error.")
+        return super().clean(value)
 
 
 class Checkbox(forms.CheckboxInput):

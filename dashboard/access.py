@@ -13,11 +13,11 @@ from django.urls import reverse
 from accounts.models import GroupRole, ServiceAccount, User
 from accounts.principal_lookup import find_principal_for, permissions_of
 from core.errors import Forbidden, Invalid, NotFound, ServiceError, Stale
-from core.forms import add_service_error
+from core.forms import add_service_error, require_confirmation
 from dashboard.access_forms import METHODS, NewRoleForm, RoleForm, TryRequestForm
 from dashboard.base import FormPage, Page
 from dashboard.navigation import Link
-from rbac import preview, services
+from rbac import grants, preview, services
 from rbac.explain import explain
 from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
@@ -114,7 +114,8 @@ class AccessFormPage(AccessPage, FormPage):
             try:
                 if request.POST.get("step") == "preview":
                     return self.render_form(form, preview=PreviewTable.of(self.preview(form.cleaned_data)))
-                return self.perform(form.cleaned_data)
+                if require_confirmation(form, self.confirmation(form.cleaned_data)):
+                    return self.perform(form.cleaned_data)
             except (Forbidden, NotFound):
                 raise
             except ServiceError as error:
@@ -175,6 +176,9 @@ class NewRolePage(AccessFormPage):
         """Return the form, with the permissions that the user is allowed to grant."""
         return NewRoleForm(data, choices=group_permissions(self.principal.permissions))
 
+    def confirmation(self, values: dict[str, Any]) -> str:
+        return grants.to_role(self.principal, values["name"], values["permissions"])
+
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         role = services.create_role(actor=self.principal, **values)
         return self.redirect_to(
@@ -223,6 +227,11 @@ class RolePage(AccessFormPage):
         return preview.of_role(
             actor=self.principal, name=self.role.name, permissions=values["permissions"], permissions_of=permissions_of
         )
+
+    def confirmation(self, values: dict[str, Any]) -> str:
+        role = self.role
+        holders = sum(model.objects.filter(role=role).count() for model in (User, ServiceAccount, GroupRole))
+        return grants.to_role(self.principal, role.name, values["permissions"], role.holds, holders)
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         role = services.update_role(actor=self.principal, name=self.role.name, **values)

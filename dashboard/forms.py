@@ -9,6 +9,7 @@ from accounts.models import SignIn, User
 from accounts.services import users
 from accounts.services.offboarding import AccountAction
 from core.errors import NotFound
+from core.forms import NewPasswordField, NewPasswordInput
 from rbac.models import Role
 from rbac.principals import Principal
 
@@ -65,13 +66,13 @@ class CreateUserForm(forms.Form):
     )
     display_name = forms.CharField(label="Display name", max_length=150, required=False)
     role = forms.ChoiceField(label="Role")
-    password = forms.CharField(
+    password = NewPasswordField(
         label="Password",
         max_length=1_024,
         strip=False,
         required=False,
         help_text="Without a password, the user signs in with single sign-on.",
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        widget=NewPasswordInput(attrs={"autocomplete": "new-password"}),
     )
 
     def __init__(self, *args: Any, principal: Principal, **kwargs: Any) -> None:

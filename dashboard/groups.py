@@ -6,6 +6,7 @@ from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
+from accounts import grants
 from accounts.filters import GroupRoleFilterSet
 from accounts.models import GroupRole
 from accounts.services import groups
@@ -15,7 +16,7 @@ from dashboard.access_forms import ChangeGroupForm, GroupFilter, NewGroupForm, S
 from dashboard.forms import role_choices
 from dashboard.lists import paginate
 from rbac.permissions import Permission
-from rbac.services import is_permitted
+from rbac.services import get_role, is_permitted
 
 SORTS = {"rank": ("priority", "group"), "group": ("group",)}
 
@@ -50,6 +51,9 @@ class NewGroupPage(AccessFormPage):
         """Return the form, with the roles that the user is allowed to grant."""
         return NewGroupForm(data, roles=role_choices(self.principal))
 
+    def confirmation(self, values: dict[str, Any]) -> str:
+        return grants.to_group(self.principal, values["group"], get_role(values["role"]), values["priority"])
+
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         row = groups.create_group_role(actor=self.principal, **values)
         return self.redirect_to(
@@ -83,6 +87,10 @@ class GroupPage(AccessFormPage):
         row = self.row
         can_change = is_permitted(groups.require_change, self.principal, row)
         return super().render_form(form, status, row=row, can_change=can_change, **context)
+
+    def confirmation(self, values: dict[str, Any]) -> str:
+        row = self.row
+        return grants.to_group(self.principal, row.group, get_role(values["role"]), values["priority"], row)
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         seen = values.pop("seen_role"), values.pop("seen_priority")

@@ -11,7 +11,7 @@ from accounts.models import User
 from accounts.services import offboarding, service_accounts, users
 from accounts.services.offboarding import AccountAction
 from audit.models import Entry
-from core.errors import Invalid
+from core.errors import Forbidden, NotFound, ServiceError
 from core.forms import add_service_error
 from dashboard.audit_text import describe
 from dashboard.base import FormPage, Page
@@ -69,7 +69,9 @@ class UserFormAction(UserPage):
         if form.is_valid():
             try:
                 return self.redirect_to(reverse("dashboard:user", args=[uid]), self.perform(user, form.cleaned_data))
-            except Invalid as error:
+            except (Forbidden, NotFound):
+                raise
+            except ServiceError as error:
                 add_service_error(form, error)
         return self.render_user(user, 422, **{self.name: form})
 

@@ -7,6 +7,7 @@ from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
+from accounts import grants
 from accounts.filters import UserFilterSet
 from accounts.models import User
 from accounts.services import users
@@ -15,7 +16,7 @@ from dashboard.forms import CreateUserForm, UserFilter, role_choices
 from dashboard.lists import paginate
 from rbac.permissions import Permission
 from rbac.principals import Principal
-from rbac.services import is_permitted
+from rbac.services import get_role, is_permitted
 
 SORTS: Final = {"name": ("username",), "seen": ("last_seen_at",), "created": ()}  # keys ascend with the time of creation
 
@@ -71,6 +72,9 @@ class NewUserPage(FormPage):
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form, with the roles that can be assigned."""
         return CreateUserForm(data, principal=self.principal)
+
+    def confirmation(self, values: dict[str, Any]) -> str:
+        return grants.to_user(self.principal, values["username"], get_role(values["role"]))
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         """Create the user, and redirect to their page."""

@@ -8,7 +8,7 @@ from accounts.models import RoleSource, ServiceAccount, SignIn, User
 from audit.models import Entry
 from authn.session_store import SessionStore
 from rbac.models import Role
-from tests.adminsite.browsing import changed, fill, form_errors, form_of, messages_of
+from tests.adminsite.browsing import changed, confirmation_on, fill, form_errors, form_of, messages_of
 from tests.adminsite.conftest import Visit
 from tests.factories import PASSWORD, UserFactory
 
@@ -142,7 +142,9 @@ def test_actions_disable_enable_and_set_the_role_of_users(alice_browser: Client,
     act(alice_browser, "enable", bob)
     asked = act(alice_browser, "set_role", bob, vera)
     assert b"vera@example.com" in asked.content
-    alice_browser.post(f"{LIST}set-role/", changed(form_of(asked, "step-form"), role=role("admin").pk))
+    asked = alice_browser.post(f"{LIST}set-role/", changed(form_of(asked, "step-form"), role=role("admin").pk))
+    assert confirmation_on(asked).startswith("2 of 2: Change the role of bob@example.com from user to admin. This adds")
+    alice_browser.post(f"{LIST}set-role/", changed(form_of(asked, "step-form"), confirmation=confirmation_on(asked)))
     assert User.objects.filter(role__name="admin").count() == 3
     assert User.objects.get(pk=bob.pk).is_active
     assert not User.objects.get(pk=vera.pk).is_active

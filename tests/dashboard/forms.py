@@ -24,8 +24,8 @@ class _Fields(HTMLParser):
         elif self._inside and tag == "option" and "selected" in attributes:
             self.fields.setdefault(self._select, []).append(value)
         elif self._inside and tag == "input" and name not in {"", "csrfmiddlewaretoken"}:
-            if attributes.get("type") not in {"checkbox", "radio"} or "checked" in attributes:
-                self.fields.setdefault(name, []).append(value)
+            ticked = attributes.get("type") not in {"checkbox", "radio"} or "checked" in attributes
+            self.fields.setdefault(name, []).extend([value] * ticked)
 
 
 def fields_of(text: str) -> dict[str, list[str]]:

@@ -563,7 +563,7 @@ def test_an_admin_adds_changes_and_deletes_a_group(alice_browser):
     assert alice_browser.post(path, {"role": "viewer", "priority": "20", **seen})["Location"] == f"{ACCESS}/groups"
     row.refresh_from_db()
     assert (row.role.name, row.priority) == ("viewer", 20)
-    response = alice_browser.post(path, {"role": "admin", "priority": "20", **seen})  # as it was before
+    response = alice_browser.post(path, {"role": "user", "priority": "20", **seen})  # as it was before
     assert response.status_code == 422
     assert "changed by somebody else" in words(response)
     row.refresh_from_db()
