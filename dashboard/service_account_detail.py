@@ -233,11 +233,7 @@ class RotateTokenPage(TokenFormPage):
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form. The new token's lifetime defaults to that of the old one."""
-        token = self.token
-        if token.expires_at is None:
-            return RotateTokenForm(data)
-        days = max(1, round((token.expires_at - token.created_at).total_seconds() / 86_400))
-        return RotateTokenForm(data, initial={"days": days})
+        return RotateTokenForm(data, token=self.token)
 
     def subject(self) -> dict[str, Any]:
         """Return the title, the old token and its account."""

@@ -104,6 +104,7 @@ def test_an_account_is_created_rotated_revoked_and_deleted_without_javascript(vi
     first = shown_token(watched)
     page.get_by_role("link", name="Done").click()
     page.get_by_role("link", name="Rotate").click()
+    page.get_by_label("Revoke the old token immediately").check()
     watched.press("Rotate token")
     second = shown_token(watched)
     assert (is_accepted(house, first), is_accepted(house, second)) == (False, True)
