@@ -157,7 +157,7 @@ class UserAdmin(RoleHolderAdmin):
         """Redirect users who set their own password to the page that requires the current one and keeps their session."""
         own = str(principal_of(request).pk)
         if step is SetPasswordStep and own in {request.GET.get("rows"), request.POST.get("rows")}:
-            return HttpResponseRedirect(reverse("admin:password_change", current_app=self.admin_site.name))
+            return HttpResponseRedirect(reverse("dashboard:own-password"))
         return super().step_view(request, step=step)
 
     def remove(self, actor: Principal, row: User) -> None:

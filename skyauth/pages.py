@@ -1,6 +1,7 @@
 """Error pages for browsers, in the place of problem details, which other clients get."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from typing import Final
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -52,6 +53,8 @@ class ErrorPages(MiddlewareMixin):
         text = _CSRF if getattr(request, "csrf_failed", False) else _TEXTS.get(response.status_code)
         if text is None or response.headers.get("Content-Type") != CONTENT_TYPE or not _opens_page(request):
             return response
+        if response.status_code == 403 and text is not _CSRF:
+            text = replace(text, cause=json.loads(response.content)["detail"])  # type: ignore[attr-defined] # no problem is a stream
         reference = getattr(request, "id", "") if response.status_code == 500 else ""
         content = render_to_string("skyauth/problem.html", {"text": text, "reference": reference})
         page = HttpResponse(content, status=response.status_code)
