@@ -17,6 +17,7 @@ from core.csv_lines import csv_line
 from dashboard.audit_text import DENIALS, describe
 from dashboard.base import Page
 from dashboard.lists import paginate
+from dashboard.remedies import Decided, remedies
 from dashboard.streams import streamed
 from rbac import denials
 from rbac.permissions import Permission
@@ -134,7 +135,22 @@ class DecisionPage(Page):
     section = "audit"
     template = "dashboard/decision.html"
 
-    def get(self, request: HttpRequest, reference: str) -> HttpResponse:  # noqa: ARG002 - Django's signature
+    def get(self, request: HttpRequest, reference: str) -> HttpResponse:
         """Return the decision. Callers see their own denials; `policy:explain` shows all of them."""
         decision = denials.past_denial_for(actor=self.principal, reference=reference, current=current_principal)
-        return self.render(decision=decision, reads=self.principal.holds(Permission.AUDIT_READ))
+        decided = Decided(
+            kind=decision.kind,
+            uid=decision.uid,
+            role=decision.role,
+            method=decision.method,
+            host=decision.host,
+            path=decision.path,
+            needed=decision.needed,
+            rule=decision.rule,
+            allowed=decision.now is not None and decision.now.allowed,
+        )
+        return self.render(
+            decision=decision,
+            remedies=remedies(self.principal, decided, decision.roles, back=request.path),
+            reads=self.principal.holds(Permission.AUDIT_READ),
+        )

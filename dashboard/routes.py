@@ -161,10 +161,11 @@ class NewRoutePage(RouteFormPage):
     template = "dashboard/access/route.html"
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
-        """Return the form, with the position in the URL."""
+        """Return the form, with the position and the values in the URL."""
         before = self.request.GET.get("before", "")
         position = int(before) if before.isascii() and before.isdigit() and len(before) < 7 else None
-        return RouteForm(data, initial={"position": position, "seen": services.table_tag(Route.objects.all())})
+        asked = {name: self.request.GET[name] for name in ("methods", "host", "path") if name in self.request.GET}
+        return RouteForm(data, initial={**asked, "position": position, "seen": services.table_tag(Route.objects.all())})
 
     def planned(self, rows: Sequence[Route], values: dict[str, Any]) -> list[RouteSpec]:
         """Return the routes with the new one at its position."""

@@ -26,6 +26,12 @@ def icon(name: str) -> SafeString:
     )
 
 
+@register.simple_tag
+def linked(text: str, link: str) -> SafeString | str:
+    """Return the text, with a link unless that is ""; "none" for no text."""
+    return format_html('<a href="{}">{}</a>', link, text) if link else text or "none"
+
+
 @register.filter
 def thousands(number: int) -> str:
     """Return a number with separators: 100,000."""

@@ -46,6 +46,23 @@ document.addEventListener("change", (event) => {
   for (const box of all.form.elements) if (box.name === all.dataset.all) box.checked = all.checked;
 });
 
+// A form is sent once, also on a double click. It can be sent again after an answer that did not replace the page.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post") return;
+  if (form.dataset.sent) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    return;
+  }
+  form.dataset.sent = "yes";
+  setTimeout(() => { delete form.dataset.sent; }, 10000);
+}, true);
+addEventListener("pageshow", () => {
+  for (const form of document.forms) delete form.dataset.sent;
+});
+document.addEventListener("htmx:afterRequest", (event) => { delete event.target.dataset.sent; });
+
 document.documentElement.classList.add("scripted");
 
 // Requests that did not reach the server, or failed there.
