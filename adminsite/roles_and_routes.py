@@ -1,5 +1,6 @@
 """Roles and routes in the Django admin."""
 
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -14,7 +15,10 @@ from core.errors import Conflict
 from rbac import grants, services
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
+from rbac.patterns import BadPattern
 from rbac.permissions import ADMIN, MEANINGS, Permission
+from rbac.routes import insert_at
+from rbac.shadows import last_useful_position, shadowing
 
 _PERMISSIONS = [(str(permission), f"{permission} - {MEANINGS[permission]}") for permission in Permission]
 _ROUTE_FIELDS = ("host", "path", "methods", "permission", "note")
@@ -121,6 +125,16 @@ class RouteAdminForm(ServiceForm):
         """Return the method names; the service validates them."""
         return tuple(self.cleaned_data["methods"].replace(",", " ").split())
 
+    def confirmation(self) -> str:
+        """Return what the user confirms about a route that would never decide a request."""
+        spec = RouteSpec(**{name: self.cleaned_data[name] for name in _ROUTE_FIELDS})
+        others = [row.spec for row in Route.objects.exclude(pk=self.instance.pk)]
+        position = self.cleaned_data.get("position") or self.instance.position or last_useful_position(others, spec)
+        with suppress(BadPattern):  # the service names what is wrong with it
+            if other := shadowing(insert_at(others, spec, position), min(position, len(others) + 1) - 1):
+                return f"Save a route that never decides a request, because this one matches first: {other}"
+        return ""
+
     def write(self) -> Route:
         """Change the route."""
         changes = {name: self.cleaned_data[name] for name in _ROUTE_FIELDS}
@@ -129,11 +143,13 @@ class RouteAdminForm(ServiceForm):
 
 
 class NewRouteAdminForm(RouteAdminForm):
-    """The form that adds a route, at the end or at a position."""
+    """The form that adds a route, at a position or at the last one at which it can decide."""
 
     seen_version = None  # type: ignore[assignment] # how Django removes an inherited field
     position = forms.IntegerField(
-        required=False, min_value=1, help_text="The route that has this position now follows it. Empty: the last position."
+        required=False,
+        min_value=1,
+        help_text="The route that has this position now follows it. Empty: the last position at which the new route can decide.",
     )
 
     def write(self) -> Route:

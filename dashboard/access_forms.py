@@ -87,7 +87,7 @@ class RouteForm(forms.Form):
         required=False,
         min_value=1,
         max_value=1_000_000,
-        help_text="The first matching route decides. Empty: the last position.",
+        help_text="The first matching route decides. Empty: for a new route, the last position at which it can decide.",
     )
     seen = forms.CharField(max_length=64, widget=forms.HiddenInput)
 

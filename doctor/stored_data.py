@@ -13,11 +13,23 @@ from accounts.querysets import SOON_DAYS, UNUSED_DAYS, TokenQuerySet
 from doctor.finding import Check, Finding
 from rbac.models import Role, Route
 from rbac.permissions import ADMIN
+from rbac.shadows import shadowed
 
 
 def no_routes(check: Check) -> Iterable[Finding]:
     if not Route.objects.exists():
         yield check.finding("There are no routes, so every request is denied.", "Run: manage.py load_pack --list")
+
+
+def dead_routes(check: Check) -> Iterable[Finding]:
+    rows = list(Route.objects.all())
+    found = shadowed(rows)
+    if names := [str(row) for row in rows if row.pk in found]:
+        yield check.finding(
+            "Routes that never decide a request, because earlier ones match all of it",
+            "Move them up in the dashboard, or delete them.",
+            names=names,
+        )
 
 
 def no_admin(check: Check) -> Iterable[Finding]:

@@ -96,6 +96,9 @@ BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
     "skyauth.W107": lambda settings, _: setattr(settings, "UNUSED_SETTINGS", {"CACHE_URL": "There is no cache."}),
     "skyauth.E010": lambda settings, _: (setattr(settings, "TOKEN_MAX_DAYS", 7), setattr(settings, "TOKEN_DEFAULT_DAYS", 30)),
     "routes.none": lambda _, __: Route.objects.all().delete(),
+    "routes.never-decide": lambda _, __: Route.objects.bulk_create(
+        [Route(position=99, path="/late", methods=["GET"], permission="upstream:read")]
+    ),
     "users.no-admin": lambda _, __: User.objects.update(is_active=False),
     "users.admin-by-default": lambda _, __: User.objects.update(role_source=RoleSource.DEFAULT),
     "users.admin-unused": lambda _, __: unused_admin(),
