@@ -6,6 +6,7 @@ from typing import Any, Final
 from django import forms
 
 from core.paths import MAX_PATH
+from dashboard.lists import ListFilter
 from rbac.patterns import MAX_PATTERN
 from rbac.permissions import MEANINGS, Permission
 from rbac.routes import ANY_METHOD
@@ -97,7 +98,7 @@ class RouteForm(forms.Form):
         return (ANY_METHOD,) if ANY_METHOD in names else names
 
 
-class RouteFilter(forms.Form):
+class RouteFilter(ListFilter):
     """Filters the list of routes."""
 
     q = forms.CharField(
@@ -116,7 +117,7 @@ class RouteFilter(forms.Form):
         self.fields["permission"].choices = [("", "all"), *((name, name) for name in permissions)]  # type: ignore[attr-defined]
 
 
-class GroupFilter(forms.Form):
+class GroupFilter(ListFilter):
     """Filters the list of groups."""
 
     q = forms.CharField(

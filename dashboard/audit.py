@@ -16,7 +16,7 @@ from audit.models import Entry
 from core.csv_lines import csv_line
 from dashboard.audit_text import DENIALS, describe
 from dashboard.base import Page
-from dashboard.lists import paginate
+from dashboard.lists import ListFilter, paginate
 from dashboard.remedies import Decided, remedies
 from dashboard.streams import streamed
 from rbac import denials
@@ -28,7 +28,7 @@ _COLUMNS: Final = ("at", "event", "actor", "actor_uid", "method", "peer", "targe
 _FILES: Final = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 
-class AuditFilter(forms.Form):
+class AuditFilter(ListFilter):
     """Filters the list of entries."""
 
     q = forms.CharField(label="Search", required=False, max_length=320)
@@ -97,7 +97,8 @@ class AuditExport(Page):
 
     def get(self, request: HttpRequest, kind: str) -> HttpResponseBase:
         """Return the streamed file, newest entries first."""
-        rows, _ = filter_entries(request.GET)
+        rows, form = filter_entries(request.GET)
+        form.require_valid()
         entries = rows.order_by("-at", "-id")[:MOST_EXPORTED].iterator(chunk_size=1_000)
         lines = _csv(entries) if kind == "csv" else _json(entries)
         name = f"skyauth-audit-{datetime.now(UTC):%Y%m%d-%H%M%S}.{kind}"

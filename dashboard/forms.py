@@ -10,6 +10,7 @@ from accounts.services import users
 from accounts.services.offboarding import AccountAction
 from core.errors import NotFound
 from core.forms import NewPasswordField, NewPasswordInput
+from dashboard.lists import ListFilter
 from rbac.models import Role
 from rbac.principals import Principal
 
@@ -29,7 +30,7 @@ def role_label(role: Role) -> str:
     return f"{role.name} (administrative)" if role.is_administrative else role.name
 
 
-class UserFilter(forms.Form):
+class UserFilter(ListFilter):
     """The filters of the user list."""
 
     q = forms.CharField(label="Search", required=False, max_length=254)

@@ -33,11 +33,14 @@ class GroupsPage(AccessPage):
         form = GroupFilter(request.GET, auto_id="filter_%s")
         text = form.cleaned_data["q"] if form.is_valid() else ""
         rows = GroupRoleFilterSet({"search": text}, queryset=GroupRole.objects.select_related("role")).qs
+        rows = rows if form.is_valid() else rows.none()
         page = paginate(rows, request.GET, sorts=SORTS, default="rank")
         principal = self.principal
         for row in page.rows:
             row.changeable = is_permitted(groups.require_change, principal, row)
-        return self.render(filter=form, filtered=bool(text), page=page, writes=principal.holds(Permission.ROLES_WRITE))
+        return self.render(
+            filter=form, filtered=bool(text) or not form.is_valid(), page=page, writes=principal.holds(Permission.ROLES_WRITE)
+        )
 
 
 class NewGroupPage(AccessFormPage):

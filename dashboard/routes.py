@@ -10,16 +10,16 @@ from django.urls import reverse
 
 from accounts.principal_lookup import permissions_of
 from core.errors import Conflict, Invalid, NotFound
-from core.paths import AmbiguousPath, Segments, split_path
 from dashboard.access import AccessFormPage, AccessPage, PreviewTable, can_change_routes
 from dashboard.access_forms import RouteFilter, RouteForm
 from rbac import packs, preview, services
+from rbac.filters import matching_routes
 from rbac.models import Route
 from rbac.packs import RouteSpec
 from rbac.patterns import BadPattern
 from rbac.permissions import Permission
 from rbac.preview import Preview
-from rbac.routes import ANY_METHOD, insert_at
+from rbac.routes import insert_at
 from rbac.shadows import last_useful_position, shadowed, shadowing
 
 _FIELDS = ("host", "path", "methods", "permission", "note")
@@ -42,7 +42,7 @@ class RoutesPage(AccessPage):
         hosts, permissions = sorted({row.host for row in rows if row.host}), sorted({row.permission for row in rows})
         form = RouteFilter(query, hosts=hosts, permissions=permissions)
         filters = form.cleaned_data if form.is_valid() else {}
-        matching = _filter_routes(rows, filters) if form.is_valid() else []
+        matching = matching_routes(rows, filters) if form.is_valid() else []
         writes = can_change_routes(self.principal)
         return self.render(
             template,
@@ -58,34 +58,6 @@ class RoutesPage(AccessPage):
             shadowed=shadowed(rows),
             **context,
         )
-
-
-def _filter_routes(rows: Sequence[Route], filters: dict[str, Any]) -> list[Route]:
-    """Return the routes that match the filters: a text matches routes that contain it and, as a path, routes that match it."""
-    text = filters["q"].strip()
-    path: Segments | None = None
-    if text.startswith("/") and "*" not in text:
-        with suppress(AmbiguousPath):
-            path = split_path(text)
-    return [
-        row
-        for row in rows
-        if (not text or _contains(row, text.lower()) or (path is not None and _matches(row, path)))
-        and (not filters["host"] or row.host in {"", filters["host"]})
-        and (not filters["method"] or filters["method"] in row.methods or ANY_METHOD in row.methods)
-        and (not filters["permission"] or row.permission == filters["permission"])
-    ]
-
-
-def _contains(row: Route, text: str) -> bool:
-    return any(text in value.lower() for value in (f"{row.host}{row.path}", row.note))
-
-
-def _matches(row: Route, path: Segments) -> bool:
-    try:
-        return row.compiled().pattern.matches(path)
-    except BadPattern:
-        return False
 
 
 class MoveRoutePage(RoutesPage):

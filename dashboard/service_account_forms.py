@@ -12,6 +12,7 @@ from accounts.services import users
 from accounts.services.tokens import MAX_DAYS
 from core.errors import NotFound
 from dashboard.forms import ACTIVE, STATES, role_choices
+from dashboard.lists import ListFilter
 from rbac.models import Role
 from rbac.permissions import Permission
 from rbac.principals import Principal
@@ -27,7 +28,7 @@ GRACE_PERIODS: Final = (
 )
 
 
-class ServiceAccountFilter(forms.Form):
+class ServiceAccountFilter(ListFilter):
     """The filters of the list of service accounts."""
 
     q = forms.CharField(label="Search", required=False, max_length=254)

@@ -10,6 +10,7 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 
 from accounts.models import SessionKind
+from accounts.services import groups
 from audit.models import Entry
 from authn.session_store import SessionStore
 from core.errors import Conflict
@@ -195,3 +196,25 @@ def test_every_link_that_a_role_sees_opens_for_it(visit, alice, bob, vera):
             known = {seen.partition("?")[0] for seen in done}
             todo += [link for link in links if link.partition("?")[0] not in known]
         assert len(done) > 4, "it was walked at all"
+
+
+LISTS = ["users", "service-accounts", "audit", "access/routes", "access/groups"]
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_an_unknown_filter_is_named_and_shows_no_rows(visit, alice, pipeline, system, read_write, path):
+    groups.create_group_role(actor=system, group="staff", role="user")
+    browser = visit(alice)
+    assert "<tbody>" in browser.get(f"/skyauth/{path}").text or path == "audit"
+    response = browser.get(f"/skyauth/{path}?rol=admin&q=")
+    assert re.search(r"Unknown filter: rol\. The filters are: q\b", words(response))
+    assert "<tbody>" not in response.text
+    assert "alice@example.com created" not in words(response)
+
+
+@pytest.mark.parametrize("query", ["evnt=user.updated", "event=nonsense", "since=yesterday"])
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_a_file_of_entries_with_a_wrong_filter_is_an_error_and_not_an_empty_file(visit, alice, kind, query):
+    response = visit(alice).get(f"/skyauth/audit.{kind}?{query}")
+    assert response.status_code == 409
+    assert query.partition("=")[0] in words(response)
