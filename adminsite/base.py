@@ -14,7 +14,7 @@ from django.urls import reverse
 from authn.requests import principal_of
 from core.agreement import asks_first
 from core.errors import ServiceError
-from core.forms import add_service_error
+from core.forms import CONFIRMATION, add_service_error, require_confirmation
 
 SEEN_VERSION: Final = "seen_version"
 
@@ -43,6 +43,10 @@ class ServiceForm(forms.ModelForm):  # type: ignore[type-arg] # not generic at r
         """Call the service with `cleaned_data` and return the row. Raises ServiceError."""
         raise NotImplementedError
 
+    def confirmation(self) -> str:
+        """Return the statement that the user confirms before `write`, or "" for none. Raises ServiceError."""
+        return ""
+
     def changed(self, *names: str) -> dict[str, Any]:
         """Return the values of those of the named fields that the user changed."""
         return {name: self.cleaned_data[name] for name in names if name in self.changed_data}
@@ -53,7 +57,8 @@ class ServiceForm(forms.ModelForm):  # type: ignore[type-arg] # not generic at r
             return
         try:
             with transaction.atomic():
-                self.instance = self.write()
+                if require_confirmation(self, self.confirmation()):
+                    self.instance = self.write()
         except ServiceError as error:
             add_service_error(self, error)
 
@@ -95,6 +100,13 @@ class ServiceAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at
         if field is not None and isinstance(field.widget, RelatedFieldWidgetWrapper):
             field.widget = field.widget.widget
         return field
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the page, with the checkbox of a confirmation that the form asks for."""
+        form = context["adminform"]
+        if CONFIRMATION in form.form.fields:
+            form.fieldsets = [*form.fieldsets, ("Confirmation", {"fields": (CONFIRMATION,)})]
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Do nothing: the form called the service."""

@@ -6,7 +6,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest
 
-from accounts import group_names
+from accounts import grants, group_names
 from accounts.models import GroupRole
 from accounts.services import groups
 from adminsite.base import ServiceAdmin, ServiceForm
@@ -22,6 +22,11 @@ class GroupRoleAdminForm(ServiceForm):
     class Meta:
         model = GroupRole
         fields = ("priority",)
+
+    def confirmation(self) -> str:
+        stored = GroupRole.objects.select_related("role").get(pk=self.instance.pk)
+        values = {"role": stored.role, "priority": stored.priority, **self.changed("role", "priority")}
+        return grants.to_group(self.actor, stored.group, values["role"], values["priority"], stored)
 
     def write(self) -> GroupRole:
         changed = self.changed("role", "priority")
@@ -39,6 +44,10 @@ class NewGroupRoleAdminForm(GroupRoleAdminForm):
     class Meta:
         model = GroupRole
         fields = ("group", "priority")
+
+    def confirmation(self) -> str:
+        values = self.cleaned_data
+        return grants.to_group(self.actor, values["group"], values["role"], values["priority"])
 
     def write(self) -> GroupRole:
         values = self.cleaned_data

@@ -1,5 +1,6 @@
 """Roles and routes in the Django admin."""
 
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -12,10 +13,13 @@ from adminsite.base import ServiceAdmin, ServiceForm
 from authn.requests import principal_of
 from core.errors import Conflict
 from core.numbers import WholeNumberField
-from rbac import services
+from rbac import grants, services
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
+from rbac.patterns import BadPattern
 from rbac.permissions import ADMIN, MEANINGS, Permission
+from rbac.routes import insert_at
+from rbac.shadows import last_useful_position, shadowing
 
 _PERMISSIONS = [(str(permission), f"{permission} - {MEANINGS[permission]}") for permission in Permission]
 _ROUTE_FIELDS = ("host", "path", "methods", "permission", "note")
@@ -30,6 +34,11 @@ class RoleAdminForm(ServiceForm):
     class Meta:
         model = Role
         fields = ("name", "description", "permissions")
+
+    def confirmation(self) -> str:
+        stored = Role.objects.get(pk=self.instance.pk)
+        holders = sum(getattr(stored, name).count() for name in ("users", "service_accounts", "group_roles"))
+        return grants.to_role(self.actor, stored.name, self.cleaned_data["permissions"], stored.holds, holders)
 
     def write(self) -> Role:
         values = self.cleaned_data
@@ -46,6 +55,9 @@ class NewRoleAdminForm(RoleAdminForm):
     """The form that creates a role. It needs no version, because nobody else can have changed the role."""
 
     seen_version = None  # type: ignore[assignment] # how Django removes an inherited field
+
+    def confirmation(self) -> str:
+        return grants.to_role(self.actor, self.cleaned_data["name"], self.cleaned_data["permissions"])
 
     def write(self) -> Role:
         return services.create_role(actor=self.actor, **self.cleaned_data)
@@ -114,6 +126,16 @@ class RouteAdminForm(ServiceForm):
         """Return the method names; the service validates them."""
         return tuple(self.cleaned_data["methods"].replace(",", " ").split())
 
+    def confirmation(self) -> str:
+        """Return what the user confirms about a route that would never decide a request."""
+        spec = RouteSpec(**{name: self.cleaned_data[name] for name in _ROUTE_FIELDS})
+        others = [row.spec for row in Route.objects.exclude(pk=self.instance.pk)]
+        position = self.cleaned_data.get("position") or self.instance.position or last_useful_position(others, spec)
+        with suppress(BadPattern):  # the service names what is wrong with it
+            if other := shadowing(insert_at(others, spec, position), min(position, len(others) + 1) - 1):
+                return f"Save a route that never decides a request, because this one matches first: {other}"
+        return ""
+
     def write(self) -> Route:
         """Change the route."""
         changes = {name: self.cleaned_data[name] for name in _ROUTE_FIELDS}
@@ -122,11 +144,13 @@ class RouteAdminForm(ServiceForm):
 
 
 class NewRouteAdminForm(RouteAdminForm):
-    """The form that adds a route, at the end or at a position."""
+    """The form that adds a route, at a position or at the last one at which it can decide."""
 
     seen_version = None  # type: ignore[assignment] # how Django removes an inherited field
     position = WholeNumberField(
-        required=False, min_value=1, help_text="The route that has this position now follows it. Empty: the last position."
+        required=False,
+        min_value=1,
+        help_text="The route that has this position now follows it. Empty: the last position at which the new route can decide.",
     )
 
     def write(self) -> Route:

@@ -10,6 +10,7 @@ from django.db.models import Count, Max, Min, QuerySet
 from django.http import HttpRequest, HttpResponseBase
 from django.template.loader import render_to_string
 
+from accounts import grants
 from accounts.models import ServiceAccount
 from accounts.querysets import active_token
 from accounts.services import service_accounts, tokens
@@ -31,6 +32,10 @@ class NewAccountAdminForm(ServiceForm):
     class Meta:
         model = ServiceAccount
         fields = ("name", "description", "owner")
+
+    def confirmation(self) -> str:
+        values = self.cleaned_data
+        return grants.to_account(self.actor, values["name"], values["role"], values["owner"]) if values["role"] else ""
 
     def write(self) -> ServiceAccount:
         """Create the account. An empty owner means that it has none."""
@@ -54,6 +59,11 @@ class AccountAdminForm(ServiceForm):
         model = ServiceAccount
         fields = ("description", "owner", "is_active")
 
+    def confirmation(self) -> str:
+        stored: ServiceAccount = ServiceAccount.objects.select_related("role", "owner__role").get(pk=self.instance.pk)
+        values = {"role": stored.role, "owner": stored.owner, **self.changed("role", "owner")}
+        return grants.to_account(self.actor, stored.name, values["role"], values["owner"], stored)
+
     def write(self) -> ServiceAccount:
         """Store the values that the user changed."""
         changed = self.changed("role", "owner", "description", "is_active")
@@ -68,6 +78,10 @@ class AccountAdminForm(ServiceForm):
 
 class SetAccountRoleStep(SetRoleStep):
     """Sets one role for all selected service accounts."""
+
+    @staticmethod
+    def confirmation(actor: Principal, row: ServiceAccount, role: Role) -> str:
+        return grants.to_account(actor, row.name, role, row.owner, row)
 
     @staticmethod
     def set_role(actor: Principal, row: ServiceAccount, role: str) -> None:

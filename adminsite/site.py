@@ -1,79 +1,35 @@
-"""The Django admin as SkyAuth serves it: its texts, and a password page that calls the service."""
+"""The Django admin as SkyAuth serves it: its texts, and SkyAuth's own pages to sign in, sign out and change a password."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
-from django.contrib.auth.views import PasswordChangeView
-from django.http import HttpRequest, HttpResponseBase
+from django.contrib.auth import logout
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.decorators import method_decorator
 from django.utils.text import capfirst
+from django.views.decorators.http import require_POST
 
-from accounts.models import User
-from authn import own_password
-from authn.requests import current_session, principal_of
+from authn.requests import principal_of
 from authn.view_access import UrlPatterns, all_belong_to, belongs_to
-from core.errors import ServiceError
-from rbac.auth_methods import Interface
-from rbac.principals import Principal
+from core.problems import problem
+from core.redirects import safe_next_path
+from core.responses import respond, sign_in_first
+from rbac.auth_methods import Interface, opens
+from rbac.denials import record_denial
+from rbac.permissions import Permission
 
-
-class OwnPasswordAdminForm(AdminPasswordChangeForm):
-    """The signed-in user's password: the current one, and the new one twice."""
-
-    def __init__(self, *, actor: Principal, keep_session: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._actor, self._keep_session = actor, keep_session
-
-    def clean_old_password(self) -> str:
-        """Return the value as typed; the service checks it."""
-        return str(self.cleaned_data["old_password"])
-
-    def validate_password_for_user(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the service validates the password."""
-
-    def _post_clean(self) -> None:
-        if self.errors:
-            return
-        current, new = self.cleaned_data["old_password"], self.cleaned_data["new_password1"]
-        try:
-            self.user = own_password.change_own_password(
-                actor=self._actor, current=current, password=new, keep_session=self._keep_session
-            )
-        except ServiceError as error:
-            field = {"current_password": "old_password", "password": "new_password1"}.get(next(iter(error.fields), ""))
-            self.add_error(field, error.message)
-
-    def save(self, commit: bool = True) -> User:
-        """Return the user, whose new password the service has stored."""
-        return self.user
-
-
-class OwnPasswordView(PasswordChangeView):
-    """Changes the user's own password. This session stays signed in; all other sessions are revoked."""
-
-    form_class = OwnPasswordAdminForm
-
-    def get_form_kwargs(self) -> dict[str, Any]:
-        return {**super().get_form_kwargs(), "actor": principal_of(self.request), "keep_session": current_session(self.request)}
-
-
-class AdminLoginForm(AdminAuthenticationForm):
-    """A user name and a password. The error is the same for every cause (promise 19)."""
-
-    error_messages = dict.fromkeys(
-        ("invalid_login", "inactive"),
-        "The user name or the password is wrong, or this user is not allowed to open the administration.",
-    )
+ServedView = Callable[..., HttpResponseBase]
 
 
 class SkyAuthAdminSite(admin.AdminSite):
-    """The admin site."""
+    """The admin site. Everybody signs in at SkyAuth's sign-in page, and a user without the permission gets SkyAuth's 403."""
 
     site_title = "SkyAuth"
     site_header = "SkyAuth administration"
     index_title = "Administration"
-    login_form = AdminLoginForm
     site_url = "/skyauth/"  # the dashboard
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[dict[str, Any]]:
@@ -88,18 +44,44 @@ class SkyAuthAdminSite(admin.AdminSite):
     def get_urls(self) -> UrlPatterns:
         return all_belong_to(Interface.DJANGO_ADMIN, super().get_urls(), self.refuse)
 
-    def refuse(self, request: HttpRequest) -> HttpResponseBase:
-        """Return the redirect to the login page, which Django returns for any `request.user` that is not staff."""
-        return self.admin_view(self.index)(request)
+    def admin_view(self, view: ServedView, cacheable: bool = False) -> ServedView:  # type: ignore[override]
+        """Return the view for users who are allowed to open the admin; `refuse` answers all others."""
+        inner: ServedView = super().admin_view(view, cacheable)
+
+        @wraps(inner)
+        def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            return inner(request, *args, **kwargs) if self.has_permission(request) else self.refuse(request)
+
+        return checked
+
+    def refuse(self, request: HttpRequest) -> HttpResponse:
+        """Return the redirect to the sign-in page for an anonymous caller, and else the 403, which is recorded."""
+        principal = principal_of(request)
+        if not principal.is_authenticated:
+            return sign_in_first(request)
+        reason = "The Django admin is for users who sign in with a browser. Tokens and CLI sessions cannot open it."
+        if opens(principal.method, Interface.DJANGO_ADMIN):
+            needed = Permission.ADMIN_SITE_USE
+            reason = f"The Django admin requires the permission {needed}. Your role {principal.role} does not include it."
+        record_denial(principal, f"{request.method} {request.path}", reason)
+        return respond(problem(403, "not-permitted", reason))
 
     @belongs_to(Interface.PUBLIC)
-    def login(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        return super().login(request, extra_context)
+    def login(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Return the redirect to `next`, or to the sign-in page; bookmarks of Django's login page lead here."""
+        target = safe_next_path(request.GET.get("next", "")) or reverse("admin:index", current_app=self.name)
+        if self.has_permission(request):
+            return HttpResponseRedirect(target)
+        if principal_of(request).is_authenticated:
+            return self.refuse(request)
+        return sign_in_first(request, target)
 
-    def password_change(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        """Return the page that changes the user's own password, or change it."""
-        request.current_app = self.name
-        return OwnPasswordView.as_view(
-            success_url=reverse("admin:password_change_done", current_app=self.name),
-            extra_context={**self.each_context(request), **(extra_context or {})},
-        )(request)
+    @method_decorator(require_POST)
+    def logout(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # type: ignore[override]
+        """End the session, and redirect to the sign-in page."""
+        logout(request)
+        return HttpResponseRedirect(reverse("dashboard:sign-in"))
+
+    def password_change(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # type: ignore[override]
+        """Return the redirect to the dashboard's page, which changes the user's own password."""
+        return HttpResponseRedirect(reverse("dashboard:own-password"))

@@ -22,7 +22,7 @@ from authn import nonces
 from authn.requests import principal_of
 from core.agreement import asks_first
 from core.errors import ServiceError
-from core.forms import add_service_error
+from core.forms import add_service_error, require_confirmation
 from rbac.models import Role
 from rbac.principals import Principal
 
@@ -36,6 +36,11 @@ class ActionStep:
     result: ClassVar[str] = ""
     creates_tokens: ClassVar[bool] = False
     form: ClassVar[type[forms.Form]] = forms.Form
+
+    @classmethod
+    def question(cls, actor: Principal, rows: Sequence[Any], values: dict[str, Any]) -> str:  # noqa: ARG003 - for those that have one
+        """Return the statement that the user confirms before `perform`, or "" for none."""
+        return ""
 
     @classmethod
     def perform(cls, actor: Principal, rows: Sequence[Any], values: dict[str, Any]) -> Sequence[IssuedToken]:
@@ -54,10 +59,21 @@ class SetRoleStep(ActionStep):
         role = forms.ModelChoiceField(Role.objects.all(), empty_label="Select a role")
 
     @classmethod
+    def question(cls, actor: Principal, rows: Sequence[Any], values: dict[str, Any]) -> str:
+        """Return the sentences of all rows that gain administrative permissions, after their number."""
+        sentences = [sentence for row in rows if (sentence := cls.confirmation(actor, row, values["role"]))]
+        return " ".join([f"{len(sentences)} of {len(rows)}:", *sentences] if len(rows) > 1 and sentences else sentences)
+
+    @classmethod
     def perform(cls, actor: Principal, rows: Sequence[Any], values: dict[str, Any]) -> Sequence[IssuedToken]:
         for row in rows:
             cls.set_role(actor, row, values["role"].name)
         return ()
+
+    @staticmethod
+    def confirmation(actor: Principal, row: Any, role: Role) -> str:
+        """Return the statement for one row, or ""."""
+        raise NotImplementedError
 
     @staticmethod
     def set_role(actor: Principal, row: Any, role: str) -> None:
@@ -107,8 +123,8 @@ class SteppedAdmin(ServiceAdmin):
             return self.render_step(request, step, rows)
         form = step.form(request.POST)
         nonce = request.POST.get("nonce", "")
-        if form.is_valid():
-            actor = principal_of(request)
+        actor = principal_of(request)
+        if form.is_valid() and require_confirmation(form, step.question(actor, list(rows), form.cleaned_data)):
             try:
                 with transaction.atomic():
                     if step.creates_tokens and not nonces.consume(nonce, actor, step.name):

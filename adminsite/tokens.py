@@ -31,9 +31,9 @@ class RotateTokenStep(ActionStep):
     class form(forms.Form):  # noqa: N801 - the attribute `form`
         grace = WholeNumberField(
             min_value=0,
-            initial=0,
+            initial=86_400,
             label="Grace period",
-            help_text="Seconds for which the old token stays valid. 0 revokes the old token immediately.",
+            help_text="Seconds for which the old token stays valid, at most until it expires. 0 revokes it immediately.",
         )
         days = WholeNumberField(
             min_value=0,

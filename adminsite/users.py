@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
+from accounts import grants
 from accounts.models import SignIn, User
 from accounts.services import deleted_users, offboarding, role_defaults, users
 from accounts.services.sign_in_warnings import warning_about
@@ -19,6 +20,7 @@ from adminsite.base import ServiceForm
 from adminsite.steps import ActionStep, RoleHolderAdmin, SetRoleStep
 from authn.requests import principal_of
 from core.errors import Invalid
+from core.forms import NewPasswordField, NewPasswordInput
 from rbac.models import Role
 from rbac.principals import Principal
 
@@ -31,10 +33,10 @@ PASSWORD_METHODS = [choice for choice in SignIn.choices if choice[0] != SignIn.S
 class NewUserAdminForm(ServiceForm):
     """The form that creates a user."""
 
-    password = forms.CharField(
+    password = NewPasswordField(
         required=False,
         strip=False,
-        widget=NEW_PASSWORD,
+        widget=NewPasswordInput(attrs=NEW_PASSWORD.attrs),
         help_text="Leave it empty for a user who signs in through single sign-on. The user name is then the e-mail address.",
     )
     role = forms.ModelChoiceField(Role.objects.all(), required=False)
@@ -51,6 +53,10 @@ class NewUserAdminForm(ServiceForm):
         except Invalid:
             label = "choose a role"
         self.fields["role"].empty_label = label  # type: ignore[attr-defined]
+
+    def confirmation(self) -> str:
+        role = self.cleaned_data["role"]
+        return grants.to_user(self.actor, self.cleaned_data["username"], role) if role else ""
 
     def write(self) -> User:
         values = self.cleaned_data
@@ -74,6 +80,9 @@ class UserAdminForm(ServiceForm):
         model = User
         fields = ("email", "display_name", "sign_in", "is_active")
 
+    def confirmation(self) -> str:
+        return grants.to_user(self.actor, self.instance.username, self.cleaned_data["role"], self.instance.role)
+
     def write(self) -> User:
         """Store the values that were changed, all of them or none."""
         user: User = self.instance
@@ -88,6 +97,10 @@ class UserAdminForm(ServiceForm):
 
 class SetUserRoleStep(SetRoleStep):
     """Sets one role for all selected users."""
+
+    @staticmethod
+    def confirmation(actor: Principal, row: User, role: Role) -> str:
+        return grants.to_user(actor, row.username, role, row.role)
 
     @staticmethod
     def set_role(actor: Principal, row: User, role: str) -> None:
@@ -158,7 +171,7 @@ class UserAdmin(RoleHolderAdmin):
         """Redirect users who set their own password to the page that requires the current one and keeps their session."""
         own = str(principal_of(request).pk)
         if step is SetPasswordStep and own in {request.GET.get("rows"), request.POST.get("rows")}:
-            return HttpResponseRedirect(reverse("admin:password_change", current_app=self.admin_site.name))
+            return HttpResponseRedirect(reverse("dashboard:own-password"))
         return super().step_view(request, step=step)
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:

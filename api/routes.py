@@ -70,7 +70,7 @@ class RouteCreateSerializer(serializers.Serializer[Any]):
         max_value=MAX_POSITION,
         required=False,
         allow_null=True,
-        help_text="The position to insert the route at. By default it is the last one.",
+        help_text="The position to insert the route at. By default it is the last one at which the route can decide a request.",
     )
 
 
@@ -121,7 +121,7 @@ class RouteViewSet(mixins.ListModelMixin, ApiViewSet):
 
     @extend_schema(
         summary="Create a route",
-        description="Inserts a route at `position`, or at the end of the table.",
+        description="Inserts a route at `position`, or at the last position at which it can decide a request.",
         request=RouteCreateSerializer,
         responses={201: RouteSerializer},
         parameters=[ETAG, LOCATION],

@@ -33,7 +33,7 @@ def unavailable() -> HttpResponse:
     return response
 
 
-def sign_in_first(request: HttpRequest) -> HttpResponseRedirect:
-    """Return the 302 to the sign-in page, with the request's path as the return URL."""
-    path, next_path = reverse("dashboard:sign-in"), nearest_safe_path(request.get_full_path())
+def sign_in_first(request: HttpRequest, target: str = "") -> HttpResponseRedirect:
+    """Return the 302 to the sign-in page, with `target` or else the request's path as the return URL."""
+    path, next_path = reverse("dashboard:sign-in"), nearest_safe_path(target or request.get_full_path())
     return HttpResponseRedirect(f"{path}?next={quote(next_path, safe='')}" if next_path else path)

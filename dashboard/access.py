@@ -1,4 +1,4 @@
-"""The pages about roles, and the page that tries a request."""
+"""The pages about roles, and what all pages of the section Access share."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,13 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
 from accounts.models import GroupRole, ServiceAccount, User
-from accounts.principal_lookup import find_principal_for, permissions_of
+from accounts.principal_lookup import permissions_of
 from core.errors import Forbidden, Invalid, NotFound, ServiceError, Stale
-from core.forms import add_service_error
-from dashboard.access_forms import METHODS, NewRoleForm, RoleForm, TryRequestForm
+from core.forms import add_service_error, require_confirmation
+from dashboard.access_forms import NewRoleForm, RoleForm
 from dashboard.base import FormPage, Page
 from dashboard.navigation import Link
-from rbac import preview, services
-from rbac.explain import explain
+from rbac import grants, preview, services
 from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
 from rbac.preview import Effect, Preview
@@ -114,7 +113,8 @@ class AccessFormPage(AccessPage, FormPage):
             try:
                 if request.POST.get("step") == "preview":
                     return self.render_form(form, preview=PreviewTable.of(self.preview(form.cleaned_data)))
-                return self.perform(form.cleaned_data)
+                if require_confirmation(form, self.confirmation(form.cleaned_data)):
+                    return self.perform(form.cleaned_data)
             except (Forbidden, NotFound):
                 raise
             except ServiceError as error:
@@ -175,6 +175,9 @@ class NewRolePage(AccessFormPage):
         """Return the form, with the permissions that the user is allowed to grant."""
         return NewRoleForm(data, choices=group_permissions(self.principal.permissions))
 
+    def confirmation(self, values: dict[str, Any]) -> str:
+        return grants.to_role(self.principal, values["name"], values["permissions"])
+
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         role = services.create_role(actor=self.principal, **values)
         return self.redirect_to(
@@ -224,6 +227,11 @@ class RolePage(AccessFormPage):
             actor=self.principal, name=self.role.name, permissions=values["permissions"], permissions_of=permissions_of
         )
 
+    def confirmation(self, values: dict[str, Any]) -> str:
+        role = self.role
+        holders = sum(model.objects.filter(role=role).count() for model in (User, ServiceAccount, GroupRole))
+        return grants.to_role(self.principal, role.name, values["permissions"], role.holds, holders)
+
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         role = services.update_role(actor=self.principal, name=self.role.name, **values)
         return self.redirect_to(reverse("dashboard:role", args=[role.name]), f"The role {role.name} was saved.")
@@ -266,35 +274,3 @@ def parse_number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise Invalid("The form is incomplete. Reload the page and try again.")
     return int(text)
-
-
-class TryRequestPage(AccessPage):
-    """Shows the decision on a request and the reason, without sending it. Everybody is allowed to ask about themselves."""
-
-    template = "dashboard/access/try.html"
-    tab = "try"
-
-    def get(self, request: HttpRequest) -> HttpResponse:
-        """Return the form, and the decision if the form was sent."""
-        others = self.principal.holds(Permission.POLICY_EXPLAIN)
-        if "path" not in request.GET:
-            return self.render(form=TryRequestForm(others=others), others=others, methods=METHODS)
-        form = TryRequestForm(request.GET, others=others)
-        explanation = None
-        if form.is_valid():
-            values = dict(form.cleaned_data)
-            # A name in the URL is looked up even where the form has no such field: the request is rejected, not answered for
-            # the user who sent it.
-            caller = values.pop("who", "") or request.GET.get("who", "").strip()
-            try:
-                explanation = explain(*find_principal_for(actor=self.principal, name=caller), **values)
-            except NotFound as error:
-                form.add_error("who", error.message)
-        return self.render(
-            form=form,
-            others=others,
-            methods=METHODS,
-            explanation=explanation,
-            values=form.cleaned_data,
-            reads_routes=self.principal.holds(Permission.ROUTES_READ),
-        )

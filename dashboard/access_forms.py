@@ -7,6 +7,7 @@ from django import forms
 
 from core.numbers import WholeNumberField
 from core.paths import MAX_PATH
+from dashboard.lists import ListFilter
 from rbac.patterns import MAX_PATTERN
 from rbac.permissions import MEANINGS, Permission
 from rbac.routes import ANY_METHOD
@@ -88,7 +89,7 @@ class RouteForm(forms.Form):
         required=False,
         min_value=1,
         max_value=1_000_000,
-        help_text="The first matching route decides. Empty: the last position.",
+        help_text="The first matching route decides. Empty: for a new route, the last position at which it can decide.",
     )
     seen = forms.CharField(max_length=64, widget=forms.HiddenInput)
 
@@ -98,7 +99,7 @@ class RouteForm(forms.Form):
         return (ANY_METHOD,) if ANY_METHOD in names else names
 
 
-class RouteFilter(forms.Form):
+class RouteFilter(ListFilter):
     """Filters the list of routes."""
 
     q = forms.CharField(
@@ -117,7 +118,7 @@ class RouteFilter(forms.Form):
         self.fields["permission"].choices = [("", "all"), *((name, name) for name in permissions)]  # type: ignore[attr-defined]
 
 
-class GroupFilter(forms.Form):
+class GroupFilter(ListFilter):
     """Filters the list of groups."""
 
     q = forms.CharField(

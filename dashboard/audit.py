@@ -16,7 +16,8 @@ from audit.models import Entry
 from core.csv_lines import csv_line
 from dashboard.audit_text import DENIALS, describe
 from dashboard.base import Page
-from dashboard.lists import paginate
+from dashboard.lists import ListFilter, paginate
+from dashboard.remedies import Decided, remedies
 from dashboard.streams import streamed
 from rbac import denials
 from rbac.permissions import Permission
@@ -27,7 +28,7 @@ _COLUMNS: Final = ("at", "event", "actor", "actor_uid", "method", "peer", "targe
 _FILES: Final = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 
-class AuditFilter(forms.Form):
+class AuditFilter(ListFilter):
     """Filters the list of entries."""
 
     q = forms.CharField(label="Search", required=False, max_length=320)
@@ -96,7 +97,8 @@ class AuditExport(Page):
 
     def get(self, request: HttpRequest, kind: str) -> HttpResponseBase:
         """Return the streamed file, newest entries first."""
-        rows, _ = filter_entries(request.GET)
+        rows, form = filter_entries(request.GET)
+        form.require_valid()
         entries = rows.order_by("-at", "-id")[:MOST_EXPORTED].iterator(chunk_size=1_000)
         lines = _csv(entries) if kind == "csv" else _json(entries)
         name = f"skyauth-audit-{datetime.now(UTC):%Y%m%d-%H%M%S}.{kind}"
@@ -134,7 +136,22 @@ class DecisionPage(Page):
     section = "audit"
     template = "dashboard/decision.html"
 
-    def get(self, request: HttpRequest, reference: str) -> HttpResponse:  # noqa: ARG002 - Django's signature
+    def get(self, request: HttpRequest, reference: str) -> HttpResponse:
         """Return the decision. Callers see their own denials; `policy:explain` shows all of them."""
         decision = denials.past_denial_for(actor=self.principal, reference=reference, current=current_principal)
-        return self.render(decision=decision, reads=self.principal.holds(Permission.AUDIT_READ))
+        decided = Decided(
+            kind=decision.kind,
+            uid=decision.uid,
+            role=decision.role,
+            method=decision.method,
+            host=decision.host,
+            path=decision.path,
+            needed=decision.needed,
+            rule=decision.rule,
+            allowed=decision.now is not None and decision.now.allowed,
+        )
+        return self.render(
+            decision=decision,
+            remedies=remedies(self.principal, decided, decision.roles, back=request.path),
+            reads=self.principal.holds(Permission.AUDIT_READ),
+        )

@@ -14,7 +14,7 @@ from django.views.generic import View
 
 from authn.requests import principal_of
 from core.errors import Forbidden, NotFound, ServiceError
-from core.forms import add_service_error
+from core.forms import add_service_error, require_confirmation
 from core.redirects import safe_next_path
 from dashboard.navigation import links
 from rbac.denials import record_denial
@@ -125,7 +125,8 @@ class FormPage(Page):
         form = self.make_form(request.POST)
         if form.is_valid():
             try:
-                return self.perform(form.cleaned_data)
+                if require_confirmation(form, self.confirmation(form.cleaned_data)):
+                    return self.perform(form.cleaned_data)
             except (Forbidden, NotFound):
                 raise
             except ServiceError as error:
@@ -139,6 +140,10 @@ class FormPage(Page):
     def render_form(self, form: BaseForm, status: int = 200) -> HttpResponse:
         """Return the page with this form."""
         return self.render(status=status, form=form)
+
+    def confirmation(self, values: dict[str, Any]) -> str:  # noqa: ARG002 - for those that have one
+        """Return the statement that the user confirms before `perform`, or "" for none. Raises ServiceError."""
+        return ""
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         """Call the service with the form's cleaned values, and return the redirect. Raises ServiceError."""

@@ -10,6 +10,8 @@ from accounts.services import users
 from accounts.services.offboarding import AccountAction
 from accounts.services.role_defaults import least_role
 from core.errors import Invalid, NotFound
+from core.forms import NewPasswordField, NewPasswordInput
+from dashboard.lists import ListFilter
 from rbac.models import Role
 from rbac.principals import Principal
 
@@ -21,7 +23,7 @@ ACTIVE: Final = {"": "", "active": "true", "disabled": "false"}
 def role_choices(principal: Principal, *, held: str = "") -> list[tuple[str, str]]:
     """Return the roles that this user can assign, and the current role `held`: nobody assigns more than they have."""
     roles = Role.objects.order_by("name")
-    return [(role.name, role.name) for role in roles if role.holds <= principal.permissions or role.name == held]
+    return [(role.name, role_label(role)) for role in roles if role.holds <= principal.permissions or role.name == held]
 
 
 def least_choice(principal: Principal) -> str:
@@ -32,7 +34,12 @@ def least_choice(principal: Principal) -> str:
         return ""
 
 
-class UserFilter(forms.Form):
+def role_label(role: Role) -> str:
+    """Return the text of a role in a list of choices, in which administrative roles stand out."""
+    return f"{role.name} (administrative)" if role.is_administrative else role.name
+
+
+class UserFilter(ListFilter):
     """The filters of the user list."""
 
     q = forms.CharField(label="Search", required=False, max_length=254)
@@ -77,13 +84,13 @@ class CreateUserForm(forms.Form):
     )
     display_name = forms.CharField(label="Display name", max_length=150, required=False)
     role = forms.ChoiceField(label="Role")
-    password = forms.CharField(
+    password = NewPasswordField(
         label="Password",
         max_length=1_024,
         strip=False,
         required=False,
         help_text="Without a password, the user signs in with single sign-on.",
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        widget=NewPasswordInput(attrs={"autocomplete": "new-password"}),
     )
 
     def __init__(self, *args: Any, principal: Principal, **kwargs: Any) -> None:

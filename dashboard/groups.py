@@ -7,7 +7,7 @@ from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
-from accounts import group_names
+from accounts import grants, group_names
 from accounts.filters import GroupRoleFilterSet
 from accounts.models import GroupRole
 from accounts.services import groups
@@ -17,7 +17,7 @@ from dashboard.access_forms import ChangeGroupForm, GroupFilter, NewGroupForm, S
 from dashboard.forms import role_choices
 from dashboard.lists import paginate
 from rbac.permissions import Permission
-from rbac.services import is_permitted
+from rbac.services import get_role, is_permitted
 
 SORTS = {"rank": ("priority", "group"), "group": ("group",)}
 
@@ -34,11 +34,14 @@ class GroupsPage(AccessPage):
         form = GroupFilter(request.GET, auto_id="filter_%s")
         text = form.cleaned_data["q"] if form.is_valid() else ""
         rows = GroupRoleFilterSet({"search": text}, queryset=GroupRole.objects.select_related("role")).qs
+        rows = rows if form.is_valid() else rows.none()
         page = paginate(rows, request.GET, sorts=SORTS, default="rank")
         principal = self.principal
         for row in page.rows:
             row.changeable = is_permitted(groups.require_change, principal, row)
-        return self.render(filter=form, filtered=bool(text), page=page, writes=principal.holds(Permission.ROLES_WRITE))
+        return self.render(
+            filter=form, filtered=bool(text) or not form.is_valid(), page=page, writes=principal.holds(Permission.ROLES_WRITE)
+        )
 
 
 class NewGroupPage(AccessFormPage):
@@ -51,6 +54,9 @@ class NewGroupPage(AccessFormPage):
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form, with the roles that the user is allowed to grant."""
         return NewGroupForm(data, roles=role_choices(self.principal))
+
+    def confirmation(self, values: dict[str, Any]) -> str:
+        return grants.to_group(self.principal, values["group"], get_role(values["role"]), values["priority"])
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         row = groups.create_group_role(actor=self.principal, **values)
@@ -86,6 +92,10 @@ class GroupPage(AccessFormPage):
         row = self.row
         can_change = is_permitted(groups.require_change, self.principal, row)
         return super().render_form(form, status, row=row, can_change=can_change, **context)
+
+    def confirmation(self, values: dict[str, Any]) -> str:
+        row = self.row
+        return grants.to_group(self.principal, row.group, get_role(values["role"]), values["priority"], row)
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         seen = values.pop("seen_role"), values.pop("seen_priority")

@@ -28,6 +28,7 @@ class _Step:
 _ADMINS: Final = f"?role={ADMIN}&sort=seen"
 _STEPS: Final = {
     "routes.none": _Step("Load a policy pack: a ready-made table of routes.", "packs", "Review packs"),
+    "routes.never-decide": _Step("Move them up, or delete them.", "routes", "Review routes"),
     "users.no-admin": _Step("Give an active user the role admin.", "users", "Review users"),
     "users.admin-by-default": _Step("Assign their roles.", "users", "Review admins", _ADMINS),
     "users.admin-unused": _Step("Disable those who have left, or lower their role.", "users", "Review admins", _ADMINS),

@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from django import forms
 from django.db.models import F, Model, OrderBy, QuerySet
 from django.http import QueryDict
+
+from core.errors import Invalid
 
 Row = TypeVar("Row", bound=Model)
 
@@ -44,6 +47,26 @@ class RowPage(Generic[Row]):
     def next(self) -> int | None:
         """The number of the next page, if there is one."""
         return self.number + 1 if self.number < self.pages else None
+
+
+class ListFilter(forms.Form):
+    """The filters of a list, in the query of its URL. With an unknown parameter it is invalid, so that the list shows no rows:
+    a misspelled filter must not show, or select, more rows than were asked for.
+    """
+
+    def clean(self) -> dict[str, Any]:
+        """Return the values."""
+        if unknown := sorted(set(self.data) - set(self.fields) - {"page", "sort"}):
+            raise forms.ValidationError(f"Unknown filter: {', '.join(unknown)}. The filters are: {', '.join(self.fields)}.")
+        return super().clean() or self.cleaned_data
+
+    def require_valid(self) -> None:
+        """Raise Invalid with the errors, for a file, which cannot show them."""
+        if not self.is_valid():
+            texts = [
+                f"{name}: {text}" if name != "__all__" else str(text) for name, errors in self.errors.items() for text in errors
+            ]
+            raise Invalid(" ".join(texts))
 
 
 def paginate(

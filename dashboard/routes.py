@@ -10,16 +10,17 @@ from django.urls import reverse
 
 from accounts.principal_lookup import permissions_of
 from core.errors import Conflict, Invalid, NotFound
-from core.paths import AmbiguousPath, Segments, split_path
 from dashboard.access import AccessFormPage, AccessPage, PreviewTable, can_change_routes
 from dashboard.access_forms import RouteFilter, RouteForm
 from rbac import packs, preview, services
+from rbac.filters import matching_routes
 from rbac.models import Route
 from rbac.packs import RouteSpec
 from rbac.patterns import BadPattern
 from rbac.permissions import Permission
 from rbac.preview import Preview
-from rbac.routes import ANY_METHOD, insert_at
+from rbac.routes import insert_at
+from rbac.shadows import last_useful_position, shadowed, shadowing
 
 _FIELDS = ("host", "path", "methods", "permission", "note")
 
@@ -41,7 +42,7 @@ class RoutesPage(AccessPage):
         hosts, permissions = sorted({row.host for row in rows if row.host}), sorted({row.permission for row in rows})
         form = RouteFilter(query, hosts=hosts, permissions=permissions)
         filters = form.cleaned_data if form.is_valid() else {}
-        matching = _filter_routes(rows, filters) if form.is_valid() else []
+        matching = matching_routes(rows, filters) if form.is_valid() else []
         writes = can_change_routes(self.principal)
         return self.render(
             template,
@@ -54,36 +55,9 @@ class RoutesPage(AccessPage):
             moves=writes and len(matching) == len(rows) > 1,
             first=rows[0].pk if rows else None,
             last=rows[-1].pk if rows else None,
+            shadowed=shadowed(rows),
             **context,
         )
-
-
-def _filter_routes(rows: Sequence[Route], filters: dict[str, Any]) -> list[Route]:
-    """Return the routes that match the filters: a text matches routes that contain it and, as a path, routes that match it."""
-    text = filters["q"].strip()
-    path: Segments | None = None
-    if text.startswith("/") and "*" not in text:
-        with suppress(AmbiguousPath):
-            path = split_path(text)
-    return [
-        row
-        for row in rows
-        if (not text or _contains(row, text.lower()) or (path is not None and _matches(row, path)))
-        and (not filters["host"] or row.host in {"", filters["host"]})
-        and (not filters["method"] or filters["method"] in row.methods or ANY_METHOD in row.methods)
-        and (not filters["permission"] or row.permission == filters["permission"])
-    ]
-
-
-def _contains(row: Route, text: str) -> bool:
-    return any(text in value.lower() for value in (f"{row.host}{row.path}", row.note))
-
-
-def _matches(row: Route, path: Segments) -> bool:
-    try:
-        return row.compiled().pattern.matches(path)
-    except BadPattern:
-        return False
 
 
 class MoveRoutePage(RoutesPage):
@@ -148,27 +122,40 @@ class RouteFormPage(AccessFormPage):
         services.require_routes(self.principal)
         rows = list(Route.objects.all())
         services.check_table_tag(rows, values["seen"])
-        return preview.of_routes(actor=self.principal, specs=self.planned(rows, values), permissions_of=permissions_of)
+        specs, _ = self.planned(rows, values)
+        return preview.of_routes(actor=self.principal, specs=specs, permissions_of=permissions_of)
 
-    def planned(self, rows: Sequence[Route], values: dict[str, Any]) -> list[RouteSpec]:
-        """Return the routes that the table would have."""
+    def confirmation(self, values: dict[str, Any]) -> str:
+        """Return what the user confirms about a route that would never decide a request."""
+        specs, index = self.planned(list(Route.objects.all()), values)
+        with suppress(BadPattern):  # the service names what is wrong with it
+            if other := shadowing(specs, index):
+                return (
+                    f"Save a route at position {index + 1} that never decides a request, because this one matches first: {other}"
+                )
+        return ""
+
+    def planned(self, rows: Sequence[Route], values: dict[str, Any]) -> tuple[list[RouteSpec], int]:
+        """Return the routes that the table would have, and the index of the one that the form is about."""
         raise NotImplementedError
 
 
 class NewRoutePage(RouteFormPage):
-    """Adds a route, at the end or, with `before`, in front of another route."""
+    """Adds a route, at the last position at which it can decide or, with `before`, in front of another route."""
 
     template = "dashboard/access/route.html"
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
-        """Return the form, with the position in the URL."""
+        """Return the form, with the position and the values in the URL."""
         before = self.request.GET.get("before", "")
         position = int(before) if before.isascii() and before.isdigit() and len(before) < 7 else None
-        return RouteForm(data, initial={"position": position, "seen": services.table_tag(Route.objects.all())})
+        asked = {name: self.request.GET[name] for name in ("methods", "host", "path") if name in self.request.GET}
+        return RouteForm(data, initial={**asked, "position": position, "seen": services.table_tag(Route.objects.all())})
 
-    def planned(self, rows: Sequence[Route], values: dict[str, Any]) -> list[RouteSpec]:
+    def planned(self, rows: Sequence[Route], values: dict[str, Any]) -> tuple[list[RouteSpec], int]:
         """Return the routes with the new one at its position."""
-        return insert_at([row.spec for row in rows], _spec(values), values["position"])
+        others = [row.spec for row in rows]
+        return _insert(others, _spec(values), values["position"] or last_useful_position(others, _spec(values)))
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         row = services.create_route(
@@ -197,10 +184,10 @@ class RoutePage(RouteFormPage):
         """Return the page."""
         return super().render_form(form, status, row=self.row, **context)
 
-    def planned(self, rows: Sequence[Route], values: dict[str, Any]) -> list[RouteSpec]:
+    def planned(self, rows: Sequence[Route], values: dict[str, Any]) -> tuple[list[RouteSpec], int]:
         """Return the routes with this one changed."""
         others = [row.spec for row in rows if row.pk != self.kwargs["pk"]]
-        return insert_at(others, _spec(values), values["position"] or self.row.position)
+        return _insert(others, _spec(values), values["position"] or self.row.position)
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         row = services.update_route(
@@ -282,6 +269,11 @@ def find_route(pk: int) -> Route:
     if row is None:
         raise NotFound("This route does not exist. It may have been deleted, or a policy pack may have been loaded.")
     return row
+
+
+def _insert(others: Sequence[RouteSpec], spec: RouteSpec, position: int) -> tuple[list[RouteSpec], int]:
+    """Return the routes with one more at the position, and its index."""
+    return insert_at(others, spec, position), min(position, len(others) + 1) - 1
 
 
 def _spec(values: dict[str, Any]) -> RouteSpec:

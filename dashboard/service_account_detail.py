@@ -7,16 +7,18 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts import grants
 from accounts.models import ServiceAccount, Token
 from accounts.principal_lookup import service_account_principal
 from accounts.querysets import TokenQuerySet
 from accounts.services import service_accounts, tokens
 from accounts.services.tokens import IssuedToken
-from core.errors import Invalid
-from core.forms import add_service_error
+from core.errors import Forbidden, NotFound, ServiceError
+from core.forms import add_service_error, require_confirmation
 from dashboard.base import FormPage, Page
 from dashboard.service_account_forms import CreateTokenForm, RotateTokenForm, ServiceAccountChangeForm
 from dashboard.service_accounts import CREATE_NEEDS, NEEDS, TokenFormPage, can_create, can_manage
+from rbac.services import get_role
 
 MAX_TOKENS: Final = 100  # of an account that are listed, the newest first
 
@@ -71,15 +73,20 @@ class ServiceAccountChangeAction(ServiceAccountPage):
         """Save the changes, or return the page with the form's errors."""
         row = service_accounts.get_account(self.principal, account)
         form = ServiceAccountChangeForm(request.POST, principal=self.principal, account=row)
-        if form.is_valid():
+        if form.is_valid() and require_confirmation(form, self._confirmation(row, form.cleaned_data)):
             changes = self._changes(row, form.cleaned_data)
             try:
                 service_accounts.update_service_account(actor=self.principal, account=row, **changes)
-            except Invalid as error:
+            except (Forbidden, NotFound):
+                raise
+            except ServiceError as error:
                 add_service_error(form, error)
             else:
                 return self.redirect_to(self.page_path(), f"The changes to {row.name} were saved.")
         return self.render_account(row, form, 422)
+
+    def _confirmation(self, row: ServiceAccount, values: dict[str, Any]) -> str:
+        return grants.to_account(self.principal, row.name, get_role(values["role"]), values.get("owner", row.owner), row)
 
     def _changes(self, row: ServiceAccount, values: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of the service: owner and role only if they differ."""
@@ -226,11 +233,7 @@ class RotateTokenPage(TokenFormPage):
 
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form. The new token's lifetime defaults to that of the old one."""
-        token = self.token
-        if token.expires_at is None:
-            return RotateTokenForm(data)
-        days = max(1, round((token.expires_at - token.created_at).total_seconds() / 86_400))
-        return RotateTokenForm(data, initial={"days": days})
+        return RotateTokenForm(data, token=self.token)
 
     def subject(self) -> dict[str, Any]:
         """Return the title, the old token and its account."""

@@ -7,12 +7,13 @@ from django.conf import settings
 from django.http import QueryDict
 
 from accounts.filters import TOKEN_CHOICES
-from accounts.models import ServiceAccount, User
+from accounts.models import ServiceAccount, Token, User
 from accounts.services import users
 from accounts.services.tokens import MAX_DAYS
 from core.errors import NotFound
 from core.numbers import WholeNumberField
 from dashboard.forms import ACTIVE, STATES, least_choice, role_choices
+from dashboard.lists import ListFilter
 from rbac.models import Role
 from rbac.permissions import Permission
 from rbac.principals import Principal
@@ -20,15 +21,15 @@ from rbac.principals import Principal
 _NAME_INPUT: Final = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
 _HOUR, _DAY = 3_600, 86_400
 GRACE_PERIODS: Final = (
-    (0, "Revoke the old token immediately"),
     (_HOUR, "Keep the old token valid for 1 hour"),
     (_DAY, "Keep the old token valid for 1 day"),
     (7 * _DAY, "Keep the old token valid for 7 days"),
     (30 * _DAY, "Keep the old token valid for 30 days"),
+    (0, "Revoke the old token immediately"),
 )
 
 
-class ServiceAccountFilter(forms.Form):
+class ServiceAccountFilter(ListFilter):
     """The filters of the list of service accounts."""
 
     q = forms.CharField(label="Search", required=False, max_length=254)
@@ -189,7 +190,13 @@ class RotateTokenForm(TokenLifetimeForm):
 
     grace = forms.TypedChoiceField(label="Old token", choices=GRACE_PERIODS, coerce=int, widget=forms.RadioSelect)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.initial.setdefault("grace", 0)
+    def __init__(self, data: QueryDict | None = None, *, token: Token) -> None:
+        lifetime = token.expires_at and token.expires_at - token.created_at
+        days = {"days": max(1, round(lifetime.total_seconds() / _DAY))} if lifetime else {}
+        super().__init__(data, initial={"grace": _DAY, **days})  # a client that still has the old token keeps working
         self.fields["days"].label = "Days until the new token expires"
+        self.fields["grace"].help_text = (
+            f"The old token expires at {token.expires_at:%Y-%m-%d %H:%M} UTC at the latest."
+            if token.expires_at
+            else "The old token has no expiry date of its own."
+        )

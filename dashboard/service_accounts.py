@@ -11,10 +11,11 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts import grants
 from accounts.filters import ServiceAccountFilterSet
 from accounts.models import ServiceAccount, Token
 from accounts.querysets import SOON_DAYS, active_token
-from accounts.services import service_accounts, tokens
+from accounts.services import service_accounts, tokens, users
 from accounts.services.tokens import IssuedToken
 from authn import nonces
 from core.errors import Conflict
@@ -23,7 +24,7 @@ from dashboard.lists import paginate
 from dashboard.service_account_forms import CreateServiceAccountForm, ServiceAccountFilter
 from rbac.permissions import Permission
 from rbac.principals import Principal
-from rbac.services import is_permitted
+from rbac.services import get_role, is_permitted
 
 NEEDS: Final[tuple[Permission, ...]] = (
     Permission.SERVICE_ACCOUNTS_READ,
@@ -202,6 +203,10 @@ class NewServiceAccountPage(TokenFormPage):
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form, with the roles and owners that this user can choose."""
         return CreateServiceAccountForm(data, principal=self.principal)
+
+    def confirmation(self, values: dict[str, Any]) -> str:
+        owner = None if values.get("unowned") else values.get("owner") or users.get_user(self.principal.uid)
+        return grants.to_account(self.principal, values["name"], get_role(values["role"]), owner)
 
     def issue(self, values: dict[str, Any]) -> IssuedToken:
         """Create the account and the token, or neither."""

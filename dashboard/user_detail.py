@@ -13,7 +13,7 @@ from accounts.services import deleted_users, offboarding, service_accounts, user
 from accounts.services.offboarding import AccountAction
 from accounts.services.sign_in_warnings import warning_about
 from audit.models import Entry
-from core.errors import Invalid
+from core.errors import Forbidden, NotFound, ServiceError
 from core.forms import add_service_error
 from dashboard.audit_text import describe
 from dashboard.base import FormPage, Page
@@ -71,7 +71,9 @@ class UserFormAction(UserPage):
         if form.is_valid():
             try:
                 return self.redirect_to(reverse("dashboard:user", args=[uid]), self.perform(user, form.cleaned_data))
-            except Invalid as error:
+            except (Forbidden, NotFound):
+                raise
+            except ServiceError as error:
                 add_service_error(form, error)
         return self.render_user(user, 422, **{self.name: form})
 

@@ -83,6 +83,13 @@ def _cells(change: RowChange) -> list[tuple[str, str, str | None]]:
     return [(title, change.values.get(name, ""), change.before.get(name)) for name, title in _COLUMNS.items()]
 
 
+def _step(percent: int) -> str:
+    """Return the progress bar at this percentage. The style sheet hides each bar as soon as something follows it."""
+    return format_html(
+        '<p class="step"><progress max="100" value="{0}" aria-label="Progress of the import"></progress> {0} %</p>\n', percent
+    )
+
+
 class ImportUsersPage(FormPage):
     """Previews the effect of each line, and imports the file on the next POST if no line has an error."""
 
@@ -131,7 +138,7 @@ class ImportUsersPage(FormPage):
         return StreamingHttpResponse(streamed(self.request, self._pieces(head, plan, tail)))
 
     def _pieces(self, head: str, plan: ImportPlan, tail: str) -> Iterator[str]:
-        yield head
+        yield head + _step(0)
         sent = 0
         steps = user_import.apply_plan(actor=self.principal, plan=plan)
         while True:
@@ -145,7 +152,7 @@ class ImportUsersPage(FormPage):
                 break
             if done * _PROGRESS_STEPS // total > sent:
                 sent = done * _PROGRESS_STEPS // total
-                yield format_html("<p>{} %</p>\n", sent * 100 // _PROGRESS_STEPS)
+                yield _step(sent * 100 // _PROGRESS_STEPS)
         yield tail
 
     def _result(self, report: user_import.ImportReport) -> str:

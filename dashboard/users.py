@@ -1,4 +1,4 @@
-"""The user list with role changes in place and in bulk, and the page that creates a user."""
+"""The user list, and the page that creates a user."""
 
 from typing import Any, Final
 
@@ -8,17 +8,17 @@ from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
+from accounts import grants
 from accounts.filters import UserFilterSet
 from accounts.models import User
 from accounts.services import users
 from accounts.services.sign_in_warnings import warning_about
-from core.errors import Invalid
 from dashboard.base import FormPage, Page
 from dashboard.forms import CreateUserForm, UserFilter, role_choices
-from dashboard.lists import PAGE_SIZE, paginate
+from dashboard.lists import paginate
 from rbac.permissions import Permission
 from rbac.principals import Principal
-from rbac.services import is_permitted
+from rbac.services import get_role, is_permitted
 
 SORTS: Final = {"name": ("username",), "seen": ("last_seen_at",), "created": ()}  # keys ascend with the time of creation
 
@@ -64,60 +64,6 @@ class UsersPage(Page):
         )
 
 
-class UserRoleAction(Page):
-    """Changes the role of one user, from the list or from the user's page."""
-
-    needs = (Permission.USERS_WRITE,)
-    section = "users"
-
-    def post(self, request: HttpRequest, uid: str) -> HttpResponse:
-        """Change the role; htmx receives the updated row."""
-        user = users.get_user(uid)
-        before = user.role.name
-        user = users.set_role(actor=self.principal, user=user, role=request.POST.get("role", ""))
-        message = f"The role of {user.username} was changed from {before} to {user.role.name}."
-        if not self.is_partial:
-            return self.redirect_to(self.return_path(reverse("dashboard:user", args=[uid])), message)
-        row = _for_display().get(pk=user.pk)
-        row.changeable = can_change(self.principal, row)  # type: ignore[attr-defined]
-        return self.render(
-            "dashboard/parts/user_row.html", user_row=row, writes=True, roles=role_choices(self.principal), message=message
-        )
-
-    def page_path(self) -> str:
-        """Return the list."""
-        return reverse("dashboard:users")
-
-
-class BulkRoleAction(Page):
-    """Gives the selected users a role, each on their own, and lists the users for whom that failed."""
-
-    needs = (Permission.USERS_WRITE,)
-    section = "users"
-    template = "dashboard/bulk_role.html"
-
-    def post(self, request: HttpRequest) -> HttpResponse:
-        """Change the roles."""
-        uids, role = request.POST.getlist("uid"), request.POST.get("role", "")
-        if not uids:
-            raise Invalid("Select at least one user.")
-        if len(uids) > PAGE_SIZE:
-            raise Invalid(f"Too many users: select at most {PAGE_SIZE} at once.")
-        names = dict(User.objects.filter(uid__in=uids).values_list("uid", "username"))
-        outcomes = users.bulk_set_role(actor=self.principal, uids=uids, role=role)
-        changed = [names[outcome.target] for outcome in outcomes if outcome.error is None]
-        failed = [(names.get(outcome.target, outcome.target), outcome.error) for outcome in outcomes if outcome.error]
-        back = self.return_path(self.page_path())
-        if failed:
-            return self.render(changed=changed, failed=failed, role=role, back=back)
-        users_have = "1 user now has" if len(changed) == 1 else f"{len(changed)} users now have"
-        return self.redirect_to(back, f"{users_have} the role {role}.")
-
-    def page_path(self) -> str:
-        """Return the list."""
-        return reverse("dashboard:users")
-
-
 class NewUserPage(FormPage):
     """Creates a user."""
 
@@ -128,6 +74,9 @@ class NewUserPage(FormPage):
     def make_form(self, data: QueryDict | None = None) -> BaseForm:
         """Return the form, with the roles that can be assigned."""
         return CreateUserForm(data, principal=self.principal)
+
+    def confirmation(self, values: dict[str, Any]) -> str:
+        return grants.to_user(self.principal, values["username"], get_role(values["role"]))
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         """Create the user, and redirect to their page."""

@@ -38,6 +38,7 @@ CHECKS: Final = (
     *deployment.CHECKS,
     Check("*", _ERROR, _OPERATOR, _system_checks, needs_database=False),
     Check("routes.none", _ERROR, _ADMIN, stored_data.no_routes),
+    Check("routes.never-decide", _WARNING, _ADMIN, stored_data.dead_routes),
     Check("users.no-admin", _ERROR, _ADMIN, stored_data.no_admin),
     Check("users.admin-by-default", _WARNING, _ADMIN, stored_data.admins_by_default),
     Check("users.admin-unused", _WARNING, _ADMIN, stored_data.unused_admins),

@@ -17,6 +17,7 @@ from accounts.services.role_defaults import FIRST_ADMIN, first_admin_is_open
 from doctor.finding import Check, Finding
 from rbac.models import Role, Route
 from rbac.permissions import ADMIN
+from rbac.shadows import shadowed
 
 _RECENT_DAYS = 7
 _FEWEST_CALLERS = 5  # fewer can well be in one place
@@ -25,6 +26,17 @@ _FEWEST_CALLERS = 5  # fewer can well be in one place
 def no_routes(check: Check) -> Iterable[Finding]:
     if not Route.objects.exists():
         yield check.finding("There are no routes, so every request is denied.", "Run: manage.py load_pack --list")
+
+
+def dead_routes(check: Check) -> Iterable[Finding]:
+    rows = list(Route.objects.all())
+    found = shadowed(rows)
+    if names := [str(row) for row in rows if row.pk in found]:
+        yield check.finding(
+            "Routes that never decide a request, because earlier ones match all of it",
+            "Move them up in the dashboard, or delete them.",
+            names=names,
+        )
 
 
 def no_admin(check: Check) -> Iterable[Finding]:

@@ -10,7 +10,7 @@ from core.one_line import check_one_line
 from core.watched import Watched
 from rbac.packs import RouteSpec
 from rbac.patterns import MAX_PATTERN, BadPattern, compile_pattern
-from rbac.permissions import ADMIN, EVERYTHING, effective_permissions
+from rbac.permissions import ADMIN, ADMINISTRATIVE, EVERYTHING, effective_permissions
 from rbac.routes import ANY_METHOD, Rule, compile_rule, route_text
 from rbac.targets import valid_host, valid_method
 
@@ -81,6 +81,11 @@ class Role(models.Model):
     def holds(self) -> frozenset[str]:
         """The effective permissions of the role."""
         return effective_permissions(self.name, self.permissions)
+
+    @property
+    def is_administrative(self) -> bool:
+        """Whether the role has an administrative permission: pages ask for a confirmation before they give it."""
+        return not self.holds.isdisjoint(ADMINISTRATIVE)
 
 
 class Route(models.Model):

@@ -53,6 +53,16 @@ ADMIN = "admin"
 EVERYTHING: frozenset[str] = frozenset(Permission)
 PUBLIC: frozenset[str] = frozenset({Permission.UPSTREAM_PUBLIC})
 UPSTREAM: frozenset[str] = frozenset(p for p in Permission if p.startswith("upstream:"))
+# With one of these, a user decides what others are allowed to do, or calls what a protected API reserves for administrators.
+ADMINISTRATIVE: frozenset[str] = frozenset(
+    {
+        Permission.ROLES_WRITE,
+        Permission.ROUTES_WRITE,
+        Permission.SERVICE_ACCOUNTS_WRITE,
+        Permission.UPSTREAM_ADMIN,
+        Permission.USERS_WRITE,
+    }
+)
 
 
 def cap_to_owner(role: str, held: frozenset[str], owner_role: str, owners: frozenset[str]) -> tuple[str, frozenset[str]]:

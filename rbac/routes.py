@@ -93,6 +93,18 @@ class Table:
                 self._cached[key] = rule
             return rule
 
+    def covering(self, rule: Rule) -> list[Rule]:
+        """Return the rules whose host and pattern match every path that the pattern of `rule` matches on its host, in order."""
+        nodes = [root for root in map(self._roots.get, {"", rule.host}) if root is not None]
+        numbers = [number for node in nodes for number in node.opening]
+        for segment in rule.pattern.segments:
+            wanted = {segment, None} if segment else {segment}  # `*` matches no empty segment
+            nodes = [child for node in nodes for name in wanted if (child := node.children.get(name)) is not None]
+            numbers += [number for node in nodes for number in node.opening]
+        if not rule.pattern.open_ended:
+            numbers += [number for node in nodes for number in node.ending]
+        return [self.rules[number] for number in sorted(numbers)]
+
     def _candidates(self, target: Target) -> list[int]:
         """Return the numbers of a few rules, among them every matching one; `Rule.matches` decides which of them match."""
         nodes = [root for root in map(self._roots.get, {"", target.host}) if root is not None]

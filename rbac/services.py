@@ -20,6 +20,7 @@ from rbac.packs import RouteSpec
 from rbac.permissions import ADMIN, UPSTREAM, Permission
 from rbac.principals import Principal
 from rbac.routes import Table, compile_rule, insert_at
+from rbac.shadows import last_useful_position
 
 
 def require(actor: Principal, permission: Permission) -> None:
@@ -200,12 +201,17 @@ def check_table_tag(rows: Iterable[Route], if_match: str | None) -> None:
 
 @transaction.atomic
 def create_route(*, actor: Principal, spec: RouteSpec, position: int | None = None, if_match: str | None = None) -> Route:
-    """Insert a route before the one at `position`, or at the end, and return it. Raises Forbidden, Invalid, Stale."""
+    """Insert a route before the one at `position`, and return it. Raises Forbidden, Invalid, Stale.
+
+    Without a position, it is inserted at the last one at which it can decide a request: before a catch-all route, for example.
+    """
     require_routes(actor)
     lock_policy()
     rows = list(Route.objects.all())
     check_table_tag(rows, if_match)
     row = _route(spec, 1)
+    if position is None:
+        position = last_useful_position([other.spec for other in rows], spec)
     _renumber(insert_at(rows, row, position))
     row.save()
     record(Event.ROUTE_CREATED, actor=actor, target=str(row), data=_audit_values(row))

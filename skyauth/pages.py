@@ -1,6 +1,7 @@
 """Error pages for browsers, in the place of problem details, which other clients get."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from typing import Final
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -55,6 +56,8 @@ class ErrorPages(MiddlewareMixin):
             return response
         if response.status_code == 401 and (refusal := refusal_of(request)) is not None and refusal.message:
             text = ErrorText(text.title, refusal.message, "After that, sign out at the single sign-on and sign in again.")
+        if response.status_code == 403 and text is not _CSRF:
+            text = replace(text, cause=json.loads(response.content)["detail"])  # type: ignore[attr-defined] # no problem is a stream
         reference = getattr(request, "id", "") if response.status_code == 500 else ""
         content = render_to_string("skyauth/problem.html", {"text": text, "reference": reference})
         page = HttpResponse(content, status=response.status_code)

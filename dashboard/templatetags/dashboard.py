@@ -1,5 +1,6 @@
 """Template tags and filters: icons, relative times, sortable headings, form fields, page links."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -24,6 +25,18 @@ def icon(name: str) -> SafeString:
     return format_html(
         '<svg class="icon" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>', static("skyauth/icons.svg"), name
     )
+
+
+@register.simple_tag
+def linked(text: str, link: str) -> SafeString | str:
+    """Return the text, with a link unless that is ""; "none" for no text."""
+    return format_html('<a href="{}">{}</a>', link, text) if link else text or "none"
+
+
+@register.filter
+def get(values: Mapping[Any, Any], key: Any) -> Any:
+    """Return the value of a key, or None."""
+    return values.get(key)
 
 
 @register.filter

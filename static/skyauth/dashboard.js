@@ -19,8 +19,7 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.textContent = before; }, 2000);
 });
 
-// `data-confirm`: asks before the button submits its form. The dialog's button repeats the text of the button. In the question,
-// {name} becomes the value of the form field of that name, or the number of its checked boxes.
+// `data-confirm`: asks before the button submits its form. The dialog's button repeats the text of the button.
 const dialog = document.getElementById("confirm");
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-confirm]");
@@ -28,7 +27,7 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   event.stopPropagation();
   if (!button.form.reportValidity()) return;
-  dialog.querySelector("p").textContent = button.dataset.confirm.replace(/\{(\w+)\}/g, (_, name) => fieldText(button.form, name));
+  dialog.querySelector("p").textContent = button.dataset.confirm;
   dialog.querySelector("[value=yes]").textContent = button.textContent.trim();
   dialog.returnValue = "no";
   dialog.showModal();
@@ -40,11 +39,6 @@ document.addEventListener("click", (event) => {
   }, { once: true });
 }, true);
 
-function fieldText(form, name) {
-  const fields = [...form.elements].filter((field) => field.name === name);
-  return fields[0]?.type === "checkbox" ? fields.filter((field) => field.checked).length : fields[0]?.value ?? "";
-}
-
 // `data-all`: a checkbox that checks all checkboxes of this name in its form.
 document.addEventListener("change", (event) => {
   const all = event.target.closest("[data-all]");
@@ -52,12 +46,24 @@ document.addEventListener("change", (event) => {
   for (const box of all.form.elements) if (box.name === all.dataset.all) box.checked = all.checked;
 });
 
-document.documentElement.classList.add("scripted");
-
-// After a rejected change in place, the form shows the stored value again.
-document.addEventListener("htmx:afterRequest", (event) => {
-  if (!event.detail.successful && event.target.matches("td form")) event.target.reset();
+// A form is sent once, also on a double click. It can be sent again after an answer that did not replace the page.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post") return;
+  if (form.dataset.sent) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    return;
+  }
+  form.dataset.sent = "yes";
+  setTimeout(() => { delete form.dataset.sent; }, 10000);
+}, true);
+addEventListener("pageshow", () => {
+  for (const form of document.forms) delete form.dataset.sent;
 });
+document.addEventListener("htmx:afterRequest", (event) => { delete event.target.dataset.sent; });
+
+document.documentElement.classList.add("scripted");
 
 // Requests that did not reach the server, or failed there.
 function showError(text) {

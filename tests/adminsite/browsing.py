@@ -1,5 +1,7 @@
 """Posts forms as a browser does: with the fields that the page has, including hidden ones."""
 
+import re
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -67,6 +69,12 @@ def changed(fields: Fields, **typed: Any) -> Fields:
     """Return the fields with the typed values."""
     new = {name: value if isinstance(value, list) else [str(value)] for name, value in typed.items() if value is not None}
     return {**{name: value for name, value in fields.items() if name not in typed}, **new}
+
+
+def confirmation_on(response: Any) -> str:
+    """Return the statement that the page asks the user to confirm; "" if it asks for none."""
+    found = re.search(r'name="confirmation" value="([^"]+)"', response.content.decode())
+    return unescape(found[1]) if found else ""
 
 
 def messages_of(response: Any) -> str:

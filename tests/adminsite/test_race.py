@@ -35,9 +35,9 @@ def test_promise_11_of_many_concurrent_posts_of_one_form_one_gets_a_token() -> N
             assert found is not None
             return found[1]
 
-        form = get("/admin/login/?next=/admin/")
+        form = get("/sign-in")
         post(
-            "/admin/login/",
+            "/sign-in",
             csrfmiddlewaretoken=hidden(form, "csrfmiddlewaretoken"),
             username="alice@example.com",
             password=PASSWORD,

@@ -8,7 +8,7 @@ from accounts.models import GroupRole, User
 from audit.models import Entry
 from rbac.models import Role, Route
 from rbac.permissions import MEANINGS
-from tests.adminsite.browsing import changed, fill, form_errors, form_of, messages_of
+from tests.adminsite.browsing import changed, confirmation_on, fill, form_errors, form_of, messages_of
 from tests.adminsite.conftest import Visit
 from tests.factories import GroupRoleFactory
 
@@ -225,3 +225,17 @@ def test_a_group_maps_to_one_role_only(alice_browser: Client) -> None:
     response = fill(alice_browser, f"{GROUPS}add/", "grouprole_form", **typed)
     assert list(form_errors(response)) == ["group"]
     assert form_of(response, "grouprole_form")["priority"] == ["7"]
+
+
+def test_a_route_that_never_decides_is_saved_after_a_confirmation(alice_browser: Client, routes: list[Route]) -> None:
+    typed = {"path": "/**", "methods": "*", "permission": "upstream:read"}
+    assert fill(alice_browser, f"{ROUTES}add/", "route_form", **typed).status_code == 302
+    assert fill(alice_browser, f"{ROUTES}add/", "route_form", **{**typed, "path": "/late"}).status_code == 302
+    assert paths() == ["/1", "/2", "/3", "/4", "/late", "/**"]
+    typed |= {"path": "/dead", "position": "7"}
+    asked = fill(alice_browser, f"{ROUTES}add/", "route_form", **typed)
+    assert "never decides a request, because this one matches first: #6 * /** -" in confirmation_on(asked)
+    assert "/dead" not in paths()
+    again = changed(form_of(asked, "route_form"), confirmation=confirmation_on(asked))
+    assert alice_browser.post(f"{ROUTES}add/", again).status_code == 302
+    assert paths()[-1] == "/dead"

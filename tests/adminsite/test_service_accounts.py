@@ -217,6 +217,8 @@ def test_promise_11_rotating_shows_the_new_token_once_and_revokes_the_old_one(
     old, _ = make_token(pipeline)
     asked = alice_browser.post(TOKENS, {"action": "rotate", "_selected_action": old.pk})
     sent = form_of(asked, "step-form")
+    assert sent["grace"] == ["86400"], "the old token stays valid for a day unless somebody decides otherwise"
+    sent["grace"] = ["0"]
     response = alice_browser.post(f"{TOKENS}rotate/", sent)
     (secret,) = tokens_on(response)
     assert "no-store" in response["Cache-Control"]

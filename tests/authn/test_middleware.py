@@ -195,5 +195,5 @@ def test_a_session_is_used_after_any_other_credential(client, bob):
 def test_a_cookie_that_cannot_be_a_session_key_is_ignored(client, key):
     client.cookies["skyauth"] = "x"
     client.cookies["skyauth"].set("skyauth", key, key)
-    response = client.get("/admin/login/")
+    response = client.get("/sign-in")
     assert response.status_code == 200

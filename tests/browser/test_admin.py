@@ -12,7 +12,6 @@ PAGES = [
     "/admin/",
     "/admin/accounts/",
     "/admin/rbac/",
-    "/admin/password_change/",
     *(
         f"/admin/{name}/"
         for name in (
@@ -32,7 +31,7 @@ def sign_in(watched: Watched) -> None:
     watched.open("/admin/")
     watched.page.fill("#id_username", "alice@example.com")
     watched.page.fill("#id_password", PASSWORD)
-    watched.press("Log in")
+    watched.press("Sign in")
     assert "welcome, alice@example.com" in watched.text().lower()
 
 
@@ -85,7 +84,7 @@ def test_an_admin_creates_a_user_a_service_account_and_a_token_that_is_shown_onc
     page.get_by_role("button", name="Log out").click()
     page.wait_for_load_state("networkidle")
     watched.open("/admin/")
-    assert "/admin/login/" in page.url
+    assert "/sign-in?next=" in page.url
     assert watched.complaints == []
     assert watched.strangers() == []
 
@@ -124,7 +123,7 @@ def test_every_admin_page_opens_without_a_console_error(watched: Watched) -> Non
 
 
 def test_the_browser_reports_what_the_policy_forbids(watched: Watched) -> None:
-    watched.open("/admin/login/")
+    watched.open("/sign-in")
     watched.page.evaluate("document.body.insertAdjacentHTML('beforeend', '<p style=\"color: red\">x</p>')")
     watched.page.evaluate("() => fetch('http://192.0.2.1/').catch(() => null)")
     watched.page.wait_for_timeout(200)

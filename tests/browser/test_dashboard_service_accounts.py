@@ -104,6 +104,7 @@ def test_an_account_is_created_rotated_revoked_and_deleted_without_javascript(vi
     first = shown_token(watched)
     page.get_by_role("link", name="Done").click()
     page.get_by_role("link", name="Rotate").click()
+    page.get_by_label("Revoke the old token immediately").check()
     watched.press("Rotate token")
     second = shown_token(watched)
     assert (is_accepted(house, first), is_accepted(house, second)) == (False, True)
@@ -201,3 +202,39 @@ def test_users_are_imported_after_a_preview(visit: Visit, house: SkyAuth, script
     new_user = visit()
     new_user.open("/sign-in")
     sign_in(new_user.page, f"{name}@example.com")
+
+
+def test_the_progress_of_an_import_is_one_bar_that_moves(visit: Visit, house: SkyAuth) -> None:
+    watched = visit("alice@example.com")
+    page = watched.page
+    watched.open("/skyauth/users/import")
+    lines = [f"bar{number}@bar.example,viewer,a long enough secret {number}" for number in range(30)]
+    page.get_by_label("CSV text").fill("\n".join(["username,role,password", *lines]))
+    watched.press("Preview import")
+    page.get_by_role("button", name="Import 30 lines").click(no_wait_after=True)
+    page.get_by_role("heading", name="Importing 30 lines").wait_for()
+    seen: list[list[int]] = []
+    while "Import complete: 30 users created." not in page.locator("body").inner_text():
+        bars = page.locator("progress:visible").evaluate_all("bars => bars.map(bar => bar.value)")
+        if bars and bars not in seen:
+            seen.append(bars)
+    assert len(seen) > 2, "it was watched while it moved"
+    assert [len(bars) for bars in seen] == [1] * len(seen)
+    assert [bar for bars in seen for bar in bars] == sorted(bar for bars in seen for bar in bars)
+    assert page.locator("progress:visible").count() == 0, "the result replaces the bar"
+    audit_page(watched)
+
+
+def test_a_double_click_sends_a_form_once(visit: Visit, house: SkyAuth) -> None:
+    watched = visit("alice@example.com")
+    page = watched.page
+    watched.open("/skyauth/users/new")
+    page.get_by_label("Username", exact=True).fill("twice@example.com")
+    sent = len(watched.addresses)
+    page.get_by_role("button", name="Create user").dblclick()
+    page.get_by_text("The user twice@example.com was created").wait_for()
+    assert [path for path in watched.addresses[sent:] if path.endswith("/users/new")] == [house.address + "/skyauth/users/new"]
+    page.go_back(wait_until="networkidle")
+    page.get_by_label("Username", exact=True).fill("thrice@example.com")
+    watched.press("Create user")
+    assert "thrice@example.com was created" in watched.text(), "the form can be sent again"

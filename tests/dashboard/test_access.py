@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from django.db import connection
@@ -563,7 +564,7 @@ def test_an_admin_adds_changes_and_deletes_a_group(alice_browser):
     assert alice_browser.post(path, {"role": "viewer", "priority": "20", **seen})["Location"] == f"{ACCESS}/groups"
     row.refresh_from_db()
     assert (row.role.name, row.priority) == ("viewer", 20)
-    response = alice_browser.post(path, {"role": "admin", "priority": "20", **seen})  # as it was before
+    response = alice_browser.post(path, {"role": "user", "priority": "20", **seen})  # as it was before
     assert response.status_code == 422
     assert "changed by somebody else" in words(response)
     row.refresh_from_db()
@@ -776,3 +777,31 @@ def test_a_preview_lists_the_newest_requests_and_their_number(alice_browser, tab
 
 def test_the_role_form_lists_every_permission_by_name(alice_browser):
     assert all(name in alice_browser.get(f"{ACCESS}/new-role").text for name in Permission)
+
+
+DEAD = {"methods": "POST", "host": "", "path": "/late", "permission": "upstream:admin", "note": ""}
+
+
+def test_a_new_route_is_inserted_before_the_route_that_would_shadow_it(alice_browser, table):
+    response = alice_browser.post(
+        f"{ACCESS}/routes/new", {**DEAD, "seen": services.table_tag(Route.objects.all()), "position": ""}, follow=True
+    )
+    assert "Route added: #3 POST /late -> upstream:admin." in response.text.replace("&gt;", ">")
+    assert "never decides" not in response.text
+
+
+@pytest.mark.parametrize("what", ["new", "changed"])
+def test_a_route_that_never_decides_is_saved_after_a_confirmation_and_marked(alice_browser, table, what):
+    sent = {**DEAD, "seen": services.table_tag(Route.objects.all()), "position": "4"}
+    path = f"{ACCESS}/routes/new"
+    if what == "changed":
+        path, sent["position"] = f"{ACCESS}/routes/{table[0].pk}", "3"
+    count = Route.objects.count()
+    asked = alice_browser.post(path, sent)
+    statement = "that never decides a request, because this one matches first: #"
+    assert (asked.status_code, statement in words(asked)) == (422, True)
+    assert (Route.objects.count(), Route.objects.filter(path="/late").exists()) == (count, False)
+    confirmation = unescape(re.search(r'name="confirmation" value="([^"]+)"', asked.text)[1])
+    done = alice_browser.post(path, {**sent, "confirmation": confirmation}, follow=True)
+    assert Route.objects.filter(path="/late").exists()
+    assert re.search(r"/late never decides #\d POST /\*\* -> upstream:write matches first", words(done))

@@ -18,8 +18,9 @@ from audit.record import record, record_refusal
 from dashboard.audit_text import _VERBS, result
 from rbac import policy
 from rbac.denials import facts
-from rbac.models import Role
+from rbac.models import Role, Route
 from rbac.permissions import Permission
+from tests.dashboard.forms import fields_of
 from tests.dashboard.test_pages import words
 from tests.factories import UserFactory, make_token, principal
 
@@ -233,7 +234,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_entries(alice_br
 
 def test_a_decision_shows_the_request_the_reason_the_roles_and_the_decision_now(alice_browser, decision_id, vera, system):
     text = words(alice_browser.get(f"{PAGE}/decisions/{decision_id}"))
-    parts = ("Denied: POST api.example.com/launch", "This requires upstream:write", "admin, user", "#2 * /** -> upstream:write")
+    parts = ("Denied: POST api.example.com/launch", "This requires upstream:write", "admin , user", "#2 * /** -> upstream:write")
     for part in (*parts, "denied (403)"):
         assert part in text, part
     users.set_role(actor=system, user=vera, role="user")
@@ -244,3 +245,57 @@ def test_a_decision_is_found_by_its_caller_and_not_by_other_users(visit, vera, b
     assert visit(vera).get(f"{PAGE}/decisions/{decision_id}").status_code == 200
     response = visit(bob).get(f"{PAGE}/decisions/{decision_id}")
     assert (response.status_code, "There is no recorded decision" in response.text) == (404, True)
+
+
+def links_of(response):
+    """Return the links in the content of a page, by their text."""
+    main = response.text[response.text.index("<main") : response.text.index("<dialog")]
+    return {
+        unescape(text.strip()): unescape(link) for link, text in re.findall(r'<a\s[^>]*?href="([^"]+)"[^>]*>([^<]+)</a>', main)
+    }
+
+
+def test_a_decision_links_the_caller_the_role_the_route_and_the_pages_that_allow_the_request(
+    alice_browser, decision_id, vera, read_write
+):
+    page = f"{PAGE}/decisions/{decision_id}"
+    links = links_of(alice_browser.get(page))
+    asked = links["Change the role of vera@example.com to user"]
+    route = Route.objects.get(position=2)
+    assert links["vera@example.com"] == f"/skyauth/users/{vera.uid}"
+    assert (links["viewer"], links["admin"]) == ("/skyauth/access/roles/viewer", "/skyauth/access/roles/admin")
+    assert links["Add the permission upstream:write to the role viewer"] == "/skyauth/access/roles/viewer"
+    assert links[str(route)] == links["Change the permission that the route requires"] == f"/skyauth/access/routes/{route.pk}"
+    for link in links.values():
+        assert alice_browser.get(link).status_code == 200, link
+    sent = fields_of(alice_browser.get(asked).text)
+    assert alice_browser.post("/skyauth/users/role", sent)["Location"] == page
+    assert not [text for text in links_of(alice_browser.get(page)) if text.startswith(("Change", "Add"))], "it is allowed now"
+
+
+@pytest.mark.parametrize(
+    "held", [(), ("users:read",), ("roles:read", "roles:write"), ("routes:read",), ("users:write", "users:read")]
+)
+def test_a_decision_links_only_to_pages_that_the_reader_can_open(visit, decision_id, held):
+    permissions = ["audit:read", "policy:explain", "upstream:read", *held]
+    browser = visit(UserFactory(role=Role.objects.create(name="auditor", permissions=permissions)))
+    links = links_of(browser.get(f"{PAGE}/decisions/{decision_id}"))
+    assert {path: browser.get(path).status_code for path in links.values()} == dict.fromkeys(links.values(), 200)
+    assert (len(links) > 1) == bool(held)
+
+
+def test_a_tried_request_links_on_like_a_decision(alice_browser, vera, pipeline, read_write):
+    tried = "/skyauth/access/try?method=POST&path=/launch&who="
+    links = links_of(alice_browser.get(f"{tried}vera@example.com"))
+    assert "Change the role of vera@example.com to user" in links
+    assert links["vera@example.com"] == f"/skyauth/users/{vera.uid}"
+    assert links_of(alice_browser.get(f"{tried}pipeline"))["pipeline"] == f"/skyauth/service-accounts/{pipeline.uid}"
+    Route.objects.all().delete()
+    form = alice_browser.get(links_of(alice_browser.get(f"{tried}pipeline"))["Add a route for this request"])
+    assert {name: fields_of(form.text)[name] for name in ("methods", "path")} == {"methods": ["POST"], "path": ["/launch"]}
+
+
+def test_a_tried_request_without_a_path_keeps_what_was_typed(alice_browser):
+    page = alice_browser.get("/skyauth/access/try?method=POST&host=api.example.com")
+    assert 'value="api.example.com"' in page.text
+    assert "This field is required." in page.text

@@ -10,11 +10,13 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 
 from accounts.models import SessionKind
+from accounts.services import groups
 from audit.models import Entry
 from authn.session_store import SessionStore
 from core.errors import Conflict
 from dashboard.base import Page
 from dashboard.navigation import SECTIONS
+from tests.dashboard.forms import fields_of
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token, principal
 
 pytestmark = pytest.mark.django_db
@@ -167,10 +169,12 @@ def test_an_unknown_user_is_a_404_page(visit, vera):
 
 @pytest.mark.parametrize("back", ["https://evil.example/", "//evil.example/", "/elsewhere", "/skyauth/../admin/", "/skyauthx"])
 def test_promise_41_a_form_returns_only_to_pages_of_the_dashboard(visit, alice, bob, back):
-    response = visit(alice).post(f"/skyauth/users/{bob.uid}/role", {"role": "viewer", "back": back})
-    assert response["Location"] == f"/skyauth/users/{bob.uid}"
-    response = visit(alice).post(f"/skyauth/users/{bob.uid}/role", {"role": "user", "back": "/skyauth/users?q=a%20b"})
-    assert response["Location"] == "/skyauth/users?q=a%20b"
+    asked = visit(alice).get("/skyauth/users/role", {"uid": bob.uid, "role": "viewer", "back": back})
+    assert fields_of(asked.text)["back"] == ["/skyauth/users"]
+    response = visit(alice).post("/skyauth/users/role", {**fields_of(asked.text), "back": back})
+    assert response["Location"] == "/skyauth/users"
+    asked = visit(alice).get("/skyauth/users/role", {"uid": bob.uid, "role": "user", "back": "/skyauth/users?q=a%20b"})
+    assert visit(alice).post("/skyauth/users/role", fields_of(asked.text))["Location"] == "/skyauth/users?q=a%20b"
 
 
 def test_every_link_that_a_role_sees_opens_for_it(visit, alice, bob, vera):
@@ -192,3 +196,25 @@ def test_every_link_that_a_role_sees_opens_for_it(visit, alice, bob, vera):
             known = {seen.partition("?")[0] for seen in done}
             todo += [link for link in links if link.partition("?")[0] not in known]
         assert len(done) > 4, "it was walked at all"
+
+
+LISTS = ["users", "service-accounts", "audit", "access/routes", "access/groups"]
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_an_unknown_filter_is_named_and_shows_no_rows(visit, alice, pipeline, system, read_write, path):
+    groups.create_group_role(actor=system, group="staff", role="user")
+    browser = visit(alice)
+    assert "<tbody>" in browser.get(f"/skyauth/{path}").text or path == "audit"
+    response = browser.get(f"/skyauth/{path}?rol=admin&q=")
+    assert re.search(r"Unknown filter: rol\. The filters are: q\b", words(response))
+    assert "<tbody>" not in response.text
+    assert "alice@example.com created" not in words(response)
+
+
+@pytest.mark.parametrize("query", ["evnt=user.updated", "event=nonsense", "since=yesterday"])
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_a_file_of_entries_with_a_wrong_filter_is_an_error_and_not_an_empty_file(visit, alice, kind, query):
+    response = visit(alice).get(f"/skyauth/audit.{kind}?{query}")
+    assert response.status_code == 409
+    assert query.partition("=")[0] in words(response)

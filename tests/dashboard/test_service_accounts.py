@@ -15,6 +15,8 @@ from accounts.models import ServiceAccount, Session, Token
 from audit.models import Entry
 from authn.session_store import SessionStore
 from rbac.models import Role
+from tests.dashboard.forms import fields_of
+from tests.dashboard.test_pages import words
 from tests.factories import ServiceAccountFactory, UserFactory, make_token
 
 pytestmark = pytest.mark.django_db
@@ -354,6 +356,18 @@ def test_a_reader_sees_no_controls_and_is_denied(visit, pipeline, system):
         assert reader.post(address, {}).status_code == 403
     for address in (f"{LIST}/new", page_of(pipeline, "token"), f"/skyauth/tokens/{row.key_id}/rotate"):
         assert reader.get(address).status_code == 403
+
+
+@pytest.mark.parametrize("days", [None, 30])
+def test_a_rotation_that_nobody_thought_about_keeps_the_old_token_valid_for_a_day(admin_browser, pipeline, days):
+    row, _ = make_token(pipeline, days=days)
+    page = admin_browser.get(f"/skyauth/tokens/{row.key_id}/rotate")
+    expiry = f"expires at {row.expires_at:%Y-%m-%d %H:%M} UTC" if days else "no expiry date"
+    assert expiry in words(page)
+    shown_token(admin_browser.post(f"/skyauth/tokens/{row.key_id}/rotate", {**fields_of(page.text), "days": "30"}))
+    row.refresh_from_db()
+    assert row.revoked_at is None
+    assert timedelta(hours=23) < row.expires_at - timezone.now() <= timedelta(days=1)
 
 
 def test_a_rotation_with_grace_shows_whether_the_old_token_is_still_used(admin_browser, pipeline):

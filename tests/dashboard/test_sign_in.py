@@ -170,7 +170,7 @@ def test_the_pages_load_only_own_files_and_are_not_cached(client, vera):
 
 def test_a_session_opens_only_what_the_role_allows(client, vera):
     sign_in(client)
-    assert client.get("/admin/").status_code == 302
+    assert client.get("/admin/").status_code == 403
     assert client.get("/api/v1/users").status_code == 200
     assert client.get("/api/v1/audit-events").status_code == 403
     assert User.objects.get(pk=vera.pk).role.name == "viewer"

@@ -83,7 +83,9 @@ def test_a_preview_warns_about_users_who_cannot_sign_in(admin_browser, settings)
 def test_a_previewed_file_is_imported_with_its_progress(admin_browser):
     page = apply(admin_browser, GOOD)
     assert "Import complete: 2 users created." in page
-    assert re.findall(r"<p>(\d+) %</p>", page)[-1] == "100"
+    steps = re.findall(r'<p class="step"><progress max="100" value="(\d+)"[^>]*></progress> (\d+) %</p>', page)
+    assert steps[0] == ("0", "0")
+    assert steps[-1] == ("100", "100")
     assert page.count("</html>") == 1
     assert User.objects.get(username="dan@example.com").check_password("correct horse battery")
     assert User.objects.get(username="carol@example.com").role.name == "user"

@@ -1,4 +1,4 @@
-"""Users: the list, role changes in place and in bulk, new users, disabling and deleting users with their accounts."""
+"""Users: the list, role changes, new users, disabling and deleting users with their accounts."""
 
 import re
 from datetime import timedelta
@@ -11,7 +11,8 @@ from django.utils import timezone
 from accounts.models import DeletedUser, RoleSource, ServiceAccount, SignIn, Token, User
 from audit.models import Entry
 from rbac.models import Role
-from tests.dashboard.test_pages import HTMX, words
+from tests.dashboard import forms
+from tests.dashboard.test_pages import words
 from tests.factories import ServiceAccountFactory, UserFactory, make_token
 
 pytestmark = pytest.mark.django_db
@@ -105,7 +106,6 @@ def test_without_users_write_there_are_no_controls_and_posts_are_denied(visit, b
             assert "checkbox" not in main
             assert "Delete" not in main
         for path, sent in (
-            (f"{LIST}/{bob.uid}/role", {"role": "admin"}),
             (f"{LIST}/role", {"uid": bob.uid, "role": "admin"}),
             (f"{LIST}/new", {"username": "eve@example.com", "role": "viewer"}),
             (f"{LIST}/{bob.uid}/disable", {}),
@@ -125,67 +125,114 @@ def test_an_admin_with_fewer_permissions_cannot_manage_users_above(visit, alice,
     text = browser.get(LIST).text
     assert f'id="role-{alice.uid}"' not in text
     assert '<option value="admin"' not in text.split("<tbody>")[1]
-    assert browser.post(f"{LIST}/{alice.uid}/role", {"role": "viewer"}).status_code == 403
-    assert browser.post(f"{LIST}/{bob.uid}/role", {"role": "admin"}).status_code == 403
+    for uid, role in ((alice.uid, "viewer"), (bob.uid, "admin")):
+        assert browser.post(f"{LIST}/role", {"uid": uid, "role": role}).status_code == 403
+        assert browser.get(f"{LIST}/role", {"uid": uid, "role": role}).status_code == 403
     assert browser.post(f"{LIST}/{alice.uid}/delete", {}).status_code == 403
     assert "has permissions that you do not have" in browser.get(f"{LIST}/{alice.uid}/delete").text
     alice.refresh_from_db()
     assert alice.role.name == "admin"
 
 
-def test_a_role_is_changed_in_place(admin_browser, bob):
-    response = admin_browser.post(f"{LIST}/{bob.uid}/role", {"role": "viewer"}, headers=HTMX)
-    assert response.status_code == 200
-    assert response.text.lstrip().startswith("<tr>")
+def confirm(browser, uids, role, back=""):
+    """Open the page that asks for a role change, and press its button; return the response."""
+    asked = browser.get(f"{LIST}/role", {"uid": uids, "role": role, "back": back})
+    assert asked.status_code == 200, asked.get("Location")
+    return browser.post(f"{LIST}/role", forms.fields_of(asked.text), follow=True)
+
+
+def test_a_role_change_is_asked_by_name_and_performed_by_the_next_post(admin_browser, bob):
+    asked = admin_browser.get(f"{LIST}/role?uid={bob.uid}&role=viewer&back={LIST}?q=b")
+    assert "Change the role of bob@example.com from user to viewer?" in words(asked)
+    assert "administrative" not in words(asked)
+    bob.refresh_from_db()
+    assert bob.role.name == "user"
+    response = admin_browser.post(f"{LIST}/role", forms.fields_of(asked.text), follow=True)
+    assert response.redirect_chain == [(f"{LIST}?q=b", 302)]
     assert "The role of bob@example.com was changed from user to viewer." in response.text
     bob.refresh_from_db()
     assert (bob.role.name, bob.role_source) == ("viewer", RoleSource.MANUAL)
-    assert Entry.objects.get(event="user.updated").actor == "alice@example.com"
+    entry = Entry.objects.get(event="user.updated")
+    assert (entry.actor, entry.data) == ("alice@example.com", {"old": {"role": "user"}, "new": {"role": "viewer"}})
 
 
-def test_a_role_is_changed_without_javascript_and_returns_to_the_list(admin_browser, bob):
-    response = admin_browser.post(f"{LIST}/{bob.uid}/role", {"role": "viewer", "back": f"{LIST}?q=b"}, follow=True)
-    assert response.redirect_chain == [(f"{LIST}?q=b", 302)]
-    assert "was changed from user to viewer." in response.text
+def test_an_administrative_role_stands_out_in_every_list_of_roles_and_when_it_is_asked_for(admin_browser, bob, pipeline):
+    asked = words(admin_browser.get(f"{LIST}/role?uid={bob.uid}&role=admin"))
+    assert "admin is an administrative role." in asked
+    assert "Create, change and delete users. users:write" in asked
+    for page in (
+        LIST,
+        f"{LIST}/{bob.uid}",
+        f"{LIST}/new",
+        f"/skyauth/service-accounts/{pipeline.uid}",
+        "/skyauth/access/groups/new",
+    ):
+        text = admin_browser.get(page).text
+        assert re.search(r'<option value="admin"\s*(selected)?>admin \(administrative\)</option>', text), page
+        assert re.search(r'<option value="viewer"\s*(selected)?>viewer</option>', text), page
+
+
+@pytest.mark.parametrize("sent", [{}, {"seen": ""}, {"seen": "0123456789abcdef"}])
+def test_promise_55_a_post_that_confirms_nothing_changes_no_role(admin_browser, bob, vera, sent):
+    for uids in ([bob.uid], [bob.uid, vera.uid]):
+        response = admin_browser.post(f"{LIST}/role", {"uid": uids, "role": "admin", **sent})
+        assert "to admin?" in words(response)
+    assert not User.objects.filter(pk__in=[bob.pk, vera.pk], role__name="admin").exists()
+
+
+@pytest.mark.parametrize("late", ["another old role", "another new role", "another user"])
+def test_a_confirmation_is_for_what_it_named_and_nothing_else(admin_browser, bob, vera, late):
+    sent = forms.fields_of(admin_browser.get(f"{LIST}/role?uid={bob.uid}&role=viewer").text)
+    if late == "another old role":
+        User.objects.filter(pk=bob.pk).update(role=Role.objects.create(name="other", permissions=["upstream:read"]))
+    sent |= {"another new role": {"role": "admin"}, "another user": {"uid": [bob.uid, vera.uid]}}.get(late, {})
+    before = dict(User.objects.values_list("username", "role__name"))
+    assert "the roles differ from those that you confirmed" in words(admin_browser.post(f"{LIST}/role", sent))
+    assert dict(User.objects.values_list("username", "role__name")) == before
+
+
+def test_without_a_role_the_page_offers_the_roles(admin_browser, bob):
+    asked = admin_browser.get(f"{LIST}/role?uid={bob.uid}")
+    assert "Change the role of bob@example.com" in words(asked)
+    assert set(re.findall(r'<option value="(\w+)"', asked.text)) == {"admin", "user", "viewer"}
 
 
 def test_promise_33_the_last_admin_stays_with_an_error_message(admin_browser, alice):
-    response = admin_browser.post(f"{LIST}/{alice.uid}/role", {"role": "viewer"}, headers=HTMX)
-    assert response.status_code == 409
-    assert (
-        response.text.strip()
-        == '<p class="message error">alice@example.com is the last active admin. Give another user the admin role first.</p>'
-    )
-    for path in ("role", "disable", "delete"):
+    assert "alice@example.com is the last active admin. Give another user" in confirm(admin_browser, alice.uid, "viewer").text
+    for path in ("disable", "delete"):
         response = admin_browser.post(f"{LIST}/{alice.uid}/{path}", {"role": "user"}, follow=True)
         assert "is the last active admin" in response.text
     alice.refresh_from_db()
     assert (alice.role.name, alice.is_active) == ("admin", True)
 
 
-def test_a_bulk_change_lists_the_users_that_failed(admin_browser, alice, bob, vera):
-    response = admin_browser.post(
-        f"{LIST}/role", {"uid": [bob.uid, vera.uid], "role": "viewer", "back": f"{LIST}?q=x"}, follow=True
-    )
+def test_a_bulk_change_names_every_user_and_lists_those_that_failed(admin_browser, alice, bob, vera):
+    asked = words(admin_browser.get(f"{LIST}/role", {"uid": [bob.uid, vera.uid], "role": "admin"}))
+    assert "Change the role of 2 users to admin?" in asked
+    assert "bob@example.com user admin vera@example.com viewer admin" in asked
+    response = confirm(admin_browser, [bob.uid, vera.uid], "viewer", f"{LIST}?q=x")
     assert response.redirect_chain == [(f"{LIST}?q=x", 302)]
     assert "2 users now have the role viewer." in response.text
-    response = admin_browser.post(f"{LIST}/role", {"uid": [alice.uid, bob.uid], "role": "user"})
+    response = confirm(admin_browser, [alice.uid, bob.uid], "user")
     assert "Some users did not get the role user" in response.text
     assert re.search(r"alice@example.com.*last active admin.*Changed.*bob@example.com", words(response))
     roles = dict(User.objects.values_list("username", "role__name"))
     assert roles == {"alice@example.com": "admin", "bob@example.com": "user", "vera@example.com": "viewer"}
 
 
+@pytest.mark.parametrize("method", ["get", "post"])
 @pytest.mark.parametrize(
     ("sent", "message"),
     [
         ({"role": "viewer"}, "Select at least one user."),
-        ({"uid": "f"}, "no role named"),
-        ({"uid": ["f"] * 51, "role": "user"}, "at most 50"),
+        ({"uid": "f", "role": "user"}, "does not exist any more"),
+        ({"uid": "BOB", "role": "nonsense"}, "no role named"),
+        ({"uid": [f"f{n}" for n in range(51)], "role": "user"}, "at most 50"),
     ],
 )
-def test_an_invalid_bulk_change_is_a_message_in_the_list(admin_browser, sent, message):
-    response = admin_browser.post(f"{LIST}/role", sent, follow=True)
+def test_an_invalid_role_change_is_a_message_in_the_list(admin_browser, bob, method, sent, message):
+    sent = {name: bob.uid if value == "BOB" else value for name, value in sent.items()}
+    response = getattr(admin_browser, method)(f"{LIST}/role", sent, follow=True)
     assert response.redirect_chain == [(LIST, 302)]
     assert message in response.text
 

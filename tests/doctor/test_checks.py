@@ -131,6 +131,9 @@ BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
     "skyauth.E030": lambda settings, _: (setattr(settings, "DEBUG", True), setattr(settings, "SECURE_COOKIES", True)),
     "skyauth.E031": lambda settings, _: (setattr(settings, "ALLOWED_HOSTS", ["*"]), setattr(settings, "SECURE_COOKIES", True)),
     "routes.none": lambda _, __: Route.objects.all().delete(),
+    "routes.never-decide": lambda _, __: Route.objects.bulk_create(
+        [Route(position=99, path="/late", methods=["GET"], permission="upstream:read")]
+    ),
     "users.no-admin": lambda _, __: User.objects.update(is_active=False),
     "users.admin-by-default": lambda _, __: User.objects.update(role_source=RoleSource.DEFAULT),
     "users.admin-unused": lambda _, __: unused_admin(),
