@@ -66,6 +66,13 @@ def _form(user: User, page: str, **typed: Any) -> Any:
     return fill(dashboard(user), page, "user_form" if "/user/" in page else "serviceaccount_form", **typed)
 
 
+def _confirmed(actor: User, *rows: User) -> Any:
+    """Ask the dashboard to make the users viewers, and confirm what its page names."""
+    client, change = dashboard(actor), {"uid": [row.uid for row in rows], "role": "viewer"}
+    seen = client.post("/skyauth/users/role", change).context["change"].fingerprint
+    return client.post("/skyauth/users/role", {**change, "seen": seen}, follow=True)
+
+
 def _viewer() -> str:
     return str(Role.objects.get(name="viewer").pk)
 
@@ -88,12 +95,8 @@ DEMOTIONS: dict[str, Interface] = {
     "REST API, account": lambda alice, dora, robot: api_client.session(alice).patch(
         f"/service-accounts/{robot.uid}", {"role": "viewer"}
     ),
-    "dashboard": lambda alice, dora, robot: dashboard(alice).post(
-        f"/skyauth/users/{dora.uid}/role", {"role": "viewer"}, headers=HTMX
-    ),
-    "dashboard, bulk": lambda alice, dora, robot: dashboard(alice).post(
-        "/skyauth/users/role", {"uid": [dora.uid], "role": "viewer"}
-    ),
+    "dashboard": lambda alice, dora, robot: _confirmed(alice, dora),
+    "dashboard, bulk": lambda alice, dora, robot: _confirmed(alice, dora, alice),
     "dashboard, account": lambda alice, dora, robot: dashboard(alice).post(
         f"/skyauth/service-accounts/{robot.uid}/change", {"role": "viewer", "description": "", "owner": ""}, follow=True
     ),
