@@ -1,8 +1,10 @@
 """What all resources of the API share."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
+from django.http import HttpRequest
 from django.urls import reverse
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework import serializers
@@ -13,9 +15,12 @@ from rest_framework.viewsets import GenericViewSet
 
 from accounts.models import User
 from accounts.services.users import get_user
+from api.pagination import ApiPagination
 from api.parsers import SafeJSONParser
 from api.permissions import Need
+from api.strict import RequestSerializer, give_length, refuse_body, refuse_empty_parameters, refuse_unknown_parameters
 from core.errors import Invalid, NotFound
+from core.text import clean
 from rbac.principals import Kind, Method, Principal
 
 _KINDS = {
@@ -35,6 +40,7 @@ _METHODS = {
     Method.SHARED: "the shared credential of AUTH_STRING",
     Method.COMMAND: "a management command",
 }
+_DIGITS = re.compile(r"-?[0-9]+")
 KIND_CHOICES = [(kind.value, _KINDS[kind]) for kind in Kind]
 METHOD_CHOICES = [(method.value, _METHODS[method]) for method in Method]
 
@@ -46,6 +52,16 @@ class StableOrderingFilter(OrderingFilter):
         ordering = super().get_ordering(request, queryset, view)
         return [*ordering, "pk"] if ordering else ordering
 
+    def remove_invalid_fields(self, queryset: Any, fields: Any, view: APIView, request: Request) -> Any:
+        """Return the fields. Raises Invalid instead of removing one."""
+        valid = super().remove_invalid_fields(queryset, fields, view, request)
+        if invalid := [field for field in fields if field not in valid]:
+            choices = ", ".join(cast(Any, view).ordering_fields)
+            names = ", ".join(clean(field, 64) for field in invalid[:10])
+            text = f"ordering: This list cannot be sorted by: {names}. Fields: {choices}. A leading - reverses the order."
+            raise Invalid.field("ordering", text)
+        return valid
+
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         names = ", ".join(f"`{name}`" for name in view.ordering_fields)
         description = f"The field to sort by: {names}. A leading `-` reverses the order."
@@ -55,14 +71,19 @@ class StableOrderingFilter(OrderingFilter):
 class ApiViewSet(GenericViewSet[Any]):
     """A viewset whose `needs` says which permission each action needs. An action that `needs` does not name is denied.
 
+    `bodies` has the fields of an action's body, and `queries` the parameters of its query. An action that they do not name has
+    none. A list also has the parameters of its filters and pages. Every other name in a request is an error (promise 48).
     `path_descriptions` describes the parameters of the path, by name, for the OpenAPI document.
     """
 
     needs: ClassVar[dict[str, Need]] = {}
     refusals: ClassVar[frozenset[int]] = frozenset()  # statuses of errors besides those that `api.schema` derives
     path_descriptions: ClassVar[dict[str, str]] = {}
+    bodies: ClassVar[dict[str, type[RequestSerializer]]] = {}
+    queries: ClassVar[dict[str, type[RequestSerializer]]] = {}
     http_method_names = ["get", "head", "post", "patch", "delete"]
     parser_classes = (SafeJSONParser,)
+    filterset_class: Any = None
     filter_backends: Sequence[Any] = (DjangoFilterBackend, StableOrderingFilter)
     metadata_class = None
 
@@ -71,9 +92,44 @@ class ApiViewSet(GenericViewSet[Any]):
         """The caller; `ActionPermission` denies anonymous requests."""
         return cast(Principal, self.request.user)
 
-    def validated(self, serializer_class: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-        """Return the validated fields of the body. Raises ValidationError."""
-        serializer = serializer_class(data=self.request.data)
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        drf_request = super().initialize_request(request, *args, **kwargs)
+        give_length(drf_request)
+        return drf_request
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Check the caller, then the names in the query, and that there is no body where none is read. Raises Invalid."""
+        super().initial(request, *args, **kwargs)
+        if not self.action:
+            return  # the response is 405
+        of_list = self.list_parameters()
+        query = self.queries.get(self.action, RequestSerializer)
+        refuse_unknown_parameters(request._request, [*of_list, *query().fields], query.renamed)
+        refuse_empty_parameters(request._request, [name for name in of_list if name != "search"])
+        if self.action not in self.bodies:
+            refuse_body(request._request)
+
+    def list_parameters(self) -> list[str]:
+        """Return the names of the parameters of a list: its filters, order and pages. They are none for other actions."""
+        if self.action != "list":
+            return []
+        names = [*self.filterset_class.base_filters, StableOrderingFilter.ordering_param] if self.filter_backends else []
+        return [*names, *ApiPagination.PARAMETERS] if self.pagination_class is not None else names
+
+    def filter_queryset(self, queryset: Any) -> Any:
+        return super().filter_queryset(queryset) if self.action == "list" else queryset
+
+    def body(self, present: Any = None) -> dict[str, Any]:
+        """Return the validated fields of the body. `present` has the fields of the resource now. Raises ValidationError."""
+        resource = () if self.serializer_class is None else cast(Any, self.serializer_class)().fields
+        context = {"resource": {*resource}, "present": present}
+        return self._validated(self.bodies[self.action](data=self.request.data, context=context))
+
+    def query(self) -> dict[str, Any]:
+        """Return the validated parameters of the query. Raises ValidationError."""
+        return self._validated(self.queries[self.action](data=self.request.query_params.dict()))
+
+    def _validated(self, serializer: RequestSerializer) -> dict[str, Any]:
         serializer.is_valid(raise_exception=True)
         return dict(serializer.validated_data)
 
@@ -89,6 +145,26 @@ class UntrimmedCharField(serializers.CharField):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(trim_whitespace=False, **kwargs)
+
+
+class TrueOrFalseField(serializers.BooleanField):
+    """A parameter of a query that is `true` or `false`. A misspelt dry run must not change anything."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        """Return the value. Raises ValidationError."""
+        if data not in {"true", "false"}:
+            raise serializers.ValidationError("The value must be true or false.")
+        return bool(data == "true")
+
+
+class WholeNumberField(serializers.IntegerField):
+    """An integer in JSON, or in ASCII digits: Python's `int` also reads digits of other scripts, `1_0` and blanks."""
+
+    def to_internal_value(self, data: Any) -> int:
+        """Return the number. Raises ValidationError."""
+        if isinstance(data, str) and not _DIGITS.fullmatch(data):
+            self.fail("invalid")
+        return int(super().to_internal_value(data))
 
 
 def location(view: str, /, **kwargs: object) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from functools import cache
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from csp.constants import SELF, UNSAFE_INLINE
 from csp.decorators import csp_update
@@ -19,6 +19,7 @@ from rest_framework.views import APIView
 
 from api.etags import etag
 from api.permissions import AUTHENTICATED, ActionPermission
+from api.strict import refuse_unknown_parameters
 
 _JSON: Final = (OpenApiJsonRenderer, OpenApiJsonRenderer2)
 _YAML: Final = (OpenApiYamlRenderer, OpenApiYamlRenderer2)
@@ -53,8 +54,14 @@ class AuthenticatedOnlyMixin:
 
     action = "show"
     needs = {"show": AUTHENTICATED}
+    parameters: ClassVar[tuple[str, ...]] = ()  # of the query
     permission_classes: Any = (ActionPermission,)
     http_method_names: Any = ["get", "head"]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Check the caller and the names in the query. Raises Invalid."""
+        super().initial(request, *args, **kwargs)  # type: ignore[misc]
+        refuse_unknown_parameters(request._request, self.parameters, {})
 
     def finalize_response(self, *args: Any, **kwargs: Any) -> Any:
         """Return the response, for this caller and this origin alone: the page's script holds a CSRF token."""
@@ -100,4 +107,5 @@ class SwaggerUi(AuthenticatedOnlyMixin, SpectacularSwaggerSplitView):
 
     title = "SkyAuth REST API"
     url_name = "api:openapi-json"
+    parameters = ("script",)
     authentication_classes: Any

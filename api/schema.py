@@ -30,7 +30,7 @@ _PROBLEM: dict[str, Any] = {
     },
 }
 _MEANINGS = {
-    400: "The request is invalid; `errors` names the fields.",
+    400: "The request is invalid; `errors` names the fields and parameters, also those that the operation does not have.",
     401: "The credential is missing or invalid. The response does not say which.",
     403: "Your role does not have the permission, or the change would grant more than you have.",
     404: "Not found, or you are not allowed to see it.",
@@ -77,6 +77,22 @@ class Schema(AutoSchema):
         """Return the resource, which is the first part of the path after the version."""
         return [self._tokenize_path()[0]] if self._tokenize_path() else ["index"]
 
+    def get_request_serializer(self) -> Any:
+        """Return the body of the action, as the view names it in `bodies`."""
+        return getattr(self.view, "bodies", {}).get(self._action())
+
+    def get_override_parameters(self) -> list[Any]:
+        """Return the parameters of the query of the action, as the view names them in `queries`."""
+        query = getattr(self.view, "queries", {}).get(self._action())
+        return [] if query is None else [query]
+
+    def get_filter_backends(self) -> list[Any]:
+        """Return the filters of a list. No other action has them, even if it returns several objects."""
+        return list(getattr(self.view, "filter_backends", ())) if self._action() == "list" else []
+
+    def _action(self) -> str:
+        return str(getattr(self.view, "action", ""))
+
     def _resolve_path_parameters(self, variables: Any) -> list[dict[str, Any]]:
         parameters: list[dict[str, Any]] = super()._resolve_path_parameters(variables)  # type: ignore[no-untyped-call]
         descriptions = getattr(self.view, "path_descriptions", {})
@@ -101,21 +117,19 @@ class Schema(AutoSchema):
 
     def _error_statuses(self) -> set[int]:
         """Return the status of every error that this operation can return."""
-        statuses = {401, 406, 503}
+        statuses = {400, 401, 406, 503}  # 400: a parameter that the operation does not have, an unreadable header or body
         parameters = self._get_parameters()
         locations = {parameter["in"] for parameter in parameters}
-        if "query" in locations:
-            statuses.add(400)
         if "path" in locations or any(parameter["name"] == "page" for parameter in parameters):
             statuses.add(404)
         if self.method != "GET":
-            statuses |= {400, 403, 409}  # 400: an unreadable header or body; 403: the CSRF and origin checks
+            statuses |= {403, 409}  # 403: the CSRF and origin checks
         if self.method in {"POST", "PATCH"}:
             statuses |= {413, 415}
         if any(parameter["name"] == "If-Match" for parameter in parameters):
             statuses |= {412, 428}
         needs = getattr(self.view, "needs", {})
-        if needs.get(getattr(self.view, "action", None)) is not AUTHENTICATED:
+        if needs.get(self._action()) is not AUTHENTICATED:
             statuses.add(403)
         return statuses | getattr(self.view, "refusals", frozenset())
 

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 from rest_framework import renderers, serializers
 
 from accounts.models import RoleSource, SignIn, User
-from api.base import UntrimmedCharField
+from api.base import TrueOrFalseField, UntrimmedCharField
+from api.strict import RequestSerializer
 
 MAX_BULK = 1_000
 _EMAIL = "The e-mail address of the user."
@@ -48,8 +49,10 @@ class UserSerializer(serializers.ModelSerializer[User]):
         }
 
 
-class UserUpdateSerializer(serializers.Serializer[Any]):
-    """The fields of a user that can be changed. Other fields are ignored."""
+class UserUpdateSerializer(RequestSerializer):
+    """The fields of a user that can be changed."""
+
+    written_by_use = frozenset({"last_seen_at"})
 
     role = UntrimmedCharField(max_length=32, required=False, help_text=_ROLE)
     active = serializers.BooleanField(required=False, help_text=_ACTIVE)
@@ -59,7 +62,13 @@ class UserUpdateSerializer(serializers.Serializer[Any]):
     sign_in = serializers.ChoiceField(choices=SignIn.choices, required=False, help_text=_SIGN_IN)
 
 
-class UserCreateSerializer(serializers.Serializer[Any]):
+class UserDeleteQuerySerializer(RequestSerializer):
+    """What happens to the service accounts of a deleted user."""
+
+    transfer_to = UntrimmedCharField(required=False, help_text="The user who becomes the owner of the service accounts.")
+
+
+class UserCreateSerializer(RequestSerializer):
     """A new user."""
 
     username = UntrimmedCharField(max_length=254, help_text="An e-mail address, or a plain name such as `alice`.")
@@ -76,7 +85,7 @@ class UserCreateSerializer(serializers.Serializer[Any]):
     sign_in = serializers.ChoiceField(choices=SignIn.choices, required=False, help_text=_SIGN_IN)
 
 
-class BulkRoleSerializer(serializers.Serializer[Any]):
+class BulkRoleSerializer(RequestSerializer):
     """Users and the role that they are to get."""
 
     uids = serializers.ListField(
@@ -99,18 +108,28 @@ class BulkRoleResultSerializer(serializers.Serializer[Any]):
     failed = BulkRoleFailureSerializer(many=True, help_text="The users whose role was not changed.")
 
 
-class OwnPasswordSerializer(serializers.Serializer[Any]):
+class OwnPasswordSerializer(RequestSerializer):
     """The caller's current and new password."""
 
     current_password = UntrimmedCharField(max_length=1_024, write_only=True, help_text="Your current password.")
     password = UntrimmedCharField(max_length=1_024, write_only=True, help_text="Your new password.")
 
 
-class UserImportSerializer(serializers.Serializer[Any]):
+class UserImportSerializer(RequestSerializer):
     """A CSV file in JSON."""
 
     csv = UntrimmedCharField(
         help_text="The CSV text. Columns: username, and optionally password, role, email, display_name, sign_in, active."
+    )
+
+
+class UserImportQuerySerializer(RequestSerializer):
+    """How a CSV file is imported."""
+
+    dry_run = TrueOrFalseField(default=False, help_text="Check the file and return what would change, without changing it.")
+    update = TrueOrFalseField(  # type: ignore[assignment] # the metaclass takes the field out of the class
+        default=False,
+        help_text="Change existing users too, except for their passwords. An empty email or display_name clears it.",
     )
 
 

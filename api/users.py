@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from django.db import transaction
 from django.http import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import mixins
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -18,19 +18,21 @@ from api.base import ApiViewSet, location, user_of_field
 from api.parsers import CSVParser, SafeJSONParser
 from api.permissions import Need
 from api.schema import LOCATION, describe_list_and_retrieve
+from api.strict import RequestSerializer
 from api.user_serializers import (
     BulkRoleResultSerializer,
     BulkRoleSerializer,
     CSVRenderer,
     OwnPasswordSerializer,
     UserCreateSerializer,
+    UserDeleteQuerySerializer,
+    UserImportQuerySerializer,
     UserImportResultSerializer,
     UserImportSerializer,
     UserSerializer,
     UserUpdateSerializer,
 )
 from authn import own_password
-from core.errors import Invalid
 from core.problems import problem
 from core.responses import respond
 from rbac.permissions import Permission
@@ -51,6 +53,17 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         "export": Permission.USERS_READ,
         "own_password": Permission.PASSWORD_OWN,
     }
+    bodies: ClassVar[dict[str, type[RequestSerializer]]] = {
+        "create": UserCreateSerializer,
+        "partial_update": UserUpdateSerializer,
+        "bulk_role": BulkRoleSerializer,
+        "import_csv": UserImportSerializer,
+        "own_password": OwnPasswordSerializer,
+    }
+    queries: ClassVar[dict[str, type[RequestSerializer]]] = {
+        "destroy": UserDeleteQuerySerializer,
+        "import_csv": UserImportQuerySerializer,
+    }
     queryset = User.objects.select_related("role").order_by("username")
     serializer_class = UserSerializer
     lookup_field = "uid"
@@ -64,24 +77,22 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         summary="Create a user",
         description="Creates a user. Without `password` they sign in through single sign-on; "
         "without `role` they get the default role.",
-        request=UserCreateSerializer,
         responses={201: UserSerializer},
         parameters=[LOCATION],
     )
     def create(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
-        user = users.create_user(actor=self.principal, **self.validated(UserCreateSerializer))
+        user = users.create_user(actor=self.principal, **self.body())
         return Response(UserSerializer(user).data, status=201, headers=location("user-detail", uid=user.uid))
 
     @extend_schema(
         summary="Update a user",
         description="Changes a user. If one of the fields is rejected, none is changed. A new password ends their sessions.",
-        request=UserUpdateSerializer,
         responses=UserSerializer,
     )
     @transaction.atomic
     def partial_update(self, request: Request, uid: str) -> Response:  # noqa: ARG002
         user = self.get_object()
-        changes = self.validated(UserUpdateSerializer)
+        changes = self.body(UserSerializer(user).data)
         if "password" in changes:
             users.set_password(actor=self.principal, user=user, password=changes["password"])
         profile = {name: changes[name] for name in ("email", "display_name", "sign_in") if name in changes}
@@ -97,13 +108,10 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         summary="Delete a user",
         description="Deletes a user. Their service accounts are transferred to `transfer_to`, or stay without an owner.",
         responses={204: None},
-        parameters=[
-            OpenApiParameter("transfer_to", str, description="The id of the user who becomes the owner of the service accounts.")
-        ],
     )
     def destroy(self, request: Request, uid: str) -> Response:  # noqa: ARG002
         user = self.get_object()
-        heir_uid = request.query_params.get("transfer_to")
+        heir_uid = self.query().get("transfer_to")
         heir = None if heir_uid is None else user_of_field(heir_uid, "transfer_to")
         offboarding.delete_user(actor=self.principal, user=user, transfer_to=heir)
         return Response(status=204)
@@ -111,13 +119,11 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
     @extend_schema(
         summary="Set the role of many users",
         description="Gives each of the users the role. A user who cannot be changed does not stop the others.",
-        request=BulkRoleSerializer,
         responses=BulkRoleResultSerializer,
-        filters=False,
     )
-    @action(detail=False, methods=["post"], url_path="bulk-role", pagination_class=None, filter_backends=())
+    @action(detail=False, methods=["post"], url_path="bulk-role", pagination_class=None)
     def bulk_role(self, request: Request) -> Response:  # noqa: ARG002
-        outcomes = users.bulk_set_role(actor=self.principal, **self.validated(BulkRoleSerializer))
+        outcomes = users.bulk_set_role(actor=self.principal, **self.body())
         return Response(
             {
                 "succeeded": [outcome.target for outcome in outcomes if outcome.error is None],
@@ -131,15 +137,6 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         "nothing is imported and the response lists every invalid line.",
         request={"application/json": UserImportSerializer, "text/csv": OpenApiTypes.STR},
         responses=UserImportResultSerializer,
-        parameters=[
-            OpenApiParameter("dry_run", bool, description="Check the file and return what would change, without changing it."),
-            OpenApiParameter(
-                "update",
-                bool,
-                description="Change existing users too, except for their passwords. An empty email or display_name clears it.",
-            ),
-        ],
-        filters=False,
     )
     @action(
         detail=False,
@@ -147,12 +144,10 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         url_path="import",
         parser_classes=(SafeJSONParser, CSVParser),
         pagination_class=None,
-        filter_backends=(),
     )
-    def import_csv(self, request: Request) -> HttpResponseBase:
-        dry_run, update = _boolean_parameter(request, "dry_run"), _boolean_parameter(request, "update")
-        text = self.validated(UserImportSerializer)["csv"]
-        report = user_import.import_users(actor=self.principal, text=text, dry_run=dry_run, update=update)
+    def import_csv(self, request: Request) -> HttpResponseBase:  # noqa: ARG002
+        options = self.query()
+        report = user_import.import_users(actor=self.principal, text=self.body()["csv"], **options)
         if report.errors:
             return respond(_import_problem(report))
         return Response({"applied": report.applied, "created": list(report.created), "changed": list(report.changed)})
@@ -161,9 +156,8 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         summary="Export users as CSV",
         description="Returns all users as CSV, without passwords. The import accepts this file.",
         responses={(200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, description="The CSV file, safe for spreadsheets.")},
-        filters=False,
     )
-    @action(detail=False, renderer_classes=(CSVRenderer,), pagination_class=None, filter_backends=())
+    @action(detail=False, renderer_classes=(CSVRenderer,), pagination_class=None)
     def export(self, request: Request) -> Response:  # noqa: ARG002
         text = "".join(user_csv.export_users(self.principal))
         return Response(text, headers={"Content-Disposition": 'attachment; filename="skyauth-users.csv"'})
@@ -171,23 +165,13 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
     @extend_schema(
         summary="Change your password",
         description="Changes the caller's own password. All of their sessions end.",
-        request=OwnPasswordSerializer,
         responses={204: None},
-        filters=False,
     )
-    @action(detail=False, methods=["post"], url_path="me/password", pagination_class=None, filter_backends=())
+    @action(detail=False, methods=["post"], url_path="me/password", pagination_class=None)
     def own_password(self, request: Request) -> Response:  # noqa: ARG002
-        values = self.validated(OwnPasswordSerializer)
+        values = self.body()
         own_password.change_own_password(actor=self.principal, current=values["current_password"], password=values["password"])
         return Response(status=204)
-
-
-def _boolean_parameter(request: Request, name: str) -> bool:
-    """Return a query parameter that is `true` or `false`. Raises Invalid: a misspelt dry run must not change anything."""
-    value = request.query_params.get(name, "false")
-    if value not in {"true", "false"}:
-        raise Invalid.field(name, "The value must be true or false.")
-    return value == "true"
 
 
 def _import_problem(report: user_import.ImportReport) -> dict[str, Any]:

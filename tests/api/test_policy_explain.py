@@ -15,7 +15,7 @@ from tests.factories import UserFactory
 
 
 def ask(api: Api, who: str | None, method: str = "GET", path: str = "/jobs", host: str = "") -> Any:
-    body = {"method": method, "path": path, "host": host, **({} if who is None else {"principal": who})}
+    body = {"method": method, "path": path, "host": host, **({} if who is None else {"who": who})}
     return api.post("/policy/explain", body)
 
 
@@ -65,7 +65,7 @@ def test_explain_returns_the_decision_for_every_caller(
 
 
 def test_get_returns_the_same_as_post(as_alice: Api, bob: User, read_write: None) -> None:
-    query = {"principal": bob.uid, "method": "GET", "path": "/jobs"}
+    query = {"who": bob.uid, "method": "GET", "path": "/jobs"}
     response = as_alice.client.get("/api/v1/policy/explain", query_params=query)
     assert response.json() == ask(as_alice, bob.uid).json()
 

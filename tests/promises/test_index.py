@@ -10,7 +10,8 @@ NAME = re.compile(r"^(?:async )?def test_promise_(\d\d)_\w+\(", re.MULTILINE)
 
 # The promises whose code this repository does not have yet, each with the reason.
 LATER: dict[int, str] = {}
-KEPT = sorted(set(range(1, 46)) - LATER.keys())
+PROMISES = {*range(1, 46), 48}
+KEPT = sorted(PROMISES - LATER.keys())
 
 
 def named() -> dict[int, list[str]]:
@@ -35,4 +36,4 @@ def test_a_promise_that_got_its_test_is_no_longer_excused():
 
 
 def test_no_test_carries_a_number_that_is_no_promise():
-    assert set(NAMED) <= set(range(1, 46))
+    assert set(NAMED) <= PROMISES
