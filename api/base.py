@@ -40,6 +40,7 @@ _METHODS = {
     Method.SHARED: "the shared credential of AUTH_STRING",
     Method.COMMAND: "a management command",
 }
+NUMBER = "[0-9]{1,18}"  # of a row, in a path
 _DIGITS = re.compile(r"-?[0-9]+")
 KIND_CHOICES = [(kind.value, _KINDS[kind]) for kind in Kind]
 METHOD_CHOICES = [(method.value, _METHODS[method]) for method in Method]

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from accounts.filters import GroupRoleFilterSet
 from accounts.models import GroupRole
 from accounts.services import groups
-from api.base import ApiViewSet, UntrimmedCharField, WholeNumberField, location
+from api.base import NUMBER, ApiViewSet, UntrimmedCharField, WholeNumberField, location
 from api.etags import expected_version, tagged
 from api.permissions import Need
 from api.schema import ETAG, IF_MATCH, LOCATION, describe_list_and_retrieve
@@ -182,7 +182,7 @@ class GroupRoleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiView
     }
     queryset = GroupRole.objects.select_related("role").order_by("priority", "group")
     serializer_class = GroupRoleSerializer
-    lookup_value_regex = "[0-9]{1,18}"
+    lookup_value_regex = NUMBER
     path_descriptions = {"id": "The number of the mapping."}
     filterset_class = GroupRoleFilterSet
     ordering_fields = ("group", "priority", "role")

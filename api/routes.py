@@ -8,7 +8,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.base import ApiViewSet, UntrimmedCharField, WholeNumberField, location
+from api.base import NUMBER, ApiViewSet, UntrimmedCharField, WholeNumberField, location
 from api.etags import etag, expected_version, tagged
 from api.permissions import Need
 from api.schema import ETAG, IF_MATCH, LOCATION, describe_list_and_retrieve
@@ -108,7 +108,7 @@ class RouteViewSet(mixins.ListModelMixin, ApiViewSet):
     }
     queryset = Route.objects.order_by("position", "id")
     serializer_class = RouteSerializer
-    lookup_value_regex = "[0-9]{1,18}"
+    lookup_value_regex = NUMBER
     path_descriptions = {"id": "The number of the route."}
     filterset_class = RouteFilterSet
     ordering_fields = ("position", "path")

@@ -9,6 +9,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 
+from api.base import NUMBER
 from api.permissions import AUTHENTICATED
 from core.problems import CONTENT_TYPE
 
@@ -42,6 +43,7 @@ _MEANINGS = {
     428: "The `If-Match` header is missing.",
     503: "SkyAuth cannot answer right now. Nothing was changed.",
 }
+_NUMBER = {"type": "integer", "minimum": 1, "maximum": 10**18 - 1}
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait before the next attempt."}}
 _CHALLENGE = {
     "WWW-Authenticate": {"schema": {"type": "string"}, "description": "The accepted schemes (RFC 9110 section 11.6.1)."}
@@ -96,7 +98,12 @@ class Schema(AutoSchema):
     def _resolve_path_parameters(self, variables: Any) -> list[dict[str, Any]]:
         parameters: list[dict[str, Any]] = super()._resolve_path_parameters(variables)  # type: ignore[no-untyped-call]
         descriptions = getattr(self.view, "path_descriptions", {})
-        return [{**parameter, "description": descriptions.get(parameter["name"], "")} for parameter in parameters]
+        # As in the resource: the type that drf-spectacular derives from a pattern is always a string.
+        number = {"schema": _NUMBER} if getattr(self.view, "lookup_value_regex", "") == NUMBER else {}
+        return [
+            {**parameter, **(number if parameter["name"] == "id" else {}), "description": descriptions.get(parameter["name"], "")}
+            for parameter in parameters
+        ]
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)

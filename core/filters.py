@@ -5,21 +5,38 @@ from functools import reduce
 from operator import and_, or_
 from typing import Any, Final
 
+from django import forms
 from django.db.models import Q, QuerySet
 from django.utils.text import smart_split, unescape_string_literal
-from django_filters import CharFilter, ChoiceFilter
+from django_filters import BooleanFilter, CharFilter
 
 MAX_SEARCH: Final = 500  # characters; SQLite refuses an expression of more than 1,000 conditions
 
 
-class StrictBooleanFilter(ChoiceFilter):  # type: ignore[misc]
-    """Filters by `true` or `false`. Any other value is an error; django-filter's own BooleanFilter would ignore it."""
+class StrictBooleanField(forms.NullBooleanField):
+    """`true`, `false` or nothing, as text."""
+
+    widget = forms.TextInput
+
+    def to_python(self, value: Any) -> bool | None:  # type: ignore[override] # as NullBooleanField, whose stub is wrong
+        """Return the value, or None for an empty one. Raises ValidationError."""
+        if value in {"true", "false"}:
+            return bool(value == "true")
+        if value not in self.empty_values:
+            raise forms.ValidationError("The value must be true or false.")
+        return None
+
+    def validate(self, value: bool | None) -> None:
+        """Accept every value that `to_python` returns."""
+
+
+class StrictBooleanFilter(BooleanFilter):  # type: ignore[misc]
+    """Filters by `true` or `false`. Any other value is an error; django-filter's own field would ignore it."""
+
+    field_class = StrictBooleanField
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(choices=(("true", "yes"), ("false", "no")), **kwargs)
-
-    def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
-        return super().filter(qs, value == "true") if value else qs
+        super().__init__(widget=forms.TextInput, **kwargs)
 
 
 class SearchFilter(CharFilter):  # type: ignore[misc]

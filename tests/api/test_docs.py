@@ -95,6 +95,37 @@ def test_every_operation_documents_its_errors(document: dict[str, Any]) -> None:
         assert "Retry-After" in answers["503"]["headers"]
 
 
+def test_every_body_is_json_and_required_if_one_of_its_fields_is(document: dict[str, Any]) -> None:
+    bodies = [(method, path, spec["requestBody"]) for method, path, spec in operations(document) if "requestBody" in spec]
+    assert len(bodies) > 10
+    for method, path, body in bodies:
+        assert list(body["content"]) == ["application/json"], (method, path)  # generators leave out what they cannot send
+        name = body["content"]["application/json"]["schema"]["$ref"].removeprefix("#/components/schemas/")
+        required = bool(document["components"]["schemas"][name].get("required"))
+        assert body.get("required", False) == required, (method, path)
+
+
+JSON_TYPES = {"string": str, "integer": int, "boolean": bool}
+
+
+def test_the_type_of_every_parameter_is_that_of_its_values(document: dict[str, Any]) -> None:
+    found = set()
+    for method, path, spec in operations(document):
+        for parameter in spec.get("parameters", []):
+            schema = parameter["schema"]
+            found.add(schema["type"])
+            assert all(isinstance(value, JSON_TYPES[schema["type"]]) for value in schema.get("enum", [])), (
+                method,
+                path,
+                parameter,
+            )
+            if parameter["name"] == "id":
+                assert schema["type"] == "integer", (method, path)
+            if parameter["name"] in {"active", "unowned", "builtin", "dry_run", "update"}:
+                assert schema["type"] == "boolean", (method, path, parameter)
+    assert found == set(JSON_TYPES)
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -10,6 +10,7 @@ from rest_framework.test import APIRequestFactory
 
 from accounts.models import User
 from api.base import ApiViewSet
+from api.docs import openapi_document
 from api.urls import router
 from tests.api import api_client
 from tests.api.api_client import BASE, Api
@@ -127,6 +128,26 @@ def test_each_caller_gets_exactly_what_the_table_says(row: Row, world: dict[str,
         if response.status_code >= 400:
             api_client.problem(response, response.status_code)
     assert got == row.expected
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.operation)
+def test_an_operation_accepts_every_media_type_that_it_documents(
+    row: Row, world: dict[str, str], callers: dict[str, Api]
+) -> None:
+    path = filled(row.path, world) + QUERIES.get(row.operation, "")
+    body = {"order": [int(world["route"])]} if row.path == "/routes/reorder" else filled(BODIES.get(row.operation), world)
+    for media_type in documented_media_types(row):
+        with transaction.atomic():
+            response = callers["alice"].request(row.method, path, body, if_match="*", accept=media_type)
+            transaction.set_rollback(True)
+        assert response.status_code == row.expected["alice"], media_type
+
+
+def documented_media_types(row: Row) -> set[str]:
+    """Return the media types of all responses of an operation, also of its errors."""
+    paths = {_shape(path.removeprefix(BASE)): operations for path, operations in openapi_document()["paths"].items()}
+    responses = paths.get(_shape(row.path), {}).get(row.method.lower(), {}).get("responses", {})
+    return {media_type for response in responses.values() for media_type in response.get("content", {})}
 
 
 def test_the_table_names_every_operation_of_the_openapi_document() -> None:
