@@ -10,7 +10,8 @@ from django.db.models import Q, QuerySet
 from django.utils.text import smart_split, unescape_string_literal
 from django_filters import BooleanFilter, CharFilter
 
-MAX_SEARCH: Final = 500  # characters; SQLite refuses an expression of more than 1,000 conditions
+MAX_SEARCH: Final = 500  # characters
+MAX_WORDS: Final = 16
 
 
 class StrictBooleanField(forms.NullBooleanField):
@@ -39,6 +40,16 @@ class StrictBooleanFilter(BooleanFilter):  # type: ignore[misc]
         super().__init__(widget=forms.TextInput, **kwargs)
 
 
+class SearchField(forms.CharField):
+    """Text of at most MAX_WORDS words."""
+
+    def validate(self, value: str) -> None:
+        """Raise ValidationError for more words: each is compared with every row, and many words that match all take seconds."""
+        super().validate(value)
+        if (count := len(set(search_words(value)))) > MAX_WORDS:
+            raise forms.ValidationError(f"The search has {count} words. It can have {MAX_WORDS}.")
+
+
 class SearchFilter(CharFilter):  # type: ignore[misc]
     """Filters by words: each must match at least one of the lookups, such as `display_name__icontains`.
 
@@ -46,13 +57,15 @@ class SearchFilter(CharFilter):  # type: ignore[misc]
     with the lower-case word, which is faster than ignoring case in every row.
     """
 
+    field_class = SearchField
+
     def __init__(self, *lookups: str, lower_case: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(max_length=MAX_SEARCH, **kwargs)
         self.lookups = lookups
         self.lower_case = lower_case
 
     def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
-        conditions = [self._condition(word) for word in search_words(value)]
+        conditions = [self._condition(word) for word in dict.fromkeys(search_words(value))]
         return qs.filter(reduce(and_, conditions)) if conditions else qs
 
     def _condition(self, word: str) -> Q:

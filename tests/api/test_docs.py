@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -200,8 +201,8 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return generate(*args, **kwargs)
 
     monkeypatch.setattr(SchemaGenerator, "get_schema", get_schema)
-    docs._generated.cache_clear()
-    docs._rendered.cache_clear()
+    docs._generated_once.cache_clear()
+    docs._rendered_once.cache_clear()
     return calls
 
 
@@ -222,6 +223,13 @@ def test_the_document_is_generated_once_for_all_media_types_and_callers(
                 assert "Accept" in response.headers["Vary"]
                 content = json.loads(response.content) if kind == "json" else yaml.safe_load(response.content)
                 assert content == json.loads(json.dumps(document))
+    assert generated == ["generated"]
+
+
+def test_concurrent_first_requests_generate_the_document_once(generated: list[str]) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(lambda _: docs._rendered("application/json", docs._settings()), range(8)))
+    assert len(set(results)) == 1
     assert generated == ["generated"]
 
 
