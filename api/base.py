@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from accounts.models import User
-from accounts.services.users import get_user
+from accounts.services.users import find_user
 from api.pagination import ApiPagination
 from api.parsers import SafeJSONParser
 from api.permissions import Need
@@ -173,9 +173,9 @@ def location(view: str, /, **kwargs: object) -> dict[str, str]:
     return {"Location": reverse(f"api:{view}", kwargs=kwargs)}
 
 
-def user_of_field(uid: str, field: str) -> User:
-    """Return the user whose id is in this field of the request. Raises Invalid."""
+def user_of_field(name_or_uid: str, field: str) -> User:
+    """Return the user whose name or id is in this field of the request. Raises Invalid."""
     try:
-        return get_user(uid.replace("\x00", "\N{REPLACEMENT CHARACTER}"))  # no database takes a NUL
+        return find_user(name_or_uid.replace("\x00", "\N{REPLACEMENT CHARACTER}"))  # no database takes a NUL
     except NotFound as error:
         raise Invalid.field(field, error.message) from None

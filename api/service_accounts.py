@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.filters import ServiceAccountFilterSet, TokenFilterSet
+from accounts.identifiers import MAX_NAME
 from accounts.models import ServiceAccount, Token
 from accounts.services import service_accounts, tokens
 from accounts.services.tokens import MAX_DAYS, MAX_GRACE_SECONDS, IssuedToken
@@ -61,7 +62,7 @@ class ServiceAccountUpdateSerializer(RequestSerializer):
     active = serializers.BooleanField(required=False, help_text=_ACTIVE)
     description = UntrimmedCharField(max_length=200, required=False, allow_blank=True, help_text=_DESCRIPTION)
     owner = UntrimmedCharField(
-        max_length=16, required=False, allow_null=True, help_text="The id of the new owner; null: no owner."
+        max_length=MAX_NAME, required=False, allow_null=True, help_text="The id or name of the new owner; null: no owner."
     )
 
 
@@ -72,7 +73,10 @@ class ServiceAccountCreateSerializer(RequestSerializer):
     role = UntrimmedCharField(max_length=32, required=False, allow_null=True, help_text=f"{_ROLE} Default: RBAC_DEFAULT_ROLE.")
     description = UntrimmedCharField(max_length=200, required=False, allow_blank=True, help_text=_DESCRIPTION)
     owner = UntrimmedCharField(
-        max_length=16, required=False, allow_null=True, help_text="The id of the owner; by default you; null: no owner."
+        max_length=MAX_NAME,
+        required=False,
+        allow_null=True,
+        help_text="The id or name of the owner; by default you; null: no owner.",
     )
 
 

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from rest_framework import renderers, serializers
 
+from accounts.identifiers import MAX_NAME
 from accounts.models import RoleSource, SignIn, User
 from api.base import TrueOrFalseField, UntrimmedCharField
 from api.strict import RequestSerializer
@@ -65,7 +66,9 @@ class UserUpdateSerializer(RequestSerializer):
 class UserDeleteQuerySerializer(RequestSerializer):
     """What happens to the service accounts of a deleted user."""
 
-    transfer_to = UntrimmedCharField(required=False, help_text="The user who becomes the owner of the service accounts.")
+    transfer_to = UntrimmedCharField(
+        required=False, help_text="The id or the name of the user who becomes the owner of the service accounts."
+    )
 
 
 class UserCreateSerializer(RequestSerializer):
@@ -89,7 +92,10 @@ class BulkRoleSerializer(RequestSerializer):
     """Users and the role that they are to get."""
 
     uids = serializers.ListField(
-        child=UntrimmedCharField(max_length=16), min_length=1, max_length=MAX_BULK, help_text="The ids of the users."
+        child=UntrimmedCharField(max_length=MAX_NAME),
+        min_length=1,
+        max_length=MAX_BULK,
+        help_text="The ids or names of the users.",
     )
     role = UntrimmedCharField(max_length=32, help_text=_ROLE)
 
@@ -97,14 +103,16 @@ class BulkRoleSerializer(RequestSerializer):
 class BulkRoleFailureSerializer(serializers.Serializer[Any]):
     """A user whose role was not changed."""
 
-    uid = serializers.CharField(help_text="The id of the user.")
+    uid = serializers.CharField(help_text="The id or name, as it was sent.")
     error = serializers.CharField(help_text="Why the role was not changed.")
 
 
 class BulkRoleResultSerializer(serializers.Serializer[Any]):
     """The result of a bulk change."""
 
-    succeeded = serializers.ListField(child=serializers.CharField(), help_text="The ids of the users who have the role now.")
+    succeeded = serializers.ListField(
+        child=serializers.CharField(), help_text="The users who have the role now, as they were sent."
+    )
     failed = BulkRoleFailureSerializer(many=True, help_text="The users whose role was not changed.")
 
 

@@ -40,7 +40,7 @@ from rbac.permissions import Permission
 
 @describe_list_and_retrieve("users", "a user", of_list="Returns the users, by username.", of_one="Returns one user.")
 class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
-    """Users, by id."""
+    """Users, by id or name. A name with a slash, and the names of the other paths below (`export`), are found by id alone."""
 
     needs: ClassVar[dict[str, Need]] = {
         "list": Permission.USERS_READ,
@@ -67,11 +67,15 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
     queryset = User.objects.select_related("role").order_by("username")
     serializer_class = UserSerializer
     lookup_field = "uid"
-    lookup_value_regex = "[0-9a-f]{1,16}"
-    path_descriptions = {"uid": "The id of the user."}
+    lookup_value_regex = "[^/]+"
+    path_descriptions = {"uid": "The id of the user, or the username."}
     filterset_class = UserFilterSet
     ordering_fields = ("username", "created_at", "last_seen_at", "role")
     ordering = ("username",)
+
+    def get_object(self) -> User:
+        """Return the user whom the path names. Raises NotFound."""
+        return users.find_user(self.kwargs["uid"].replace("\x00", "\N{REPLACEMENT CHARACTER}"))  # no database takes a NUL
 
     @extend_schema(
         summary="Create a user",
@@ -102,7 +106,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
             users.set_active(actor=self.principal, user=user, active=changes["active"])
         if "role" in changes:
             users.set_role(actor=self.principal, user=user, role=changes["role"])
-        return Response(UserSerializer(users.get_user(uid)).data)
+        return Response(UserSerializer(users.get_user(user.uid)).data)
 
     @extend_schema(
         summary="Delete a user",
