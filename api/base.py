@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
-from django.http import HttpRequest
 from django.urls import reverse
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework import serializers
@@ -18,7 +17,7 @@ from accounts.services.users import find_user
 from api.pagination import ApiPagination
 from api.parsers import SafeJSONParser
 from api.permissions import Need
-from api.strict import RequestSerializer, give_length, refuse_body, refuse_empty_parameters, refuse_unknown_parameters
+from api.strict import RequestSerializer, refuse_body, refuse_empty_parameters, refuse_unknown_parameters
 from core.errors import Invalid, NotFound
 from core.text import clean
 from rbac.principals import Kind, Method, Principal
@@ -92,11 +91,6 @@ class ApiViewSet(GenericViewSet[Any]):
     def principal(self) -> Principal:
         """The caller; `ActionPermission` denies anonymous requests."""
         return cast(Principal, self.request.user)
-
-    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        drf_request = super().initialize_request(request, *args, **kwargs)
-        give_length(drf_request)
-        return drf_request
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check the caller, then the names in the query, and that there is no body where none is read. Raises Invalid."""

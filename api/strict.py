@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Final
 from django.http import HttpRequest
 from django.http.request import RawPostDataException
 from rest_framework import serializers
-from rest_framework.request import Request
 
 from core.errors import Invalid
 from core.text import clean
@@ -96,13 +95,6 @@ def present_fields(data: list[tuple[str, Any]]) -> dict[str, Any]:
         counts = Counter(name for name, _ in data)
         _raise({name: f"This field was sent {count} times. Send it once." for name, count in counts.items() if count > 1})
     return fields
-
-
-def give_length(request: Request) -> None:
-    """Set the length of a body that came in chunks. Without a length, REST framework takes a body for empty."""
-    meta = request._request.META
-    if meta.get("CONTENT_LENGTH", "") == "" and "HTTP_TRANSFER_ENCODING" in meta:
-        meta["CONTENT_LENGTH"] = str(len(request._request.body))
 
 
 def _choices(what: str, names: Iterable[str]) -> str:

@@ -245,3 +245,12 @@ def test_promise_48_a_body_in_chunks_is_read() -> None:
             reply = http_client.send(server.port, http_client.encode("PATCH", path, head) + chunked)
             assert reply.status == status, reply.body
         assert reply.json["active"] is False
+        for media_type, size, status in (
+            ("application/json", 2_700_000, 413),
+            ("text/csv", 2_700_000, 400),
+            ("text/csv", 5_100_000, 413),
+        ):
+            names = [("Authorization", f"Bearer {token}"), ("Content-Type", media_type), ("Transfer-Encoding", "chunked")]
+            chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (size, b"x" * size)
+            reply = http_client.send(server.port, http_client.encode("POST", f"{BASE}/users/import", names) + chunked)
+            assert reply.status == status, (media_type, size, reply.body[:300])
