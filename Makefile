@@ -6,6 +6,9 @@ VENV := .venv
 BENCH := .venv-bench
 # Half a gigabyte; `make bench SKYPILOT=` does without.
 SKYPILOT ?= .venv-skypilot
+# The generators of API clients. They need Java, Maven, Node and npm.
+CLIENTS := .clients
+GENERATOR := openapi-generator-cli:7.25.0
 PYTHON := $(VENV)/bin/python
 PACKAGES := $(filter-out tests,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
 COVERED := core rbac accounts authn revision integrations gateway skypilot
@@ -17,7 +20,7 @@ PYTEST := -m pytest -n auto --dist loadgroup
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help run test test-sqlite test-postgres test-long bench lint format lock clean
+.PHONY: help run test test-sqlite test-postgres test-long clients bench lint format lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -46,6 +49,8 @@ test-long: $(VENV)/dev.installed ## Run the property tests on both databases wit
 	TEST_EXAMPLES=long $(PYTHON) $(PYTEST) -m hypothesis $(ARGS)
 	TEST_EXAMPLES=long $(PYTHON) scripts/test_postgres.py $(PYTEST) -m hypothesis $(ARGS)
 
+clients: $(CLIENTS)/installed ## Install the generators of API clients, for tests/api/test_generated_clients.py
+
 bench: $(VENV)/dev.installed $(BENCH)/installed $(SKYPILOT:%=%/installed) ## Measure speed into docs/performance.md (ARGS=--quick)
 	$(PYTHON) -m benchmarks.run --peers $(BENCH)/bin/python $(SKYPILOT:%=--skypilot %/bin/python) \
 		--json var/bench.json $(if $(ARGS),$(ARGS),--write)
@@ -72,7 +77,7 @@ lock: $(VENV)/made ## Lock the versions that the requirements*.in files ask for,
 	done
 
 clean: ## Remove what the tools made, .venv too; the data in var/ stays
-	rm -rf $(VENV) $(BENCH) $(SKYPILOT) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) $(SKYPILOT) $(CLIENTS) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed is not installed again until a lock changes, and nothing is removed: `make run` and `make test` share .venv.
@@ -96,4 +101,14 @@ $(VENV)/dev.installed: $(VENV)/made requirements-dev.txt
 	@echo "Installing $< into $(@D)"
 	@test -x $(@D)/bin/python || $(PYTHON3) -m venv $(@D)
 	@$(@D)/bin/python -m pip install --quiet --no-input --require-hashes -r $<
+	@touch $@
+
+# Maven and npm keep what they fetch in their own caches, outside of this folder.
+$(CLIENTS)/installed: $(wildcard tests/api/clients/package*.json) tests/api/clients/openapi-generator-cli.sha256 Makefile
+	@echo "Installing the generators of API clients into $(@D)"
+	@rm -rf $(@D) && mkdir $(@D) && cp tests/api/clients/package*.json $(@D)
+	@mvn --batch-mode --quiet org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
+		-Dartifact=org.openapitools:$(GENERATOR) -DoutputDirectory=$(CURDIR)/$(@D)
+	@cd $(@D) && sha256sum --check --quiet ../tests/api/clients/openapi-generator-cli.sha256
+	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -55,7 +55,7 @@ class ServiceAccountFilterSet(FilterSet):  # type: ignore[misc]
     )
     role = CharFilter(field_name="role__name", label="The name of a role.")
     active = StrictBooleanFilter(field_name="is_active", label="Whether the account is active, and not disabled.")
-    owner = CharFilter(field_name="owner__uid", label="The id of the owner.")
+    owner = CharFilter(method="filter_owner", label="The id or the name of the owner.")
     unowned = StrictBooleanFilter(field_name="owner", lookup_expr="isnull", label="Whether the account has no owner.")
     tokens = ChoiceFilter(
         choices=TOKEN_CHOICES,
@@ -66,6 +66,9 @@ class ServiceAccountFilterSet(FilterSet):  # type: ignore[misc]
     class Meta:
         model = ServiceAccount
         fields: ClassVar[list[str]] = []
+
+    def filter_owner(self, queryset: QuerySet[ServiceAccount], name: str, value: str) -> QuerySet[ServiceAccount]:  # noqa: ARG002
+        return queryset.filter(Q(owner__uid=value) | Q(owner__username=value.lower()))
 
     def filter_tokens(self, queryset: QuerySet[ServiceAccount], name: str, value: str) -> QuerySet[ServiceAccount]:  # noqa: ARG002
         return queryset.filter(_has_tokens(value))

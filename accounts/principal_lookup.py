@@ -18,9 +18,9 @@ CallerKey = tuple[str, str]  # kind and uid
 
 
 def find_principal(name: str) -> tuple[Principal, CredentialStatus]:
-    """Return the principal with this name or id as after authentication, and the status of its credentials.
+    """Return the principal with this id or name as after authentication, and the status of its credentials.
 
-    Raises NotFound.
+    An id comes first, as in `services.users.find_user`. Raises NotFound.
     """
     if name.lower() == ANONYMOUS.name and not User.objects.filter(username=name.lower()).exists():
         return ANONYMOUS, CredentialStatus.GOOD
@@ -28,14 +28,12 @@ def find_principal(name: str) -> tuple[Principal, CredentialStatus]:
         return principals.shared(name, ""), CredentialStatus.GOOD
     users = User.objects.select_related("role")
     accounts = ServiceAccount.objects.select_related("role", "owner", "owner__role")
-    if user := users.filter(username=name.lower()).first():
+    if user := users.filter(uid=name).first() or users.filter(username=name.lower()).first():
         return user_principal(user)
     if account := accounts.filter(name=name.lower()).first():
         return service_account_principal(account)
     if name.startswith(ACCOUNT_PREFIX) and (account := accounts.filter(uid=name).first()):
         return service_account_principal(account)
-    if user := users.filter(uid=name).first():
-        return user_principal(user)
     raise NotFound(f"There is no user or service account {name!r}.")
 
 
@@ -54,7 +52,7 @@ def find_principal_for(*, actor: Principal, name: str) -> tuple[Principal, Crede
 
 
 def _is(actor: Principal, name: str) -> bool:
-    """Return whether the name is the actor's, and not the name of another user that equals the actor's id."""
+    """Return whether the name or id is the actor's."""
     try:
         return find_principal(name)[0].uid == actor.uid
     except NotFound:

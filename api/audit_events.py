@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from rest_framework import mixins, serializers
 
-from api.base import ApiViewSet
+from api.base import NUMBER, ApiViewSet
 from api.permissions import Need
 from api.schema import describe_list_and_retrieve
 from audit.filters import EntryFilterSet
@@ -47,7 +47,7 @@ class AuditEventViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiVie
     needs: ClassVar[dict[str, Need]] = {"list": Permission.AUDIT_READ, "retrieve": Permission.AUDIT_READ}
     queryset = Entry.objects.order_by("-at", "-id")
     serializer_class = AuditEventSerializer
-    lookup_value_regex = "[0-9]{1,18}"
+    lookup_value_regex = NUMBER
     path_descriptions = {"id": "The number of the entry."}
     filterset_class = EntryFilterSet
     ordering_fields = ("at",)

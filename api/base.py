@@ -1,5 +1,6 @@
 """What all resources of the API share."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
@@ -12,11 +13,14 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from accounts.models import User
-from accounts.services.users import get_user
+from accounts.services.users import find_user
+from api.pagination import ApiPagination
 from api.parsers import SafeJSONParser
 from api.permissions import Need
+from api.strict import RequestSerializer, refuse_body, refuse_empty_parameters, refuse_unknown_parameters
 from core.errors import Invalid, NotFound
 from core.numbers import whole_number
+from core.text import clean
 from rbac.principals import Kind, Method, Principal
 
 _KINDS = {
@@ -36,6 +40,8 @@ _METHODS = {
     Method.SHARED: "the shared credential of AUTH_STRING",
     Method.COMMAND: "a management command",
 }
+NUMBER = "[0-9]{1,18}"  # of a row, in a path
+_DIGITS = re.compile(r"-?[0-9]+")
 KIND_CHOICES = [(kind.value, _KINDS[kind]) for kind in Kind]
 METHOD_CHOICES = [(method.value, _METHODS[method]) for method in Method]
 
@@ -47,6 +53,16 @@ class StableOrderingFilter(OrderingFilter):
         ordering = super().get_ordering(request, queryset, view)
         return [*ordering, "pk"] if ordering else ordering
 
+    def remove_invalid_fields(self, queryset: Any, fields: Any, view: APIView, request: Request) -> Any:
+        """Return the fields. Raises Invalid instead of removing one."""
+        valid = super().remove_invalid_fields(queryset, fields, view, request)
+        if invalid := [field for field in fields if field not in valid]:
+            choices = ", ".join(cast(Any, view).ordering_fields)
+            names = ", ".join(clean(field, 64) for field in invalid[:10])
+            text = f"ordering: This list cannot be sorted by: {names}. Fields: {choices}. A leading - reverses the order."
+            raise Invalid.field("ordering", text)
+        return valid
+
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         names = ", ".join(f"`{name}`" for name in view.ordering_fields)
         description = f"The field to sort by: {names}. A leading `-` reverses the order."
@@ -56,14 +72,19 @@ class StableOrderingFilter(OrderingFilter):
 class ApiViewSet(GenericViewSet[Any]):
     """A viewset whose `needs` says which permission each action needs. An action that `needs` does not name is denied.
 
+    `bodies` has the fields of an action's body, and `queries` the parameters of its query. An action that they do not name has
+    none. A list also has the parameters of its filters and pages. Every other name in a request is an error (promise 48).
     `path_descriptions` describes the parameters of the path, by name, for the OpenAPI document.
     """
 
     needs: ClassVar[dict[str, Need]] = {}
     refusals: ClassVar[frozenset[int]] = frozenset()  # statuses of errors besides those that `api.schema` derives
     path_descriptions: ClassVar[dict[str, str]] = {}
+    bodies: ClassVar[dict[str, type[RequestSerializer]]] = {}
+    queries: ClassVar[dict[str, type[RequestSerializer]]] = {}
     http_method_names = ["get", "head", "post", "patch", "delete"]
     parser_classes = (SafeJSONParser,)
+    filterset_class: Any = None
     filter_backends: Sequence[Any] = (DjangoFilterBackend, StableOrderingFilter)
     metadata_class = None
 
@@ -72,9 +93,39 @@ class ApiViewSet(GenericViewSet[Any]):
         """The caller; `ActionPermission` denies anonymous requests."""
         return cast(Principal, self.request.user)
 
-    def validated(self, serializer_class: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-        """Return the validated fields of the body. Raises ValidationError."""
-        serializer = serializer_class(data=self.request.data)
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Check the caller, then the names in the query, and that there is no body where none is read. Raises Invalid."""
+        super().initial(request, *args, **kwargs)
+        if not self.action:
+            return  # the response is 405
+        of_list = self.list_parameters()
+        query = self.queries.get(self.action, RequestSerializer)
+        refuse_unknown_parameters(request._request, [*of_list, *query().fields], query.renamed)
+        refuse_empty_parameters(request._request, [name for name in of_list if name != "search"])
+        if self.action not in self.bodies:
+            refuse_body(request._request)
+
+    def list_parameters(self) -> list[str]:
+        """Return the names of the parameters of a list: its filters, order and pages. They are none for other actions."""
+        if self.action != "list":
+            return []
+        names = [*self.filterset_class.base_filters, StableOrderingFilter.ordering_param] if self.filter_backends else []
+        return [*names, *ApiPagination.PARAMETERS] if self.pagination_class is not None else names
+
+    def filter_queryset(self, queryset: Any) -> Any:
+        return super().filter_queryset(queryset) if self.action == "list" else queryset
+
+    def body(self, present: Any = None) -> dict[str, Any]:
+        """Return the validated fields of the body. `present` has the fields of the resource now. Raises ValidationError."""
+        resource = () if self.serializer_class is None else cast(Any, self.serializer_class)().fields
+        context = {"resource": {*resource}, "present": present}
+        return self._validated(self.bodies[self.action](data=self.request.data, context=context))
+
+    def query(self) -> dict[str, Any]:
+        """Return the validated parameters of the query. Raises ValidationError."""
+        return self._validated(self.queries[self.action](data=self.request.query_params.dict()))
+
+    def _validated(self, serializer: RequestSerializer) -> dict[str, Any]:
         serializer.is_valid(raise_exception=True)
         return dict(serializer.validated_data)
 
@@ -105,14 +156,24 @@ class NumberField(serializers.IntegerField):
         return number
 
 
+class TrueOrFalseField(serializers.BooleanField):
+    """A parameter of a query that is `true` or `false`. A misspelt dry run must not change anything."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        """Return the value. Raises ValidationError."""
+        if data not in {"true", "false"}:
+            raise serializers.ValidationError("The value must be true or false.")
+        return bool(data == "true")
+
+
 def location(view: str, /, **kwargs: object) -> dict[str, str]:
     """Return the Location header of a created resource (RFC 9110 section 10.2.2)."""
     return {"Location": reverse(f"api:{view}", kwargs=kwargs)}
 
 
-def user_of_field(uid: str, field: str) -> User:
-    """Return the user whose id is in this field of the request. Raises Invalid."""
+def user_of_field(name_or_uid: str, field: str) -> User:
+    """Return the user whose name or id is in this field of the request. Raises Invalid."""
     try:
-        return get_user(uid.replace("\x00", "\N{REPLACEMENT CHARACTER}"))  # no database takes a NUL
+        return find_user(name_or_uid.replace("\x00", "\N{REPLACEMENT CHARACTER}"))  # no database takes a NUL
     except NotFound as error:
         raise Invalid.field(field, error.message) from None

@@ -10,9 +10,10 @@ from rest_framework.response import Response
 from accounts.filters import DeletedUserFilterSet
 from accounts.models import DeletedUser
 from accounts.services import deleted_users
-from api.base import ApiViewSet
+from api.base import NUMBER, ApiViewSet
 from api.permissions import Need
 from api.schema import describe_list_and_retrieve
+from api.strict import RequestSerializer
 from rbac.permissions import Permission
 
 _BLOCKED = "Whether single sign-on refuses the name. If not, SkyAuth creates the user again at their next request."
@@ -35,7 +36,7 @@ class DeletedUserSerializer(serializers.ModelSerializer[DeletedUser]):
         }
 
 
-class DeletedUserUpdateSerializer(serializers.Serializer[Any]):
+class DeletedUserUpdateSerializer(RequestSerializer):
     """The field of a deleted user that can be changed."""
 
     blocked = serializers.BooleanField(help_text=_BLOCKED)
@@ -55,9 +56,10 @@ class DeletedUserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiVi
         "retrieve": Permission.USERS_READ,
         "partial_update": Permission.USERS_WRITE,
     }
+    bodies: ClassVar[dict[str, type[RequestSerializer]]] = {"partial_update": DeletedUserUpdateSerializer}
     queryset = DeletedUser.objects.order_by("username")
     serializer_class = DeletedUserSerializer
-    lookup_value_regex = "[0-9]{1,18}"
+    lookup_value_regex = NUMBER
     path_descriptions = {"id": "The number of the entry."}
     filterset_class = DeletedUserFilterSet
     ordering_fields = ("username", "deleted_at")
@@ -67,11 +69,10 @@ class DeletedUserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiVi
         summary="Update a deleted user",
         description="Lets single sign-on refuse the name of a deleted user, or accept it again. You need the permissions of the "
         "role that the user had.",
-        request=DeletedUserUpdateSerializer,
         responses=DeletedUserSerializer,
     )
     def partial_update(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
-        username = self.get_object().username
-        changes = self.validated(DeletedUserUpdateSerializer)
-        row = deleted_users.set_blocked(actor=self.principal, username=username, blocked=changes["blocked"])
+        row = self.get_object()
+        changes = self.body(DeletedUserSerializer(row).data)
+        row = deleted_users.set_blocked(actor=self.principal, username=row.username, blocked=changes["blocked"])
         return Response(DeletedUserSerializer(row).data)

@@ -2,7 +2,8 @@
 
 from functools import cache
 from hashlib import sha256
-from typing import Any, Final
+from threading import Lock
+from typing import Any, ClassVar, Final
 
 from csp.constants import SELF, UNSAFE_INLINE
 from csp.decorators import csp_update
@@ -19,9 +20,11 @@ from rest_framework.views import APIView
 
 from api.etags import etag
 from api.permissions import AUTHENTICATED, ActionPermission
+from api.strict import refuse_unknown_parameters
 
 _JSON: Final = (OpenApiJsonRenderer, OpenApiJsonRenderer2)
 _YAML: Final = (OpenApiYamlRenderer, OpenApiYamlRenderer2)
+_GENERATING: Final = Lock()
 _RENDERERS: Final[dict[str, Any]] = {renderer.media_type: renderer for renderer in (*_JSON, *_YAML)}
 
 
@@ -35,16 +38,27 @@ def _settings() -> tuple[str, ...]:
     return settings.SESSION_COOKIE_NAME, settings.ROOT_URLCONF
 
 
+def _generated(key: tuple[str, ...]) -> dict[str, Any]:
+    """Return the document. Concurrent first requests wait for one of them, because each would take a second of CPU time."""
+    with _GENERATING:
+        return _generated_once(key)
+
+
 @cache
-def _generated(_key: tuple[str, ...]) -> dict[str, Any]:
+def _generated_once(_key: tuple[str, ...]) -> dict[str, Any]:
     document: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
     return document
 
 
-@cache
 def _rendered(media_type: str, key: tuple[str, ...]) -> tuple[bytes, str]:
-    """Return the document in this media type, and the entity tag of these bytes."""
-    body: bytes = _RENDERERS[media_type]().render(_generated(key), renderer_context={})
+    """Return the document in this media type, and the entity tag of these bytes; see `_generated`."""
+    with _GENERATING:
+        return _rendered_once(media_type, key)
+
+
+@cache
+def _rendered_once(media_type: str, key: tuple[str, ...]) -> tuple[bytes, str]:
+    body: bytes = _RENDERERS[media_type]().render(_generated_once(key), renderer_context={})
     return body, etag(sha256(media_type.encode() + b"\0" + body).hexdigest()[:32])
 
 
@@ -53,8 +67,14 @@ class AuthenticatedOnlyMixin:
 
     action = "show"
     needs = {"show": AUTHENTICATED}
+    parameters: ClassVar[tuple[str, ...]] = ()  # of the query
     permission_classes: Any = (ActionPermission,)
     http_method_names: Any = ["get", "head"]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Check the caller and the names in the query. Raises Invalid."""
+        super().initial(request, *args, **kwargs)  # type: ignore[misc]
+        refuse_unknown_parameters(request._request, self.parameters, {})
 
     def finalize_response(self, *args: Any, **kwargs: Any) -> Any:
         """Return the response, for this caller and this origin alone: the page's script holds a CSRF token."""
@@ -100,4 +120,5 @@ class SwaggerUi(AuthenticatedOnlyMixin, SpectacularSwaggerSplitView):
 
     title = "SkyAuth REST API"
     url_name = "api:openapi-json"
+    parameters = ("script",)
     authentication_classes: Any

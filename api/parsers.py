@@ -1,6 +1,7 @@
 """Request bodies: JSON, and CSV for the import. Neither is a media type that an HTML form of another site can send."""
 
 import codecs
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser, JSONParser
 
 from accounts.services.user_csv import MAX_BYTES, decode
+from api.strict import present_fields
 from core.errors import Invalid
 
 
@@ -20,14 +22,26 @@ class TooLarge(APIException):
 
 
 class SafeJSONParser(JSONParser):
-    """JSON (RFC 8259) of any depth. Django's DATA_UPLOAD_MAX_MEMORY_SIZE limits its size."""
+    """JSON (RFC 8259) in UTF-8, of any depth. Django's DATA_UPLOAD_MAX_MEMORY_SIZE limits its size."""
 
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
-        """Return the parsed body. Raises ParseError, also when it is nested more deeply than Python can follow."""
+    def parse(
+        self,
+        stream: Any,
+        media_type: str | None = None,  # noqa: ARG002 - DRF's signature
+        parser_context: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> Any:
+        """Return the parsed body. Raises ParseError, also when it is nested too deeply, and Invalid for a repeated name."""
         try:
-            return super().parse(stream, media_type, dict(parser_context or {}))
+            text = stream.read().decode("utf-8")
+            return json.loads(text, object_pairs_hook=present_fields, parse_constant=_not_json)
+        except ValueError as error:
+            raise ParseError(f"JSON parse error - {error}") from None
         except RecursionError:
             raise ParseError("The JSON is nested too deeply.") from None
+
+
+def _not_json(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a number of JSON")
 
 
 class CSVParser(BaseParser):

@@ -14,6 +14,7 @@ from api.etags import expected_version, tagged
 from api.permissions import AUTHENTICATED, Need
 from api.routes import RouteSerializer, current_table_tag
 from api.schema import ETAG, IF_MATCH
+from api.strict import RequestSerializer
 from core.paths import MAX_PATH
 from rbac import packs, services
 from rbac.denials import PastDenial, past_denial_for
@@ -29,10 +30,12 @@ _STANDINGS = {
 }
 
 
-class ExplainSerializer(serializers.Serializer[Any]):
+class ExplainSerializer(RequestSerializer):
     """A request to explain."""
 
-    principal = UntrimmedCharField(
+    renamed: ClassVar[dict[str, str]] = {"principal": "who"}
+
+    who = UntrimmedCharField(
         max_length=320,
         required=False,
         help_text="The caller: the name or id of a user or a service account, or `anonymous`. By default you.",
@@ -74,6 +77,8 @@ class ExplainView(ApiViewSet):
     """Explains decisions: to every caller about themselves, and about others with policy:explain."""
 
     needs: ClassVar[dict[str, Need]] = {"explain": AUTHENTICATED, "explain_by_post": AUTHENTICATED}
+    bodies: ClassVar[dict[str, type[RequestSerializer]]] = {"explain_by_post": ExplainSerializer}
+    queries: ClassVar[dict[str, type[RequestSerializer]]] = {"explain": ExplainSerializer}
     refusals = frozenset({403, 404, 409})
     serializer_class = ExplanationSerializer
     pagination_class = None
@@ -84,27 +89,22 @@ class ExplainView(ApiViewSet):
         summary="Explain a decision",
         description="Returns whether a request would be allowed, and why. "
         "To ask about another principal you need the permission policy:explain.",
-        parameters=[ExplainSerializer],
         responses=ExplanationSerializer,
     )
-    def explain(self, request: Request) -> Response:
-        return self._explanation(request.query_params)
+    def explain(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
+        return self._explanation(self.query())
 
     @extend_schema(
         operation_id="policy_explain_by_post",
         summary="Explain a decision for a long path",
         description="Returns the same as GET, for a path that does not fit into a query.",
-        request=ExplainSerializer,
         responses={200: ExplanationSerializer},
     )
-    def explain_by_post(self, request: Request) -> Response:
-        return self._explanation(request.data)
+    def explain_by_post(self, request: Request) -> Response:  # noqa: ARG002
+        return self._explanation(self.body())
 
-    def _explanation(self, data: Any) -> Response:
-        serializer = ExplainSerializer(data=data)
-        serializer.is_valid(raise_exception=True)
-        values = dict(serializer.validated_data)
-        explanation = explain(*find_principal_for(actor=self.principal, name=values.pop("principal", "")), **values)
+    def _explanation(self, values: dict[str, Any]) -> Response:
+        explanation = explain(*find_principal_for(actor=self.principal, name=values.pop("who", "")), **values)
         return Response(ExplanationSerializer(explanation).data)
 
 
@@ -203,7 +203,6 @@ class PackViewSet(mixins.ListModelMixin, ApiViewSet):
         summary="Load a policy pack",
         description="Replaces the whole route table by the routes of the pack, and returns the new table. "
         "`If-Match` is the `ETag` of the list of routes.",
-        request=None,
         responses=RouteSerializer(many=True),
         parameters=[ETAG, IF_MATCH],
     )

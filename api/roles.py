@@ -11,10 +11,11 @@ from accounts import group_names
 from accounts.filters import GroupRoleFilterSet
 from accounts.models import GroupRole
 from accounts.services import groups
-from api.base import ApiViewSet, NumberField, UntrimmedCharField, location
+from api.base import NUMBER, ApiViewSet, NumberField, UntrimmedCharField, location
 from api.etags import expected_version, tagged
 from api.permissions import Need
 from api.schema import ETAG, IF_MATCH, LOCATION, describe_list_and_retrieve
+from api.strict import RequestSerializer
 from rbac import services
 from rbac.filters import RoleFilterSet
 from rbac.models import Role
@@ -46,7 +47,7 @@ class RoleSerializer(serializers.ModelSerializer[Role]):
         return sorted(role.holds)
 
 
-class RoleUpdateSerializer(serializers.Serializer[Any]):
+class RoleUpdateSerializer(RequestSerializer):
     """The fields of a role that can be changed."""
 
     description = UntrimmedCharField(max_length=200, required=False, allow_blank=True, help_text="What the role is for.")
@@ -74,6 +75,10 @@ class RoleViewSet(mixins.ListModelMixin, ApiViewSet):
         "partial_update": Permission.ROLES_WRITE,
         "destroy": Permission.ROLES_WRITE,
     }
+    bodies: ClassVar[dict[str, type[RequestSerializer]]] = {
+        "create": RoleCreateSerializer,
+        "partial_update": RoleUpdateSerializer,
+    }
     queryset = Role.objects.order_by("name")
     serializer_class = RoleSerializer
     lookup_field = "name"
@@ -90,24 +95,23 @@ class RoleViewSet(mixins.ListModelMixin, ApiViewSet):
     @extend_schema(
         summary="Create a role",
         description="Creates a role. You can only grant permissions that you have yourself.",
-        request=RoleCreateSerializer,
         responses={201: RoleSerializer},
         parameters=[ETAG, LOCATION],
     )
     def create(self, request: Request) -> Response:  # noqa: ARG002
-        role = services.create_role(actor=self.principal, **self.validated(RoleCreateSerializer))
+        role = services.create_role(actor=self.principal, **self.body())
         return _tagged_role(role, status=201, headers=location("role-detail", name=role.name))
 
     @extend_schema(
         summary="Update a role",
         description="Changes the description or the permissions of a role. Fields that are not sent keep their values.",
-        request=RoleUpdateSerializer,
         responses=RoleSerializer,
         parameters=[ETAG, IF_MATCH],
     )
     def partial_update(self, request: Request, name: str) -> Response:
-        version = expected_version(request, self.get_object().version)
-        changes = self.validated(RoleUpdateSerializer)
+        role = self.get_object()
+        version = expected_version(request, role.version)
+        changes = self.body(RoleSerializer(role).data)
         return _tagged_role(services.update_role(actor=self.principal, name=name, version=version, **changes))
 
     @extend_schema(
@@ -148,14 +152,14 @@ class GroupRoleSerializer(serializers.ModelSerializer[GroupRole]):
         return group_names.unread_reason()
 
 
-class GroupRoleUpdateSerializer(serializers.Serializer[Any]):
+class GroupRoleUpdateSerializer(RequestSerializer):
     """The fields of a group role that can be changed."""
 
     role = UntrimmedCharField(max_length=32, required=False, help_text=_ROLE)
     priority = NumberField(min_value=0, max_value=MAX_PRIORITY, required=False, help_text=_PRIORITY)
 
 
-class GroupRoleCreateSerializer(serializers.Serializer[Any]):
+class GroupRoleCreateSerializer(RequestSerializer):
     """A group and the role that it is to assign."""
 
     group = UntrimmedCharField(max_length=200, help_text="The name of the group, as the identity provider sends it.")
@@ -179,9 +183,13 @@ class GroupRoleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiView
         "partial_update": Permission.ROLES_WRITE,
         "destroy": Permission.ROLES_WRITE,
     }
+    bodies: ClassVar[dict[str, type[RequestSerializer]]] = {
+        "create": GroupRoleCreateSerializer,
+        "partial_update": GroupRoleUpdateSerializer,
+    }
     queryset = GroupRole.objects.select_related("role").order_by("priority", "group")
     serializer_class = GroupRoleSerializer
-    lookup_value_regex = "[0-9]{1,18}"
+    lookup_value_regex = NUMBER
     path_descriptions = {"id": "The number of the mapping."}
     filterset_class = GroupRoleFilterSet
     ordering_fields = ("group", "priority", "role")
@@ -190,23 +198,22 @@ class GroupRoleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiView
     @extend_schema(
         summary="Create a group role",
         description="Lets a group assign a role. Users of the group get the role at their next request.",
-        request=GroupRoleCreateSerializer,
         responses={201: GroupRoleSerializer},
         parameters=[LOCATION],
     )
     def create(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
-        row = groups.create_group_role(actor=self.principal, **self.validated(GroupRoleCreateSerializer))
+        row = groups.create_group_role(actor=self.principal, **self.body())
         return Response(GroupRoleSerializer(row).data, status=201, headers=location("group-role-detail", pk=row.pk))
 
     @extend_schema(
         summary="Update a group role",
         description="Changes the role that a group assigns, or the priority of the group.",
-        request=GroupRoleUpdateSerializer,
         responses=GroupRoleSerializer,
     )
     def partial_update(self, request: Request, pk: str) -> Response:  # noqa: ARG002
-        group = self.get_object().group
-        row = groups.update_group_role(actor=self.principal, group=group, **self.validated(GroupRoleUpdateSerializer))
+        row = self.get_object()
+        changes = self.body(GroupRoleSerializer(row).data)
+        row = groups.update_group_role(actor=self.principal, group=row.group, **changes)
         return Response(GroupRoleSerializer(row).data)
 
     @extend_schema(

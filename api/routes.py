@@ -8,10 +8,11 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.base import ApiViewSet, NumberField, UntrimmedCharField, location
+from api.base import NUMBER, ApiViewSet, NumberField, UntrimmedCharField, location
 from api.etags import etag, expected_version, tagged
 from api.permissions import Need
 from api.schema import ETAG, IF_MATCH, LOCATION, describe_list_and_retrieve
+from api.strict import RequestSerializer
 from rbac import services
 from rbac.filters import RouteFilterSet
 from rbac.models import Route
@@ -47,7 +48,7 @@ class RouteSerializer(serializers.ModelSerializer[Route]):
         }
 
 
-class RouteUpdateSerializer(serializers.Serializer[Any]):
+class RouteUpdateSerializer(RequestSerializer):
     """The fields of a route that can be changed. Reorder the table to change its position."""
 
     host = UntrimmedCharField(max_length=253, required=False, allow_blank=True, help_text=_HOST)
@@ -57,7 +58,7 @@ class RouteUpdateSerializer(serializers.Serializer[Any]):
     note = UntrimmedCharField(max_length=200, required=False, allow_blank=True, help_text=_NOTE)
 
 
-class RouteCreateSerializer(serializers.Serializer[Any]):
+class RouteCreateSerializer(RequestSerializer):
     """A new route."""
 
     host = UntrimmedCharField(max_length=253, default="", allow_blank=True, help_text=_HOST)
@@ -74,7 +75,7 @@ class RouteCreateSerializer(serializers.Serializer[Any]):
     )
 
 
-class RouteOrderSerializer(serializers.Serializer[Any]):
+class RouteOrderSerializer(RequestSerializer):
     """The new order of the route table."""
 
     order = serializers.ListField(
@@ -100,9 +101,14 @@ class RouteViewSet(mixins.ListModelMixin, ApiViewSet):
         "destroy": Permission.ROUTES_WRITE,
         "reorder": Permission.ROUTES_WRITE,
     }
+    bodies: ClassVar[dict[str, type[RequestSerializer]]] = {
+        "create": RouteCreateSerializer,
+        "partial_update": RouteUpdateSerializer,
+        "reorder": RouteOrderSerializer,
+    }
     queryset = Route.objects.order_by("position", "id")
     serializer_class = RouteSerializer
-    lookup_value_regex = "[0-9]{1,18}"
+    lookup_value_regex = NUMBER
     path_descriptions = {"id": "The number of the route."}
     filterset_class = RouteFilterSet
     ordering_fields = ("position", "path")
@@ -122,12 +128,11 @@ class RouteViewSet(mixins.ListModelMixin, ApiViewSet):
     @extend_schema(
         summary="Create a route",
         description="Inserts a route at `position`, or at the last position at which it can decide a request.",
-        request=RouteCreateSerializer,
         responses={201: RouteSerializer},
         parameters=[ETAG, LOCATION],
     )
     def create(self, request: Request) -> Response:  # noqa: ARG002
-        values = self.validated(RouteCreateSerializer)
+        values = self.body()
         position = values.pop("position", None)
         spec = RouteSpec(methods=tuple(values.pop("methods")), **values)
         row = services.create_route(actor=self.principal, spec=spec, position=position)
@@ -136,14 +141,13 @@ class RouteViewSet(mixins.ListModelMixin, ApiViewSet):
     @extend_schema(
         summary="Update a route",
         description="Changes a route. Fields that are not sent keep their values.",
-        request=RouteUpdateSerializer,
         responses=RouteSerializer,
         parameters=[ETAG, IF_MATCH],
     )
     def partial_update(self, request: Request, pk: str) -> Response:  # noqa: ARG002
         row = self.get_object()
         version = expected_version(request, row.version)
-        changes = self.validated(RouteUpdateSerializer)
+        changes = self.body(RouteSerializer(row).data)
         return _tagged_route(services.update_route(actor=self.principal, pk=row.pk, changes=changes, version=version))
 
     @extend_schema(
@@ -160,15 +164,13 @@ class RouteViewSet(mixins.ListModelMixin, ApiViewSet):
     @extend_schema(
         summary="Reorder routes",
         description="Puts all routes into a new order. `If-Match` is the `ETag` of the list.",
-        request=RouteOrderSerializer,
         responses=RouteSerializer(many=True),
         parameters=[ETAG, IF_MATCH],
-        filters=False,
     )
-    @action(detail=False, methods=["post"], pagination_class=None, filter_backends=())
+    @action(detail=False, methods=["post"], pagination_class=None)
     def reorder(self, request: Request) -> Response:
         tag = expected_version(request, current_table_tag())
-        order = self.validated(RouteOrderSerializer)["order"]
+        order = self.body()["order"]
         rows = services.reorder_routes(actor=self.principal, order=order, if_match=tag)
         return tagged(RouteSerializer(rows, many=True).data, services.table_tag(rows))
 

@@ -9,6 +9,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 
+from api.base import NUMBER
 from api.permissions import AUTHENTICATED
 from core.problems import CONTENT_TYPE
 
@@ -30,7 +31,7 @@ _PROBLEM: dict[str, Any] = {
     },
 }
 _MEANINGS = {
-    400: "The request is invalid; `errors` names the fields.",
+    400: "The request is invalid; `errors` names the fields and parameters, also those that the operation does not have.",
     401: "The credential is missing or invalid. The response does not say which.",
     403: "Your role does not have the permission, or the change would grant more than you have.",
     404: "Not found, or you are not allowed to see it.",
@@ -42,6 +43,7 @@ _MEANINGS = {
     428: "The `If-Match` header is missing.",
     503: "SkyAuth cannot answer right now. Nothing was changed.",
 }
+_NUMBER = {"type": "integer", "minimum": 1, "maximum": 10**18 - 1}
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait before the next attempt."}}
 _CHALLENGE = {
     "WWW-Authenticate": {"schema": {"type": "string"}, "description": "The accepted schemes (RFC 9110 section 11.6.1)."}
@@ -77,10 +79,31 @@ class Schema(AutoSchema):
         """Return the resource, which is the first part of the path after the version."""
         return [self._tokenize_path()[0]] if self._tokenize_path() else ["index"]
 
+    def get_request_serializer(self) -> Any:
+        """Return the body of the action, as the view names it in `bodies`."""
+        return getattr(self.view, "bodies", {}).get(self._action())
+
+    def get_override_parameters(self) -> list[Any]:
+        """Return the parameters of the query of the action, as the view names them in `queries`."""
+        query = getattr(self.view, "queries", {}).get(self._action())
+        return [] if query is None else [query]
+
+    def get_filter_backends(self) -> list[Any]:
+        """Return the filters of a list. No other action has them, even if it returns several objects."""
+        return list(getattr(self.view, "filter_backends", ())) if self._action() == "list" else []
+
+    def _action(self) -> str:
+        return str(getattr(self.view, "action", ""))
+
     def _resolve_path_parameters(self, variables: Any) -> list[dict[str, Any]]:
         parameters: list[dict[str, Any]] = super()._resolve_path_parameters(variables)  # type: ignore[no-untyped-call]
         descriptions = getattr(self.view, "path_descriptions", {})
-        return [{**parameter, "description": descriptions.get(parameter["name"], "")} for parameter in parameters]
+        # As in the resource: the type that drf-spectacular derives from a pattern is always a string.
+        number = {"schema": _NUMBER} if getattr(self.view, "lookup_value_regex", "") == NUMBER else {}
+        return [
+            {**parameter, **(number if parameter["name"] == "id" else {}), "description": descriptions.get(parameter["name"], "")}
+            for parameter in parameters
+        ]
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
@@ -101,21 +124,19 @@ class Schema(AutoSchema):
 
     def _error_statuses(self) -> set[int]:
         """Return the status of every error that this operation can return."""
-        statuses = {401, 406, 503}
+        statuses = {400, 401, 406, 503}  # 400: a parameter that the operation does not have, an unreadable header or body
         parameters = self._get_parameters()
         locations = {parameter["in"] for parameter in parameters}
-        if "query" in locations:
-            statuses.add(400)
         if "path" in locations or any(parameter["name"] == "page" for parameter in parameters):
             statuses.add(404)
         if self.method != "GET":
-            statuses |= {400, 403, 409}  # 400: an unreadable header or body; 403: the CSRF and origin checks
+            statuses |= {403, 409}  # 403: the CSRF and origin checks
         if self.method in {"POST", "PATCH"}:
             statuses |= {413, 415}
         if any(parameter["name"] == "If-Match" for parameter in parameters):
             statuses |= {412, 428}
         needs = getattr(self.view, "needs", {})
-        if needs.get(getattr(self.view, "action", None)) is not AUTHENTICATED:
+        if needs.get(self._action()) is not AUTHENTICATED:
             statuses.add(403)
         return statuses | getattr(self.view, "refusals", frozenset())
 

@@ -10,12 +10,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.filters import ServiceAccountFilterSet, TokenFilterSet
+from accounts.identifiers import MAX_NAME
 from accounts.models import ServiceAccount, Token
 from accounts.services import service_accounts, tokens
 from accounts.services.tokens import MAX_DAYS, MAX_GRACE_SECONDS, IssuedToken
 from api.base import ApiViewSet, NumberField, UntrimmedCharField, location, user_of_field
 from api.permissions import Need
 from api.schema import LOCATION, describe_list_and_retrieve
+from api.strict import RequestSerializer
 from api.user_serializers import LEAST_ROLE
 from rbac.permissions import Permission
 
@@ -68,25 +70,28 @@ class ServiceAccountSerializer(serializers.ModelSerializer[ServiceAccount]):
         }
 
 
-class ServiceAccountUpdateSerializer(serializers.Serializer[Any]):
+class ServiceAccountUpdateSerializer(RequestSerializer):
     """The fields of a service account that can be changed."""
 
     role = UntrimmedCharField(max_length=32, required=False, help_text=_ROLE)
     active = serializers.BooleanField(required=False, help_text=_ACTIVE)
     description = UntrimmedCharField(max_length=200, required=False, allow_blank=True, help_text=_DESCRIPTION)
     owner = UntrimmedCharField(
-        max_length=16, required=False, allow_null=True, help_text="The id of the new owner; null: no owner."
+        max_length=MAX_NAME, required=False, allow_null=True, help_text="The id or name of the new owner; null: no owner."
     )
 
 
-class ServiceAccountCreateSerializer(serializers.Serializer[Any]):
+class ServiceAccountCreateSerializer(RequestSerializer):
     """A new service account."""
 
     name = UntrimmedCharField(max_length=64, help_text="Letters, digits, `.`, `_` and `-`, such as `nightly-sweep`.")
     role = UntrimmedCharField(max_length=32, required=False, allow_null=True, help_text=f"{_ROLE} {LEAST_ROLE}")
     description = UntrimmedCharField(max_length=200, required=False, allow_blank=True, help_text=_DESCRIPTION)
     owner = UntrimmedCharField(
-        max_length=16, required=False, allow_null=True, help_text="The id of the owner; by default you; null: no owner."
+        max_length=MAX_NAME,
+        required=False,
+        allow_null=True,
+        help_text="The id or name of the owner; by default you; null: no owner.",
     )
 
 
@@ -141,7 +146,7 @@ class IssuedTokenSerializer(TokenSerializer):
         read_only_fields = fields  # type: ignore[assignment]
 
 
-class TokenCreateSerializer(serializers.Serializer[Any]):
+class TokenCreateSerializer(RequestSerializer):
     """A new token."""
 
     days = NumberField(
@@ -150,7 +155,7 @@ class TokenCreateSerializer(serializers.Serializer[Any]):
     name = UntrimmedCharField(max_length=64, required=False, allow_blank=True, help_text=_PURPOSE)
 
 
-class TokenRotateSerializer(serializers.Serializer[Any]):
+class TokenRotateSerializer(RequestSerializer):
     """How a token is replaced."""
 
     days = NumberField(
@@ -180,6 +185,10 @@ class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Ap
         "partial_update": _WRITE,
         "destroy": _WRITE,
     }
+    bodies: ClassVar[dict[str, type[RequestSerializer]]] = {
+        "create": ServiceAccountCreateSerializer,
+        "partial_update": ServiceAccountUpdateSerializer,
+    }
     queryset = ServiceAccount.objects.none()
     serializer_class = ServiceAccountSerializer
     lookup_field = "uid"
@@ -195,12 +204,11 @@ class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Ap
     @extend_schema(
         summary="Create a service account",
         description="Creates a service account without tokens. It never has more permissions than its owner.",
-        request=ServiceAccountCreateSerializer,
         responses={201: ServiceAccountSerializer},
         parameters=[LOCATION],
     )
     def create(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
-        values = _with_owner(self.validated(ServiceAccountCreateSerializer))
+        values = _with_owner(self.body())
         account = service_accounts.create_service_account(actor=self.principal, **values)
         headers = location("service-account-detail", uid=account.uid)
         return Response(ServiceAccountSerializer(account).data, status=201, headers=headers)
@@ -208,12 +216,11 @@ class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Ap
     @extend_schema(
         summary="Update a service account",
         description="Changes a service account. Fields that are not sent keep their values.",
-        request=ServiceAccountUpdateSerializer,
         responses=ServiceAccountSerializer,
     )
     def partial_update(self, request: Request, uid: str) -> Response:  # noqa: ARG002
         account = self.get_object()
-        changes = _with_owner(self.validated(ServiceAccountUpdateSerializer))
+        changes = _with_owner(self.body(ServiceAccountSerializer(account).data))
         account = service_accounts.update_service_account(actor=self.principal, account=account, **changes)
         return Response(ServiceAccountSerializer(account).data)
 
@@ -251,6 +258,7 @@ class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet)
         "rotate": _WRITE,
         "revoke": _WRITE,
     }
+    bodies: ClassVar[dict[str, type[RequestSerializer]]] = {"create": TokenCreateSerializer, "rotate": TokenRotateSerializer}
     queryset = Token.objects.none()
     serializer_class = TokenSerializer
     lookup_field = "key_id"
@@ -272,35 +280,30 @@ class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet)
     @extend_schema(
         summary="Create a token",
         description="Creates a token. Only this response contains it.",
-        request=TokenCreateSerializer,
         responses={201: IssuedTokenSerializer},
         parameters=[LOCATION],
     )
     def create(self, request: Request, account: str) -> Response:  # noqa: ARG002
         service_account = self._account()
-        values = self.validated(TokenCreateSerializer)
+        values = self.body()
         return _issued(tokens.issue_token(actor=self.principal, account=service_account, **values), account)
 
     @extend_schema(
         summary="Rotate a token",
         description="Replaces a token by a new one. The old token is revoked immediately, or after `grace` seconds. "
         "Only this response contains the new token.",
-        request=TokenRotateSerializer,
         responses={201: IssuedTokenSerializer},
         parameters=[LOCATION],
-        filters=False,
     )
     @action(detail=True, methods=["post"])
     def rotate(self, request: Request, account: str, key_id: str) -> Response:  # noqa: ARG002
         token = self.get_object()
-        return _issued(tokens.rotate_token(actor=self.principal, token=token, **self.validated(TokenRotateSerializer)), account)
+        return _issued(tokens.rotate_token(actor=self.principal, token=token, **self.body()), account)
 
     @extend_schema(
         summary="Revoke a token",
         description="Revokes a token immediately. It cannot be made valid again.",
-        request=None,
         responses=TokenSerializer,
-        filters=False,
     )
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, account: str, key_id: str) -> Response:  # noqa: ARG002

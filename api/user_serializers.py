@@ -4,9 +4,11 @@ from typing import Any, ClassVar
 
 from rest_framework import renderers, serializers
 
+from accounts.identifiers import MAX_NAME
 from accounts.models import RoleSource, SignIn, User
 from accounts.services.sign_in_warnings import warning_about
-from api.base import UntrimmedCharField
+from api.base import TrueOrFalseField, UntrimmedCharField
+from api.strict import RequestSerializer
 
 MAX_BULK = 1_000
 _EMAIL = "The e-mail address of the user."
@@ -65,8 +67,10 @@ class ChangedUserSerializer(UserSerializer):
         return list(filter(None, [warning_about(user)]))
 
 
-class UserUpdateSerializer(serializers.Serializer[Any]):
-    """The fields of a user that can be changed. Other fields are ignored."""
+class UserUpdateSerializer(RequestSerializer):
+    """The fields of a user that can be changed."""
+
+    written_by_use = frozenset({"last_seen_at"})
 
     role = UntrimmedCharField(max_length=32, required=False, help_text=_ROLE)
     active = serializers.BooleanField(required=False, help_text=_ACTIVE)
@@ -76,7 +80,20 @@ class UserUpdateSerializer(serializers.Serializer[Any]):
     sign_in = serializers.ChoiceField(choices=SignIn.choices, required=False, help_text=_SIGN_IN)
 
 
-class UserCreateSerializer(serializers.Serializer[Any]):
+class UserDeleteQuerySerializer(RequestSerializer):
+    """What happens to the service accounts and to the name of a deleted user."""
+
+    transfer_to = UntrimmedCharField(
+        required=False, help_text="The id or the name of the user who becomes the owner of the service accounts."
+    )
+    block = TrueOrFalseField(
+        required=False,
+        help_text="Whether single sign-on refuses the name of the user from then on. The default is `true` for a disabled user, "
+        "and `false` for others. `/api/v1/deleted-users` shows and changes it.",
+    )
+
+
+class UserCreateSerializer(RequestSerializer):
     """A new user."""
 
     username = UntrimmedCharField(max_length=254, help_text="An e-mail address, or a plain name such as `alice`.")
@@ -93,11 +110,14 @@ class UserCreateSerializer(serializers.Serializer[Any]):
     sign_in = serializers.ChoiceField(choices=SignIn.choices, required=False, help_text=_SIGN_IN)
 
 
-class BulkRoleSerializer(serializers.Serializer[Any]):
+class BulkRoleSerializer(RequestSerializer):
     """Users and the role that they are to get."""
 
     uids = serializers.ListField(
-        child=UntrimmedCharField(max_length=16), min_length=1, max_length=MAX_BULK, help_text="The ids of the users."
+        child=UntrimmedCharField(max_length=MAX_NAME),
+        min_length=1,
+        max_length=MAX_BULK,
+        help_text="The ids or names of the users.",
     )
     role = UntrimmedCharField(max_length=32, help_text=_ROLE)
 
@@ -105,25 +125,27 @@ class BulkRoleSerializer(serializers.Serializer[Any]):
 class BulkRoleFailureSerializer(serializers.Serializer[Any]):
     """A user whose role was not changed."""
 
-    uid = serializers.CharField(help_text="The id of the user.")
+    uid = serializers.CharField(help_text="The id or name, as it was sent.")
     error = serializers.CharField(help_text="Why the role was not changed.")
 
 
 class BulkRoleResultSerializer(serializers.Serializer[Any]):
     """The result of a bulk change."""
 
-    succeeded = serializers.ListField(child=serializers.CharField(), help_text="The ids of the users who have the role now.")
+    succeeded = serializers.ListField(
+        child=serializers.CharField(), help_text="The users who have the role now, as they were sent."
+    )
     failed = BulkRoleFailureSerializer(many=True, help_text="The users whose role was not changed.")
 
 
-class OwnPasswordSerializer(serializers.Serializer[Any]):
+class OwnPasswordSerializer(RequestSerializer):
     """The caller's current and new password."""
 
     current_password = UntrimmedCharField(max_length=1_024, write_only=True, help_text="Your current password.")
     password = UntrimmedCharField(max_length=1_024, write_only=True, help_text="Your new password.")
 
 
-class UserImportSerializer(serializers.Serializer[Any]):
+class UserImportSerializer(RequestSerializer):
     """A CSV file in JSON."""
 
     csv = UntrimmedCharField(
@@ -137,6 +159,16 @@ class ImportedUserSerializer(serializers.Serializer[Any]):
     username = serializers.CharField(help_text="The username.")
     role = serializers.CharField(help_text="The role after the import.")
     old_role = serializers.CharField(allow_null=True, help_text="The role before it, if it changes; null otherwise.")
+
+
+class UserImportQuerySerializer(RequestSerializer):
+    """How a CSV file is imported."""
+
+    dry_run = TrueOrFalseField(default=False, help_text="Check the file and return what would change, without changing it.")
+    update = TrueOrFalseField(  # type: ignore[assignment] # the metaclass takes the field out of the class
+        default=False,
+        help_text="Change existing users too, except for their passwords. An empty email or display_name clears it.",
+    )
 
 
 class UserImportResultSerializer(serializers.Serializer[Any]):

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from django.db import transaction
 from django.http import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import mixins
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -19,6 +19,7 @@ from api.base import ApiViewSet, location, user_of_field
 from api.parsers import CSVParser, SafeJSONParser
 from api.permissions import Need
 from api.schema import LOCATION, describe_list_and_retrieve
+from api.strict import RequestSerializer
 from api.user_serializers import (
     BulkRoleResultSerializer,
     BulkRoleSerializer,
@@ -26,6 +27,8 @@ from api.user_serializers import (
     CSVRenderer,
     OwnPasswordSerializer,
     UserCreateSerializer,
+    UserDeleteQuerySerializer,
+    UserImportQuerySerializer,
     UserImportResultSerializer,
     UserImportSerializer,
     UserSerializer,
@@ -33,7 +36,6 @@ from api.user_serializers import (
 )
 from authn import own_password
 from core.agreement import asks_first
-from core.errors import Invalid
 from core.problems import problem
 from core.responses import respond
 from rbac.permissions import Permission
@@ -41,7 +43,7 @@ from rbac.permissions import Permission
 
 @describe_list_and_retrieve("users", "a user", of_list="Returns the users, by username.", of_one="Returns one user.")
 class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
-    """Users, by id."""
+    """Users, by id or name. A name with a slash, and the names of the other paths below (`export`), are found by id alone."""
 
     needs: ClassVar[dict[str, Need]] = {
         "list": Permission.USERS_READ,
@@ -54,39 +56,52 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         "export": Permission.USERS_WRITE,
         "own_password": Permission.PASSWORD_OWN,
     }
+    bodies: ClassVar[dict[str, type[RequestSerializer]]] = {
+        "create": UserCreateSerializer,
+        "partial_update": UserUpdateSerializer,
+        "bulk_role": BulkRoleSerializer,
+        "import_csv": UserImportSerializer,
+        "own_password": OwnPasswordSerializer,
+    }
+    queries: ClassVar[dict[str, type[RequestSerializer]]] = {
+        "destroy": UserDeleteQuerySerializer,
+        "import_csv": UserImportQuerySerializer,
+    }
     queryset = User.objects.select_related("role").order_by("username")
     serializer_class = UserSerializer
     lookup_field = "uid"
-    lookup_value_regex = "[0-9a-f]{1,16}"
-    path_descriptions = {"uid": "The id of the user."}
+    lookup_value_regex = "[^/]+"
+    path_descriptions = {"uid": "The id of the user, or the username."}
     filterset_class = UserFilterSet
     ordering_fields = ("username", "created_at", "last_seen_at", "role")
     ordering = ("username",)
+
+    def get_object(self) -> User:
+        """Return the user whom the path names. Raises NotFound."""
+        return users.find_user(self.kwargs["uid"].replace("\x00", "\N{REPLACEMENT CHARACTER}"))  # no database takes a NUL
 
     @extend_schema(
         summary="Create a user",
         description="Creates a user. Without `password` they sign in through single sign-on; "
         "without `role` they get `user`, or less.",
-        request=UserCreateSerializer,
         responses={201: ChangedUserSerializer},
         parameters=[LOCATION],
     )
     def create(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
-        user = users.create_user(actor=self.principal, **self.validated(UserCreateSerializer))
+        user = users.create_user(actor=self.principal, **self.body())
         return Response(ChangedUserSerializer(user).data, status=201, headers=location("user-detail", uid=user.uid))
 
     @extend_schema(
         summary="Update a user",
         description="Changes a user. If one of the fields is rejected, none is changed. A new password ends their sessions. "
         "For a user of single sign-on it needs `sign_in`, `both` or `password`: it is a second way to sign in.",
-        request=UserUpdateSerializer,
         responses=ChangedUserSerializer,
     )
     @asks_first
     @transaction.atomic
     def partial_update(self, request: Request, uid: str) -> Response:  # noqa: ARG002
         user = self.get_object()
-        changes = self.validated(UserUpdateSerializer)
+        changes = self.body(ChangedUserSerializer(user).data)
         if "password" in changes:
             users.set_password(actor=self.principal, user=user, password=changes["password"], sign_in=changes.get("sign_in"))
         profile = {name: changes[name] for name in ("email", "display_name", "sign_in") if name in changes}
@@ -96,7 +111,7 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
             users.set_active(actor=self.principal, user=user, active=changes["active"])
         if "role" in changes:
             users.set_role(actor=self.principal, user=user, role=changes["role"])
-        return Response(ChangedUserSerializer(users.get_user(uid)).data)
+        return Response(ChangedUserSerializer(users.get_user(user.uid)).data)
 
     @extend_schema(
         summary="Delete a user",
@@ -104,34 +119,23 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         "next request of the user through single sign-on, SkyAuth creates the user again, with at most the role from before or a "
         "role of their groups. To refuse them, disable the user instead (`PATCH` with `active`), or set `block`.",
         responses={204: None},
-        parameters=[
-            OpenApiParameter("transfer_to", str, description="The id of the user who becomes the owner of the service accounts."),
-            OpenApiParameter(
-                "block",
-                bool,
-                description="Whether single sign-on refuses the name of the user from then on. The default is `true` for a "
-                "disabled user, and `false` for others. `/api/v1/deleted-users` shows and changes it.",
-            ),
-        ],
     )
     def destroy(self, request: Request, uid: str) -> Response:  # noqa: ARG002
         user = self.get_object()
-        heir_uid = request.query_params.get("transfer_to")
+        options = self.query()
+        heir_uid = options.get("transfer_to")
         heir = None if heir_uid is None else user_of_field(heir_uid, "transfer_to")
-        block = _boolean_parameter(request, "block") if "block" in request.query_params else None
-        offboarding.delete_user(actor=self.principal, user=user, transfer_to=heir, block=block)
+        offboarding.delete_user(actor=self.principal, user=user, transfer_to=heir, block=options.get("block"))
         return Response(status=204)
 
     @extend_schema(
         summary="Set the role of many users",
         description="Gives each of the users the role. A user who cannot be changed does not stop the others.",
-        request=BulkRoleSerializer,
         responses=BulkRoleResultSerializer,
-        filters=False,
     )
-    @action(detail=False, methods=["post"], url_path="bulk-role", pagination_class=None, filter_backends=())
+    @action(detail=False, methods=["post"], url_path="bulk-role", pagination_class=None)
     def bulk_role(self, request: Request) -> Response:  # noqa: ARG002
-        outcomes = users.bulk_set_role(actor=self.principal, **self.validated(BulkRoleSerializer))
+        outcomes = users.bulk_set_role(actor=self.principal, **self.body())
         return Response(
             {
                 "succeeded": [outcome.target for outcome in outcomes if outcome.error is None],
@@ -142,18 +146,10 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
     @extend_schema(
         summary="Import users from CSV",
         description="Creates the users of a CSV file and, with `update`, changes existing ones. If a line is invalid, "
-        "nothing is imported and the response lists every invalid line.",
-        request={"application/json": UserImportSerializer, "text/csv": OpenApiTypes.STR},
+        "nothing is imported and the response lists every invalid line. The body can also be the CSV file itself, with "
+        "`Content-Type: text/csv`.",
+        request={"application/json": UserImportSerializer},  # some generators leave out an operation that also takes text/csv
         responses=UserImportResultSerializer,
-        parameters=[
-            OpenApiParameter("dry_run", bool, description="Check the file and return what would change, without changing it."),
-            OpenApiParameter(
-                "update",
-                bool,
-                description="Change existing users too, except for their passwords. An empty email or display_name clears it.",
-            ),
-        ],
-        filters=False,
     )
     @action(
         detail=False,
@@ -161,12 +157,10 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         url_path="import",
         parser_classes=(SafeJSONParser, CSVParser),
         pagination_class=None,
-        filter_backends=(),
     )
-    def import_csv(self, request: Request) -> HttpResponseBase:
-        dry_run, update = _boolean_parameter(request, "dry_run"), _boolean_parameter(request, "update")
-        text = self.validated(UserImportSerializer)["csv"]
-        report = user_import.import_users(actor=self.principal, text=text, dry_run=dry_run, update=update)
+    def import_csv(self, request: Request) -> HttpResponseBase:  # noqa: ARG002
+        options = self.query()
+        report = user_import.import_users(actor=self.principal, text=self.body()["csv"], **options)
         if report.errors:
             return respond(_import_problem(report))
         return Response(
@@ -188,9 +182,8 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         summary="Export users as CSV",
         description="Returns all users as CSV, without passwords. The import accepts this file.",
         responses={(200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, description="The CSV file, safe for spreadsheets.")},
-        filters=False,
     )
-    @action(detail=False, renderer_classes=(CSVRenderer,), pagination_class=None, filter_backends=())
+    @action(detail=False, renderer_classes=(CSVRenderer,), pagination_class=None)
     def export(self, request: Request) -> Response:  # noqa: ARG002
         text = "".join(user_csv.export_users(self.principal))
         return Response(text, headers={"Content-Disposition": 'attachment; filename="skyauth-users.csv"'})
@@ -198,23 +191,13 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
     @extend_schema(
         summary="Change your password",
         description="Changes the caller's own password. All of their sessions end.",
-        request=OwnPasswordSerializer,
         responses={204: None},
-        filters=False,
     )
-    @action(detail=False, methods=["post"], url_path="me/password", pagination_class=None, filter_backends=())
+    @action(detail=False, methods=["post"], url_path="me/password", pagination_class=None)
     def own_password(self, request: Request) -> Response:  # noqa: ARG002
-        values = self.validated(OwnPasswordSerializer)
+        values = self.body()
         own_password.change_own_password(actor=self.principal, current=values["current_password"], password=values["password"])
         return Response(status=204)
-
-
-def _boolean_parameter(request: Request, name: str) -> bool:
-    """Return a query parameter that is `true` or `false`. Raises Invalid: a misspelt dry run must not change anything."""
-    value = request.query_params.get(name, "false")
-    if value not in {"true", "false"}:
-        raise Invalid.field(name, "The value must be true or false.")
-    return value == "true"
 
 
 def _import_problem(report: user_import.ImportReport) -> dict[str, Any]:

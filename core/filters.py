@@ -5,21 +5,49 @@ from functools import reduce
 from operator import and_, or_
 from typing import Any, Final
 
+from django import forms
 from django.db.models import Q, QuerySet
 from django.utils.text import smart_split, unescape_string_literal
-from django_filters import CharFilter, ChoiceFilter
+from django_filters import BooleanFilter, CharFilter
 
-MAX_SEARCH: Final = 500  # characters; SQLite refuses an expression of more than 1,000 conditions
+MAX_SEARCH: Final = 500  # characters
+MAX_WORDS: Final = 16
 
 
-class StrictBooleanFilter(ChoiceFilter):  # type: ignore[misc]
-    """Filters by `true` or `false`. Any other value is an error; django-filter's own BooleanFilter would ignore it."""
+class StrictBooleanField(forms.NullBooleanField):
+    """`true`, `false` or nothing, as text."""
+
+    widget = forms.TextInput
+
+    def to_python(self, value: Any) -> bool | None:  # type: ignore[override] # as NullBooleanField, whose stub is wrong
+        """Return the value, or None for an empty one. Raises ValidationError."""
+        if value in {"true", "false"}:
+            return bool(value == "true")
+        if value not in self.empty_values:
+            raise forms.ValidationError("The value must be true or false.")
+        return None
+
+    def validate(self, value: bool | None) -> None:
+        """Accept every value that `to_python` returns."""
+
+
+class StrictBooleanFilter(BooleanFilter):  # type: ignore[misc]
+    """Filters by `true` or `false`. Any other value is an error; django-filter's own field would ignore it."""
+
+    field_class = StrictBooleanField
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(choices=(("true", "yes"), ("false", "no")), **kwargs)
+        super().__init__(widget=forms.TextInput, **kwargs)
 
-    def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
-        return super().filter(qs, value == "true") if value else qs
+
+class SearchField(forms.CharField):
+    """Text of at most MAX_WORDS words."""
+
+    def validate(self, value: str) -> None:
+        """Raise ValidationError for more words: each is compared with every row, and many words that match all take seconds."""
+        super().validate(value)
+        if (count := len(set(search_words(value)))) > MAX_WORDS:
+            raise forms.ValidationError(f"The search has {count} words. It can have {MAX_WORDS}.")
 
 
 class SearchFilter(CharFilter):  # type: ignore[misc]
@@ -29,13 +57,15 @@ class SearchFilter(CharFilter):  # type: ignore[misc]
     with the lower-case word, which is faster than ignoring case in every row.
     """
 
+    field_class = SearchField
+
     def __init__(self, *lookups: str, lower_case: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(max_length=MAX_SEARCH, **kwargs)
         self.lookups = lookups
         self.lower_case = lower_case
 
     def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
-        conditions = [self._condition(word) for word in search_words(value)]
+        conditions = [self._condition(word) for word in dict.fromkeys(search_words(value))]
         return qs.filter(reduce(and_, conditions)) if conditions else qs
 
     def _condition(self, word: str) -> Q:

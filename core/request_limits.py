@@ -177,7 +177,7 @@ class RequestLimitMiddleware:
             await self._slots.acquire()
         finally:
             self._waiting -= 1
-        return await self._answer(scope, bytes(body), receive, send)
+        return await self._answer(with_length(scope, len(body)), bytes(body), receive, send)
 
     async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Call the application. Its slot is free once the response starts, so a slow reader does not hold it."""
@@ -206,6 +206,13 @@ class RequestLimitMiddleware:
             await self._application(scope, replay, answer)
         finally:
             release()
+
+
+def with_length(scope: Scope, length: int) -> Scope:
+    """Return the scope with the length of the body, also where it came in chunks: without one, Django takes a body for empty."""
+    if not length or any(name == b"content-length" for name, _ in scope["headers"]):
+        return scope
+    return {**scope, "headers": [*scope["headers"], (b"content-length", b"%d" % length)]}
 
 
 async def _refuse(send: Send, status: int, code: str, detail: str) -> None:

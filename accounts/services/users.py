@@ -7,6 +7,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Q
 
 from accounts.identifiers import BadName, canonical_email, canonical_username, contact_address, user_uid
 from accounts.models import RoleSource, ServiceAccount, Session, SignIn, User
@@ -32,9 +33,9 @@ def get_user(uid: str) -> User:
 
 
 def find_user(name_or_uid: str) -> User:
-    """Return the user with this name or id. Raises NotFound."""
+    """Return the user with this id or name. An id comes first: no name can take another user's place. Raises NotFound."""
     users = User.objects.select_related("role")
-    user = users.filter(username=name_or_uid.lower()).first() or users.filter(uid=name_or_uid).first()
+    user = users.filter(uid=name_or_uid).first() or users.filter(username=name_or_uid.lower()).first()
     if user is None:
         raise NotFound(f"There is no user named {name_or_uid!r}.")
     return user
@@ -46,9 +47,9 @@ def active_admins() -> int:
 
 
 def free_uid(username: str) -> str:
-    """Return the id for a name, or the next free id after a collision. Call it under `lock_policy`."""
+    """Return the id for a name, or the next free id after a collision with an id or a name. Call it under `lock_policy`."""
     attempt = 0
-    while User.objects.filter(uid=(uid := user_uid(username, attempt))).exists():
+    while User.objects.filter(Q(uid=(uid := user_uid(username, attempt))) | Q(username=uid)).exists():
         attempt += 1
     return uid
 
@@ -61,6 +62,8 @@ def _canonical(username: str) -> str:
         raise Invalid.field("username", str(error)) from None
     if User.objects.filter(username=name).exists():
         raise Conflict(f"User {name!r} already exists.", fields={"username": [f"User {name!r} already exists."]})
+    if User.objects.filter(uid=name).exists():
+        raise Conflict(f"The name {name!r} is the id of a user.", fields={"username": ["This name is the id of a user."]})
     if ServiceAccount.objects.filter(name=name).exists() or shared_hash(name) is not None:
         raise Conflict(
             f"The name {name!r} is taken by a service account or the shared password.",
@@ -310,13 +313,16 @@ class BulkResult:
 
 
 def bulk_set_role(*, actor: Principal, uids: Iterable[str], role: str) -> list[BulkResult]:
-    """Give each of these users a role and return a result for each. Raises Forbidden and Invalid if the role cannot be given."""
+    """Give each of these users, by id or name, a role and return a result for each.
+
+    Raises Forbidden and Invalid if the role cannot be given.
+    """
     require(actor, Permission.USERS_WRITE)
     require_all(actor, get_role(role).holds, f"give the role {role}")
     results = []
     for uid in uids:
         try:
-            set_role(actor=actor, user=get_user(uid), role=role)
+            set_role(actor=actor, user=find_user(uid), role=role)
             results.append(BulkResult(uid))
         except ServiceError as error:
             results.append(BulkResult(uid, error.message))

@@ -1,6 +1,7 @@
 """Policy packs: ready-made route tables, one YAML file each."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ def load(name: str) -> Pack:
     """Return one pack. Raises NotFound with the names that exist."""
     if name not in names():
         raise NotFound(f"There is no policy pack named {name!r}. The packs are: {', '.join(names())}.")
+    return _read(name)
+
+
+@cache  # the files come with the code, and reading YAML takes long
+def _read(name: str) -> Pack:
     data = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     return Pack(
         data["name"],

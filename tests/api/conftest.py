@@ -7,10 +7,11 @@ import pytest
 from rbac.models import Role
 from tests.api import api_client
 from tests.api.api_client import Api
+from tests.api.world import world
 from tests.callers import as_alice, as_bob, as_pipeline, as_vera
 from tests.factories import UserFactory
 
-__all__ = ["as_alice", "as_bob", "as_pipeline", "as_vera"]
+__all__ = ["as_alice", "as_bob", "as_pipeline", "as_vera", "world"]
 
 
 @pytest.fixture

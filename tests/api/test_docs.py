@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -95,6 +96,37 @@ def test_every_operation_documents_its_errors(document: dict[str, Any]) -> None:
         assert "Retry-After" in answers["503"]["headers"]
 
 
+def test_every_body_is_json_and_required_if_one_of_its_fields_is(document: dict[str, Any]) -> None:
+    bodies = [(method, path, spec["requestBody"]) for method, path, spec in operations(document) if "requestBody" in spec]
+    assert len(bodies) > 10
+    for method, path, body in bodies:
+        assert list(body["content"]) == ["application/json"], (method, path)  # generators leave out what they cannot send
+        name = body["content"]["application/json"]["schema"]["$ref"].removeprefix("#/components/schemas/")
+        required = bool(document["components"]["schemas"][name].get("required"))
+        assert body.get("required", False) == required, (method, path)
+
+
+JSON_TYPES = {"string": str, "integer": int, "boolean": bool}
+
+
+def test_the_type_of_every_parameter_is_that_of_its_values(document: dict[str, Any]) -> None:
+    found = set()
+    for method, path, spec in operations(document):
+        for parameter in spec.get("parameters", []):
+            schema = parameter["schema"]
+            found.add(schema["type"])
+            assert all(isinstance(value, JSON_TYPES[schema["type"]]) for value in schema.get("enum", [])), (
+                method,
+                path,
+                parameter,
+            )
+            if parameter["name"] == "id":
+                assert schema["type"] == "integer", (method, path)
+            if parameter["name"] in {"active", "unowned", "builtin", "dry_run", "update"}:
+                assert schema["type"] == "boolean", (method, path, parameter)
+    assert found == set(JSON_TYPES)
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -169,8 +201,8 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return generate(*args, **kwargs)
 
     monkeypatch.setattr(SchemaGenerator, "get_schema", get_schema)
-    docs._generated.cache_clear()
-    docs._rendered.cache_clear()
+    docs._generated_once.cache_clear()
+    docs._rendered_once.cache_clear()
     return calls
 
 
@@ -196,6 +228,13 @@ def test_the_document_is_generated_once_for_all_media_types_and_callers(
     for kind, content in contents:
         read_back = json.loads(content) if kind == "json" else yaml.load(content, yaml.CSafeLoader)
         assert read_back == json.loads(json.dumps(document))
+
+
+def test_concurrent_first_requests_generate_the_document_once(generated: list[str]) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(lambda _: docs._rendered("application/json", docs._settings()), range(8)))
+    assert len(set(results)) == 1
+    assert generated == ["generated"]
 
 
 def test_the_document_is_generated_again_for_another_cookie_name(as_vera: Api, generated: list[str]) -> None:

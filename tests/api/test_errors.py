@@ -88,7 +88,7 @@ def test_json_that_is_no_object_is_400(as_alice: Api, body: Any) -> None:
         ("/routes", "path", {"methods": ["GET"], "permission": "upstream:read"}),
         ("/group-roles", "group", {"role": "user"}),
         ("/service-accounts", "description", {"name": "new"}),
-        ("/policy/explain", "principal", {"method": "GET", "path": "/"}),
+        ("/policy/explain", "who", {"method": "GET", "path": "/"}),
     ],
 )
 def test_text_that_no_database_stores_is_400(as_alice: Api, text: str, path: str, field: str, rest: dict[str, Any]) -> None:

@@ -104,7 +104,8 @@ def test_following_the_pages_returns_every_row_once(as_alice: Api) -> None:
 
 def test_a_page_has_a_thousand_rows_at_most(as_alice: Api) -> None:
     Role.objects.bulk_create(Role(name=f"r{n}") for n in range(1_010))
-    assert len(as_alice.get("/roles", page_size=5_000).json()["results"]) == 1_000
+    assert len(as_alice.get("/roles", page_size=1_000).json()["results"]) == 1_000
+    api_client.problem(as_alice.get("/roles", page_size=1_001), 400, "invalid")
 
 
 @pytest.mark.parametrize("page", ["0", "99", "x", "-1"])
@@ -127,7 +128,6 @@ def test_a_page_that_does_not_exist_is_404(as_alice: Api, page: str) -> None:
             ["vera@example.com", "mallory@example.com", "bob@example.com", "alice@example.com"],
         ),
         ({"ordering": "role"}, ["alice@example.com", "bob@example.com", "mallory@example.com", "vera@example.com"]),
-        ({"ordering": "password"}, ["alice@example.com", "bob@example.com", "mallory@example.com", "vera@example.com"]),
     ],
     ids=str,
 )

@@ -8,15 +8,14 @@ from django.db import transaction
 from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIRequestFactory
 
-from accounts.models import DeletedUser, ServiceAccount, User
+from accounts.models import User
 from api.base import ApiViewSet
+from api.docs import openapi_document
 from api.urls import router
-from audit import record
-from rbac.models import Role, Route
 from tests.api import api_client
 from tests.api.api_client import BASE, Api
-from tests.factories import PASSWORD, GroupRoleFactory, UserFactory, make_token, principal
-from tests.verify_client import denied
+from tests.api.world import BODIES, QUERIES, filled
+from tests.factories import principal
 
 # `{x}` are the rows of the fixture `world`; BODIES has the bodies of the requests.
 MATRIX = """
@@ -80,27 +79,6 @@ MATRIX = """
     GET    /audit-events/{entry}                              200  403   403        401       403     401
 """
 CALLERS = ("alice", "bob", "vera", "anonymous", "pipeline", "shared")
-BODIES: dict[str, Any] = {
-    "POST /users": {"username": "new@example.com", "role": "viewer"},
-    "PATCH /users/{uid}": {"display_name": "M."},
-    "POST /users/bulk-role": {"uids": ["{uid}"], "role": "viewer"},
-    "POST /users/import": {"csv": "username,role\nnew@example.com,viewer\n"},
-    "POST /users/me/password": {"current_password": PASSWORD, "password": "another good passphrase"},
-    "PATCH /deleted-users/{gone}": {"blocked": True},
-    "POST /service-accounts": {"name": "another"},
-    "PATCH /service-accounts/{account}": {"description": "Builds."},
-    "POST /service-accounts/{account}/tokens": {"days": 1},
-    "POST /service-accounts/{account}/tokens/{key_id}/rotate": {},
-    "POST /roles": {"name": "another", "permissions": ["upstream:read"]},
-    "PATCH /roles/{name}": {"description": "Reads."},
-    "POST /group-roles": {"group": "staff", "role": "viewer"},
-    "PATCH /group-roles/{group}": {"priority": 1},
-    "POST /routes": {"path": "/x/**", "methods": ["*"], "permission": "upstream:read"},
-    "PATCH /routes/{route}": {"note": "Why."},
-    "POST /routes/reorder": {"order": []},
-    "POST /policy/explain": {"principal": "mallory@example.com", "method": "GET", "path": "/"},
-}
-QUERIES = {"GET /policy/explain": "?principal=mallory@example.com&method=GET&path=/"}
 
 
 @dataclass(frozen=True)
@@ -126,28 +104,6 @@ def rows() -> list[Row]:
 
 
 @pytest.fixture
-def world(read_write: None, pipeline: ServiceAccount) -> dict[str, str]:
-    """The rows that the paths name. Mallory is the user that operations change."""
-    ops = Role.objects.create(name="ops", permissions=["upstream:read"])
-    mallory = UserFactory(username="mallory@example.com", role=Role.objects.get(name="viewer"))
-    route = Route.objects.create(position=3, path="/z", methods=["GET"], permission="upstream:read")
-    Route.objects.exclude(pk=route.pk).delete()
-    entry = record.Entry.objects.create(event="user.created", actor="tests")
-    return {
-        "uid": mallory.uid,
-        "account": pipeline.uid,
-        "key_id": make_token(pipeline)[0].key_id,
-        "name": ops.name,
-        "gone": str(DeletedUser.objects.create(username="gone@example.com", role="viewer").pk),
-        "group": str(GroupRoleFactory(group="guests").pk),
-        "route": str(route.pk),
-        "pack": "read-write",
-        "entry": str(entry.pk),
-        "decision": denied(mallory, "POST"),
-    }
-
-
-@pytest.fixture
 def callers(settings: Any, alice: User, bob: User, vera: User, pipeline_token: str) -> dict[str, Api]:
     settings.AUTH_STRING = "team:$2b$04$Z8LaLNaSAcaDvVq/th5ptOfR2FI2olIenWlY8FDcLPSKvpkapBW4y"
     return {
@@ -158,17 +114,6 @@ def callers(settings: Any, alice: User, bob: User, vera: User, pipeline_token: s
         "pipeline": api_client.bearer(pipeline_token),
         "shared": api_client.basic("team", "sharedpassword"),
     }
-
-
-def filled(value: Any, world: dict[str, str]) -> Any:
-    """Return a body or path with the world's rows in it."""
-    if isinstance(value, str):
-        for name, text in world.items():
-            value = value.replace(f"{{{name}}}", text)
-        return value
-    if isinstance(value, list):
-        return [filled(item, world) for item in value]
-    return {name: filled(item, world) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.operation)
@@ -186,6 +131,26 @@ def test_each_caller_gets_exactly_what_the_table_says(row: Row, world: dict[str,
         if response.status_code >= 400:
             api_client.problem(response, response.status_code)
     assert got == row.expected
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.operation)
+def test_an_operation_accepts_every_media_type_that_it_documents(
+    row: Row, world: dict[str, str], callers: dict[str, Api]
+) -> None:
+    path = filled(row.path, world) + QUERIES.get(row.operation, "")
+    body = {"order": [int(world["route"])]} if row.path == "/routes/reorder" else filled(BODIES.get(row.operation), world)
+    for media_type in documented_media_types(row):
+        with transaction.atomic():
+            response = callers["alice"].request(row.method, path, body, if_match="*", accept=media_type)
+            transaction.set_rollback(True)
+        assert response.status_code == row.expected["alice"], media_type
+
+
+def documented_media_types(row: Row) -> set[str]:
+    """Return the media types of all responses of an operation, also of its errors."""
+    paths = {_shape(path.removeprefix(BASE)): operations for path, operations in openapi_document()["paths"].items()}
+    responses = paths.get(_shape(row.path), {}).get(row.method.lower(), {}).get("responses", {})
+    return {media_type for response in responses.values() for media_type in response.get("content", {})}
 
 
 def test_the_table_names_every_operation_of_the_openapi_document() -> None:

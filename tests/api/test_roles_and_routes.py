@@ -72,8 +72,10 @@ def test_a_role_in_use_and_a_builtin_role_cannot_be_deleted(as_alice: Api, ops: 
 
 def test_version_and_builtin_are_read_only(as_alice: Api, ops: Role) -> None:
     forged = {"name": "other", "version": 9, "builtin": True, "id": 1}
-    result = as_alice.patch("/roles/ops", forged, if_match="*").json()
-    assert (result["name"], result["version"], result["builtin"]) == ("ops", 2, False)
+    result = api_client.problem(as_alice.patch("/roles/ops", {**forged, "description": "New."}, if_match="*"), 400)
+    assert set(result["errors"]) == set(forged)
+    result = as_alice.get("/roles/ops").json()
+    assert (result["description"], result["version"], result["builtin"]) == (ops.description, 1, False)
 
 
 CHANGES: list[tuple[str, str, dict[str, Any]]] = [
@@ -223,7 +225,8 @@ def test_groups_with_any_name_assign_roles(as_alice: Api) -> None:
     assert as_alice.client.get(response.headers["Location"]).json() == row
     assert as_alice.get("/group-roles", group="/org/team ä?#").json()["count"] == 1
     api_client.problem(as_alice.post("/group-roles", body), 409, "conflict")
-    changed = as_alice.patch(f"/group-roles/{row['id']}", {"role": "user", "group": "other"}).json()
+    api_client.problem(as_alice.patch(f"/group-roles/{row['id']}", {"role": "user", "group": "other"}), 400, "invalid")
+    changed = as_alice.patch(f"/group-roles/{row['id']}", {"role": "user", "group": row["group"]}).json()
     assert (changed["role"], changed["group"]) == ("user", "/org/team ä?#")
     assert as_alice.delete(f"/group-roles/{row['id']}").status_code == 204
     assert not GroupRole.objects.exists()

@@ -88,7 +88,8 @@ def test_an_invalid_account_is_an_error(as_bob: Api, pipeline: ServiceAccount, b
 def test_read_only_fields_change_nothing(as_bob: Api, pipeline: ServiceAccount) -> None:
     before = ServiceAccount.objects.values().get(pk=pipeline.pk)
     forged = {"uid": "sa-0", "name": "other", "is_active": False, "created_by": "x", "owner_id": 1, "owner_name": "x"}
-    assert as_bob.patch(f"/service-accounts/{pipeline.uid}", forged).status_code == 200
+    result = api_client.problem(as_bob.patch(f"/service-accounts/{pipeline.uid}", {**forged, "description": "New."}), 400)
+    assert set(result["errors"]) == set(forged)
     assert ServiceAccount.objects.values().get(pk=pipeline.pk) == before
 
 

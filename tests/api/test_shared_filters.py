@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import DeletedUser, ServiceAccount, User
 from audit.models import Entry
-from core.filters import MAX_SEARCH, search_words
+from core.filters import MAX_SEARCH, MAX_WORDS, search_words
 from rbac.models import Role
 from tests.api import api_client
 from tests.api.api_client import Api
@@ -144,6 +146,19 @@ def test_a_search_that_is_too_long_is_refused(as_alice: Api) -> None:
     problem = api_client.problem(as_alice.get("/users", search=words), 400, "invalid")
     assert set(problem["errors"]) == {"search"}
     assert as_alice.get("/users", search=words[:MAX_SEARCH]).json()["count"] == 1
+
+
+def test_a_search_has_a_limited_number_of_words(as_alice: Api) -> None:
+    words = [f"e{n}" for n in range(MAX_WORDS + 1)]
+    problem = api_client.problem(as_alice.get("/users", search=" ".join(words)), 400, "invalid")
+    assert problem["errors"] == {"search": [f"The search has {MAX_WORDS + 1} words. It can have {MAX_WORDS}."]}
+    assert as_alice.get("/users", search=" ".join(words[1:])).status_code == 200
+
+
+def test_a_word_that_is_repeated_is_looked_for_once(as_alice: Api) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        assert as_alice.get("/users", search="e " * 200).json()["count"] == 1
+    assert max(query["sql"].count("LIKE") for query in queries) <= 4
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.hashers import check_password
 
+from accounts.identifiers import user_uid
 from accounts.models import ServiceAccount, User
+from accounts.services.users import find_user
 from audit.models import Entry
 from tests.api import api_client
 from tests.api.api_client import Api
@@ -123,14 +125,18 @@ FORGED = {
 }
 
 
-def test_read_only_fields_change_nothing(as_alice: Api, bob: User) -> None:
+@pytest.mark.parametrize("field", [*FORGED, "username"])
+def test_read_only_fields_change_nothing(as_alice: Api, bob: User, field: str) -> None:
     before = User.objects.values().get(pk=bob.pk)
-    assert as_alice.patch(f"/users/{bob.uid}", {**FORGED, "username": "other@example.com"}).status_code == 200
+    body = {field: FORGED.get(field, "other@example.com"), "role": "viewer"}
+    if field != "last_seen_at":
+        api_client.problem(as_alice.patch(f"/users/{bob.uid}", body), 400, "invalid")
+    else:
+        assert as_alice.patch(f"/users/{bob.uid}", {field: body[field]}).status_code == 200
     assert User.objects.values().get(pk=bob.pk) == before
-    result = as_alice.post("/users", {**FORGED, "username": "new@example.com", "role": "viewer"}).json()
-    assert result["uid"] != "ffffffff"
-    assert (result["active"], result["role_source"], result["last_seen_at"]) == (True, "manual", None)
-    assert not result["created_at"].startswith("2000")
+    if field != "username":
+        api_client.problem(as_alice.post("/users", {**body, "username": "new@example.com"}), 400, "invalid")
+        assert not User.objects.filter(username="new@example.com").exists()
 
 
 def test_the_last_admin_cannot_be_removed(as_alice: Api, alice: User) -> None:
@@ -271,3 +277,47 @@ def test_a_name_that_single_sign_on_cannot_send_is_not_blocked(as_alice: Api) ->
     result = api_client.problem(as_alice.delete(f"/users/{plain.uid}?block=true"), 400)
     assert "not an e-mail address" in result["detail"]
     assert User.objects.filter(pk=plain.pk).exists()
+
+
+@pytest.mark.parametrize("named", ["{0.uid}", "{0.username}", "BOB@example.com"])
+def test_a_user_is_named_by_id_or_name_wherever_one_is_named(
+    as_alice: Api, alice: User, bob: User, vera: User, pipeline: ServiceAccount, named: str
+) -> None:
+    name = named.format(bob)
+    assert as_alice.get(f"/users/{name}").json()["uid"] == bob.uid
+    assert as_alice.patch(f"/users/{name}", {"display_name": "Bob"}).json()["uid"] == bob.uid
+    body = {"uids": [name], "role": "user"}
+    assert as_alice.post("/users/bulk-role", body).json() == {"succeeded": [name], "failed": []}
+    body = {"owner": alice.username}
+    assert as_alice.patch(f"/service-accounts/{pipeline.uid}", body).json()["owner"] == alice.uid
+    assert as_alice.patch(f"/service-accounts/{pipeline.uid}", {"owner": name}).json()["owner_name"] == bob.username
+    assert as_alice.post("/service-accounts", {"name": "another", "role": "viewer", "owner": name}).json()["owner"] == bob.uid
+    assert as_alice.get("/service-accounts", owner=name).json()["count"] == 2
+    assert as_alice.get("/policy/explain", who=name, method="GET", path="/").json()["principal"]["uid"] == bob.uid
+    assert as_alice.delete(f"/users/{vera.username}?transfer_to={name}").status_code == 204
+    assert as_alice.delete(f"/users/{name}").status_code == 204
+    assert not User.objects.filter(pk=bob.pk).exists()
+
+
+@pytest.mark.parametrize("name", ["nobody@example.com", "Nobody", "ffffffff", "a%00b", "%C3%A4", "x" * 300])
+def test_an_unknown_user_is_an_error_that_says_how_users_are_named(as_alice: Api, name: str) -> None:
+    assert "There is no user named" in api_client.problem(as_alice.get(f"/users/{name}"), 404, "not-found")["detail"]
+    body = {"name": "another", "role": "viewer", "owner": "nobody@example.com"}
+    assert set(api_client.problem(as_alice.post("/service-accounts", body), 400, "invalid")["errors"]) == {"owner"}
+
+
+def test_a_name_never_takes_the_place_of_an_id(as_alice: Api, bob: User) -> None:
+    body = {"username": bob.uid, "password": "a good long passphrase", "role": "viewer"}
+    result = api_client.problem(as_alice.post("/users", body), 409, "conflict")
+    assert result["errors"] == {"username": ["This name is the id of a user."]}
+    UserFactory(username=bob.uid, sign_in="password")  # as an older version allowed
+    assert as_alice.get(f"/users/{bob.uid}").json()["username"] == bob.username
+    assert find_user(bob.uid) == bob
+
+
+def test_an_id_never_takes_the_place_of_a_name(as_alice: Api) -> None:
+    taken = user_uid("carol@example.com")
+    UserFactory(username=taken, sign_in="password")
+    carol = as_alice.post("/users", {"username": "carol@example.com", "role": "viewer"}).json()
+    assert carol["uid"] == user_uid("carol@example.com", 1)
+    assert as_alice.get(f"/users/{taken}").json()["username"] == taken

@@ -141,3 +141,10 @@ def test_reading_a_route_raises_nothing_but_invalid(row):
         assert isinstance(read_route(row, "here"), RouteSpec)
     except Invalid as error:
         assert error.message.startswith("here: ")  # noqa: PT017 - either is right
+
+
+def test_a_pack_is_read_from_its_file_once(monkeypatch):
+    first = packs.load("skypilot")
+    monkeypatch.setattr(packs, "FOLDER", packs.FOLDER.parent / "nowhere")
+    monkeypatch.setattr(packs, "names", lambda: ["skypilot"])
+    assert packs.load("skypilot") is first

@@ -25,23 +25,23 @@ class Command(base.Command):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "user",
-            metavar="USER",
+            "who",
+            metavar="WHO",
             help="The name or ID of a user or service account, or anonymous. Without METHOD and PATH: a decision ID.",
         )
         parser.add_argument("method", metavar="METHOD", nargs="?", help="The HTTP method, such as GET.")
         parser.add_argument("path", metavar="PATH", nargs="?", help="The path, as a client sends it.")
         parser.add_argument("--host", metavar="H", default="", help="The host of the request, if routes differ by host.")
 
-    def act(self, *, user: str, method: str | None, path: str | None, host: str, **_: Any) -> None:
+    def act(self, *, who: str, method: str | None, path: str | None, host: str, **_: Any) -> None:
         if method is None:
             if host:
                 self.misused("--host needs METHOD and PATH. A past decision already has a host.")
-            self._show_denial(denials.past_denial(user, current=current_principal))
+            self._show_denial(denials.past_denial(who, current=current_principal))
         elif path is None:
-            self.misused("Specify USER METHOD PATH, or only a decision ID.")
+            self.misused("Specify WHO METHOD PATH, or only a decision ID.")
         else:
-            self._show(explain(*find_principal(user), method=method, host=host, path=path))
+            self._show(explain(*find_principal(who), method=method, host=host, path=path))
 
     def _show(self, explanation: Explanation) -> None:
         principal = explanation.principal
