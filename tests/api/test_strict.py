@@ -244,7 +244,7 @@ def test_promise_48_a_body_in_chunks_is_read() -> None:
             assert reply.status == status, reply.body
         assert reply.json["active"] is False
         for media_type, size, status in (
-            ("application/json", 2_700_000, 413),
+            ("application/json", 6_100_000, 413),
             ("text/csv", 2_700_000, 400),
             ("text/csv", 5_100_000, 413),
         ):
