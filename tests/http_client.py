@@ -92,13 +92,13 @@ def basic(username: str, password: str) -> tuple[str, bytes]:
 
 def session_key(port: int, username: str, password: str) -> str:
     """Sign in on the login page as a browser does, and return the session's key."""
-    login = send(port, encode("GET", "/admin/login/"))
+    login = send(port, encode("GET", "/sign-in"))
     csrf = SimpleCookie(login.header("Set-Cookie"))["skyauth-csrf"].value
     field = re.search(rb'name="csrfmiddlewaretoken" value="(\w+)"', login.body)
     assert field is not None
     form = urlencode({"username": username, "password": password, "csrfmiddlewaretoken": field[1].decode(), "next": "/admin/"})
     headers = [("Cookie", f"skyauth-csrf={csrf}"), ("Content-Type", "application/x-www-form-urlencoded")]
-    answer = send(port, encode("POST", "/admin/login/", headers, form.encode()), method="POST")
+    answer = send(port, encode("POST", "/sign-in", headers, form.encode()), method="POST")
     assert answer.status == 302, answer
     cookies = SimpleCookie()
     for line in answer.all("Set-Cookie"):

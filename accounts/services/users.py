@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from axes.models import AccessAttempt
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -207,6 +208,8 @@ def set_active(*, actor: Principal, user: User, active: bool) -> User:
     require_change(actor, user, "enable" if active else "disable")
     if not active:
         require_other_admin(user)
+    if active:
+        _clear_failures(user)
     if user.is_active != active:
         user.is_active = active
         user.save(update_fields=["is_active"])
@@ -263,6 +266,7 @@ def set_password(*, actor: Principal, user: User, password: str, sign_in: str | 
     require(actor, Permission.USERS_WRITE)
     user = lock_user(user)
     require_change(actor, user, "set the password of")
+    _clear_failures(user)
     return _set_password(actor, user, password, sign_in=sign_in)
 
 
@@ -282,6 +286,11 @@ def replace_own_password(*, actor: Principal, user: User, password: str, keep_se
     if locked.sign_in == SignIn.SSO:
         raise Conflict("You sign in through your identity provider, and have no password here.")
     return _set_password(actor, locked, password, keep_session=keep_session)
+
+
+def _clear_failures(user: User) -> None:
+    """Delete the wrong passwords that were counted for a user whom an admin lets in again: a lockout would refuse the right one."""
+    AccessAttempt.objects.filter(username=user.username).delete()
 
 
 def _set_password(actor: Principal, user: User, password: str, *, sign_in: str | None = None, keep_session: str = "") -> User:

@@ -410,6 +410,19 @@ def test_promise_22_attempts_during_a_lockout_do_not_extend_it(settings, bob, ti
     assert verify(BOB, CLIENT).pk == bob.pk
 
 
+@pytest.mark.parametrize("again", ["enabled", "new password"])
+def test_a_user_whom_an_admin_lets_in_again_need_not_wait(settings, bob, system, again):
+    users.set_active(actor=system, user=bob, active=False)
+    again_wrong("bob@example.com", settings.AUTH_FAILURE_LIMIT)
+    again_wrong("vera@example.com", settings.AUTH_FAILURE_LIMIT)
+    if again == "new password":
+        users.set_password(actor=system, user=bob, password="another good passphrase")
+    users.set_active(actor=system, user=bob, active=True)
+    password = "another good passphrase" if again == "new password" else BOB_PAIR[1]
+    assert verify(Basic("bob@example.com", password), CLIENT).pk == bob.pk
+    assert refused("vera@example.com", "again") == "too many failures; must wait", "and nobody else"
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("typed", ["correct horse battery staple", "x" * 1_000, "sécret", "a b"])
 def test_promise_42_an_unknown_name_is_not_recorded(typed):

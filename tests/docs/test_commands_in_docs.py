@@ -96,7 +96,8 @@ def test_the_guides_show_commands() -> None:
 def test_the_commands_of_a_guide_work_in_the_order_shown(guide: str) -> None:
     with directory() as data, database() as where:
         values = environment(DATA_DIR=str(data), SKYPILOT_URL="http://127.0.0.1:46580", **where)
-        with closing(Console(values)) as console:
+        # No server answers there, and a deletion would ask it.
+        with closing(Console({name: value for name, value in values.items() if name != "SKYPILOT_URL"})) as console:
             console("create_user", name="bob@example.com", role="user", password="correct horse battery staple")
             console("create_user", name="eve@example.com", role="user")
             console("delete_user", name="eve@example.com")

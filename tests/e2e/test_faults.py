@@ -175,7 +175,7 @@ def test_a_full_disk_lets_known_callers_through_and_others_not_and_ends_when_the
             assert server.ask(fresh).status == 200, "its use cannot be noted, which fails no request"
             assert server.ask(bearer(token_format.mint().plaintext)).status == 401, "nor can a refusal be written down"
             assert server.ask().status == 401
-            assert ask(server.port, "/admin/login/").status == 200
+            assert ask(server.port, "/sign-in").status == 200
         finally:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
         server.console("revoke", token=fresh[1].decode().removeprefix("Bearer "))

@@ -57,7 +57,7 @@ def use_every_credential(server: SkyAuth, shared: str) -> dict[str, str]:
         "session key": session_key(server.port, "alice@example.com", password),
         "impossible session": secret(),
     }
-    answered = ask(server.port, "/admin/login/")
+    answered = ask(server.port, "/sign-in")
     used["csrf token"] = re.findall(rb'name="csrfmiddlewaretoken" value="(\w+)"', answered.body)[0].decode()
     credentials = [
         bearer(used["token"]),

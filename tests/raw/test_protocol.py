@@ -58,7 +58,7 @@ def test_other_requests_in_a_pipeline_keep_their_order(server: SkyAuth, token: s
 
 def test_many_cache_hits_behind_a_slow_request_are_answered(server: SkyAuth, token: str) -> None:
     converse(server, question(bearer(token)), ["GET"])
-    raw = encode("GET", "/admin/login/", [OPEN]) + question(bearer(token)) * 2_000
+    raw = encode("GET", "/sign-in", [OPEN]) + question(bearer(token)) * 2_000
     assert {reply.status for reply in converse(server, raw, ["GET"] * 2_001)} == {200}
 
 

@@ -87,10 +87,10 @@ def test_the_limit_of_headers_counts_for_each_request_of_a_connection(server: Sk
 def test_an_oversized_body_is_refused_before_it_is_in_memory(server: SkyAuth, chunked: bool) -> None:
     before = memory(server)
     if chunked:
-        head = b"POST /admin/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = b"POST /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
         sent = flood(server.port, head, b"10000\r\n" + b"a" * 65_536 + b"\r\n", 100_000_000)
     else:
-        head = b"POST /admin/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000000\r\n\r\n"
+        head = b"POST /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000000\r\n\r\n"
         sent = flood(server.port, head, b"a" * 65_536, 100_000_000)
     assert sent < 5 * MAX_BODY, "the connection is closed soon after the limit"
     assert memory(server) - before < 8 * MAX_BODY
@@ -101,9 +101,9 @@ def test_requests_without_their_body_do_not_block_others(server: SkyAuth) -> Non
     try:
         for _ in range(60):
             connection = socket.create_connection((HOST, server.port), timeout=10)
-            connection.sendall(b"POST /admin/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\n")
+            connection.sendall(b"POST /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\n")
             waiting.append(connection)
-        assert ask(server.port, "/admin/login/").status == 200
+        assert ask(server.port, "/sign-in").status == 200
         assert server.ask().status == 401
     finally:
         for connection in waiting:
@@ -117,7 +117,7 @@ def test_concurrent_requests_use_a_limited_number_of_threads(server: SkyAuth) ->
 
     def hit() -> None:
         while not done.is_set():
-            status.append(ask(server.port, "/admin/login/").status)
+            status.append(ask(server.port, "/sign-in").status)
 
     threads = [threading.Thread(target=hit) for _ in range(60)]
     for thread in threads:
