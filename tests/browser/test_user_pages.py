@@ -23,7 +23,7 @@ def gateway(port: int, skyauth: SkyAuth, behind: Upstream) -> Iterator[None]:
     )
     shipped = ROOT / "deploy" / "proxies" / "caddy" / "Caddyfile"
     text, places = re.subn(
-        r"(\troute \{\n\t+import strip\n)", lambda found: found[0] + lines, shipped.read_text(encoding="utf-8")
+        r"(\n\t+import strip\n)", lambda found: found[0] + lines, shipped.read_text(encoding="utf-8")
     )
     assert places == 1
     with directory() as home:
