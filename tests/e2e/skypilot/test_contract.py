@@ -12,7 +12,7 @@ MODES = list(dict.fromkeys(scene.mode for scene in replay.scenes()))
 
 @pytest.mark.e2e
 @pytest.mark.sqlite
-@pytest.mark.xdist_group("skypilot")
+@pytest.mark.xdist_group("skypilot record")
 @pytest.mark.parametrize("mode", MODES)
 def test_the_record_is_what_the_server_says(mode: str) -> None:
     recorded = replay.recorded()

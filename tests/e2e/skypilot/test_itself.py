@@ -8,7 +8,7 @@ import pytest
 from tests.servers import listens
 from tests.sky import Mode, Sky, skypilot_server
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot"), pytest.mark.sqlite]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("skypilot itself"), pytest.mark.sqlite]
 
 
 def test_the_real_server_takes_whoever_sends_no_identity_for_an_admin_and_the_real_cli_can_be_typed_to(tmp_path: Path) -> None:
