@@ -608,9 +608,10 @@ def test_one_users_refused_assertions_do_not_hide_the_reason_of_anothers():
 
 
 @pytest.mark.django_db
-def test_promise_43_keys_that_cannot_be_read_are_503_at_the_gateway(configured):
+def test_promise_43_keys_that_cannot_be_read_are_503_at_the_gateway(configured, caplog):
     configured.unlink()
     assert judge([], proxied(subject=signed())).status == 503
+    assert "The key set of AUTH_JWT_JWKS cannot be read: FileNotFoundError." in caplog.text
 
 
 @pytest.mark.django_db
