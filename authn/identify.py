@@ -85,13 +85,18 @@ def _authenticate(credential: Credential | None, client: str) -> AuthenticationR
 def record_bad_credential(refusal: InvalidCredential, *, client: str) -> None:
     """Record a refused sign-in, also for a credential that could not be parsed."""
     actor = principals.claimed(refusal.claimed, refusal.method, client)
-    record_refusal(Event.SIGN_IN_REFUSED, actor=actor, reason=refusal.reason)
+    record_refusal(Event.SIGN_IN_REFUSED, actor=actor, reason=refusal.reason, key=_sampler_key(actor, refusal))
 
 
 def is_suppressed(refusal: InvalidCredential, *, client: str) -> bool:
     """Count a refused sign-in, and return whether the refusal sampler drops its audit entry. Uses no database."""
     actor = principals.claimed(refusal.claimed, refusal.method, client)
-    return suppress(Event.SIGN_IN_REFUSED, (actor.name, actor.peer, "")) is not None
+    return suppress(Event.SIGN_IN_REFUSED, _sampler_key(actor, refusal)) is not None
+
+
+def _sampler_key(actor: Principal, refusal: InvalidCredential) -> tuple[str, ...]:
+    """Return the key of a refused sign-in: many have no name, and one proxy's address, and differ in the reason alone."""
+    return (actor.name, actor.peer, refusal.reason)
 
 
 def _bearer(credential: Bearer, client: str) -> AuthenticationResult:

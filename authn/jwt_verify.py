@@ -30,6 +30,18 @@ OVERAGE: Final = (
     "You are in more groups than your identity provider sends, so your role is unknown. "
     "An administrator can let the provider send only the groups that are assigned to this application."
 )
+_WRONG_SIGNATURE: Final = "wrong signature"
+_ODD_DATES: Final = "odd dates"
+# For the audit log. The messages of PyJWT can quote what was sent.
+_REASONS: Final[dict[type[jwt.PyJWTError], str]] = {
+    jwt.ExpiredSignatureError: "expired (exp)",
+    jwt.ImmatureSignatureError: "not valid yet (nbf or iat)",
+    jwt.InvalidIssuedAtError: _ODD_DATES,
+    jwt.InvalidIssuerError: "the issuer is not AUTH_JWT_ISSUER (iss)",
+    jwt.InvalidAudienceError: "the audience is not AUTH_JWT_AUDIENCE (aud)",
+    jwt.InvalidAlgorithmError: "the algorithm is not in AUTH_JWT_ALGORITHMS, or is not that of the key (alg)",
+    jwt.DecodeError: "malformed",
+}
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999
 
 
@@ -125,11 +137,11 @@ def verify(assertion: str) -> Assertion:
     except jwt.InvalidSignatureError:
         # A key without an id can have been replaced. Its successor is found with the next read only.
         if key.key_id and key_id:
-            raise _bad("InvalidSignatureError") from None
+            raise _bad(_WRONG_SIGNATURE) from None
         try:
             claims = _claims(assertion, keys.find(key_id, besides=key) or key)
         except jwt.InvalidSignatureError:
-            raise _bad("InvalidSignatureError") from None
+            raise _bad(_WRONG_SIGNATURE) from None
     _check_lifetime(claims)
     subject = _subject(claims)
     return Assertion(subject, *_groups(claims, subject))
@@ -174,12 +186,15 @@ def _claims(assertion: str, key: jwt.PyJWK) -> dict[str, Any]:
             issuer=settings.AUTH_JWT_ISSUER,
             audience=settings.AUTH_JWT_AUDIENCE,
             leeway=_LEEWAY_SECONDS,
-            options={"require": ["exp", "iss", "aud"]},
+            # SkyAuth reads `sub` only where AUTH_JWT_CLAIM names it, and never `jti`.
+            options={"require": ["exp", "iss", "aud"], "verify_sub": False, "verify_jti": False},
         )
     except jwt.InvalidSignatureError:
         raise
+    except jwt.MissingRequiredClaimError as error:
+        raise _bad(f"{error.claim} is missing") from None
     except jwt.PyJWTError as error:
-        raise _bad(type(error).__name__) from None
+        raise _bad(_REASONS.get(type(error), type(error).__name__)) from None
 
 
 def _check_lifetime(claims: dict[str, Any]) -> None:
@@ -189,7 +204,7 @@ def _check_lifetime(claims: dict[str, Any]) -> None:
     """
     expires_at, issued_at = claims["exp"], claims.get("iat", timezone.now().timestamp())
     if any(isinstance(date, bool) or not isinstance(date, int | float) for date in (expires_at, issued_at)):
-        raise _bad("odd dates")
+        raise _bad(_ODD_DATES)
     if expires_at > _LAST_SECOND or expires_at - issued_at > settings.AUTH_JWT_MAX_HOURS * 3_600:
         raise _bad(f"valid for more than {settings.AUTH_JWT_MAX_HOURS} hours (AUTH_JWT_MAX_HOURS)")
 

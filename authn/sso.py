@@ -100,6 +100,8 @@ def _change_role(user: UserRecord, role: str | None) -> UserRecord | None:
                 before = row.role.name if row.role_source == RoleSource.MANUAL else None
                 kept = row.role_before_group if row.role_source == RoleSource.GROUP else before
                 source = RoleSource.GROUP
+            elif row.role_source != RoleSource.GROUP:
+                return selectors.user_by_name(user.username)  # a parallel request or an admin has replaced the group's role
             else:
                 role, source = _role_after_groups(row)
                 kept = None

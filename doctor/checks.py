@@ -45,6 +45,7 @@ CHECKS: Final = (
     Check("identity.groups-unread", _WARNING, _ADMIN, identity.groups_unread),
     Check("identity.group-never-matches", _WARNING, _ADMIN, identity.groups_that_never_match),
     Check("identity.groups-missing", _WARNING, _ADMIN, identity.groups_missing),
+    Check("identity.groups-ignored", _WARNING, _ADMIN, identity.groups_ignored),
     Check("identity.group-overage", _ERROR, _ADMIN, identity.group_overage),
     Check("accounts.owner-disabled", _WARNING, _ADMIN, stored_data.disabled_owners),
     Check("accounts.above-owner", _WARNING, _ADMIN, stored_data.roles_above_owner),

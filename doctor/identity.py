@@ -53,15 +53,27 @@ def groups_missing(check: Check) -> Iterable[Finding]:
         )
 
 
+def groups_ignored(check: Check) -> Iterable[Finding]:
+    """Yield the users who signed in without their groups, because SkyAuth could not read these."""
+    if names := _actors(Event.SIGN_IN_GROUPS_IGNORED):
+        yield check.finding(
+            f"Users who signed in without their groups in the last {_DAYS} days, because SkyAuth could not read the groups",
+            "The audit log has the reason: sign-in.groups-ignored. Correct what the auth proxy or the identity provider sends.",
+            names=names,
+        )
+
+
 def group_overage(check: Check) -> Iterable[Finding]:
     """Yield the users who were refused because their provider leaves out the groups of a user in many groups."""
-    refused = Entry.objects.filter(
-        event=Event.SIGN_IN_REFUSED, reason=OVERAGE[:512], at__gt=timezone.now() - timedelta(days=_DAYS)
-    )
-    names = sorted(set(refused.values_list("actor", flat=True)))
-    if names:
+    if names := _actors(Event.SIGN_IN_REFUSED, reason=OVERAGE[:512]):
         yield check.finding(
             f"Users refused in the last {_DAYS} days, because they are in more groups than the identity provider sends",
             "In Entra ID, emit only the groups assigned to the application, or send app roles: AUTH_JWT_GROUPS_CLAIM=roles.",
             names=names,
         )
+
+
+def _actors(event: Event, **reason: str) -> list[str]:
+    """Return the actors of the audit entries of an event in the last days."""
+    entries = Entry.objects.filter(event=event, at__gt=timezone.now() - timedelta(days=_DAYS), **reason)
+    return sorted(set(entries.values_list("actor", flat=True)))

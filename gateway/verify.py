@@ -20,6 +20,7 @@ from audit.record import suppress
 from authn import credentials, identify
 from authn.credentials import Credential, InvalidCredential
 from authn.identify import AuthenticationResult
+from authn.jwt_verify import KeysUnavailable
 from authn.session_cookie import session_key
 from core.problems import NOT_SIGNED_IN
 from gateway import browsers, forwarded, headers, jwt_issue, pages
@@ -217,6 +218,9 @@ def _or_unavailable(evaluation: Callable[[], Answer]) -> Answer:
         raise
     except UpstreamUnavailable:
         return headers.unavailable()  # the reason has been logged
+    except KeysUnavailable as error:
+        logger.error("A request could not be decided: %s", error)
+        return headers.unavailable()
     except Exception as error:
         # The type alone: an exception's text can quote what was sent.
         logger.error("A request could not be decided: %s", type(error).__name__, exc_info=settings.DEBUG)

@@ -150,6 +150,7 @@ AUTH_JWT_GROUPS_CLAIM = env.text(
     "groups",
     """The claim with the user's groups: a list of names, or one name. A path such as realm_access.roles is allowed. A JWT without
     this claim is one of a user in no group. If empty, SkyAuth reads no groups.""",
+    optional=True,
 )
 AUTH_JWT_MAX_HOURS = env.number(
     "AUTH_JWT_MAX_HOURS",

@@ -89,10 +89,13 @@ class Environment:
         """Start a section of docs/settings.md."""
         self._section = title
 
-    def text(self, name: str, default: str, meaning: str, *, verbatim: bool = False) -> str:
-        """Return a text setting; `verbatim` is for texts in which any character has a meaning. Raises ImproperlyConfigured."""
+    def text(self, name: str, default: str, meaning: str, *, verbatim: bool = False, optional: bool = False) -> str:
+        """Return a text setting. Raises ImproperlyConfigured.
+
+        `verbatim` is for texts in which any character has a meaning, `optional` for those in which an empty value has one.
+        """
         self._note(name, "text", default, meaning)
-        return self._read(name, default, verbatim=verbatim)
+        return self._read(name, default, verbatim=verbatim, optional=optional)
 
     def flag(self, name: str, default: bool, meaning: str) -> bool:
         """Return a boolean setting. Raises ImproperlyConfigured."""

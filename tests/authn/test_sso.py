@@ -2,6 +2,7 @@
 
 import pytest
 
+from accounts import selectors
 from accounts.identifiers import user_uid
 from accounts.models import GroupRole, RoleSource, SignIn, User
 from accounts.services import groups, users
@@ -122,6 +123,25 @@ def test_promise_15_a_role_comes_and_goes_with_its_group(alice, mapped, before, 
     UserFactory(username=CAROL, role=role(before[0]), role_source=before[1])
     assert sso.sign_in(CAROL, said).role == after[0]
     assert seen() == after
+
+
+@pytest.mark.parametrize("meanwhile", ["parallel", "admin"])
+def test_a_role_that_has_been_given_meanwhile_is_not_lost_with_the_group(alice, mapped, settings, monkeypatch, meanwhile):
+    settings.RBAC_DEFAULT_ROLE = "viewer"
+    UserFactory(username=CAROL, role=role("user"), role_source="manual")
+    sso.sign_in(CAROL, ("root",))
+    before = selectors.user_by_name(CAROL)
+    if meanwhile == "parallel":
+        sso.sign_in(CAROL, ())
+    else:
+        users.set_role(actor=principal(alice), user=User.objects.get(username=CAROL), role="user")
+    assert seen() == ("user", "manual")
+    # The request has read the user before that change, and decides after it.
+    read = iter([before])
+    real = selectors.user_by_name
+    monkeypatch.setattr(selectors, "user_by_name", lambda name: next(read, None) or real(name))
+    assert sso.sign_in(CAROL, ()).role == "user"
+    assert seen() == ("user", "manual")
 
 
 def test_promise_33_the_last_admin_keeps_their_role_whatever_the_groups_are(alice, mapped, caplog):

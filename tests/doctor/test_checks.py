@@ -85,6 +85,10 @@ def sign_in(groups: str | None = None) -> None:
     identify(ProxyHeader("carol@example.com", groups), client="192.0.2.7")
 
 
+def sign_in_with_unreadable_groups() -> None:
+    identify(ProxyHeader("carol@example.com", groups_fault="the groups header is not UTF-8"), client="192.0.2.7")
+
+
 def refuse_overage() -> None:
     refusal = InvalidCredential(OVERAGE, method="proxy", claimed="carol@example.com")
     record_bad_credential(refusal, client="192.0.2.7")
@@ -141,6 +145,7 @@ BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
     "identity.group-never-matches": lambda settings, _: (group_header(settings), GroupRoleFactory(group="dev,ops")),
     "identity.groups-missing": lambda settings, _: (group_header(settings), sign_in()),
     "identity.group-overage": lambda _, __: refuse_overage(),
+    "identity.groups-ignored": lambda settings, _: (group_header(settings), sign_in("dev"), sign_in_with_unreadable_groups()),
     "accounts.owner-disabled": lambda _, __: disable_owner(),
     "accounts.above-owner": lambda _, __: raise_above_owner(),
     "clients.one-address": lambda _, __: use_from(["10.0.0.5"] * 5),
@@ -315,6 +320,17 @@ def test_a_group_role_that_the_settings_cannot_use_is_named(healthy: Settings) -
     assert findings(Audience.ADMIN) == []
     healthy.AUTH_GROUPS_SEPARATOR = "|"
     assert [found.code for found in findings(Audience.ADMIN)] == ["identity.group-never-matches"]
+
+
+def test_users_whose_groups_cannot_be_read_are_named(healthy: Settings, time_machine: Any) -> None:
+    group_header(healthy)
+    sign_in("dev")
+    assert findings(Audience.ADMIN) == []
+    sign_in_with_unreadable_groups()
+    [found] = findings(Audience.ADMIN)
+    assert (found.code, found.severity, found.names) == ("identity.groups-ignored", Severity.WARNING, ("carol@example.com",))
+    time_machine.move_to(timezone.now() + timedelta(days=8))
+    assert findings(Audience.ADMIN) == []
 
 
 def test_more_groups_than_the_provider_sends_are_an_error_with_the_users(healthy: Settings) -> None:

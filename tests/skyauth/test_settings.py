@@ -26,6 +26,8 @@ READ: list[tuple[dict[str, str], str, Any]] = [
     ({"ALLOWED_HOSTS": " a.example , ,.b.example, "}, "ALLOWED_HOSTS", ["127.0.0.1", "a.example", ".b.example"]),
     ({"TRUSTED_PROXIES": "10.0.0.1,"}, "TRUSTED_PROXIES", ["10.0.0.1"]),
     ({"SKYPILOT_URL": " http://sky:46580/ "}, "SKYPILOT_URL", "http://sky:46580"),
+    ({"AUTH_GROUPS_HEADER": ""}, "AUTH_GROUPS_HEADER", ""),
+    ({"AUTH_JWT_GROUPS_CLAIM": ""}, "AUTH_JWT_GROUPS_CLAIM", ""),
     ({"AUTH_BASIC": " OFF "}, "AUTH_BASIC", False),
     ({"TOKEN_MAX_DAYS": " 030 "}, "TOKEN_MAX_DAYS", 30),
     ({"AUTH_JWT_JWKS": "keys.json"}, "AUTH_JWT_JWKS", str(ROOT / "keys.json")),
