@@ -1,4 +1,4 @@
-"""Services for the names of deleted users: single sign-on can send such a name again, and an admin can block it."""
+"""Services for deleted users who can return through single sign-on: their names are kept, and an admin can block them."""
 
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ def consequence(user: User) -> str:
 def remember(*, actor: Principal, user: User, block: bool | None) -> bool:
     """Keep the name and the role of a user who is being deleted, and return whether the name is blocked.
 
-    None for `block` blocks the name of a disabled user: a deletion must not let somebody in again. Names that single sign-on
+    None for `block` blocks the name of a disabled user: a deletion must not give a user access again. Names that single sign-on
     cannot send are not kept. Call it under `lock_policy`. Raises Invalid.
     """
     if "@" not in user.username:
