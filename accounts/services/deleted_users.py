@@ -26,7 +26,7 @@ def consequence(user: User) -> str:
     if "@" not in user.username or settings.AUTH_USER_HEADER_FORMAT == "off":
         return ""
     if not can_return(user):
-        return f"Single sign-on creates no users (AUTH_CREATE_USERS=false), so {user.username} cannot come back through it."
+        return f"Single sign-on creates no users (AUTH_CREATE_USERS=false), so {user.username} cannot return through it."
     if not user.is_active:
         return f"{user.username} is disabled. Therefore the deletion also blocks the name at single sign-on."
     return (
@@ -70,7 +70,7 @@ def find_deleted(username: str) -> DeletedUser:
 def set_blocked(*, actor: Principal, username: str, blocked: bool) -> DeletedUser:
     """Block the name of a deleted user at single sign-on, or unblock it, and return the row.
 
-    A user who comes back has at most the role from before the deletion, so the actor needs the permissions of that role.
+    A user who returns has at most the role from before the deletion, so the actor needs the permissions of that role.
     Raises Forbidden, NotFound.
     """
     require(actor, Permission.USERS_WRITE)
