@@ -9,8 +9,8 @@ from core.one_line import check_one_line
 def unread_reason() -> str:
     """Return why no user gets a role from a group, as a sentence; "" where SkyAuth reads the groups of users.
 
-    Groups are read where single sign-on is on and the header or the claim with the groups has a name. Then a request without
-    groups is one of a user in no group (promise 46).
+    Groups are read where single sign-on is on and the header or the claim with the groups has a name. Then the user of a
+    request without groups is in no group (promise 46).
     """
     if settings.AUTH_USER_HEADER_FORMAT == "off":
         return "Single sign-on is off (AUTH_USER_HEADER_FORMAT=off), so no user gets a role from a group."

@@ -14,7 +14,7 @@ _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~\-]+"
 _LABEL = r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?"
 _EMAIL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+\Z")
 # Some providers name users at a host without a dot, such as alice@corp. Upstreams know a service account as NAME@sa-..., so such
-# a host is nobody's.
+# a host is refused for users.
 _IDENTITY = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@(?!sa-[^.]*\Z){_LABEL}(?:\.{_LABEL})*\Z")
 _LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # lower() turns the Kelvin sign into k
 _ACCOUNT = re.compile(r"[a-z][a-z0-9._\-]{0,63}\Z")

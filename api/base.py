@@ -1,6 +1,5 @@
 """What all resources of the API share."""
 
-import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
@@ -41,7 +40,6 @@ _METHODS = {
     Method.COMMAND: "a management command",
 }
 NUMBER = "[0-9]{1,18}"  # of a row, in a path
-_DIGITS = re.compile(r"-?[0-9]+")
 KIND_CHOICES = [(kind.value, _KINDS[kind]) for kind in Kind]
 METHOD_CHOICES = [(method.value, _METHODS[method]) for method in Method]
 
@@ -59,8 +57,8 @@ class StableOrderingFilter(OrderingFilter):
         if invalid := [field for field in fields if field not in valid]:
             choices = ", ".join(cast(Any, view).ordering_fields)
             names = ", ".join(clean(field, 64) for field in invalid[:10])
-            text = f"ordering: This list cannot be sorted by: {names}. Fields: {choices}. A leading - reverses the order."
-            raise Invalid.field("ordering", text)
+            text = f"This list cannot be sorted by: {names}. Fields: {choices}. A leading - reverses the order."
+            raise Invalid(f"ordering: {text}", fields={"ordering": [text]})
         return valid
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The names of deleted users, which single sign-on can send again: list them, block one, or unblock it."""
+"""Deleted users who can return through single sign-on: list them, and block or unblock their names."""
 
 from typing import Any, ClassVar
 
@@ -45,7 +45,7 @@ class DeletedUserUpdateSerializer(RequestSerializer):
 @describe_list_and_retrieve(
     "deleted users",
     "a deleted user",
-    of_list="Returns the names of deleted users that single sign-on can send again, by name.",
+    of_list="Returns the deleted users who can return through single sign-on, by name.",
     of_one="Returns the name of one deleted user.",
 )
 class DeletedUserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):

@@ -118,7 +118,7 @@ class ProxyInfo(NamedTuple):
     `peer` is the socket's address; `client` is the nearest address that is not a trusted proxy. `subject` and `groups` are the
     user and the groups that a trusted proxy named, None if it named none. `fault` is what is wrong with the user, which makes
     the credential bad, or ""; `claimed` is then what was sent. `groups_fault` is what is wrong with the groups, which are then
-    None: they are optional, and cost nobody the identity.
+    None: they are optional, and the user is authenticated without them.
 
     `forwarded` has the original request's method, uri, host and proto (from `X-Forwarded-*`), and original-method, original-uri
     and original-host (from `X-Original-*`), as far as a trusted proxy sent them exactly once and, except for the uri, in ASCII;

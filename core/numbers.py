@@ -1,4 +1,4 @@
-"""Whole numbers that a person types. Python's `int` takes the digits of every script, spaces and underscores."""
+"""Whole numbers in text that users type. Python's `int` takes the digits of every script, spaces and underscores."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Free text that stays one line: what people type into names and descriptions, and what logs, tables and mails show."""
+"""Free text that stays one line: what users type into names and descriptions, and what logs, tables and mails show."""
 
 import re
 

@@ -16,7 +16,7 @@ SORTS = {"name": ("username",), "deleted": ("deleted_at", "username")}
 
 
 class DeletedUsersPage(Page):
-    """The names of deleted users that single sign-on can send again."""
+    """The deleted users who can return through single sign-on."""
 
     needs = (Permission.USERS_READ,)
     section = "users"

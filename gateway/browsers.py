@@ -1,4 +1,4 @@
-"""Recognises the requests of browsers that open a page, so that a refusal can be a page instead of JSON.
+"""Detects the requests of browsers that open a page, so that a refusal can be a page instead of JSON.
 
 The client's own headers prove nothing. They choose the form of a refusal, never whether a request is refused.
 """

@@ -151,7 +151,7 @@ def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) 
 
 def _table(columns: Sequence[str], cells: Sequence[Sequence[str]], widths: Sequence[int] | None) -> Table:
     """Return a table with columns of these widths; with None, without lines and as wide as its values."""
-    table = Table(box=SIMPLE_HEAD if widths else None, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD if widths else None, pad_edge=False, show_header=any(columns))
     for n, column in enumerate(columns):
         table.add_column(column, overflow="fold", width=widths[n] if widths else None)
     for row in cells:

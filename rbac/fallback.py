@@ -1,4 +1,4 @@
-"""The role of a user who loses one: the lesser of two, so that taking something away never gives more (promise 47, ADR 18)."""
+"""The role of a user who loses one: the lesser of two, so that the loss never adds permissions (promise 47, ADR 18)."""
 
 from collections.abc import Mapping
 

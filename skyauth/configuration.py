@@ -112,8 +112,8 @@ AUTH_USER_PREFIX = env.text(
 AUTH_GROUPS_HEADER = env.text(
     "AUTH_GROUPS_HEADER",
     "",
-    """The header in which a trusted proxy sends the user's groups, such as X-Auth-Request-Groups. A request without this header
-    is one of a user in no group. If empty, SkyAuth reads no groups.""",
+    """The header in which a trusted proxy sends the user's groups, such as X-Auth-Request-Groups. If a request does not have
+    this header, the user is in no group. If empty, SkyAuth reads no groups.""",
 )
 AUTH_GROUPS_SEPARATOR = env.parsed(
     "AUTH_GROUPS_SEPARATOR",
@@ -148,8 +148,8 @@ AUTH_JWT_CLAIM = env.text("AUTH_JWT_CLAIM", "email", "The claim with the user.")
 AUTH_JWT_GROUPS_CLAIM = env.text(
     "AUTH_JWT_GROUPS_CLAIM",
     "groups",
-    """The claim with the user's groups: a list of names, or one name. A path such as realm_access.roles is allowed. A JWT without
-    this claim is one of a user in no group. If empty, SkyAuth reads no groups.""",
+    """The claim with the user's groups: a list of names, or one name. A path such as realm_access.roles is allowed. If a JWT does
+    not have this claim, the user is in no group. If empty, SkyAuth reads no groups.""",
     optional=True,
 )
 AUTH_JWT_MAX_HOURS = env.number(
@@ -284,7 +284,10 @@ AUDIT_REFUSALS_PER_MINUTE = env.number(
     least=1,
 )
 AUDIT_KEEP_DAYS = env.number(
-    "AUDIT_KEEP_DAYS", 365, "`manage.py prune` deletes audit entries after this number of days.", least=1
+    "AUDIT_KEEP_DAYS",
+    365,
+    """`manage.py prune` deletes audit entries, and names of deleted users that are not blocked, after this number of days.""",
+    least=1,
 )
 
 env.refuse_unknown()

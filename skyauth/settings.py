@@ -201,6 +201,8 @@ SILENCED_SYSTEM_CHECKS = [
     "axes.W002",  # no axes middleware: a lockout looks like any other refusal, by design
     "axes.W003",  # no axes backend: `authn.lockout` calls axes for all interfaces
     "security.W008",  # the proxy redirects to https
+    "security.W005",  # subdomains, and the preload list of browsers, are not SkyAuth's: the proxy can add both to HSTS
+    "security.W021",
     # PUBLIC_URL decides these three, and skyauth.W103 warns if it should be https.
     *(() if SECURE_COOKIES else ("security.W004", "security.W012", "security.W016")),
 ]

@@ -124,7 +124,7 @@ class FirstAdmin(models.Model):
 
 
 class DeletedUser(models.Model):
-    """The name of a deleted user whom single sign-on can still send: the role that the user had, and whether the name is blocked.
+    """A deleted user who can return through single sign-on: the name, the role before, and whether the name is blocked.
 
     A name is here or in User, never in both. The role is a text, because the row outlives the role. Not watched: no caller is
     cached while there is no user.

@@ -1,4 +1,4 @@
-"""Services for the names of deleted users: single sign-on can send such a name again, and an admin can block it."""
+"""Services for deleted users who can return through single sign-on: their names are kept, and an admin can block them."""
 
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ def consequence(user: User) -> str:
     if "@" not in user.username or settings.AUTH_USER_HEADER_FORMAT == "off":
         return ""
     if not can_return(user):
-        return f"Single sign-on creates no users (AUTH_CREATE_USERS=false), so {user.username} cannot come back through it."
+        return f"Single sign-on creates no users (AUTH_CREATE_USERS=false), so {user.username} cannot return through it."
     if not user.is_active:
         return f"{user.username} is disabled. Therefore the deletion also blocks the name at single sign-on."
     return (
@@ -38,7 +38,7 @@ def consequence(user: User) -> str:
 def remember(*, actor: Principal, user: User, block: bool | None) -> bool:
     """Keep the name and the role of a user who is being deleted, and return whether the name is blocked.
 
-    None for `block` blocks the name of a disabled user: a deletion must not let somebody in again. Names that single sign-on
+    None for `block` blocks the name of a disabled user: a deletion must not give a user access again. Names that single sign-on
     cannot send are not kept. Call it under `lock_policy`. Raises Invalid.
     """
     if "@" not in user.username:
@@ -70,7 +70,7 @@ def find_deleted(username: str) -> DeletedUser:
 def set_blocked(*, actor: Principal, username: str, blocked: bool) -> DeletedUser:
     """Block the name of a deleted user at single sign-on, or unblock it, and return the row.
 
-    A user who comes back has at most the role from before the deletion, so the actor needs the permissions of that role.
+    A user who returns has at most the role from before the deletion, so the actor needs the permissions of that role.
     Raises Forbidden, NotFound.
     """
     require(actor, Permission.USERS_WRITE)

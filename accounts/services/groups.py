@@ -39,7 +39,7 @@ def _locked(actor: Principal, group: str, if_match: tuple[str, int] | None) -> G
 
 @transaction.atomic
 def create_group_role(*, actor: Principal, group: str, role: str, priority: int = 100) -> GroupRole:
-    """Give the members of a group a role. `accounts.group_names` knows whether a group can give one at the moment.
+    """Give the members of a group a role. `accounts.group_names` has the rule whether a group can give one at the moment.
 
     Raises Forbidden, Conflict, and Invalid, also for a name that no group can have.
     """

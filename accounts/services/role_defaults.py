@@ -1,4 +1,4 @@
-"""The role of somebody who is created without one: the least for an admin, the configured one for first sign-ins."""
+"""The role of a user or service account created without one: the least for an admin, the configured one for first sign-ins."""
 
 from typing import Final
 

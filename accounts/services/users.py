@@ -289,7 +289,7 @@ def replace_own_password(*, actor: Principal, user: User, password: str, keep_se
 
 
 def _clear_failures(user: User) -> None:
-    """Delete the wrong passwords that were counted for a user whom an admin lets in again: a lockout would refuse the right one."""
+    """Delete the counted wrong passwords of a user whom an admin enables: a lockout would refuse the right one."""
     AccessAttempt.objects.filter(username=user.username).delete()
 
 

@@ -170,6 +170,7 @@ def test_what_is_mistyped_is_an_error_that_names_it(
     result = api_client.problem(response, 400, "invalid")
     assert list(result["errors"]) == [name]
     assert says in result["errors"][name][0]
+    assert not result["errors"][name][0].startswith(f"{name}: ")
     assert name in result["detail"]
     assert stored() == before
 

@@ -167,7 +167,7 @@ def test_a_deletion_says_what_happens_at_the_next_sign_in(alice, settings):
     assert "also blocks the name" in deleted_users.consequence(UserFactory(is_active=False))
     assert deleted_users.consequence(UserFactory(username="carol")) == "", "a plain name, which single sign-on cannot send"
     settings.AUTH_CREATE_USERS = False
-    assert "cannot come back" in deleted_users.consequence(carol)
+    assert "cannot return" in deleted_users.consequence(carol)
     settings.AUTH_USER_HEADER_FORMAT = "off"
     assert deleted_users.consequence(carol) == ""
 

@@ -22,9 +22,7 @@ def gateway(port: int, skyauth: SkyAuth, behind: Upstream) -> Iterator[None]:
         r"```caddyfile\n(.*?)```", (ROOT / "docs" / "guides" / "browsers.md").read_text(encoding="utf-8"), re.DOTALL
     )
     shipped = ROOT / "deploy" / "proxies" / "caddy" / "Caddyfile"
-    text, places = re.subn(
-        r"(\n\t+import strip\n)", lambda found: found[0] + lines, shipped.read_text(encoding="utf-8")
-    )
+    text, places = re.subn(r"(\n\t+import strip\n)", lambda found: found[0] + lines, shipped.read_text(encoding="utf-8"))
     assert places == 1
     with directory() as home:
         (home / "Caddyfile").write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""deleted_users: the names that single sign-on can send again."""
+"""deleted_users: users who can return through single sign-on."""
 
 import json
 
@@ -10,7 +10,7 @@ from tests.commands.run_command import run
 
 
 def test_deleted_users_are_listed_blocked_and_unblocked(bob: User, vera: User) -> None:
-    assert "No user was deleted" in run("deleted_users").err
+    assert "There are no deleted users" in run("deleted_users").err
     for user in (bob, vera):
         offboarding.delete_user(actor=system("tests"), user=user, block=user is vera)
     rows = json.loads(run("deleted_users", "--json").out)

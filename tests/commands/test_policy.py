@@ -34,6 +34,7 @@ def test_explain_has_the_result_of_the_request(
 
 def test_explain_shows_the_rule_and_the_allowed_roles(read_write: None, vera: User) -> None:
     output = run("explain", "vera@example.com", "POST", "/jobs").out
+    assert output.startswith("Allowed")
     for text in ("403 not-permitted", "#2 * /** -> upstream:write", "upstream:write", "admin, user", "role viewer"):
         assert text in output
 

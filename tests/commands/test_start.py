@@ -131,6 +131,12 @@ def test_a_setting_that_was_removed_is_accepted_with_a_warning(tmp_path: Path) -
     environment.refuse_unknown()
 
 
+def test_check_names_no_setting_of_django_that_skyauth_does_not_have(tmp_path: Path) -> None:
+    ended = run_alone("check", "--deploy", data_dir=tmp_path, PUBLIC_URL="https://auth.example.com")
+    assert "skyauth.W" in ended.err
+    assert "(security." not in ended.err
+
+
 def test_a_database_without_tables_is_one_message(tmp_path: Path) -> None:
     ended = run_alone("create_user", "alice", "--random-password", data_dir=tmp_path)
     assert ended.code == 1

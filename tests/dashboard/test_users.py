@@ -409,7 +409,7 @@ def test_the_page_of_a_user_shows_only_what_the_viewer_can_read(visit, bob, vera
     assert "Recent activity" not in page
 
 
-# A deleted user whom single sign-on can send again
+# A deleted user who can return through single sign-on
 
 
 def test_the_deletion_of_a_user_of_single_sign_on_says_what_follows_and_asks(admin_browser, bob, settings):

@@ -37,3 +37,13 @@ def test_a_promise_that_got_its_test_is_no_longer_excused():
 
 def test_no_test_carries_a_number_that_is_no_promise():
     assert set(NAMED) <= ALL
+
+
+def test_the_threat_model_lists_exactly_the_kept_promises():
+    page = (TESTS.parent / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    listed: list[int] = []
+    for cell in re.findall(r"^\| ([0-9, -]+) \|", page, re.MULTILINE):
+        for part in cell.split(","):
+            first, _, last = part.strip().partition("-")
+            listed.extend(range(int(first), int(last or first) + 1))
+    assert sorted(listed) == KEPT

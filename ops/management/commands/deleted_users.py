@@ -16,7 +16,7 @@ _COLUMNS = {
 
 
 class Command(base.Command):
-    help = """List deleted users whom single sign-on can send again; block the name of one, or unblock it.
+    help = """List deleted users who can return through single sign-on, and block or unblock their names.
 
 Single sign-on refuses a blocked name. For any other name, SkyAuth creates the user again at their next request, with
 at most the role from before or a role of their groups."""
@@ -34,4 +34,4 @@ at most the role from before or a role of their groups."""
         else:
             rows = list(DeletedUser.objects.all())
         values = [{key: getattr(row, key) for key in _COLUMNS} for row in rows]
-        self.print_rows(values, _COLUMNS, nothing="No user was deleted whom single sign-on can send again.")
+        self.print_rows(values, _COLUMNS, nothing="There are no deleted users who can return through single sign-on.")
