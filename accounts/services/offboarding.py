@@ -112,7 +112,7 @@ def delete_user(
     if heir is not None:
         require_all(actor, heir.role.holds, f"give service accounts to {heir.username}")
         data["transferred_to"] = heir.username
-    upstream.require_deletion(user)
+    upstream.require_deletion(actor, user)
     if deleted_users.remember(actor=actor, user=user, block=block):
         data["blocked"] = True
     user.delete()

@@ -185,7 +185,7 @@ def set_role(*, actor: Principal, user: User, role: str, source: RoleSource = Ro
         require_other_admin(user)
     if (new.pk, source) == (before.pk, user.role_source):
         return user
-    upstream.require_user_role(user, new)
+    upstream.require_user_role(actor, user, new)
     user.role, user.role_source = new, source
     user.save(update_fields=["role", "role_source"])
     record(
