@@ -5,10 +5,11 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import transaction
 
-from accounts.models import DeletedUser, User
+from accounts.models import DeletedUser, RoleSource, User
 from audit.events import Event
 from audit.record import record
 from core.errors import Invalid, NotFound
+from rbac.fallback import lesser_role
 from rbac.permissions import Permission
 from rbac.principals import Principal
 from rbac.services import lock_policy, require, require_all, role_table
@@ -31,8 +32,17 @@ def consequence(user: User) -> str:
         return f"{user.username} is disabled. Therefore the deletion also blocks the name at single sign-on."
     return (
         f"At the next request of {user.username} through single sign-on, SkyAuth creates the user again, with at most the role "
-        f"{user.role.name} or a role of their groups. To refuse them, disable the user, or delete the user and block the name."
+        f"{_role_to_keep(user)} or a role of their groups. To refuse them, disable the user, or delete the user and block the "
+        "name."
     )
+
+
+def _role_to_keep(user: User) -> str:
+    """Return the role that limits a user who returns without a group: at most the one that an admin gave before a group did."""
+    table, given = role_table(), user.role_before_group
+    if user.role_source != RoleSource.GROUP or given is None or given not in table:
+        return user.role.name
+    return lesser_role(given, user.role.name, table)
 
 
 def remember(*, actor: Principal, user: User, block: bool | None) -> bool:
@@ -46,7 +56,7 @@ def remember(*, actor: Principal, user: User, block: bool | None) -> bool:
             raise Invalid.field("block", f"{user.username} is not an e-mail address, so single sign-on cannot send this name.")
         return False
     blocked = not user.is_active if block is None else block
-    values: dict[str, Any] = {"role": user.role.name, "blocked": blocked, "deleted_by": actor.name[:320]}
+    values: dict[str, Any] = {"role": _role_to_keep(user), "blocked": blocked, "deleted_by": actor.name[:320]}
     DeletedUser.objects.update_or_create(username=user.username, defaults=values)
     return blocked
 
