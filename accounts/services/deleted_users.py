@@ -61,11 +61,18 @@ def remember(*, actor: Principal, user: User, block: bool | None) -> bool:
     return blocked
 
 
-def forget(username: str) -> bool:
-    """Forget the name of a deleted user who is created again, and return whether it was blocked."""
-    blocked = DeletedUser.objects.filter(username=username, blocked=True).exists()
-    DeletedUser.objects.filter(username=username).delete()
-    return blocked
+def forget(*, actor: Principal, username: str) -> bool:
+    """Forget the name of a deleted user who is created again, and return whether it was blocked.
+
+    That unblocks the name, so the actor needs what `set_blocked` requires. Raises Forbidden.
+    """
+    row = DeletedUser.objects.filter(username=username).first()
+    if row is None:
+        return False
+    if row.blocked:
+        _require_block_change(actor, row, "unblock")
+    row.delete()
+    return row.blocked
 
 
 def find_deleted(username: str) -> DeletedUser:
@@ -74,6 +81,10 @@ def find_deleted(username: str) -> DeletedUser:
     if row is None:
         raise NotFound(f"There is no deleted user named {username!r}.")
     return row
+
+
+def _require_block_change(actor: Principal, row: DeletedUser, doing: str) -> None:
+    require_all(actor, role_table().get(row.role, frozenset()), f"{doing} {row.username}")
 
 
 @transaction.atomic
@@ -86,7 +97,7 @@ def set_blocked(*, actor: Principal, username: str, blocked: bool) -> DeletedUse
     require(actor, Permission.USERS_WRITE)
     lock_policy()
     row = find_deleted(username)
-    require_all(actor, role_table().get(row.role, frozenset()), f"{'block' if blocked else 'unblock'} {row.username}")
+    _require_block_change(actor, row, "block" if blocked else "unblock")
     if row.blocked != blocked:
         row.blocked = blocked
         row.save(update_fields=["blocked"])

@@ -138,7 +138,7 @@ def create_user(
     validate(user)
     user.save()
     data = {"uid": user.uid, "role": user_role.name, "sign_in": user.sign_in, **({} if active else {"active": False})}
-    if deleted_users.forget(name):
+    if deleted_users.forget(actor=actor, username=name):
         data["unblocked"] = True
     record(Event.USER_CREATED, actor=actor, target=name, data=data)
     return user

@@ -220,6 +220,8 @@ def test_promise_30_who_unblocks_a_user_has_the_permissions_that_the_user_had(al
     for actor in (principal(bob), clerk):
         with pytest.raises(Forbidden):
             deleted_users.set_blocked(actor=actor, username=CAROL, blocked=False)
+        with pytest.raises(Forbidden):
+            users.create_user(actor=actor, username=CAROL, role="viewer")
     assert DeletedUser.objects.get().blocked
     with pytest.raises(NotFound):
         deleted_users.set_blocked(actor=principal(alice), username="nobody@example.com", blocked=True)
