@@ -74,6 +74,15 @@ def current_principal(kind: Kind, uid: str, name: str) -> tuple[Principal, Crede
             return ANONYMOUS, CredentialStatus.GOOD
 
 
+def require_unchanged(actor: Principal, message: str) -> None:
+    """Raise Forbidden with this message if the actor has lost a permission, or the credentials, since the request began."""
+    if actor.kind is Kind.SYSTEM:
+        return
+    current = current_principal(actor.kind, actor.uid, actor.name)
+    if current is None or current[1] is not CredentialStatus.GOOD or not actor.permissions <= current[0].permissions:
+        raise Forbidden(message)
+
+
 def user_principal(user: User) -> tuple[Principal, CredentialStatus]:
     """Return the principal of a user, and the status of its credentials."""
     principal = Principal(

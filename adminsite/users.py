@@ -169,8 +169,8 @@ class UserAdmin(RoleHolderAdmin):
 
     def step_view(self, request: HttpRequest, *, step: type[ActionStep]) -> HttpResponseBase:
         """Redirect users who set their own password to the page that requires the current one and keeps their session."""
-        own = str(principal_of(request).pk)
-        if step is SetPasswordStep and own in {request.GET.get("rows"), request.POST.get("rows")}:
+        rows = [pk for query in (request.GET, request.POST) for pk in query.get("rows", "").split(",")]
+        if step is SetPasswordStep and str(principal_of(request).pk) in {pk.lstrip("0") for pk in rows}:
             return HttpResponseRedirect(reverse("dashboard:own-password"))
         return super().step_view(request, step=step)
 

@@ -109,7 +109,9 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
             users.update_profile(actor=self.principal, user=user, **profile)
         if "active" in changes:
             users.set_active(actor=self.principal, user=user, active=changes["active"])
-        if "role" in changes:
+        # A role that is sent back with its source, as both were read, is nobody's decision: it is still lost with its group.
+        is_read = "role_source" in self.request.data and changes.get("role") == user.role.name
+        if "role" in changes and not is_read:
             users.set_role(actor=self.principal, user=user, role=changes["role"])
         return Response(ChangedUserSerializer(users.get_user(user.uid)).data)
 

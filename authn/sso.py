@@ -19,7 +19,7 @@ from audit.events import Event
 from audit.record import record
 from authn.credentials import InvalidCredential
 from core import agreement
-from core.errors import ServiceError
+from core.errors import Invalid, ServiceError
 from rbac import principals
 from rbac.fallback import lesser_role
 from rbac.principals import Method
@@ -97,9 +97,7 @@ def _change_role(user: UserRecord, role: str | None) -> UserRecord | None:
             lock_policy()
             row = find_user(user.username)
             if role is not None:
-                before = row.role.name if row.role_source == RoleSource.MANUAL else None
-                kept = row.role_before_group if row.role_source == RoleSource.GROUP else before
-                source = RoleSource.GROUP
+                kept, source = _role_before_groups(row), RoleSource.GROUP
             elif row.role_source != RoleSource.GROUP:
                 return selectors.user_by_name(user.username)  # a parallel request or an admin has replaced the group's role
             else:
@@ -111,6 +109,23 @@ def _change_role(user: UserRecord, role: str | None) -> UserRecord | None:
         logger.warning("The role of a user stays as it is: %s", error.message)
         return replace(user, settled=False)
     return selectors.user_by_name(user.username)
+
+
+def _role_before_groups(user: User) -> str | None:
+    """Return the role to keep for the time after the groups, or None for the default role.
+
+    It is the one that an admin gave, or less than the default: that is what is left of a role that the user has lost before.
+    """
+    if user.role_source == RoleSource.GROUP:
+        return user.role_before_group
+    if user.role_source == RoleSource.MANUAL:
+        return user.role.name
+    try:
+        default = default_role().name
+    except Invalid:  # the default role was deleted
+        return user.role.name
+    role = lesser_role(default, user.role.name, role_table())
+    return None if role == default else role
 
 
 def _role_after_groups(user: User) -> tuple[str, RoleSource]:

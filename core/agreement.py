@@ -34,9 +34,10 @@ class CallerChange:
 class NotAsked(Exception):
     """Ends a transaction whose changes the other system was not asked about. Only `asks_first` catches it."""
 
-    def __init__(self, changes: frozenset[CallerChange]) -> None:
+    def __init__(self, changes: frozenset[CallerChange], check: Callable[[], None]) -> None:
         super().__init__("The other system was not asked: a function in the call stack lacks asks_first.")
         self.changes = changes
+        self.check = check
 
 
 Answers = Mapping[CallerChange, ServiceError | None]
@@ -62,13 +63,17 @@ def register(ask: Ask, exists: Callable[[], bool]) -> None:
     other.ask, other.exists = ask, exists
 
 
-def require(*changes: CallerChange) -> None:
-    """Return if the other system accepts all these changes. Raises its ServiceError, or NotAsked."""
+def require(*changes: CallerChange, check: Callable[[], None]) -> None:
+    """Return if the other system accepts all these changes. Raises its ServiceError, or NotAsked.
+
+    The answer can take seconds, so `asks_first` calls `check` after it. `check` raises a ServiceError if the actor is not allowed
+    to make the change any more.
+    """
     if not changes or _assumed.get() or not other.exists():
         return
     answers = _answers.get() or {}
     if unknown := frozenset(changes) - answers.keys():
-        raise NotAsked(unknown)
+        raise NotAsked(unknown, check)
     for change in changes:
         if (refusal := answers[change]) is not None:
             raise refusal
@@ -94,6 +99,7 @@ def asks_first(function: Callable[P, R]) -> Callable[P, R]:
                     with transaction.atomic(durable=True):
                         pass  # raises RuntimeError inside a transaction, whose locks would be held while the other system answers
                     answers.update({change: other.ask(change) for change in sorted(question.changes, key=lambda c: c.identity)})
+                    question.check()
         finally:
             _answers.reset(reset)
 

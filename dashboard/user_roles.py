@@ -35,8 +35,9 @@ class RoleChange:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of everything that the confirmation names: who, the old roles and the new one."""
-        named = [(user.uid, user.role.name) for user in self.users], self.role and self.role.name
+        """A hash of everything that the confirmation names: who, the old roles, the new one and the permissions that it adds."""
+        gained = [str(permission) for permission, _ in self.gained]
+        named = [(user.uid, user.role.name) for user in self.users], self.role and self.role.name, gained
         return sha256(repr(named).encode()).hexdigest()[:16]
 
 

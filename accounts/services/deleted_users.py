@@ -5,10 +5,11 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import transaction
 
-from accounts.models import DeletedUser, User
+from accounts.models import DeletedUser, RoleSource, User
 from audit.events import Event
 from audit.record import record
 from core.errors import Invalid, NotFound
+from rbac.fallback import lesser_role
 from rbac.permissions import Permission
 from rbac.principals import Principal
 from rbac.services import lock_policy, require, require_all, role_table
@@ -31,11 +32,20 @@ def consequence(user: User) -> str:
         return f"{user.username} is disabled. Therefore the deletion also blocks the name at single sign-on."
     return (
         f"At the next request of {user.username} through single sign-on, SkyAuth creates the user again, with at most the role "
-        f"{user.role.name} or a role of their groups. To refuse them, disable the user, or delete the user and block the name."
+        f"{_role_to_keep(user)} or a role of their groups. To refuse them, disable the user, or delete the user and block the "
+        "name."
     )
 
 
-def remember(*, actor: Principal, user: User, block: bool | None) -> bool:
+def _role_to_keep(user: User) -> str:
+    """Return the role that limits a user who returns without a group: at most the one that an admin gave before a group did."""
+    table, given = role_table(), user.role_before_group
+    if user.role_source != RoleSource.GROUP or given is None or given not in table:
+        return user.role.name
+    return lesser_role(given, user.role.name, table)
+
+
+def keep(*, actor: Principal, user: User, block: bool | None) -> bool:
     """Keep the name and the role of a user who is being deleted, and return whether the name is blocked.
 
     None for `block` blocks the name of a disabled user: a deletion must not give a user access again. Names that single sign-on
@@ -46,16 +56,23 @@ def remember(*, actor: Principal, user: User, block: bool | None) -> bool:
             raise Invalid.field("block", f"{user.username} is not an e-mail address, so single sign-on cannot send this name.")
         return False
     blocked = not user.is_active if block is None else block
-    values: dict[str, Any] = {"role": user.role.name, "blocked": blocked, "deleted_by": actor.name[:320]}
+    values: dict[str, Any] = {"role": _role_to_keep(user), "blocked": blocked, "deleted_by": actor.name[:320]}
     DeletedUser.objects.update_or_create(username=user.username, defaults=values)
     return blocked
 
 
-def forget(username: str) -> bool:
-    """Forget the name of a deleted user who is created again, and return whether it was blocked."""
-    blocked = DeletedUser.objects.filter(username=username, blocked=True).exists()
-    DeletedUser.objects.filter(username=username).delete()
-    return blocked
+def discard(*, actor: Principal, username: str) -> bool:
+    """Delete the entry of a deleted user who is created again, and return whether it was blocked.
+
+    That unblocks the name, so the actor needs what `set_blocked` requires. Raises Forbidden.
+    """
+    row = DeletedUser.objects.filter(username=username).first()
+    if row is None:
+        return False
+    if row.blocked:
+        _require_block_change(actor, row, "unblock")
+    row.delete()
+    return row.blocked
 
 
 def find_deleted(username: str) -> DeletedUser:
@@ -64,6 +81,10 @@ def find_deleted(username: str) -> DeletedUser:
     if row is None:
         raise NotFound(f"There is no deleted user named {username!r}.")
     return row
+
+
+def _require_block_change(actor: Principal, row: DeletedUser, doing: str) -> None:
+    require_all(actor, role_table().get(row.role, frozenset()), f"{doing} {row.username}")
 
 
 @transaction.atomic
@@ -76,7 +97,7 @@ def set_blocked(*, actor: Principal, username: str, blocked: bool) -> DeletedUse
     require(actor, Permission.USERS_WRITE)
     lock_policy()
     row = find_deleted(username)
-    require_all(actor, role_table().get(row.role, frozenset()), f"{'block' if blocked else 'unblock'} {row.username}")
+    _require_block_change(actor, row, "block" if blocked else "unblock")
     if row.blocked != blocked:
         row.blocked = blocked
         row.save(update_fields=["blocked"])

@@ -112,8 +112,8 @@ def delete_user(
     if heir is not None:
         require_all(actor, heir.role.holds, f"give service accounts to {heir.username}")
         data["transferred_to"] = heir.username
-    upstream.require_deletion(user)
-    if deleted_users.remember(actor=actor, user=user, block=block):
+    upstream.require_deletion(actor, user)
+    if deleted_users.keep(actor=actor, user=user, block=block):
         data["blocked"] = True
     user.delete()
     record(Event.USER_DELETED, actor=actor, target=user.username, data=data)

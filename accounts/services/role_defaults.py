@@ -6,17 +6,18 @@ from django.conf import settings
 
 from accounts.models import FirstAdmin, User
 from core.errors import Invalid
+from rbac.fallback import lesser_role
 from rbac.models import Role
 from rbac.permissions import ADMIN
 from rbac.principals import Principal
-from rbac.services import get_role
+from rbac.services import get_role, role_table
 
 FIRST_ADMIN: Final = "first-admin"
 LEAST: Final = ("user", "viewer")
 
 
 def default_role(actor: Principal | None = None) -> Role:
-    """Return the role of RBAC_DEFAULT_ROLE, limited to the actor's. Call it under `lock_policy`. Raises Invalid.
+    """Return the role of RBAC_DEFAULT_ROLE, or the lesser of it and the actor's. Call it under `lock_policy`. Raises Invalid.
 
     It is for users who sign in for the first time, and for SkyPilot's own way to create users.
     """
@@ -25,7 +26,7 @@ def default_role(actor: Principal | None = None) -> Role:
         name = ADMIN if first_admin_is_open() else "user"
     role = get_role(name)
     if actor is not None and not role.holds <= actor.permissions:
-        return get_role(actor.role)
+        return get_role(lesser_role(role.name, actor.role, role_table()))
     return role
 
 

@@ -173,7 +173,7 @@ def update_service_account(
     validate(account)
     after = account_values(account)
     if after != before:
-        upstream.require_account_permissions(account, held)
+        upstream.require_account_permissions(actor, account, held)
         account.save()
         record(Event.SERVICE_ACCOUNT_UPDATED, actor=actor, target=account.name, data={"old": before, "new": after})
     return account
@@ -210,6 +210,6 @@ def delete_service_account(*, actor: Principal, account: ServiceAccount) -> None
     """Delete an account with all its tokens. Raises Forbidden, NotFound."""
     account = locked(actor, account)
     data = {"uid": account.uid, "tokens": list(account.tokens.values_list("key_id", flat=True))}
-    upstream.require_deletion(account)
+    upstream.require_deletion(actor, account)
     account.delete()
     record(Event.SERVICE_ACCOUNT_DELETED, actor=actor, target=account.name, data=data)

@@ -3,14 +3,18 @@
 A SkyPilot API server refuses them while the user owns clusters or jobs that nobody else could reach (`core.agreement`).
 """
 
+from functools import partial
+
 from accounts.models import ServiceAccount, User
+from accounts.principal_lookup import require_unchanged
 from core import agreement
 from core.agreement import CallerChange
 from rbac.models import Role
 from rbac.permissions import Permission
+from rbac.principals import Principal
 
 
-def require_user_role(user: User, new: Role) -> None:
+def require_user_role(actor: Principal, user: User, new: Role) -> None:
     """Return if the upstream accepts the new role of a user and what it takes from their service accounts.
 
     Call it before the change. Raises ServiceError.
@@ -23,17 +27,17 @@ def require_user_role(user: User, new: Role) -> None:
             held = account.role.holds
             if _loses_admin(held & before, held & after):
                 changes.append(CallerChange(account.upstream_name, held & after))
-    agreement.require(*changes)
+    _require(actor, *changes)
 
 
-def require_account_permissions(account: ServiceAccount, before: frozenset[str]) -> None:
+def require_account_permissions(actor: Principal, account: ServiceAccount, before: frozenset[str]) -> None:
     """Return if the upstream accepts the new permissions of an account that had those in `before`. Raises ServiceError.
 
     Call it before the account is saved.
     """
     after = effective_permissions(account)
     if _loses_admin(before, after):
-        agreement.require(CallerChange(account.upstream_name, after))
+        _require(actor, CallerChange(account.upstream_name, after))
 
 
 def effective_permissions(account: ServiceAccount) -> frozenset[str]:
@@ -41,9 +45,14 @@ def effective_permissions(account: ServiceAccount) -> frozenset[str]:
     return account.role.holds if account.owner is None else account.role.holds & account.owner.role.holds
 
 
-def require_deletion(row: User | ServiceAccount) -> None:
+def require_deletion(actor: Principal, row: User | ServiceAccount) -> None:
     """Return if the upstream accepts that the user or service account is deleted. Raises ServiceError."""
-    agreement.require(CallerChange(row.username if isinstance(row, User) else row.upstream_name, None))
+    _require(actor, CallerChange(row.username if isinstance(row, User) else row.upstream_name, None))
+
+
+def _require(actor: Principal, *changes: CallerChange) -> None:
+    message = "Your permissions were reduced while the SkyPilot API server was asked, so nothing was changed."
+    agreement.require(*changes, check=partial(require_unchanged, actor, message))
 
 
 def _loses_admin(before: frozenset[str], after: frozenset[str]) -> bool:

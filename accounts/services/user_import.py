@@ -10,7 +10,7 @@ from django.db import transaction
 
 from accounts.identifiers import BadName, canonical_username
 from accounts.models import SignIn, User
-from accounts.principal_lookup import current_principal
+from accounts.principal_lookup import require_unchanged
 from accounts.services.sign_in_warnings import warning_about_names
 from accounts.services.user_csv import UserRow, is_hash, read_rows, user_values
 from accounts.services.user_csv_columns import VALUES
@@ -24,10 +24,9 @@ from accounts.services.users import (
 )
 from core import agreement
 from core.agreement import asks_first
-from core.errors import Forbidden, Invalid, ServiceError
-from rbac.explain import CredentialStatus
+from core.errors import Invalid, ServiceError
 from rbac.permissions import ADMIN, Permission
-from rbac.principals import Kind, Principal
+from rbac.principals import Principal
 from rbac.services import lock_policy, require
 
 _CAN_BE_EMPTIED: Final = ("email", "display_name")  # an empty cell of another column leaves the value as it is
@@ -239,7 +238,8 @@ def _write(
     try:
         with transaction.atomic():
             lock_policy()
-            _require_same_permissions(actor)
+            # Hashing takes minutes.
+            require_unchanged(actor, "Your permissions were reduced while the import was running, so nothing was imported.")
             for number, row in enumerate(plan.rows):
                 if number and progress is not None:  # the last step is the caller's: it is done when the transaction is
                     progress(done + number, plan.steps)
@@ -252,15 +252,6 @@ def _write(
     except _PlanFailed:
         return _report(changes, ignored=plan.report.ignored_columns)
     return _report(changes, applied=True, ignored=plan.report.ignored_columns)
-
-
-def _require_same_permissions(actor: Principal) -> None:
-    """Raise Forbidden if the actor has lost a permission since the start: hashing takes minutes. Call it under `lock_policy`."""
-    if actor.kind is Kind.SYSTEM:
-        return
-    current = current_principal(actor.kind, actor.uid, actor.name)
-    if current is None or current[1] is not CredentialStatus.GOOD or not actor.permissions <= current[0].permissions:
-        raise Forbidden("Your permissions were reduced while the import was running, so nothing was imported.")
 
 
 def _report(changes: Iterable[RowChange], *, applied: bool = False, ignored: tuple[str, ...] = ()) -> ImportReport:

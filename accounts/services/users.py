@@ -138,7 +138,7 @@ def create_user(
     validate(user)
     user.save()
     data = {"uid": user.uid, "role": user_role.name, "sign_in": user.sign_in, **({} if active else {"active": False})}
-    if deleted_users.forget(name):
+    if deleted_users.discard(actor=actor, username=name):
         data["unblocked"] = True
     record(Event.USER_CREATED, actor=actor, target=name, data=data)
     return user
@@ -185,7 +185,7 @@ def set_role(*, actor: Principal, user: User, role: str, source: RoleSource = Ro
         require_other_admin(user)
     if (new.pk, source) == (before.pk, user.role_source):
         return user
-    upstream.require_user_role(user, new)
+    upstream.require_user_role(actor, user, new)
     user.role, user.role_source = new, source
     user.save(update_fields=["role", "role_source"])
     record(
@@ -265,6 +265,8 @@ def set_password(*, actor: Principal, user: User, password: str, sign_in: str | 
     """
     require(actor, Permission.USERS_WRITE)
     user = lock_user(user)
+    if actor.kind is Kind.USER and actor.uid == user.uid:
+        raise Forbidden("This is your own password. To change it, you need the current one: use Change password on your profile.")
     require_change(actor, user, "set the password of")
     _clear_failures(user)
     return _set_password(actor, user, password, sign_in=sign_in)

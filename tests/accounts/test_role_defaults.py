@@ -156,3 +156,10 @@ def test_the_configured_role_of_a_first_sign_in_is_limited_to_the_actor(settings
     settings.RBAC_DEFAULT_ROLE = "admin"
     clerk = holding("users:write", *role("viewer").holds, name="viewer")
     assert role_defaults.default_role(clerk).name == "viewer"
+
+
+def test_promise_49_the_configured_role_gives_no_permission_of_the_actor_that_it_does_not_have(settings):
+    settings.RBAC_DEFAULT_ROLE = "user"
+    Role.objects.create(name="clerk", permissions=["users:write", *role("viewer").permissions])
+    clerk = holding(*role("clerk").holds, name="clerk")
+    assert role_defaults.default_role(clerk).name == "viewer"

@@ -218,8 +218,11 @@ def test_a_session_of_a_disabled_user_is_rejected_on_the_next_request(alice_brow
     assert theirs.get("/admin/").status_code == 302
 
 
-def test_ones_own_password_is_changed_on_the_page_that_asks_for_the_current_one(alice: User, visit: Visit) -> None:
-    assert visit(alice).get(f"{LIST}set-password/?rows={alice.pk}")["Location"] == "/skyauth/password"
+def test_ones_own_password_is_changed_on_the_page_that_asks_for_the_current_one(alice: User, bob: User, visit: Visit) -> None:
+    for rows in (f"{alice.pk}", f"{alice.pk},{alice.pk}", f"0{alice.pk}", f"{bob.pk},{alice.pk}"):
+        assert visit(alice).get(f"{LIST}set-password/?rows={rows}")["Location"] == "/skyauth/password"
+        typed = {"rows": rows, "password": "a-new-password-41", "sign_in": ""}
+        assert visit(alice).post(f"{LIST}set-password/", typed)["Location"] == "/skyauth/password"
     assert visit(alice).post(f"{LIST}set-password/", {"rows": alice.pk, "password": NEW_PASSWORD}).status_code == 302
     alice.refresh_from_db()
     assert alice.check_password(PASSWORD)

@@ -184,8 +184,17 @@ def test_an_object_can_be_sent_back_as_it_was_read(as_alice: Api, world: dict[st
     sent = as_alice.get(path).json()
     response = as_alice.patch(path, sent, if_match="*")
     assert response.status_code == 200, response.content
-    # A role that is sent is a role that somebody gave, and a role or route that is written has a new version.
-    assert {name for name in sent if response.json()[name] != sent[name]} <= {"version", "role_source"}
+    # A role or route that is written has a new version.
+    assert {name for name in sent if response.json()[name] != sent[name]} <= {"version"}
+
+
+def test_promise_46_a_user_of_a_group_who_is_sent_back_as_read_still_loses_the_role_with_the_group(
+    as_alice: Api, bob: User
+) -> None:
+    User.objects.filter(pk=bob.pk).update(role_source="group")
+    sent = {**as_alice.get(f"/users/{bob.uid}").json(), "display_name": "Bob"}
+    assert as_alice.patch(f"/users/{bob.uid}", sent).json()["role_source"] == "group"
+    assert as_alice.patch(f"/users/{bob.uid}", {"role": sent["role"]}).json()["role_source"] == "manual"
 
 
 def test_the_time_that_a_user_was_last_seen_can_be_out_of_date(as_alice: Api, bob: User) -> None:

@@ -100,6 +100,34 @@ def test_a_role_by_hand_is_remembered_while_a_group_gives_another(alice):
     assert seen() == ("viewer", RoleSource.MANUAL)
 
 
+def test_promise_47_a_group_that_comes_and_goes_gives_no_more_than_was_left_of_a_lost_role(alice, settings):
+    settings.RBAC_DEFAULT_ROLE = "admin"
+    UserFactory(username=CAROL, role=role("viewer"), role_source=RoleSource.GROUP)
+    assert [who(groups=text).role for text in ("", "root", "", "dev", "")] == ["viewer", "admin", "viewer", "user", "viewer"]
+
+
+def test_promise_47_a_deleted_viewer_who_returns_stays_one_after_a_group(alice, settings):
+    settings.RBAC_DEFAULT_ROLE = "admin"
+    delete(UserFactory(username=CAROL, role=role("viewer"), role_source=RoleSource.MANUAL))
+    assert [who(groups=text).role for text in ("", "dev", "")] == ["viewer", "user", "viewer"]
+
+
+def test_promise_47_a_viewer_by_hand_who_is_deleted_while_a_group_gives_more_returns_as_viewer(alice, settings):
+    settings.RBAC_DEFAULT_ROLE = "admin"
+    UserFactory(username=CAROL, role=role("viewer"), role_source=RoleSource.MANUAL)
+    assert who(groups="root").role == "admin"
+    carol = User.objects.get(username=CAROL)
+    assert "at most the role viewer or" in deleted_users.consequence(carol)
+    delete(carol)
+    assert who(groups="").role == "viewer"
+
+
+def test_a_group_gives_its_role_where_the_default_role_was_deleted(alice, settings):
+    settings.RBAC_DEFAULT_ROLE = "gone"
+    UserFactory(username=CAROL, role=role("viewer"), role_source=RoleSource.DEFAULT)
+    assert [who(groups=text).role for text in ("dev", "")] == ["user", "viewer"]
+
+
 def test_promise_47_a_viewer_stays_one_under_first_admin_without_an_admin(settings):
     settings.RBAC_DEFAULT_ROLE = "first-admin"
     UserFactory(username=CAROL, role=role("viewer"), role_source=RoleSource.GROUP)
@@ -192,6 +220,8 @@ def test_promise_30_who_unblocks_a_user_has_the_permissions_that_the_user_had(al
     for actor in (principal(bob), clerk):
         with pytest.raises(Forbidden):
             deleted_users.set_blocked(actor=actor, username=CAROL, blocked=False)
+        with pytest.raises(Forbidden):
+            users.create_user(actor=actor, username=CAROL, role="viewer")
     assert DeletedUser.objects.get().blocked
     with pytest.raises(NotFound):
         deleted_users.set_blocked(actor=principal(alice), username="nobody@example.com", blocked=True)

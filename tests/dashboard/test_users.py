@@ -191,6 +191,16 @@ def test_a_confirmation_is_for_what_it_named_and_nothing_else(admin_browser, bob
     assert dict(User.objects.values_list("username", "role__name")) == before
 
 
+def test_promise_55_a_confirmation_is_asked_again_when_the_role_has_got_more_permissions_since(admin_browser, bob):
+    helper = Role.objects.create(name="helper", permissions=["upstream:read"])
+    sent = forms.fields_of(admin_browser.get(f"{LIST}/role?uid={bob.uid}&role=helper").text)
+    helper.permissions = ["upstream:read", "users:write"]
+    helper.save()
+    assert "users:write" in words(admin_browser.post(f"{LIST}/role", sent))
+    bob.refresh_from_db()
+    assert bob.role.name == "user"
+
+
 def test_without_a_role_the_page_offers_the_roles(admin_browser, bob):
     asked = admin_browser.get(f"{LIST}/role?uid={bob.uid}")
     assert "Change the role of bob@example.com" in words(asked)

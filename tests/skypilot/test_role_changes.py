@@ -14,7 +14,7 @@ from accounts.models import ServiceAccount, SyncedRole, Token, User
 from accounts.services import offboarding, users
 from audit.models import Entry
 from authn import sso
-from core.errors import Conflict, Unavailable
+from core.errors import Conflict, Forbidden, Unavailable
 from integrations.skypilot import role_sync
 from rbac.models import Role
 from rbac.principals import Principal
@@ -288,6 +288,41 @@ def test_no_lock_is_held_while_the_server_is_asked(server: Server, change: str, 
     else:
         users.set_role(actor=system, user=dora, role="viewer")
     assert changed == ["Meanwhile"]
+
+
+LOSSES: dict[str, Callable[[User], object]] = {
+    "demoted": lambda boss: User.objects.filter(pk=boss.pk).update(role=Role.objects.get(name="viewer")),
+    "disabled": lambda boss: User.objects.filter(pk=boss.pk).update(is_active=False),
+    "deleted": lambda boss: User.objects.filter(pk=boss.pk).delete(),
+}
+
+
+@pytest.mark.usefixtures("separate_connections")
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize("change", ["set_role", "delete"])
+def test_promise_44_an_actor_who_loses_the_permission_while_the_server_is_asked_changes_nothing(
+    server: Server, change: str, lose: Callable[[User], object], system: Principal
+) -> None:
+    boss, dora, _ = (
+        users.create_user(actor=system, username=name, role="admin", sign_in="sso")
+        for name in ("a@b.example", DORA, "c@b.example")
+    )
+    server.roles[DORA] = "admin"
+
+    def lose_it() -> None:
+        try:
+            lose(boss)
+        finally:
+            connections.close_all()
+
+    server.meanwhile = lose_it
+    make: dict[str, Callable[[], object]] = {
+        "set_role": lambda: users.set_role(actor=principal(boss), user=dora, role="viewer"),
+        "delete": lambda: offboarding.delete_user(actor=principal(boss), user=dora),
+    }
+    with pytest.raises(Forbidden, match="while the SkyPilot API server was asked"):
+        make[change]()
+    assert User.objects.get(username=DORA).role.name == "admin"
 
 
 @pytest.mark.usefixtures("separate_connections")
