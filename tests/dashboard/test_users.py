@@ -191,6 +191,12 @@ def test_a_confirmation_is_for_what_it_named_and_nothing_else(admin_browser, bob
     assert dict(User.objects.values_list("username", "role__name")) == before
 
 
+def test_the_page_says_that_a_user_already_has_the_role(admin_browser, bob):
+    asked = words(admin_browser.get(f"{LIST}/role?uid={bob.uid}&role=user"))
+    assert "bob@example.com already has the role user" in asked
+    assert "from user to user" not in asked
+
+
 def test_without_a_role_the_page_offers_the_roles(admin_browser, bob):
     asked = admin_browser.get(f"{LIST}/role?uid={bob.uid}")
     assert "Change the role of bob@example.com" in words(asked)
