@@ -2,12 +2,15 @@
 
 from typing import ClassVar, Final
 
+from django import forms
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django_filters import CharFilter, ChoiceFilter, FilterSet
 
 from accounts.models import DeletedUser, GroupRole, ServiceAccount, SignIn, Token, User
 from accounts.querysets import SOON_DAYS, UNUSED_DAYS
+from core.errors import Invalid
 from core.filters import SearchFilter, StrictBooleanFilter
+from rbac.services import get_role
 
 TOKEN_CHOICES: Final = (
     ("soon", f"expire within {SOON_DAYS} days"),
@@ -15,6 +18,29 @@ TOKEN_CHOICES: Final = (
     ("unused", f"not used for {UNUSED_DAYS} days"),
     ("none", "no active token"),
 )
+
+
+class RoleField(forms.CharField):
+    """The name of a role that exists."""
+
+    def clean(self, value: str | None) -> str:
+        """Return the name. Raises ValidationError with the names that exist: no row is not the answer to a typing error."""
+        name = str(super().clean(value))
+        if name:
+            try:
+                get_role(name)
+            except Invalid as error:
+                raise forms.ValidationError(error.message) from None
+        return name
+
+
+class RoleFilter(CharFilter):  # type: ignore[misc]
+    """Filters by the name of a role."""
+
+    field_class = RoleField
+
+    def __init__(self) -> None:
+        super().__init__(field_name="role__name", label="The name of a role.")
 
 
 class UserFilterSet(FilterSet):  # type: ignore[misc]
@@ -25,7 +51,7 @@ class UserFilterSet(FilterSet):  # type: ignore[misc]
         lower_case=("username__contains", "email__contains", "uid"),
         label="Words to find in the username, the e-mail address or the display name, or a whole id.",
     )
-    role = CharFilter(field_name="role__name", label="The name of a role.")
+    role = RoleFilter()
     active = StrictBooleanFilter(field_name="is_active", label="Whether the user is active, and not disabled.")
     sign_in = ChoiceFilter(choices=SignIn.choices, label="How the user signs in.")
 
@@ -53,7 +79,7 @@ class ServiceAccountFilterSet(FilterSet):  # type: ignore[misc]
         lower_case=("name__contains", "owner__username", "uid"),
         label="Words to find in the name or the description, or a whole id, or the whole username of the owner.",
     )
-    role = CharFilter(field_name="role__name", label="The name of a role.")
+    role = RoleFilter()
     active = StrictBooleanFilter(field_name="is_active", label="Whether the account is active, and not disabled.")
     owner = CharFilter(method="filter_owner", label="The id or the name of the owner.")
     unowned = StrictBooleanFilter(field_name="owner", lookup_expr="isnull", label="Whether the account has no owner.")
@@ -103,7 +129,7 @@ class GroupRoleFilterSet(FilterSet):  # type: ignore[misc]
 
     search = SearchFilter("group__icontains", label="Words to find in the name of the group.")
     group = CharFilter(label="The exact name of a group.")
-    role = CharFilter(field_name="role__name", label="The name of a role.")
+    role = RoleFilter()
 
     class Meta:
         model = GroupRole

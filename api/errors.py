@@ -79,7 +79,10 @@ def _error_response(exc: Exception) -> HttpResponse | None:
         fields = dict(_flattened(error.detail))
         detail = " ".join(f"{name}: {' '.join(texts)}" for name, texts in fields.items())
         return response_of(problem(400, "invalid", detail, fields))
-    return response_of(problem(error.status_code, _CODES.get(error.status_code, "error"), str(error.detail)))
+    detail = str(error.detail)
+    if isinstance(error, exceptions.UnsupportedMediaType):
+        detail += " Send the body as Content-Type: application/json."
+    return response_of(problem(error.status_code, _CODES.get(error.status_code, "error"), detail))
 
 
 def _as_api_exception(exc: Exception) -> exceptions.APIException | None:

@@ -22,6 +22,8 @@ class ContentNegotiation(DefaultContentNegotiation):
             renderer, media_type = super().select_renderer(request, renderers, format_suffix)
         except NotAcceptable:
             if not any(media_type_matches(CONTENT_TYPE, accepted) for accepted in self.get_accept_list(request)):
-                raise
+                raise NotAcceptable(
+                    f"Accept excludes every media type of this operation. Send Accept: {renderers[0].media_type}."
+                ) from None
             renderer, media_type = renderers[0], renderers[0].media_type
         return renderer, media_type

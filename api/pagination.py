@@ -24,6 +24,7 @@ class ApiPagination(PageNumberPagination):
     page_size = 100
     page_size_query_param = "page_size"
     max_page_size = 1_000
+    invalid_page_message = "page: There is no such page. The first page is 1; next contains the URL of the following one."
     PARAMETERS: Final = (PageNumberPagination.page_query_param, page_size_query_param)
     page_query_description = "The number of the page, starting at 1."
     page_size_query_description = f"The number of rows on a page: {page_size} by default, {max_page_size:,} at most."
@@ -41,7 +42,7 @@ class ApiPagination(PageNumberPagination):
         """Return the number of the page. Raises NotFound for text that is no number, as for a page that does not exist."""
         number = request.query_params.get(self.page_query_param, "1")
         if not _NUMBER.fullmatch(number):
-            raise NotFound("Invalid page.")
+            raise NotFound(self.invalid_page_message)
         return number
 
     def get_paginated_response_schema(self, schema: Any) -> dict[str, Any]:

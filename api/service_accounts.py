@@ -20,6 +20,7 @@ from api.schema import LOCATION, describe_list_and_retrieve
 from api.strict import RequestSerializer
 from api.user_serializers import LEAST_ROLE
 from rbac.permissions import Permission
+from rbac.principals import Principal
 
 # The services decide which accounts: `visible` filters the rows, and a write of another's account is refused.
 _READ: Need = (Permission.SERVICE_ACCOUNTS_OWN, Permission.SERVICE_ACCOUNTS_READ, Permission.SERVICE_ACCOUNTS_WRITE)
@@ -192,14 +193,18 @@ class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Ap
     queryset = ServiceAccount.objects.none()
     serializer_class = ServiceAccountSerializer
     lookup_field = "uid"
-    lookup_value_regex = "sa-[0-9a-f]{1,16}"
-    path_descriptions = {"uid": "The id of the service account."}
+    lookup_value_regex = "[^/]+"
+    path_descriptions = {"uid": "The id of the service account, or the name."}
     filterset_class = ServiceAccountFilterSet
     ordering_fields = ("name", "created_at", "role")
     ordering = ("name",)
 
     def get_queryset(self) -> QuerySet[ServiceAccount]:
         return self.queryset if getattr(self, "swagger_fake_view", False) else service_accounts.visible(self.principal)
+
+    def get_object(self) -> ServiceAccount:
+        """Return the account that the path names. Raises NotFound."""
+        return _account_of_path(self.principal, self.kwargs["uid"])
 
     @extend_schema(
         summary="Create a service account",
@@ -234,6 +239,11 @@ class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Ap
         return Response(status=204)
 
 
+def _account_of_path(principal: Principal, uid_or_name: str) -> ServiceAccount:
+    """Return the account with this id or name. Raises NotFound."""
+    return service_accounts.get_account(principal, uid_or_name.replace("\x00", "\N{REPLACEMENT CHARACTER}"))
+
+
 def _with_owner(values: dict[str, Any]) -> dict[str, Any]:
     """Return the fields as arguments of the service: `owner` is a user, and null becomes `unowned`."""
     if "owner" not in values:
@@ -263,7 +273,7 @@ class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet)
     serializer_class = TokenSerializer
     lookup_field = "key_id"
     lookup_value_regex = "[0-9A-Za-z]{12}"
-    path_descriptions = {"account": "The id of the service account.", "key_id": "The key id of the token."}
+    path_descriptions = {"account": "The id of the service account, or the name.", "key_id": "The key id of the token."}
     filterset_class = TokenFilterSet
     ordering_fields = ("created_at", "expires_at", "last_used_at", "name")
     ordering = ("-created_at",)
@@ -275,7 +285,7 @@ class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet)
         return tokens.visible_tokens(self.principal).filter(account=self._account())
 
     def _account(self) -> ServiceAccount:
-        return service_accounts.get_account(self.principal, self.kwargs["account"])
+        return _account_of_path(self.principal, self.kwargs["account"])
 
     @extend_schema(
         summary="Create a token",

@@ -24,7 +24,7 @@ _RESOURCES: tuple[tuple[str, Any, str], ...] = (
     ("users", UserViewSet, "user"),
     ("deleted-users", DeletedUserViewSet, "deleted-user"),
     ("service-accounts", ServiceAccountViewSet, "service-account"),
-    (r"service-accounts/(?P<account>sa-[0-9a-f]{1,16})/tokens", TokenViewSet, "token"),
+    (r"service-accounts/(?P<account>[^/]+)/tokens", TokenViewSet, "token"),
     ("roles", RoleViewSet, "role"),
     ("group-roles", GroupRoleViewSet, "group-role"),
     ("routes", RouteViewSet, "route"),

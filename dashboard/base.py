@@ -163,11 +163,16 @@ def refuse(request: HttpRequest) -> HttpResponse:
 
 
 def _redirect_to_sign_in(request: HttpRequest) -> HttpResponse:
-    """Return a redirect to the sign-in page. Only a GET is repeated afterwards, so only a GET gets a return URL (`next`)."""
+    """Return a redirect to the sign-in page. Only a GET is repeated afterwards, so only a GET gets a return URL (`next`).
+
+    After another method, the page says that nothing was saved (`unsaved`).
+    """
     query = QueryDict(mutable=True)
-    if next_path := safe_next_path(request.get_full_path()) if request.method == "GET" else "":
-        query["next"] = next_path
     sign_in = reverse("dashboard:sign-in")
+    if request.method != "GET":
+        sign_in += "?unsaved=1"
+    elif next_path := safe_next_path(request.get_full_path()):
+        query["next"] = next_path
     if request.headers.get("HX-Request") == "true":
         return HttpResponse(status=401, headers={"HX-Redirect": sign_in})
     return HttpResponseRedirect(sign_in + (f"?{query.urlencode()}" if query else ""))

@@ -53,10 +53,11 @@ class SignInPage(LocalRedirectMixin, LoginView):
         return super().form_valid(form)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """Add the principal, and whether there is a session to sign out of."""
+        """Add the principal, whether there is a session to sign out of, and whether a form was sent after it ended."""
         principal = principal_of(self.request)
         by_session = principal.method is Method.SESSION
-        return super().get_context_data(principal=principal, by_session=by_session, **kwargs)
+        unsaved = "unsaved" in self.request.GET
+        return super().get_context_data(principal=principal, by_session=by_session, unsaved=unsaved, **kwargs)
 
 
 class SignOutView(LocalRedirectMixin, LogoutView):

@@ -20,10 +20,15 @@ def shadowed(rows: Iterable[Route]) -> Mapping[int, str]:
         return {}
     found = {}
     for row, rule in zip(ordered, table.rules, strict=True):
-        before = [other for other in table.covering(rule) if other.position < rule.position]
-        if (last := _completing(before, rule)) is not None:
+        if (last := _completing(_before(table, rule), rule)) is not None:
             found[row.pk] = last.text
     return found
+
+
+def dead(specs: Sequence[RouteSpec]) -> list[str]:
+    """Return the texts of the routes that never decide a request. Raises BadPattern."""
+    table = Table([_compiled(number, spec) for number, spec in enumerate(specs, 1)])
+    return [rule.text for rule in table.rules if _completing(_before(table, rule), rule) is not None]
 
 
 def shadowing(specs: Sequence[RouteSpec], index: int) -> str:
@@ -46,6 +51,11 @@ def last_useful_position(specs: Sequence[RouteSpec], spec: RouteSpec) -> int:
         return len(specs) + 1
     last = _completing(Table(rules).covering(rule), rule)
     return len(specs) + 1 if last is None else last.position
+
+
+def _before(table: Table, rule: Rule) -> list[Rule]:
+    """Return the rules before this one that match everything that it matches, whatever the method."""
+    return [other for other in table.covering(rule) if other.position < rule.position]
 
 
 def _completing(covering: Iterable[Rule], rule: Rule) -> Rule | None:

@@ -36,8 +36,10 @@ def parse(url: str, base: Path) -> dict[str, Any]:
         raise
     except (environ.ImproperlyConfigured, Warning, ValueError, KeyError):
         database = {}
-    if not database.get("ENGINE") or re.search(r"[#\s]|\?.*@", url):
-        raise ValueError(f"is not a database URL. {_WRITE} Write #, / and spaces in a password as %23, %2F and %20.")
+    engine = database.get("ENGINE")
+    # An @ after the host: a password with an unescaped @ and /, whose middle would be taken for the host, and logged.
+    if not engine or re.search(r"[#\s]|\?.*@", url) or (engine == _POSTGRESQL and re.search(r"//[^/]*/.*@", url)):
+        raise ValueError(f"is not a database URL. {_WRITE} Write #, /, @ and spaces in a password as %23, %2F, %40 and %20.")
     if database["ENGINE"] not in {_SQLITE, _POSTGRESQL}:
         raise ValueError("must name SQLite (sqlite:////path/to/file) or PostgreSQL (postgres://user:password@host:5432/name).")
     if database["ENGINE"] == _SQLITE:

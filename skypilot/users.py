@@ -83,7 +83,9 @@ def update_user(call: Call) -> None:
             raise HTTPException(403, "Only admin can update password for other users")
     if target is None:
         raise _not_found(uid)
-    if password and not manages:
+    if password and uid == call.actor.uid:
+        if manages and role and role != skypilot_role(target.role.holds):
+            raise HTTPException(400, "Change your own password and your role in two requests.")
         _change_own_password(call, password)
         return
     _update(call, target, role if manages else None, password)

@@ -4,7 +4,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -152,7 +152,7 @@ def user_values(user: User) -> dict[str, str]:
     }
 
 
-def export_users(actor: Principal, *, for_spreadsheet: bool = False) -> Iterator[str]:
+def export_users(actor: Principal, *, for_spreadsheet: bool = False) -> Generator[str, None, None]:
     """Return the lines of a CSV file with all users, without their passwords. Raises Forbidden before the first line.
 
     `for_spreadsheet` begins it with a byte order mark, without which Excel does not read it as UTF-8. A copy of all users is for
@@ -163,7 +163,7 @@ def export_users(actor: Principal, *, for_spreadsheet: bool = False) -> Iterator
     return _lines(BOM if for_spreadsheet else "")
 
 
-def _lines(start: str) -> Iterator[str]:
+def _lines(start: str) -> Generator[str, None, None]:
     yield start + csv_line(EXPORTED)
     for user in User.objects.select_related("role").order_by("username").iterator(chunk_size=1_000):
         last_seen = user.last_seen_at.isoformat() if user.last_seen_at else ""

@@ -103,11 +103,8 @@ class _Run:
         for item in items:
             name, values = item.name, item.values
             if (row := existing.get(name)) is None:
-                self.make(
-                    Change("add", "service account", name, new=values),
-                    item.line,
-                    partial(self._create_account, name, values),
-                )
+                new = dict(values)
+                self.make(Change("add", "service account", name, new=new), item.line, partial(self._create_account, name, new))
                 continue
             before = {
                 "role": row.role.name,
@@ -118,7 +115,8 @@ class _Run:
             if change := _changed("service account", name, before, values):
                 self.make(change, item.line, partial(self._update_account, row, change.new))
 
-    def _create_account(self, name: str, values: Values) -> None:
+    def _create_account(self, name: str, values: dict[str, Any]) -> None:
+        """Create the account, and add the role that it got to the values, which are shown."""
         owner = values.get("owner")
         with transaction.atomic():
             account = service_accounts.create_service_account(
@@ -131,6 +129,7 @@ class _Run:
             )
             if values.get("active") is False:
                 service_accounts.update_service_account(actor=self.actor, account=account, active=False)
+        values["role"] = account.role.name
 
     def _update_account(self, account: ServiceAccount, new: Values) -> None:
         owner = new.get("owner")

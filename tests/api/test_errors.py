@@ -108,11 +108,14 @@ def test_a_nul_in_the_heir_is_400(as_alice: Api, bob: Any) -> None:
 @pytest.mark.parametrize("media_type", ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"])
 def test_media_types_that_a_form_can_send_are_415(as_alice: Api, media_type: str) -> None:
     response = as_alice.client.post(f"{BASE}/users", "username=new", content_type=media_type)
-    api_client.problem(response, 415, "unsupported-media-type")
+    result = api_client.problem(response, 415, "unsupported-media-type")
+    assert result["detail"].endswith("Send the body as Content-Type: application/json.")
 
 
 def test_an_unsupported_accept_header_is_406(as_alice: Api) -> None:
-    api_client.problem(as_alice.client.get(f"{BASE}/users", headers={"accept": "image/png"}), 406, "not-acceptable")
+    response = as_alice.client.get(f"{BASE}/users", headers={"accept": "image/png"})
+    result = api_client.problem(response, 406, "not-acceptable")
+    assert result["detail"] == "Accept excludes every media type of this operation. Send Accept: application/json."
 
 
 def test_an_error_is_a_problem_also_if_the_client_accepts_csv_or_yaml(as_pipeline: Api, pipeline: Any) -> None:

@@ -110,14 +110,20 @@ def test_a_page_has_a_thousand_rows_at_most(as_alice: Api) -> None:
 
 @pytest.mark.parametrize("page", ["0", "99", "x", "-1"])
 def test_a_page_that_does_not_exist_is_404(as_alice: Api, page: str) -> None:
-    api_client.problem(as_alice.get("/users", page=page), 404, "not-found")
+    result = api_client.problem(as_alice.get("/users", page=page), 404, "not-found")
+    assert result["detail"] == "page: There is no such page. The first page is 1; next contains the URL of the following one."
+
+
+@pytest.mark.parametrize("path", ["/users", "/service-accounts", "/group-roles"])
+def test_a_filter_by_a_role_that_does_not_exist_is_an_error_that_lists_the_roles(as_alice: Api, path: str) -> None:
+    result = api_client.problem(as_alice.get(path, role="admn"), 400, "invalid")
+    assert result["errors"] == {"role": ["There is no role named 'admn'. The roles are: admin, user, viewer."]}
 
 
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
         ({"role": "viewer"}, ["vera@example.com"]),
-        ({"role": "none"}, []),
         ({"active": "false"}, ["mallory@example.com"]),
         ({"active": "true", "role": "user"}, ["bob@example.com"]),
         ({"sign_in": "sso"}, ["vera@example.com"]),

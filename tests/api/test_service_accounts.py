@@ -219,3 +219,11 @@ def test_a_caller_who_can_only_read_accounts_changes_none(db: None, pipeline: Se
     assert api.get(f"/service-accounts/{pipeline.uid}").status_code == 200
     api_client.problem(api.patch(f"/service-accounts/{pipeline.uid}", {"active": False}), 403, "forbidden")
     api_client.problem(api.post(tokens(pipeline)), 403, "forbidden")
+
+
+@pytest.mark.parametrize("path", ["/service-accounts/{}", "/service-accounts/{}/tokens"])
+def test_a_path_names_an_account_by_its_id_or_its_name(as_bob: Api, pipeline: ServiceAccount, path: str) -> None:
+    assert as_bob.get(path.format(pipeline.name)).json() == as_bob.get(path.format(pipeline.uid)).json()
+    result = api_client.problem(as_bob.get(path.format("pipelin")), 404, "not-found")
+    assert result["detail"] == "There is no service account 'pipelin'."
+    api_client.problem(as_bob.get(path.format("a%00b")), 404, "not-found")

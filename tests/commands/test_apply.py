@@ -376,3 +376,24 @@ def test_group_roles_without_single_sign_on_are_applied_with_a_warning(db: None,
     settings.AUTH_USER_HEADER_FORMAT = "jwt"
     assert "Warning" not in apply(text, *words).err
     assert json.loads(apply("roles: []", "--json").out)["warnings"] == []
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_the_role_of_an_account_that_names_none_is_shown(bob: User, apply, words: tuple[str, ...]) -> None:
+    """Promise 49: whoever reads the differences sees which role is given."""
+    ended = apply("service_accounts: [{name: pipeline, owner: bob@example.com}]", "--json", *words)
+    assert json.loads(ended.out)["changes"][0]["new"] == {"owner": "bob@example.com", "role": "user"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_a_route_that_never_decides_is_told(apply, words: tuple[str, ...]) -> None:
+    text = """\
+routes:
+  - {path: /**, methods: ["*"], permission: upstream:read}
+  - {path: /admin, methods: [GET], permission: upstream:admin}
+"""
+    warning = "Routes that never decide a request, because earlier ones match all of it: #2 GET /admin -> upstream:admin."
+    assert f"Warning: {warning} Move" in apply(text, *words).err
+    assert warning in json.loads(apply(text, "--json", *words).out)["warnings"][0]
+    assert "never decide" not in apply("routes: [{path: /**, methods: ['*'], permission: upstream:read}]").err

@@ -50,6 +50,27 @@ def test_a_command_whose_reader_has_gone_ends_quietly(data_dir: Path, words: lis
         os.close(writer)
 
 
+def test_an_export_whose_reader_goes_in_the_middle_ends_quietly(data_dir: Path, tmp_path: Path) -> None:
+    """The query for the users is still open then, and what remains does not fit into the pipe."""
+    file = tmp_path / "users.csv"
+    file.write_text("username\n" + "".join(f"user-{number}@a-long-domain.example.com\n" for number in range(1_500)))
+    with Path("/dev/null").open("wb") as null:
+        assert run_with_output(["import_users", str(file)], data_dir, null.fileno())[0] == 0
+    with subprocess.Popen(
+        [sys.executable, "manage.py", "export_users"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "DATA_DIR": str(data_dir)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as export:
+        assert export.stdout is not None
+        assert export.stderr is not None
+        assert export.stdout.readline().startswith("username,")
+        export.stdout.close()
+        assert (export.stderr.read(), export.wait(timeout=60)) == ("", 141)
+
+
 def test_output_that_cannot_be_written_is_one_message(data_dir: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         assert run_with_output(["export_users"], data_dir, full.fileno()) == (

@@ -201,6 +201,12 @@ def test_promise_55_a_confirmation_is_asked_again_when_the_role_has_got_more_per
     assert bob.role.name == "user"
 
 
+def test_the_page_says_that_a_user_already_has_the_role(admin_browser, bob):
+    asked = words(admin_browser.get(f"{LIST}/role?uid={bob.uid}&role=user"))
+    assert "bob@example.com already has the role user" in asked
+    assert "from user to user" not in asked
+
+
 def test_without_a_role_the_page_offers_the_roles(admin_browser, bob):
     asked = admin_browser.get(f"{LIST}/role?uid={bob.uid}")
     assert "Change the role of bob@example.com" in words(asked)

@@ -84,6 +84,7 @@ REFUSED = [
     ({"DATABASE_URL": "postgres://skyauth:hunter2#x@db/skyauth"}, "DATABASE_URL is not a database URL."),
     ({"DATABASE_URL": "postgres://skyauth:hunter2?x@db/skyauth"}, "DATABASE_URL is not a database URL."),
     ({"DATABASE_URL": "postgres://skyauth:hunter2/x@db/skyauth"}, "DATABASE_URL is not a database URL."),
+    ({"DATABASE_URL": "postgres://skyauth:hunter2@x/y@db/skyauth"}, "DATABASE_URL is not a database URL."),
     ({"DATABASE_URL": "postgres://skyauth:hunter2 x@db/skyauth"}, "DATABASE_URL is not a database URL."),
     ({"DATABASE_URL": "postgres://skyauth:hunter2@db:5432"}, "DATABASE_URL does not contain the name of a database."),
     ({"DATABASE_URL": "postgresql+psycopg://skyauth:hunter2@db/skyauth"}, "DATABASE_URL is not a database URL."),

@@ -77,11 +77,22 @@ def test_a_set_password_enables_sign_in_by_password_on_request_and_ends_the_sess
     assert done(skypilot_client.basic("bob@example.com", NEW).get("/users/role"))["name"] == "bob@example.com"
 
 
-def test_promise_33_password_and_role_change_together_or_not_at_all(as_alice: Sky, alice: User) -> None:
-    response = as_alice.post("/users/update", {"user_id": alice.uid, "password": NEW, "role": "user"})
-    assert "last active admin" in detail(response, 409)
+def test_password_and_role_change_together_or_not_at_all(as_helpdesk: Sky, bob: User) -> None:
+    response = as_helpdesk.post("/users/update", {"user_id": bob.uid, "password": NEW, "role": "admin"})
+    assert "because you lack" in detail(response, 403)
+    bob.refresh_from_db()
+    assert bob.check_password(PASSWORD)
+
+
+def test_an_admin_needs_the_current_password_for_a_new_one_as_everybody(as_alice: Sky, alice: User) -> None:
+    both = as_alice.post("/users/update", {"user_id": alice.uid, "password": NEW, "role": "user"})
+    assert "two requests" in detail(both, 400)
+    assert "current_password" in detail(as_alice.post("/users/update", {"user_id": alice.uid, "password": NEW}), 400)
     alice.refresh_from_db()
     assert alice.check_password(PASSWORD)
+    done(as_alice.post("/users/update", {"user_id": alice.uid, "password": NEW, "current_password": PASSWORD}))
+    alice.refresh_from_db()
+    assert alice.check_password(NEW)
 
 
 def test_promise_30_a_user_manager_grants_no_more_than_their_own_permissions(as_helpdesk: Sky, bob: User, alice: User) -> None:

@@ -5,6 +5,7 @@ from django.core.management.base import CommandParser
 from accounts import group_names
 from ops import base, diff, text_files
 from ops.apply import manifest, reconcile
+from rbac import shadows
 
 
 class Command(base.Command):
@@ -44,10 +45,17 @@ With --dry-run, the exit code is 3 if there are differences."""
     def act(self, *, file: str, dry_run: bool, prune: bool, **_: Any) -> None:
         content = manifest.read(text_files.read(file, limit=manifest.MAX_TEXT))
         changes = reconcile.apply(actor=self.actor, manifest=content, prune=prune, dry_run=dry_run)
-        unread = group_names.unread_reason() if content.group_roles else ""
-        diff.show(self, changes, applied=bool(changes) and not dry_run, warnings=[unread] if unread else [])
-        if unread:
-            self.say(f"Warning: {unread}")
+        warnings = []
+        if content.group_roles and (unread := group_names.unread_reason()):
+            warnings.append(unread)
+        if content.routes and (dead := shadows.dead(content.routes)):
+            warnings.append(
+                f"Routes that never decide a request, because earlier ones match all of it: {'; '.join(dead)}. "
+                "Move them up in the file, or delete them."
+            )
+        diff.show(self, changes, applied=bool(changes) and not dry_run, warnings=warnings)
+        for warning in warnings:
+            self.say(f"Warning: {warning}")
         count = "1 difference" if len(changes) == 1 else f"{len(changes)} differences"
         if not changes:
             self.say("No differences.")

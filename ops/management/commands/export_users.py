@@ -1,3 +1,4 @@
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ A file begins with a byte order mark, so that Excel reads it as UTF-8. Standard 
     def act(self, *, file: str, **_: Any) -> None:
         lines = user_csv.export_users(self.actor, for_spreadsheet=file != "-")
         if file == "-":
-            for line in lines:
-                self.stdout.write(line, ending="")
+            with closing(lines):  # before the database is closed, also if the reader of the pipe has gone
+                for line in lines:
+                    self.stdout.write(line, ending="")
             return
         with secret_files.new_file(Path(file)) as write:
             write("".join(lines))
