@@ -1,6 +1,6 @@
 """The ordered route table. A change needs If-Match: of one route, or of the whole table."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers
@@ -13,7 +13,7 @@ from api.etags import etag, expected_version, tagged
 from api.permissions import Need
 from api.schema import ETAG, IF_MATCH, LOCATION, describe_list_and_retrieve
 from api.strict import RequestSerializer
-from rbac import services
+from rbac import services, shadows
 from rbac.filters import RouteFilterSet
 from rbac.models import Route
 from rbac.packs import RouteSpec
@@ -46,6 +46,22 @@ class RouteSerializer(serializers.ModelSerializer[Route]):
             "note": {"help_text": _NOTE},
             "version": {"help_text": "The version of the route, for `If-Match`. Each change increments it."},
         }
+
+
+class ChangedRouteSerializer(RouteSerializer):
+    """A route that was created or changed."""
+
+    warnings = serializers.SerializerMethodField(help_text="What was accepted, but needs attention.")
+
+    class Meta(RouteSerializer.Meta):
+        fields = (*RouteSerializer.Meta.fields, "warnings")  # type: ignore[assignment] # one more than the base class
+        read_only_fields = fields  # type: ignore[assignment]
+
+    @staticmethod
+    def get_warnings(route: Route) -> list[str]:
+        """Return the warnings about the route."""
+        other = shadows.shadowed(Route.objects.order_by("position", "id")).get(route.pk)
+        return [f"This route never decides a request: routes before it match all of them, the last is {other}."] if other else []
 
 
 class RouteUpdateSerializer(RequestSerializer):
@@ -123,12 +139,12 @@ class RouteViewSet(mixins.ListModelMixin, ApiViewSet):
 
     @extend_schema(responses=RouteSerializer, parameters=[ETAG])
     def retrieve(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
-        return _tagged_route(self.get_object())
+        return _tagged(RouteSerializer(self.get_object()))
 
     @extend_schema(
         summary="Create a route",
         description="Inserts a route at `position`, or at the last position at which it can decide a request.",
-        responses={201: RouteSerializer},
+        responses={201: ChangedRouteSerializer},
         parameters=[ETAG, LOCATION],
     )
     def create(self, request: Request) -> Response:  # noqa: ARG002
@@ -136,19 +152,20 @@ class RouteViewSet(mixins.ListModelMixin, ApiViewSet):
         position = values.pop("position", None)
         spec = RouteSpec(methods=tuple(values.pop("methods")), **values)
         row = services.create_route(actor=self.principal, spec=spec, position=position)
-        return _tagged_route(row, status=201, headers=location("route-detail", pk=row.pk))
+        return _tagged(ChangedRouteSerializer(row), status=201, headers=location("route-detail", pk=row.pk))
 
     @extend_schema(
         summary="Update a route",
         description="Changes a route. Fields that are not sent keep their values.",
-        responses=RouteSerializer,
+        responses=ChangedRouteSerializer,
         parameters=[ETAG, IF_MATCH],
     )
     def partial_update(self, request: Request, pk: str) -> Response:  # noqa: ARG002
         row = self.get_object()
         version = expected_version(request, row.version)
-        changes = self.body(RouteSerializer(row).data)
-        return _tagged_route(services.update_route(actor=self.principal, pk=row.pk, changes=changes, version=version))
+        changes = self.body(ChangedRouteSerializer(row).data)
+        row = services.update_route(actor=self.principal, pk=row.pk, changes=changes, version=version)
+        return _tagged(ChangedRouteSerializer(row))
 
     @extend_schema(
         summary="Delete a route",
@@ -180,5 +197,6 @@ def current_table_tag() -> str:
     return services.table_tag(Route.objects.only("id", "version", "position"))
 
 
-def _tagged_route(row: Route, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return tagged(RouteSerializer(row).data, row.version, status=status, headers=headers)
+def _tagged(serializer: RouteSerializer, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    row = cast(Route, serializer.instance)
+    return tagged(serializer.data, row.version, status=status, headers=headers)

@@ -131,6 +131,20 @@ def test_a_change_between_reading_and_locking_is_stale_too(as_alice: Api, ops: R
     assert Role.objects.get(name="ops").description != "Mine."
 
 
+def test_a_route_that_never_decides_is_accepted_with_a_warning(as_alice: Api, route: Route) -> None:
+    body = {"path": "/jobs/1", "methods": ["GET"], "permission": "upstream:admin"}
+    assert as_alice.post("/routes", body).json()["warnings"] == [], "it was inserted before the other"
+    dead = as_alice.post("/routes", {**body, "path": "/jobs/2", "position": 99})
+    [warning] = dead.json()["warnings"]
+    assert dead.status_code == 201
+    assert warning.startswith("This route never decides a request")
+    assert "/jobs/**" in warning
+    path, etag = f"/routes/{dead.json()['id']}", dead.headers["ETag"]
+    same = as_alice.patch(path, dead.json(), if_match=etag)
+    assert (same.status_code, same.json()["warnings"]) == (200, [warning]), "what was read can be sent back"
+    assert as_alice.patch(path, {"path": "/other"}, if_match=same.headers["ETag"]).json()["warnings"] == []
+
+
 def test_routes_are_inserted_changed_and_deleted(as_alice: Api, route: Route) -> None:
     body = {"path": "/jobs/secret", "methods": ["*"], "permission": "upstream:admin", "position": 1, "note": "First."}
     response = as_alice.post("/routes", body)
