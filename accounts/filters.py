@@ -43,6 +43,29 @@ class RoleFilter(CharFilter):  # type: ignore[misc]
         super().__init__(field_name="role__name", label="The name of a role.")
 
 
+class OwnerField(forms.CharField):
+    """The id or the name of a user."""
+
+    def clean(self, value: str | None) -> str:
+        """Return the text. Raises ValidationError if there is no such user."""
+        text = str(super().clean(value))
+        if text and not User.objects.filter(Q(uid=text) | Q(username=text.lower())).exists():
+            raise forms.ValidationError(f"There is no user named {text!r}.")
+        return text
+
+
+class OwnerFilter(CharFilter):  # type: ignore[misc]
+    """Filters by the id or the name of the owner."""
+
+    field_class = OwnerField
+
+    def __init__(self) -> None:
+        super().__init__(label="The id or the name of the owner.")
+
+    def filter(self, qs: QuerySet[ServiceAccount], value: str) -> QuerySet[ServiceAccount]:
+        return qs.filter(Q(owner__uid=value) | Q(owner__username=value.lower())) if value else qs
+
+
 class UserFilterSet(FilterSet):  # type: ignore[misc]
     """Filters of the list of users."""
 
@@ -81,7 +104,7 @@ class ServiceAccountFilterSet(FilterSet):  # type: ignore[misc]
     )
     role = RoleFilter()
     active = StrictBooleanFilter(field_name="is_active", label="Whether the account is active, and not disabled.")
-    owner = CharFilter(method="filter_owner", label="The id or the name of the owner.")
+    owner = OwnerFilter()
     unowned = StrictBooleanFilter(field_name="owner", lookup_expr="isnull", label="Whether the account has no owner.")
     tokens = ChoiceFilter(
         choices=TOKEN_CHOICES,
@@ -92,9 +115,6 @@ class ServiceAccountFilterSet(FilterSet):  # type: ignore[misc]
     class Meta:
         model = ServiceAccount
         fields: ClassVar[list[str]] = []
-
-    def filter_owner(self, queryset: QuerySet[ServiceAccount], name: str, value: str) -> QuerySet[ServiceAccount]:  # noqa: ARG002
-        return queryset.filter(Q(owner__uid=value) | Q(owner__username=value.lower()))
 
     def filter_tokens(self, queryset: QuerySet[ServiceAccount], name: str, value: str) -> QuerySet[ServiceAccount]:  # noqa: ARG002
         return queryset.filter(_has_tokens(value))

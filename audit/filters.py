@@ -1,12 +1,14 @@
 """Which audit entries a list shows: the same for the REST API and the dashboard."""
 
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
-from django.forms import ValidationError
+from django import forms
 from django_filters import CharFilter, FilterSet, IsoDateTimeFilter
 from django_filters.fields import IsoDateTimeField
 
+from audit.events import Event
 from audit.models import Entry
 from core.filters import SearchFilter
 
@@ -19,13 +21,31 @@ class UtcDateTimeField(IsoDateTimeField):  # type: ignore[misc]
         try:
             return time and time.astimezone(UTC)
         except OverflowError:
-            raise ValidationError("The time is out of range.") from None
+            raise forms.ValidationError("The time is out of range.") from None
 
 
 class UtcDateTimeFilter(IsoDateTimeFilter):  # type: ignore[misc]
     """Filters by a time (ISO 8601)."""
 
     field_class = UtcDateTimeField
+
+
+class EventField(forms.CharField):
+    """The name of an event, also of one that only older versions recorded."""
+
+    def clean(self, value: str | None) -> str:
+        """Return the name. Raises ValidationError, with the nearest name, for an event that no version records."""
+        name = str(super().clean(value))
+        if name and name not in set(Event) and not Entry.objects.filter(event=name).exists():
+            near = "".join(f" Did you mean {other}?" for other in get_close_matches(name, list(Event), 1))
+            raise forms.ValidationError(f"There is no event named {name!r}.{near}")
+        return name
+
+
+class EventFilter(CharFilter):  # type: ignore[misc]
+    """Filters by the name of an event."""
+
+    field_class = EventField
 
 
 class EntryFilterSet(FilterSet):  # type: ignore[misc]
@@ -38,7 +58,7 @@ class EntryFilterSet(FilterSet):  # type: ignore[misc]
         "reference",
         label="Words to find in the actor, the target or the reason, or a whole reference.",
     )
-    event = CharFilter(label="The name of the event, such as `token.issued`.")
+    event = EventFilter(label="The name of the event, such as `token.issued`.")
     actor = CharFilter(label="The exact name of the actor.")
     target = CharFilter(label="The exact name of the target.")
     peer = CharFilter(label="The address of the client.")

@@ -11,8 +11,9 @@ from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import IntEnum
-from typing import Any, ClassVar, NoReturn, TextIO, cast
+from typing import Any, ClassVar, Literal, NoReturn, TextIO, cast
 
+from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 from django.db import DatabaseError
 from rich.box import SIMPLE_HEAD
@@ -48,6 +49,8 @@ class Command(BaseCommand):
 
     examples: ClassVar[Sequence[str]] = ()
     answers_json: ClassVar[bool] = True
+    # SkyAuth's own. Django's checks load every page, which takes as long as most commands; `serve` and `check` run them.
+    requires_system_checks: list[str] | Literal["__all__"] = [Tags.security]
     suppressed_base_arguments = {"--version", "--settings", "--pythonpath", "--traceback", "--force-color"}
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:

@@ -174,6 +174,26 @@ def test_audit_events_are_filtered(as_alice: Api, query: dict[str, str], expecte
     assert [row["reason"] for row in as_alice.get("/audit-events", **query).json()["results"]] == expected
 
 
+@pytest.mark.parametrize(
+    ("path", "query", "text"),
+    [
+        ("/audit-events", {"event": "user.creatd"}, "There is no event named 'user.creatd'. Did you mean user.created?"),
+        ("/audit-events", {"event": "nonsense"}, "There is no event named 'nonsense'."),
+        ("/service-accounts", {"owner": "nobody@example.com"}, "There is no user named 'nobody@example.com'."),
+    ],
+)
+def test_a_mistyped_name_in_a_filter_is_an_error_and_no_empty_list(
+    as_alice: Api, path: str, query: dict[str, str], text: str
+) -> None:
+    result = api_client.problem(as_alice.get(path, **query), 400, "invalid")
+    assert result["errors"] == {next(iter(query)): [text]}
+
+
+def test_an_event_that_only_an_older_version_recorded_can_be_filtered(as_alice: Api) -> None:
+    Entry.objects.create(event="user.renamed", actor="tests")
+    assert as_alice.get("/audit-events", event="user.renamed").json()["count"] == 1
+
+
 def test_an_invalid_time_is_an_error(as_alice: Api) -> None:
     api_client.problem(as_alice.get("/audit-events", since="yesterday"), 400, "invalid")
 

@@ -99,6 +99,13 @@ def test_no_command_starts_a_server_with_an_unsafe_setting(
     assert "HINT: " in ended.err
 
 
+def test_a_command_that_loads_no_pages_still_checks_the_settings(db: None, tmp_path: Path) -> None:
+    with override_settings(TRUSTED_PROXIES=read_settings(tmp_path, TRUSTED_PROXIES="0.0.0.0/0")["TRUSTED_PROXIES"]):
+        ended = run_line("list_tokens")
+    assert ended.code == 1
+    assert "skyauth.E002" in ended.err
+
+
 @pytest.mark.parametrize("command", CHECKING_COMMANDS)
 def test_a_process_with_an_unsafe_setting_ends_with_exit_code_1_and_no_traceback(data_dir: Path, command: list[str]) -> None:
     ended = run_alone(*command, data_dir=data_dir, TRUSTED_PROXIES="0.0.0.0/0")

@@ -27,6 +27,7 @@ class Command(base.Command):
     help = "Start the SkyAuth server. It does not start with an unsafe configuration, or if migrations are not applied."
     examples = ("serve", "serve --host 0.0.0.0 --port 8000 --workers 4", "serve --reload")
     answers_json = False
+    requires_system_checks = "__all__"
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
