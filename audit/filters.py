@@ -30,7 +30,7 @@ class UtcDateTimeFilter(IsoDateTimeFilter):  # type: ignore[misc]
     field_class = UtcDateTimeField
 
 
-class EventField(forms.CharField):
+class EventNameField(forms.CharField):
     """The name of an event, also of one that only older versions recorded."""
 
     def clean(self, value: str | None) -> str:
@@ -42,10 +42,10 @@ class EventField(forms.CharField):
         return name
 
 
-class EventFilter(CharFilter):  # type: ignore[misc]
+class EventNameFilter(CharFilter):  # type: ignore[misc]
     """Filters by the name of an event."""
 
-    field_class = EventField
+    field_class = EventNameField
 
 
 class EntryFilterSet(FilterSet):  # type: ignore[misc]
@@ -58,7 +58,7 @@ class EntryFilterSet(FilterSet):  # type: ignore[misc]
         "reference",
         label="Words to find in the actor, the target or the reason, or a whole reference.",
     )
-    event = EventFilter(label="The name of the event, such as `token.issued`.")
+    event = EventNameFilter(label="The name of the event, such as `token.issued`.")
     actor = CharFilter(label="The exact name of the actor.")
     target = CharFilter(label="The exact name of the target.")
     peer = CharFilter(label="The address of the client.")
