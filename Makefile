@@ -16,34 +16,47 @@ COVERAGE_AT_LEAST := 95
 UV := uv==0.13.9
 # The SQLite and the PostgreSQL run share it; loadgroup keeps tests that share a running server in one process.
 PYTEST := -m pytest -n auto --dist loadgroup
+E2E := e2e or browser
+# Runs two targets at the same time, because each often waits for what it starts; the output of the first follows at the end.
+define at-once
+log=$$(mktemp); $(MAKE) --no-print-directory $(1) >"$$log" 2>&1 & first=$$!; \
+trap 'kill $$first; wait $$first; rm -f "$$log"; exit 130' INT TERM; \
+$(MAKE) --no-print-directory $(2); second=$$?; \
+wait $$first; code=$$?; cat "$$log"; rm -f "$$log"; exit $$((second || code))
+endef
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help run test test-sqlite test-postgres test-long clients bench lint format lock clean
+.PHONY: help run test test-sqlite test-postgres test-e2e test-e2e-sqlite test-e2e-postgres test-long clients bench lint format lock clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
-	|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1   \2/p' $(firstword $(MAKEFILE_LIST))
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
+	|| sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1   \2/p' $(firstword $(MAKEFILE_LIST))
 
 run: $(VENV)/run.installed ## Start SkyAuth, a gateway and an upstream (PORT=, GATEWAY_PORT=, UPSTREAM=http://host:port)
 	@$(PYTHON) scripts/run.py
 
-# At once: each spends a third of its time waiting for the servers that it starts.
-test: $(VENV)/dev.installed ## Run every test on SQLite, with coverage, and those that use a database on a temporary PostgreSQL
-	@log=$$(mktemp); $(MAKE) --no-print-directory test-postgres >"$$log" 2>&1 & postgres=$$!; \
-	trap 'kill $$postgres; wait $$postgres; rm -f "$$log"; exit 130' INT TERM; \
-	$(MAKE) --no-print-directory test-sqlite; sqlite=$$?; \
-	wait $$postgres; code=$$?; cat "$$log"; rm -f "$$log"; exit $$((sqlite || code))
+test: $(VENV)/dev.installed ## Run the tests on SQLite, with coverage, and those that use a database on a temporary PostgreSQL
+	@$(call at-once,test-postgres,test-sqlite)
 
-test-sqlite: $(VENV)/dev.installed ## Run every test on SQLite and check the branch coverage
-	$(PYTHON) $(PYTEST) --cov --cov-report= $(ARGS)
+test-sqlite: $(VENV)/dev.installed ## Run the tests on SQLite and check the branch coverage
+	$(PYTHON) $(PYTEST) -m "not ($(E2E))" --cov --cov-report= $(ARGS)
 	@for package in $(COVERED); do \
 		$(PYTHON) -m coverage report --include="$$package/*" --fail-under=$(COVERAGE_AT_LEAST) || exit 1; \
 	done
 
 test-postgres: $(VENV)/dev.installed ## Run the tests that use a database on a temporary PostgreSQL
-	$(PYTHON) scripts/test_postgres.py $(PYTEST) $(ARGS)
+	$(PYTHON) scripts/test_postgres.py $(PYTEST) -m "not ($(E2E))" $(ARGS)
+
+test-e2e: $(VENV)/dev.installed ## Run the tests with real servers, proxies, clients and browsers, on both databases (10 minutes)
+	@$(call at-once,test-e2e-postgres,test-e2e-sqlite)
+
+test-e2e-sqlite: $(VENV)/dev.installed
+	$(PYTHON) $(PYTEST) -m "$(E2E)" $(ARGS)
+
+test-e2e-postgres: $(VENV)/dev.installed
+	$(PYTHON) scripts/test_postgres.py $(PYTEST) -m "$(E2E)" $(ARGS)
 
 test-long: $(VENV)/dev.installed ## Run the property tests on both databases with many examples (ARGS="-k schemathesis")
 	TEST_EXAMPLES=long $(PYTHON) $(PYTEST) -m hypothesis $(ARGS)

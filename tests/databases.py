@@ -1,4 +1,4 @@
-"""Which cases run in which pass. `make test` runs the suite on SQLite, and then on PostgreSQL what a database can change.
+"""Which cases run in which pass. `make test` runs the suite on SQLite, and at the same time on PostgreSQL what a database can change.
 
 A case uses a database through pytest-django, which blocks it for every case without its fixtures and marker, or through a server
 that it starts (`tests.servers.database`). The PostgreSQL pass runs these cases, except those marked `sqlite`. Cases marked
