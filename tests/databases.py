@@ -1,4 +1,5 @@
-"""Which cases run in which pass. `make test` runs the suite on SQLite, and at the same time on PostgreSQL what a database can change.
+"""Which cases run in which pass. `make test` and `make test-e2e` run the suite on SQLite, and what a database can change also on
+PostgreSQL, at the same time.
 
 A case uses a database through pytest-django, which blocks it for every case without its fixtures and marker, or through a server
 that it starts (`tests.servers.database`). The PostgreSQL pass runs these cases, except those marked `sqlite`. Cases marked
