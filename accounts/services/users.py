@@ -208,9 +208,9 @@ def set_active(*, actor: Principal, user: User, active: bool) -> User:
     require_change(actor, user, "enable" if active else "disable")
     if not active:
         require_other_admin(user)
-    if active:
-        _clear_failures(user)
     if user.is_active != active:
+        if active:
+            _clear_failures(user)
         user.is_active = active
         user.save(update_fields=["is_active"])
         record(
