@@ -32,7 +32,7 @@ def serve(*, host: str, port: int, workers: int = 1, reload: bool = False, log_l
         "proxy_headers": False,  # uvicorn would replace the socket's peer by the value of a header
         "server_header": False,
         "access_log": False,  # the proxy logs paths and addresses; the audit log has the decisions
-        "timeout_keep_alive": 75,  # seconds; longer than nginx and Caddy keep idle connections to an upstream
+        "timeout_keep_alive": 130,  # seconds; longer than by default Caddy (120) and Traefik (90) keep idle ones
         "timeout_graceful_shutdown": 10,
     }
     with _shared_metrics(workers):

@@ -96,6 +96,7 @@ def ground() -> Iterator[Ground]:
             "RBAC_DEFAULT_ROLE": "user",
             "TRUSTED_PROXIES": f"{HOST},{LOAD_BALANCER}",
             "ASSERTION_KEYS": str(key),
+            "AUTH_FAILURE_LIMIT": "50",  # five proxies send wrong passwords from one address
         }
         with skyauth_server(**settings) as skyauth, upstream() as api, upstream() as billing:
             console = skyauth.console
