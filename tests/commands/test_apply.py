@@ -380,7 +380,7 @@ def test_group_roles_without_single_sign_on_are_applied_with_a_warning(db: None,
 
 @pytest.mark.parametrize("words", [(), ("--dry-run",)])
 def test_the_role_of_an_account_that_names_none_is_shown(bob: User, apply, words: tuple[str, ...]) -> None:
-    """Promise 49: whoever reads the differences sees which role is given."""
+    """Promise 49: the differences show the role that each new user or account gets."""
     ended = apply("service_accounts: [{name: pipeline, owner: bob@example.com}]", "--json", *words)
     assert json.loads(ended.out)["changes"][0]["new"] == {"owner": "bob@example.com", "role": "user"}
 

@@ -89,7 +89,7 @@ def test_promise_14_a_change_while_readers_are_locked_out_counts_as_soon_as_it_i
             writer.execute("COMMIT")
             with locked_for_readers(path):
                 assert kept.ask() == 503, "what the change was cannot be read"
-        wait_until(lambda: kept.ask() == 401, "the truth is told again", 15)
+        wait_until(lambda: kept.ask() == 401, "the revoked token is refused again", 15)
 
 
 @pytest.mark.sqlite
@@ -158,7 +158,7 @@ def test_promise_43_a_lost_connection_is_503_or_made_anew_and_never_a_remembered
                 )
                 operator.execute("UPDATE accounts_serviceaccount SET is_active = false")
                 assert kept.ask() in {401, 503}
-                wait_until(lambda: kept.ask() == 401, "the truth is told again")
+                wait_until(lambda: kept.ask() == 401, "the revoked token is refused again")
                 operator.execute("UPDATE accounts_serviceaccount SET is_active = true")
             recovered(kept)
 

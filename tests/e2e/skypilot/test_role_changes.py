@@ -1,4 +1,4 @@
-"""The real server refuses to demote and to delete whoever owns clusters, and counts the clusters of service accounts.
+"""The real server refuses to demote and to delete owners of clusters, and counts the clusters of service accounts.
 
 No cloud is needed: a row in the server's database is a cluster to it.
 """
