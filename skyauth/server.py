@@ -12,6 +12,7 @@ import uvicorn
 from gateway.protocol import ForwardAuthProtocol
 
 _APPLICATION: Final = "skyauth.asgi:application"
+KEEP_ALIVE: Final = 130  # seconds; longer than by default Caddy (120) and Traefik (90) keep idle connections
 _STARTUP_FAILURE: Final = 3  # an exit code, the same as uvicorn's
 
 
@@ -32,7 +33,7 @@ def serve(*, host: str, port: int, workers: int = 1, reload: bool = False, log_l
         "proxy_headers": False,  # uvicorn would replace the socket's peer by the value of a header
         "server_header": False,
         "access_log": False,  # the proxy logs paths and addresses; the audit log has the decisions
-        "timeout_keep_alive": 130,  # seconds; longer than by default Caddy (120) and Traefik (90) keep idle ones
+        "timeout_keep_alive": KEEP_ALIVE,
         "timeout_graceful_shutdown": 10,
     }
     with _shared_metrics(workers):

@@ -8,6 +8,8 @@ from typing import Any
 
 import uvicorn
 
+from skyauth.server import KEEP_ALIVE
+
 HEADERS = [(b"content-length", b"0")]
 
 
@@ -35,7 +37,7 @@ def serve(*, port: int) -> None:
         proxy_headers=False,
         server_header=False,
         access_log=False,
-        timeout_keep_alive=75,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=10,
     )
 
