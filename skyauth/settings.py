@@ -52,7 +52,7 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "skyauth.pages.ErrorPages",
     "authn.middleware.SessionCookieMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "gateway.any_host.HostCheck",
     "django.middleware.csrf.CsrfViewMiddleware",
     "authn.middleware.PrincipalMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",

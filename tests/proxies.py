@@ -40,6 +40,7 @@ class Differences:
     forwards_chain: bool = False  # whether the API receives all addresses of a load balancer's X-Forwarded-For
     only_balanced: str = ""  # the marks of `configured` with which only the load balancer can connect
     too_large: int = 431  # the status of a request with far more than 32 kB of headers
+    makes_ids: bool = True  # whether the proxy gives every request an X-Request-Id of its own
     rewrites: Mapping[str, str] = field(default_factory=dict)  # request targets that arrive otherwise than they were sent
 
 
@@ -92,6 +93,7 @@ TRAEFIK = Proxy(
         keeps_cookies=False,
         forwards_chain=True,
         cuts_slow_heads=False,
+        makes_ids=False,
         rewrites={"/?a//b;c": "/?a//b%3Bc"},
     ),
 )

@@ -121,6 +121,18 @@ def test_promise_35_the_metrics_need_a_permission(server: SkyAuth, token: str) -
     assert ask(server.port, "/metrics", FORGED, source="127.0.0.2").status == 401, "an untrusted peer cannot set a user"
 
 
+def test_the_metrics_are_read_under_any_host_and_nothing_else_is(server: SkyAuth) -> None:
+    """Prometheus' discovery names a pod by its address: see https://prometheus.io/docs/prometheus/latest/configuration."""
+    host = ("Host", "10.244.1.7:8000")
+    assert ask(server.port, "/metrics", [host]).status == 401
+    server.console("ensure_role", name="metrics", permissions=["metrics:read"])
+    server.console("ensure_account", name="prometheus", role="metrics")
+    scraper = bearer(str(server.console("issue", account="prometheus")))
+    assert ask(server.port, "/metrics", [scraper, host]).status == 200
+    for path in ("/metrics/", "/metrics/x", "//metrics", "/%6Detrics/", "/admin/login/", "/api/v1/me"):
+        assert ask(server.port, path, [scraper, host]).status == 400, path
+
+
 def test_only_the_request_id_of_a_trusted_proxy_is_returned(server: SkyAuth) -> None:
     headers = [("X-Request-Id", "edge-7f3c")]
     assert ask(server.port, "/metrics", headers).header("X-Request-Id") == "edge-7f3c"

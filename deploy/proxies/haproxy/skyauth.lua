@@ -7,7 +7,7 @@ local OWN = {["skyauth"] = true, ["skyauth-csrf"] = true, ["__Host-skyauth"] = t
 -- Only these headers of the client are sent to SkyAuth. Add the identity header of an auth proxy here.
 local ASKED = {
 	"accept", "authorization", "cookie", "origin", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-websocket-key",
-	"user-agent", "x-request-id", "x-requested-with",
+	"traceparent", "tracestate", "user-agent", "x-request-id", "x-requested-with",
 }
 
 -- Headers of a denial that are not returned, because HAProxy writes them itself.

@@ -107,6 +107,36 @@ def test_the_question_carries_neither_a_body_nor_an_upgrade(gateway: Gateway, pi
     assert names >= {name.lower().encode() for name in PAGE}, "by which SkyAuth recognizes other origins' pages"
 
 
+def test_one_id_of_the_proxy_is_in_the_question_the_forwarded_request_and_the_response(gateway: Gateway, reader: str) -> None:
+    """A client's own id could be that of somebody else's request. Traefik makes none, so the client's goes on."""
+    sent = "0123456789abcdef"
+    for caller, status in ((bearer(reader), 200), (bearer("sky_x"), 401)):
+        before = len(gateway.upstream.arrived)
+        with gateway.ground.tapped.listening_in() as asked:
+            reply = gateway.ask(caller, ("X-Request-Id", sent))
+        assert reply.status == status
+        ids = re.findall(rb"(?im)^x-request-id: *(.*?)\r$", bytes(asked))
+        forwarded = [value for request in gateway.upstream.arrived[before:] for value in request.all("X-Request-Id")]
+        assert len(forwarded) == (status == 200)
+        if gateway.differs.makes_ids:
+            made = reply.header("X-Request-Id")
+            assert made is not None
+            assert re.fullmatch(r"[A-Za-z0-9-]{32,36}", made)
+            assert {value.decode() for value in ids} | set(forwarded) == {made}
+        else:
+            assert {value.decode() for value in ids} | set(forwarded) == {sent}
+
+
+def test_a_trace_goes_on_to_skyauth_and_to_the_upstream(gateway: Gateway, reader: str) -> None:
+    """W3C Trace Context: https://www.w3.org/TR/trace-context/."""
+    trace = [("traceparent", f"00-{'ab' * 16}-{'cd' * 8}-01"), ("tracestate", "vendor=1")]
+    with gateway.ground.tapped.listening_in() as asked:
+        assert gateway.ask(bearer(reader), *trace).status == 200
+    for name, value in trace:
+        assert re.findall(rf"(?im)^{name}: *(.*?)\r$".encode(), bytes(asked)) == [value.encode()]
+        assert gateway.upstream.arrived[-1].all(name) == [value]
+
+
 @pytest.mark.parametrize("target", ["/stream", "/drip"])
 def test_streamed_lines_come_as_they_are_written(gateway: Gateway, reader: str, target: str) -> None:
     """The upstream writes a line only when the one before was read. HAProxy holds each back for 0.2 s but for `http-no-delay`."""

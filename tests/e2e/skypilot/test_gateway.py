@@ -295,6 +295,19 @@ def test_a_request_is_followed_to_its_end(gateway: Gateway) -> None:
     assert json.loads(got.json["return_value"]) == []
 
 
+def test_the_response_has_one_request_id_made_by_the_gateway(gateway: Gateway) -> None:
+    """For the server's answer, for SkyAuth's own pages, and for a refusal. A client's id could be that of another request."""
+    sent = ("X-Request-Id", "0123456789abcdef")
+    answered = [
+        gateway.ask_as(BOB, "/api/status", sent),
+        ask(gateway.port, "/api/health", [sent]),
+        ask(gateway.port, "/api/status", [sent, bearer("sky_x")]),
+    ]
+    ids = {reply.header("X-Request-Id") for reply in answered}
+    assert len(ids) == len(answered), "each request has an id of its own"
+    assert not ids & {None, sent[1]}
+
+
 def test_an_upload_of_95_megabytes_arrives_and_is_not_collected_on_the_way(gateway: Gateway) -> None:
     size = 95_000_000  # what the CLI sends at a time
     target = f"/upload?user_hash=0123abcd&upload_id=sky-2026-11-26-00-00-00-000000-{uuid4().hex[:8]}&chunk_index=0&total_chunks=2"
