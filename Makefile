@@ -84,7 +84,7 @@ format: $(VENV)/dev.installed ## Format the code
 
 lock: $(VENV)/made ## Lock the versions that the requirements*.in files ask for, with hashes
 	$(PYTHON) -m pip install --quiet $(UV)
-	@for name in requirements requirements-gateway requirements-dev requirements-bench requirements-skypilot; do \
+	@for name in requirements requirements-gateway requirements-tracing requirements-dev requirements-bench requirements-skypilot; do \
 		$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url \
 			--no-emit-find-links --custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; \
 	done

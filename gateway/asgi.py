@@ -53,6 +53,8 @@ class CachedAnswer(NamedTuple):
 class ForwardAuthApp:
     """Answers the verify endpoints, and passes other requests on. Without the header filter in front, it refuses everything."""
 
+    traced = False  # whether requests with a sampled trace must come here, and not be answered by the protocol
+
     def __init__(self, application: Application, revisions: RevisionReader | None = None) -> None:
         self._application = application
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")

@@ -79,6 +79,7 @@ class ForwardAuthProtocol(LimitedProtocol):
         # The application that uvicorn serves: the header filter, and behind it the verify endpoints.
         self._header_filter = self.app
         self.forward_auth = self._header_filter.application
+        self._traces = self.forward_auth.traced
         self.fast_path, self.slow_path = metrics.FAST_PATH, metrics.SLOW_PATH
 
     def on_message_begin(self) -> None:
@@ -90,7 +91,7 @@ class ForwardAuthProtocol(LimitedProtocol):
     def begin(self) -> None:
         path, _, query = self.url.partition(b"?")
         endpoint = self.forward_auth.endpoint(path)
-        if endpoint is None or not self._is_plain():
+        if endpoint is None or not self._is_plain() or (self._traces and self._is_sampled()):
             self._begin_in_uvicorn()
             return
         started = perf_counter()
@@ -125,6 +126,10 @@ class ForwardAuthProtocol(LimitedProtocol):
             and not self.expect_100_continue
             and not self.flow.write_paused
         )
+
+    def _is_sampled(self) -> bool:
+        """Return whether the request belongs to a trace that is recorded (https://www.w3.org/TR/trace-context/#sampled-flag)."""
+        return any(name == b"traceparent" and value[-1:] in b"13579bdf" for name, value in self.headers)
 
     def finish(self, cycle: RequestCycle, answer: "Answer", *, head: bool) -> None:
         """Write an answer: status line, uvicorn's default headers, the answer's own headers, and the body unless `head`."""

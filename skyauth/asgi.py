@@ -2,8 +2,10 @@
 
 import gc
 import os
+from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
@@ -21,8 +23,18 @@ from skyauth.lifespan import LifespanMiddleware  # noqa: E402
 writer.start()
 sample.start()
 metrics.start()
-forward_auth = ForwardAuthApp(Health(RequestLimitMiddleware(_django)))
-application = LifespanMiddleware(forward_auth, policy_from_settings(), [writer.flush, sample.flush, metrics.flush])
+inner = Health(RequestLimitMiddleware(_django))
+flushes: list[Callable[[], Any]] = [writer.flush, sample.flush, metrics.flush]
+forward_auth: ForwardAuthApp
+if settings.TRACING:
+    from skyauth.tracing import TracedForwardAuthApp  # its packages are not installed by default
+
+    traced = TracedForwardAuthApp(inner)
+    flushes.append(traced.flush)
+    forward_auth = traced
+else:
+    forward_auth = ForwardAuthApp(inner)
+application = LifespanMiddleware(forward_auth, policy_from_settings(), flushes)
 
 # The objects made so far stay for ever: the garbage collector need not traverse them, and runs seldom.
 gc.collect()

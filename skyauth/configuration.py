@@ -3,9 +3,12 @@
 `skyauth.settings` adds Django's own, which follow from these.
 """
 
+import importlib.util
 import sys
 from pathlib import Path
 from urllib.parse import quote
+
+from django.core.exceptions import ImproperlyConfigured
 
 from skyauth import parsers
 from skyauth.environment import Environment
@@ -61,6 +64,13 @@ LOG_LEVEL = env.choice(
 LOG_FORMAT = env.choice(
     "LOG_FORMAT", "line", ["line", "json"], "The format of log messages: text lines, or one JSON object on each line."
 )
+TRACING = env.flag(
+    "TRACING",
+    False,
+    """Sends OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT. The packages of requirements-tracing.txt must be installed.""",
+)
+if TRACING and importlib.util.find_spec("opentelemetry") is None:
+    raise ImproperlyConfigured("TRACING=true needs more packages: pip install --require-hashes -r requirements-tracing.txt")
 
 env.section("Storage")
 database = env.database(

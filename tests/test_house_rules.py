@@ -31,7 +31,14 @@ PACKAGES = (
     "skyauth",
     "skypilot",
 )
-LOCKS = ["requirements", "requirements-dev", "requirements-gateway", "requirements-bench", "requirements-skypilot"]
+LOCKS = [
+    "requirements",
+    "requirements-dev",
+    "requirements-gateway",
+    "requirements-tracing",
+    "requirements-bench",
+    "requirements-skypilot",
+]
 TEXT = {".py", ".in", ".txt", ".toml", ".yaml", ".yml", ".md", ".html", ".cfg", ".ini", ".json", ".css", ".js", ".sh", ""}
 
 # Who may name these headers, and why.
