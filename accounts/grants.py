@@ -5,6 +5,7 @@ permissions.
 """
 
 from accounts.models import GroupRole, ServiceAccount, User
+from accounts.services import groups
 from rbac.grants import statement
 from rbac.models import Role
 from rbac.principals import Principal
@@ -35,6 +36,13 @@ def _effective(role: Role, owner: User | None) -> frozenset[str]:
 
 
 def to_group(actor: Principal, group: str, role: Role, priority: int, before: GroupRole | None = None) -> str:
-    """Return the sentence for the role of a group; without `before`, the group is new. A lower priority number adds members."""
+    """Return the sentence for the role of a group; without `before`, the group is new.
+
+    A lower priority number adds members. A higher one lets other groups decide for the members.
+    """
     doing = f"Map the group {group} to the role {role.name} with priority {priority}"
-    return statement(actor, doing, before.role.holds if before is not None and priority >= before.priority else (), role.holds)
+    if before is None or priority < before.priority:
+        return statement(actor, doing, (), role.holds)
+    others = groups.next_in_line(before, priority)
+    doing += ", so that other groups can decide for its members" if others else ""
+    return statement(actor, doing, before.role.holds, role.holds.union(*(other.holds for other in others)))

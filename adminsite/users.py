@@ -142,7 +142,7 @@ class UserAdmin(RoleHolderAdmin):
     list_select_related = ("role",)
     search_fields = ("username", "display_name", "email", "uid")
     readonly_fields = ("username", "uid", "role_source", "last_seen_at", "created_at", "owned")
-    secret_lookups = ("password",)
+    secret_lookups = ("password", "sessions")
     delete_confirmation_template = "admin/skyauth/delete_user.html"
     delete_selected_confirmation_template = "admin/skyauth/delete_selected_users.html"
     actions = ("set_role", "disable", "enable")

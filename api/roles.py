@@ -207,7 +207,8 @@ class GroupRoleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiView
 
     @extend_schema(
         summary="Update a group role",
-        description="Changes the role that a group assigns, or the priority of the group.",
+        description="Changes the role that a group assigns, or the priority of the group. With a higher number, other groups can "
+        "decide for its members: you must have all permissions of their roles.",
         responses=GroupRoleSerializer,
     )
     def partial_update(self, request: Request, pk: str) -> Response:  # noqa: ARG002
@@ -218,7 +219,8 @@ class GroupRoleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiView
 
     @extend_schema(
         summary="Delete a group role",
-        description="Stops a group from assigning a role.",
+        description="Stops a group from assigning a role. You must have all permissions of the roles of the groups that decide "
+        "afterwards.",
         responses={204: None},
     )
     def destroy(self, request: Request, pk: str) -> Response:  # noqa: ARG002

@@ -15,7 +15,7 @@ _EMAIL = "The e-mail address of the user."
 _DISPLAY_NAME = "The name that pages show."
 _ROLE = "The name of the role. You must have all of its permissions."
 LEAST_ROLE = "Default: `user`, or the role of RBAC_DEFAULT_ROLE if that has fewer permissions."
-_SIGN_IN = "How the user can sign in."
+_SIGN_IN = "How the user can sign in. For `both`, you must have all permissions of the roles that groups give."
 _ACTIVE = "Whether the user is active. Every credential of a disabled user is rejected."
 
 

@@ -22,7 +22,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
-from accounts.models import CliAuthorization, CliLoginRequest, User
+from accounts.models import CliAuthorization, CliLoginRequest, SignIn, User
 from accounts.principal_lookup import user_principal
 from audit.events import Event
 from audit.record import record, record_refusal
@@ -105,8 +105,9 @@ def authorize(*, actor: Principal, challenge: str, cookies: Mapping[str, str]) -
 def redeem(*, verifier: str, client: str, agent: str) -> CliCredentials | None:
     """Return the credentials that were authorized for the challenge of this verifier, once; None when there are none.
 
-    There are none for a user who has been disabled or deleted, or whose password has changed, since. A second attempt is
-    recorded: another client may have the verifier. Without an authorization this takes one query, because the CLI polls.
+    There are none for a user who has since been disabled or deleted, or whose password has changed or is no longer accepted. A
+    second attempt is recorded: another client may have the verifier. Without an authorization this takes one query, because the
+    CLI polls.
     """
     if not _VERIFIER.match(verifier):
         return None
@@ -139,6 +140,8 @@ def _authorized_credentials(authorization: CliAuthorization, client: str, agent:
         return None
     actor = replace(user_principal(user)[0], method=Method.CLI, peer=client)
     if not authorization.encrypted_cookies:
+        if user.sign_in == SignIn.SSO:
+            return None
         return _session_credentials(actor, user, client, agent)
     cookies = _decrypted(authorization.challenge, authorization.encrypted_cookies)
     if cookies is None:

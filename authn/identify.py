@@ -210,8 +210,8 @@ def _session(credential: SessionCookie, client: str) -> AuthenticationResult:
     until = session_expires_at(
         kind=session.kind, created_at=started_at, last_used_at=session.last_used_at, expire_date=session.expire_date
     ).timestamp()
-    if not user.active or until <= timezone.now().timestamp():
-        return anonymous
+    if not user.active or user.sign_in == SignIn.SSO or until <= timezone.now().timestamp():
+        return anonymous  # a session began with a password
     if not constant_time_compare(auth_hash, User(password=user.password).get_session_auth_hash()):
         return anonymous
     method = Method.CLI if session.kind is SessionKind.CLI else Method.SESSION

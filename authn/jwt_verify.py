@@ -78,7 +78,7 @@ class KeySet:
                 self._tried_at = time.monotonic()
                 keys = self._read().keys
                 signing = [key for key in keys if key.public_key_use in (None, "sig")]
-                self._keys = {str(key.key_id): key for key in keys if key.key_id}
+                self._keys = {str(key.key_id): key for key in signing if key.key_id}
                 self._only = signing[0] if len(signing) == 1 else None
                 self._read_at = time.monotonic()
             if self._old():

@@ -1,4 +1,4 @@
-"""Sessions of users: their owner, and callers who can change users, list and end them."""
+"""Sessions of users: their owner, and callers who can change the user, list and end them."""
 
 from typing import Final
 
@@ -9,13 +9,13 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.models import CliAuthorization, Session, SessionKind, User
+from accounts.services.users import require_change
 from audit.events import Event
 from audit.record import record
 from authn.session_store import SIGNED_IN_AT, SessionStore, digest
 from core.errors import NotFound
-from rbac.permissions import Permission
 from rbac.principals import Kind, Principal
-from rbac.services import require
+from rbac.services import is_permitted
 
 # A session for each computer on which a user runs `sky`, with room for containers that sign in anew.
 MAX_CLI_SESSIONS: Final = 50
@@ -23,17 +23,17 @@ MAX_CLI_SESSIONS: Final = 50
 
 def list_sessions(*, actor: Principal, user: User) -> QuerySet[Session]:
     """Return the live sessions of a user, the last-used one first. Raises Forbidden."""
-    _require(actor, user.pk)
+    _require(actor, user)
     return Session.objects.live().filter(user=user).order_by("-last_used_at", "-created_at")
 
 
 @transaction.atomic
 def end_session(*, actor: Principal, key: str) -> None:
-    """End the session with this primary key. Raises NotFound, also for another user's, unless the actor can change users."""
+    """End the session with this primary key. Raises NotFound, also for another user's, unless the actor can change that user."""
     row = Session.objects.select_for_update().filter(session_key=key, user__isnull=False).first()
-    if row is None or row.user_id is None or not (_is(actor, row.user_id) or actor.holds(Permission.USERS_WRITE)):
+    owner = User.objects.select_related("role").filter(pk=row.user_id or 0).first() if row is not None else None
+    if row is None or owner is None or not is_permitted(_require, actor, owner):
         raise NotFound("There is no such session. It may have expired.")
-    owner = User.objects.get(pk=row.user_id)
     row.delete()
     _recorded(actor, owner, [row])
 
@@ -44,7 +44,7 @@ def end_sessions(*, actor: Principal, user: User, but: str = "") -> int:
 
     CLI logins that are authorized and not redeemed are deleted too.
     """
-    _require(actor, user.pk)
+    _require(actor, user)
     CliAuthorization.objects.filter(user=user).delete()
     rows = list(Session.objects.select_for_update().filter(user=user).exclude(session_key=but))
     Session.objects.filter(pk__in=[row.pk for row in rows]).delete()
@@ -86,13 +86,10 @@ def _make_room(actor: Principal, user: User) -> None:
         _recorded(actor, user, rows, limit=MAX_CLI_SESSIONS)
 
 
-def _is(actor: Principal, user_pk: int) -> bool:
-    return actor.kind is Kind.USER and actor.pk == user_pk
-
-
-def _require(actor: Principal, user_pk: int) -> None:
-    if not _is(actor, user_pk):
-        require(actor, Permission.USERS_WRITE)
+def _require(actor: Principal, user: User) -> None:
+    """Raise Forbidden unless the sessions are the actor's own, or those of a user whom the actor can change."""
+    if not (actor.kind is Kind.USER and actor.pk == user.pk):
+        require_change(actor, user, "end the sessions of")
 
 
 def _recorded(actor: Principal, owner: User, rows: list[Session], **reason: int) -> None:

@@ -138,7 +138,8 @@ class DeleteGroupPage(AccessFormPage):
             title=f"Delete group {row.group}?",
             text=(
                 f"The group maps to the role {row.role.name} with priority {row.priority}. Members who got this role from the"
-                " group lose it at their next request through single sign-on."
+                " group lose it at their next request through single sign-on. Until then, their passwords, sessions and service"
+                " accounts have it, too. To take it from a user at once, also change the user's role."
             ),
             button="Delete group",
             back=self.page_path(),

@@ -16,11 +16,11 @@ from django.db import DatabaseError, connection
 
 from accounts import shared_credential
 from accounts.models import User
-from accounts.services.role_defaults import FIRST_ADMIN
 from authn import jwt_keys
 from authn.jwt_verify import ASYMMETRIC
 from authn.proxy_headers import parse_networks
 from rbac.models import Role
+from rbac.permissions import FIRST_ADMIN
 
 _HEADER = re.compile(r"[A-Za-z0-9\-]+\Z")
 _TAKEN = frozenset({"authorization", "cookie", "host", "x-forwarded-for"})  # the header filter removes them

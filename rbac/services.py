@@ -17,7 +17,7 @@ from core.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from rbac import packs
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
-from rbac.permissions import ADMIN, UPSTREAM, Permission
+from rbac.permissions import ADMIN, FIRST_ADMIN, UPSTREAM, Permission
 from rbac.principals import Principal
 from rbac.routes import Table, compile_rule, insert_at
 from rbac.shadows import last_useful_position
@@ -111,6 +111,8 @@ def create_role(*, actor: Principal, name: str, permissions: Sequence[str] = (),
     lock_policy()
     role = Role(name=name, description=description, permissions=sorted(set(permissions)))
     validate(role)
+    if name == FIRST_ADMIN:
+        raise Invalid.field("name", f"{FIRST_ADMIN} is a value of RBAC_DEFAULT_ROLE, not a role. Choose another name.")
     require_all(actor, role.holds, f"create the role {name}")
     role.save()
     record(Event.ROLE_CREATED, actor=actor, target=name, data={"permissions": role.permissions})
@@ -155,7 +157,7 @@ def delete_role(*, actor: Principal, name: str, version: int | None = None) -> N
     require_all(actor, role.holds, f"delete the role {name}")
     if role.builtin:
         raise Conflict(f"The role {name} is built in and cannot be deleted.")
-    if name == settings.RBAC_DEFAULT_ROLE:
+    if name == settings.RBAC_DEFAULT_ROLE != FIRST_ADMIN:
         raise Conflict(f"The role {name} is the default role of new users (RBAC_DEFAULT_ROLE).")
     try:
         role.delete()

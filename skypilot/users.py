@@ -1,12 +1,13 @@
 """`/users`: users, as SkyPilot's CLI and dashboard manage them."""
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Final
 
 from django.db import transaction
 
 from accounts.models import ServiceAccount, User
-from accounts.services import offboarding, role_defaults, service_accounts, users
+from accounts.services import bulk, offboarding, role_defaults, service_accounts, users
 from authn import own_password
 from authn.requests import basic_of
 from core.agreement import asks_first
@@ -125,11 +126,11 @@ def batch_update(call: Call) -> dict[str, Any]:
     succeeded: list[str] = []
     failed: list[dict[str, str]] = []
     targets = _targets(uids)
-    for uid in uids:
+    for uid in sorted(uids, key=lambda uid: uid == call.actor.uid):  # the caller's own role last
         try:
             if (target := targets.get(uid)) is None:
                 raise _not_found(uid)
-            _set_role(call.actor, target, role)
+            bulk.one_of_many(call.actor, partial(_set_role, call.actor, target, role))
             succeeded.append(uid)
         except (HTTPException, ServiceError) as error:
             failed.append({"user_id": uid, "error": str(error)})

@@ -10,10 +10,12 @@ from audit.events import Event
 from audit.record import record
 from core.errors import Invalid, NotFound
 from rbac.fallback import lesser_role
+from rbac.models import Role
 from rbac.permissions import Permission
 from rbac.principals import Principal
 from rbac.services import lock_policy, require, require_all, role_table
 
+_DELETED: Final = " (deleted)"  # behind the name of a deleted role, so that it is the name of none
 BLOCKED: Final = "Your user was deleted, and its name is blocked. Ask an administrator of SkyAuth."
 
 
@@ -59,6 +61,12 @@ def keep(*, actor: Principal, user: User, block: bool | None) -> bool:
     values: dict[str, Any] = {"role": _role_to_keep(user), "blocked": blocked, "deleted_by": actor.name[:320]}
     DeletedUser.objects.update_or_create(username=user.username, defaults=values)
     return blocked
+
+
+def forget_role(instance: Role, **kwargs: Any) -> None:  # noqa: ARG001 - a receiver of Django's post_delete
+    """Make sure that a later role of the same name does not count as this one, which was deleted (promise 47)."""
+    DeletedUser.objects.filter(role=instance.name).update(role=f"{instance.name[: 32 - len(_DELETED)]}{_DELETED}")
+    User.objects.filter(role_before_group=instance.name).update(role_before_group=None)
 
 
 def discard(*, actor: Principal, username: str) -> bool:

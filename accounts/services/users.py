@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from axes.models import AccessAttempt
 from django.contrib.auth.hashers import make_password
@@ -12,7 +13,7 @@ from django.db.models import Q
 
 from accounts.identifiers import BadName, canonical_email, canonical_username, contact_address, user_uid
 from accounts.models import RoleSource, ServiceAccount, Session, SignIn, User
-from accounts.services import deleted_users, upstream
+from accounts.services import bulk, deleted_users, password_limits, upstream
 from accounts.services.role_defaults import least_role
 from accounts.shared_credential import shared_hash
 from audit.events import Event
@@ -134,6 +135,8 @@ def create_user(
         raise Invalid.field(
             "username", "Single sign-on identifies users by e-mail address. Use one as the user name, or set a password."
         )
+    if password is not None:
+        password_limits.require_group_roles(actor, name, user.sign_in)
     user.password = make_password(None) if password is None else _hashed(password, user)
     validate(user)
     user.save()
@@ -241,9 +244,13 @@ def update_profile(
     user.sign_in = user.sign_in if sign_in is None else sign_in
     _require_usable(user)
     validate(user)
+    if user.sign_in != before["sign_in"]:
+        password_limits.require_group_roles(actor, user.username, user.sign_in)
     after = {"email": user.email, "display_name": user.display_name, "sign_in": str(user.sign_in)}
     if after != before:
         user.save(update_fields=list(after))
+        if user.sign_in == SignIn.SSO:
+            password_limits.end_password_sign_ins(user)
         record(Event.USER_UPDATED, actor=actor, target=user.username, data={"old": before, "new": after})
     return user
 
@@ -265,9 +272,10 @@ def set_password(*, actor: Principal, user: User, password: str, sign_in: str | 
     """
     require(actor, Permission.USERS_WRITE)
     user = lock_user(user)
-    if actor.kind is Kind.USER and actor.uid == user.uid:
+    if actor.owner == user.pk:  # also through a service account of one's own
         raise Forbidden("This is your own password. To change it, you need the current one: use Change password on your profile.")
     require_change(actor, user, "set the password of")
+    password_limits.require_group_roles(actor, user.username, sign_in or user.sign_in)
     _clear_failures(user)
     return _set_password(actor, user, password, sign_in=sign_in)
 
@@ -324,16 +332,16 @@ class BulkResult:
 
 
 def bulk_set_role(*, actor: Principal, uids: Iterable[str], role: str) -> list[BulkResult]:
-    """Give each of these users, by id or name, a role and return a result for each.
+    """Give each of these users, by id or name, a role and return a result for each. The actor's own role is changed last.
 
     Raises Forbidden and Invalid if the role cannot be given.
     """
     require(actor, Permission.USERS_WRITE)
     require_all(actor, get_role(role).holds, f"give the role {role}")
     results = []
-    for uid in uids:
+    for uid in sorted(uids, key=lambda uid: uid in (actor.uid, actor.name)):
         try:
-            set_role(actor=actor, user=find_user(uid), role=role)
+            bulk.one_of_many(actor, partial(set_role, actor=actor, user=find_user(uid), role=role))
             results.append(BulkResult(uid))
         except ServiceError as error:
             results.append(BulkResult(uid, error.message))

@@ -28,7 +28,7 @@ from accounts.principal_lookup import service_account_principal
 from core.bounded_cache import BoundedCache
 from integrations.skypilot.client import REFUSALS, UpstreamUnavailable, ask, reason_of
 from integrations.skypilot.roles import skypilot_role
-from rbac.principals import Kind, Principal
+from rbac.principals import Kind, Principal, account_identity
 
 logger = logging.getLogger("skyauth.skypilot")
 
@@ -193,19 +193,32 @@ def shares_id(name: str) -> bool:
     return _other_with_id(name) is not None
 
 
-def _other_with_id(name: str) -> User | None:
-    return User.objects.filter(uid=user_uid(name)).exclude(username=name).first()
+def _other_with_id(name: str) -> str | None:
+    """Return the name of the other caller who has this name's id at the server; None if there is none.
+
+    An account's id is made from random digits, so nobody can create an account with the id of a user. It yields only to a user
+    who was there before it; a user yields to every account.
+    """
+    uid = user_uid(name)
+    users = User.objects.filter(uid=uid).exclude(username=name)
+    account = ServiceAccount.objects.filter(uid=name.rpartition("@")[2]).first()
+    if account is not None and account.upstream_name == name:
+        return users.filter(created_at__lt=account.created_at).values_list("username", flat=True).first()
+    if (user := users.first()) is not None:
+        return user.username
+    accounts = ServiceAccount.objects.values_list("name", "uid")
+    return next((other for other in (account_identity(*row) for row in accounts.iterator()) if user_uid(other) == uid), None)
 
 
 def _require_own_id(name: str) -> None:
-    """Raise UpstreamUnavailable for a name that has the same id as another user at the server.
+    """Raise UpstreamUnavailable for a name that has the same id as another user or service account at the server.
 
     The server makes the id of a user from 32 bits of the name's digest. SkyAuth gives the second of two such users another id,
     the server does not: they would be one user there, with one role and the same clusters.
     """
     other = _other_with_id(name)
     if other is not None:
-        logger.error("%s and %s have the same id at the SkyPilot API server. Rename one of them.", name, other.username)
+        logger.error("%s and %s have the same id at the SkyPilot API server. Rename one of them.", name, other)
         raise UpstreamUnavailable("The caller has the same id as another user at the SkyPilot API server.")
 
 

@@ -10,6 +10,7 @@ from accounts.services import offboarding, role_defaults, service_accounts, user
 from audit.models import Entry
 from authn import sso
 from core.errors import Invalid
+from rbac import services as role_services
 from rbac.models import Role
 from rbac.principals import Kind, Principal
 from tests.factories import UserFactory
@@ -163,3 +164,12 @@ def test_promise_49_the_configured_role_gives_no_permission_of_the_actor_that_it
     Role.objects.create(name="clerk", permissions=["users:write", *role("viewer").permissions])
     clerk = holding(*role("clerk").holds, name="clerk")
     assert role_defaults.default_role(clerk).name == "viewer"
+
+
+def test_no_role_takes_the_name_of_the_setting_first_admin(settings, system):
+    settings.RBAC_DEFAULT_ROLE = "first-admin"
+    with pytest.raises(Invalid, match="not a role"):
+        role_services.create_role(actor=system, name="first-admin", permissions=["upstream:read"])
+    Role.objects.create(name="first-admin", permissions=["upstream:read"])  # of an older version
+    assert users.create_user(actor=system, username="new@example.com").role.name == "user"
+    role_services.delete_role(actor=system, name="first-admin")

@@ -8,6 +8,7 @@ from django.contrib.auth.hashers import check_password, make_password
 
 from accounts.identifiers import user_uid
 from accounts.models import RoleSource, ServiceAccount, SignIn, User
+from accounts.principal_lookup import service_account_principal
 from accounts.services import offboarding, users
 from accounts.services.offboarding import AccountAction
 from audit.models import Entry
@@ -17,7 +18,7 @@ from rbac import principals
 from rbac.models import Role
 from rbac.permissions import EVERYTHING
 from rbac.principals import Kind, Principal
-from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, principal
+from tests.factories import PASSWORD, GroupRoleFactory, ServiceAccountFactory, UserFactory, principal
 
 pytestmark = pytest.mark.django_db
 GOOD = "another good phrase"
@@ -147,6 +148,69 @@ def test_promise_30_nobody_reaches_beyond_what_they_hold(alice, attempt):
     with pytest.raises(Forbidden):
         attempt(alice, weak)
     assert everything() == before
+
+
+WAYS_TO_A_PASSWORD_BESIDE_SINGLE_SIGN_ON = {
+    "of a new user": lambda actor, sso, local: users.create_user(
+        actor=actor, username="boss@example.com", role="weak", password=GOOD, sign_in=SignIn.BOTH
+    ),
+    "of a user of single sign-on": lambda actor, sso, local: users.set_password(
+        actor=actor, user=sso, password=GOOD, sign_in=SignIn.BOTH
+    ),
+    "by the sign-in method of a local user": lambda actor, sso, local: users.update_profile(
+        actor=actor, user=local, sign_in=SignIn.BOTH
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_A_PASSWORD_BESIDE_SINGLE_SIGN_ON.values(), ids=WAYS_TO_A_PASSWORD_BESIDE_SINGLE_SIGN_ON)
+def test_promise_30_nobody_knows_the_password_of_a_user_whom_a_group_can_give_more_than_they_have(way):
+    weak = Role.objects.create(name="weak", permissions=["upstream:read"])
+    sso, local = UserFactory(role=weak, sign_in=SignIn.SSO), UserFactory(role=weak, sign_in=SignIn.PASSWORD)
+    GroupRoleFactory(role=weak)
+    strong = GroupRoleFactory(role=role("admin"))
+    before = everything()
+    with pytest.raises(Forbidden, match="where groups give roles"):
+        way(WEAK, sso, local)
+    assert everything() == before
+    strong.delete()
+    assert way(WEAK, sso, local).sign_in == SignIn.BOTH, "no group gives more"
+
+
+def test_a_password_without_single_sign_on_needs_no_permissions_of_groups():
+    user = UserFactory(role=Role.objects.create(name="weak", permissions=["upstream:read"]), sign_in=SignIn.BOTH)
+    GroupRoleFactory(role=role("admin"))
+    assert users.update_profile(actor=WEAK, user=user, display_name="Wanda").sign_in == SignIn.BOTH
+    assert users.set_password(actor=WEAK, user=user, password=GOOD, sign_in=SignIn.PASSWORD).sign_in == SignIn.PASSWORD
+    assert users.update_profile(actor=WEAK, user=user, sign_in=SignIn.SSO).sign_in == SignIn.SSO
+
+
+def test_a_service_account_cannot_set_the_password_of_its_owner(alice):
+    account = ServiceAccountFactory(owner=alice, role=role("admin"))
+    with pytest.raises(Forbidden, match="you need the current one"):
+        users.set_password(actor=service_account_principal(account)[0], user=alice, password=GOOD)
+
+
+def test_promise_15_a_bulk_action_ends_when_its_actor_loses_the_permission(alice, bob, vera, system, monkeypatch):
+    carol, set_role = UserFactory(role=role("admin")), users.set_role
+
+    def demoted_after_the_first(**change):
+        changed = set_role(**change)
+        if change["user"] == bob:
+            set_role(actor=system, user=alice, role="viewer")
+        return changed
+
+    monkeypatch.setattr(users, "set_role", demoted_after_the_first)
+    outcomes = users.bulk_set_role(actor=principal(alice), uids=[bob.uid, vera.uid], role="admin")
+    assert [outcome.error for outcome in outcomes] == [None, "Your permissions were reduced in the meantime."]
+    assert carol.role.name == "admin" == User.objects.get(pk=bob.pk).role.name
+    assert User.objects.get(pk=vera.pk).role.name == "viewer"
+
+
+def test_a_bulk_action_changes_the_role_of_its_actor_last(alice, bob):
+    UserFactory(role=role("admin"))
+    outcomes = users.bulk_set_role(actor=principal(alice), uids=[alice.uid, bob.uid], role="viewer")
+    assert [(outcome.target, outcome.error) for outcome in outcomes] == [(bob.uid, None), (alice.uid, None)]
 
 
 def test_what_is_within_ones_own_permissions_is_allowed():

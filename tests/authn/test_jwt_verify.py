@@ -622,3 +622,11 @@ def test_promise_07_the_plain_groups_header_is_ignored_beside_an_assertion(setti
     answer = judge([], proxied(subject=signed(groups=["dev"]), groups="admins"))
     assert answer.status == 200
     assert identity(answer)["groups"] == "dev"
+
+
+def test_a_key_that_is_for_encryption_signs_no_assertion(configured):
+    """RFC 7517 section 4.2."""
+    key = json.loads(RSAAlgorithm.to_jwk(STRANGER.public_key()))
+    configured.write_text(json.dumps({"keys": [*KEYS["keys"], {**key, "kid": "encrypts", "use": "enc"}]}), encoding="utf-8")
+    with pytest.raises(InvalidCredential, match="unknown key"):
+        verify(signed(STRANGER, kid="encrypts"))

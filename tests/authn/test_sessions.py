@@ -1,6 +1,6 @@
 """Sessions: what is stored, what each kind opens, when they expire, and who can end them."""
 
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
 from datetime import timedelta
 from hashlib import sha256
 
@@ -16,14 +16,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
-from accounts.models import Session, SessionKind, User
+from accounts.models import Session, SessionKind, SignIn, User
 from accounts.services import offboarding, users
 from audit.models import Entry
-from authn import sessions
+from authn import cli_login, sessions
 from authn.credentials import SessionCookie as Shown
 from authn.identify import identify
 from authn.session_store import SIGNED_IN_AT, SessionStore, digest
 from core.errors import Forbidden, NotFound
+from rbac.models import Role
 from rbac.principals import ANONYMOUS, Kind, Method
 from tests.examples import examples
 from tests.factories import PASSWORD, ServiceAccountFactory, principal
@@ -252,6 +253,39 @@ def test_promise_32_another_users_sessions_require_users_write(alice, bob, vera)
     assert len(sessions.list_sessions(actor=principal(alice), user=vera)) == 1
     sessions.end_session(actor=principal(alice), key=key)
     assert not Session.objects.exists()
+
+
+def test_promise_32_sessions_of_a_user_with_more_permissions_are_out_of_reach(alice, bob):
+    key = digest(cli_of(alice))
+    bob.role = Role.objects.create(name="helpdesk", permissions=[*bob.role.permissions, "users:write"])
+    bob.save()
+    with pytest.raises(Forbidden):
+        sessions.list_sessions(actor=principal(bob), user=alice)
+    with pytest.raises(Forbidden):
+        sessions.end_sessions(actor=principal(bob), user=alice)
+    with pytest.raises(NotFound):
+        sessions.end_session(actor=principal(bob), key=key)
+    assert Session.objects.filter(session_key=key).exists()
+
+
+def test_promise_7_a_user_who_may_no_longer_use_a_password_loses_what_began_with_it(browser, bob, system):
+    users.update_profile(actor=system, user=bob, sign_in=SignIn.BOTH)
+    key, verifier = cli_of(bob), "v" * 43
+    challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).decode().rstrip("=")
+    cli_login.authorize(actor=principal(bob), challenge=challenge, cookies={})
+    assert [who(key), who(key_of(browser))] == [Method.CLI, Method.SESSION]
+    users.update_profile(actor=system, user=bob, sign_in=SignIn.SSO)
+    assert [who(key), who(key_of(browser))] == [Kind.ANONYMOUS] * 2
+    assert cli_login.redeem(verifier=verifier, client=CLIENT, agent="") is None
+    assert not Session.objects.filter(user=bob).exists()
+
+
+def test_promise_7_no_session_of_a_user_who_may_only_use_single_sign_on_counts(browser, bob):
+    challenge = urlsafe_b64encode(sha256(b"v" * 43).digest()).decode().rstrip("=")
+    cli_login.authorize(actor=principal(bob), challenge=challenge, cookies={})
+    User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)  # past the service, which ends them
+    assert who(key_of(browser)) is Kind.ANONYMOUS
+    assert cli_login.redeem(verifier="v" * 43, client=CLIENT, agent="") is None
 
 
 def test_a_user_ends_one_session_and_that_is_recorded(browser, bob):

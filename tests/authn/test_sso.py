@@ -5,11 +5,12 @@ import pytest
 from accounts import selectors
 from accounts.identifiers import user_uid
 from accounts.models import GroupRole, RoleSource, SignIn, User
-from accounts.services import groups, users
+from accounts.services import groups, offboarding, users
 from audit.models import Entry
 from authn import identify, sso
 from authn.credentials import ProxyHeader
 from core.errors import Conflict, Forbidden, Invalid, NotFound, Stale
+from rbac import services as role_services
 from rbac.models import Role
 from rbac.permissions import EVERYTHING
 from rbac.principals import Kind, Principal
@@ -295,3 +296,47 @@ def test_the_role_of_a_deleted_group_is_lost_at_the_next_sign_in(alice, system, 
     sso.sign_in(CAROL, ("ops",))
     assert seen() == ("viewer", "default"), "and no greater one than before"
     assert users.active_admins() == 1
+
+
+SLIPPING = {
+    "a higher number": lambda actor: groups.update_group_role(actor=actor, group="ops", priority=9),
+    "the number of the other group": lambda actor: groups.update_group_role(actor=actor, group="ops", priority=3),
+    "a higher number and another role": lambda actor: groups.update_group_role(
+        actor=actor, group="ops", role="viewer", priority=9
+    ),
+    "a deletion": lambda actor: groups.delete_group_role(actor=actor, group="ops"),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPPING.values(), ids=SLIPPING)
+def test_promise_30_nobody_lets_a_group_decide_that_gives_more_than_they_have(mapped, alice, slip):
+    """Members of ops and root are viewers, as long as ops decides."""
+    weak = Principal(Kind.USER, "ffffffff", "olga", permissions=role("user").holds | {"roles:write"})
+    before = list(GroupRole.objects.order_by("pk").values())
+    with pytest.raises(Forbidden, match="let other groups decide before the group ops"):
+        slip(weak)
+    assert list(GroupRole.objects.order_by("pk").values()) == before
+    slip(principal(alice))
+
+
+def test_a_group_can_give_way_to_groups_that_give_no_more_than_the_actor_has(mapped):
+    weak = Principal(Kind.USER, "ffffffff", "olga", permissions=role("user").holds | {"roles:write"})
+    assert groups.update_group_role(actor=weak, group="ops", priority=2).priority == 2
+    assert groups.update_group_role(actor=weak, group="dev", priority=0).priority == 0
+
+
+@pytest.mark.parametrize("held", ["deleted", "before a group"])
+def test_promise_47_a_later_role_of_the_same_name_is_not_the_role_that_was_deleted(system, settings, held):
+    settings.RBAC_DEFAULT_ROLE = "admin"
+    ops = role_services.create_role(actor=system, name="ops", permissions=["upstream:read"])
+    user = UserFactory(username=CAROL, role=ops, role_source=RoleSource.MANUAL)
+    if held == "deleted":
+        offboarding.delete_user(actor=system, user=user)
+    else:
+        GroupRoleFactory(group="dev", role=role("user"))
+        sso.sign_in(CAROL, ("dev",))
+    role_services.delete_role(actor=system, name="ops")
+    role_services.create_role(actor=system, name="ops", permissions=[*role("user").holds, "audit:read"])
+    found = sso.sign_in(CAROL, ())
+    assert found.role != "ops"
+    assert "audit:read" not in found.permissions

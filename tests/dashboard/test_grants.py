@@ -70,6 +70,11 @@ GRANTS = [
         "Map the group root to the role admin with priority 1.", ADMINISTRATIVE,
     ),
     (
+        "access/groups/{group}", {"role": "user", "priority": "101"},
+        "Map the group staff to the role user with priority 101, so that other groups can decide for its members.",
+        ADMINISTRATIVE,
+    ),
+    (
         "access/new-role", {"name": "eve", "permissions": ["users:write", "users:read"]},
         "Create the role eve.", "users:write",
     ),

@@ -4,6 +4,7 @@ A fake server responds as the test says: it hangs, fails, and returns wrong valu
 """
 
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from accounts.models import ServiceAccount, SyncedRole, User
 from accounts.services import users
 from integrations.skypilot import role_sync
 from integrations.skypilot.client import UpstreamUnavailable
-from rbac.principals import Kind, Method, Principal, anonymous, shared
+from rbac.models import Role
+from rbac.principals import Kind, Method, Principal, account_identity, anonymous, shared
 from rbac.principals import system as system_principal
-from tests.factories import principal
+from tests.factories import ServiceAccountFactory, UserFactory, principal
 from tests.fake_skypilot import Server, server
 from tests.races import at_once
 
@@ -207,6 +209,25 @@ def test_a_name_with_the_id_of_another_user_at_the_server_is_refused(bob: User, 
         role_sync.sync(principal(vera))
     assert server.requests == []
     assert not role_sync.is_synced(principal(vera))
+
+
+def test_promise_7_a_user_with_the_id_of_a_service_account_at_the_server_is_refused(bob: User, server: Server) -> None:
+    """Whoever can choose a user name can find one with any id. The server would give both the role that it received last."""
+    account = ServiceAccountFactory(role=Role.objects.get(name="admin"))
+    names = (f"mallory+{number}@example.com" for number in range(1, 1_000_000))
+    found = {user_uid(name): name for name in islice(names, 120_000)}
+    digits = (f"sa-{number:016x}" for number in range(1, 1_000_000))
+    account.uid = next(uid for uid in digits if user_uid(account_identity(account.name, uid)) in found)
+    account.save()
+    mallory = UserFactory(username=found[user_uid(account.upstream_name)])
+    with pytest.raises(UpstreamUnavailable, match="same id"):
+        role_sync.sync(principal(mallory))
+    assert server.requests == []
+    assert role_sync.shares_id(mallory.username)
+    assert not role_sync.shares_id(account.upstream_name), "the account was there before"
+    User.objects.filter(pk=mallory.pk).update(created_at=account.created_at - timedelta(days=1))
+    assert role_sync.shares_id(account.upstream_name)
+    assert not role_sync.shares_id(bob.username)
 
 
 def test_callers_without_an_identity_need_no_sync_and_neither_does_no_server(bob: User, settings: Any) -> None:
