@@ -44,7 +44,7 @@ def identify(credential: Credential | None, *, client: str) -> Principal:
     """Return the principal of a credential, ANONYMOUS for None. `client` is the client's address.
 
     Raises InvalidCredential for a bad credential, after recording the refusal. Any other exception (a database error,
-    `passwords.Busy`, `jwt_verify.KeysUnavailable`) is a failure of SkyAuth, not of the credential.
+    `passwords.Busy`, `provider_keys.KeysUnavailable`) is a failure of SkyAuth, not of the credential.
     """
     return authenticate(credential, client=client).principal
 

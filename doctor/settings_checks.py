@@ -18,7 +18,7 @@ from accounts import shared_credential
 from accounts.models import User
 from accounts.services.role_defaults import FIRST_ADMIN
 from authn import jwt_keys
-from authn.jwt_verify import ASYMMETRIC
+from authn.provider_keys import ASYMMETRIC
 from authn.proxy_headers import parse_networks
 from rbac.models import Role
 
