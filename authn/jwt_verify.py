@@ -24,9 +24,11 @@ OVERAGE: Final = (
     "An administrator can let the provider send only the groups that are assigned to this application."
 )
 _ODD_DATES: Final = "odd dates"
+_EXPIRED: Final = "expired (exp)"
+EXPIRED: Final = f"assertion: {_EXPIRED}"  # the one reason that also a good provider causes
 # For the audit log. The messages of PyJWT can quote what was sent.
 _REASONS: Final[dict[type[jwt.PyJWTError], str]] = {
-    jwt.ExpiredSignatureError: "expired (exp)",
+    jwt.ExpiredSignatureError: _EXPIRED,
     jwt.ImmatureSignatureError: "not valid yet (nbf or iat)",
     jwt.InvalidIssuedAtError: _ODD_DATES,
     jwt.InvalidIssuerError: "the issuer is not AUTH_JWT_ISSUER (iss)",
