@@ -19,7 +19,7 @@ from authn.jwt_verify import EXPIRED, OVERAGE
 from authn.provider_keys import KeysUnavailable
 from doctor.finding import Check, Finding
 from doctor.settings_checks import assertions
-from rbac.principals import Method
+from rbac.principals import UNKNOWN, Method
 
 _DAYS: Final = 7
 # The beginnings of the reasons that are faults of what the auth proxy sends, and not decisions about the user.
@@ -97,10 +97,10 @@ def users_refused(check: Check) -> Iterable[Finding]:
     for actor, reason, at in refused.values_list("actor", "reason").annotate(Max("at")):
         # A name is refused as long as it is not accepted. Other faults are those of all users: who signs in later ends them.
         if _is_refused(actor) if reason.startswith(NAME_REFUSED) else last is None or last < at:
-            by_reason.setdefault(reason, []).append(actor)
+            by_reason.setdefault(reason, []).append("users without a name" if actor == UNKNOWN else actor)
     for reason, actors in sorted(by_reason.items()):
         yield check.finding(
-            f"The auth proxy sent users in the last {_DAYS} days whom SkyAuth refused, because of {reason.rstrip('.')}",
+            f"Users refused in the last {_DAYS} days, because of what the auth proxy sends ({reason.rstrip('.')})",
             "Correct the settings, or what the auth proxy sends (docs/guides/auth-proxy.md).",
             names=sorted(actors),
         )

@@ -387,8 +387,8 @@ def test_a_refused_assertion_is_reported_until_somebody_signs_in(healthy: Settin
         record_bad_credential(InvalidCredential(f"assertion: {reason}", method="proxy"), client="192.0.2.7")
     record_bad_credential(InvalidCredential("disabled user", method="proxy", claimed="carol@example.com"), client="192.0.2.7")
     [found] = findings(Audience.ADMIN)
-    assert (found.code, found.names) == ("identity.users-refused", ("unknown",))
-    assert "because of assertion: the issuer is not AUTH_JWT_ISSUER (iss)" in found.what
+    assert (found.code, found.names) == ("identity.users-refused", ("users without a name",))
+    assert "(assertion: the issuer is not AUTH_JWT_ISSUER (iss))" in found.what
     UserFactory(sign_in=SignIn.SSO, last_seen_at=timezone.now() + timedelta(minutes=5))
     assert findings(Audience.ADMIN) == []
 
