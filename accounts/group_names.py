@@ -36,5 +36,8 @@ def never_matches(group: str) -> str:
     separator = settings.AUTH_GROUPS_SEPARATOR
     if settings.AUTH_USER_HEADER_FORMAT == "plaintext" and separator in group:
         name = "a space" if separator == " " else repr(separator)
-        return f"The name has {name}, which separates groups (AUTH_GROUPS_SEPARATOR), so it matches no group. Add each one alone."
+        return (
+            f"The name has {name}, which separates groups (AUTH_GROUPS_SEPARATOR), so it matches no group. For several groups, "
+            "add each one alone. For one group with such a name, use another separator in the auth proxy and in the setting."
+        )
     return ""

@@ -39,9 +39,11 @@ def canonical_identity(text: str, prefix: str = "") -> str:
     The host of the address can be without a dot. A host outside ASCII is converted to A-labels (RFC 5890). Nothing is trimmed
     or repaired. Raises BadName.
     """
+    if not text.startswith(prefix):
+        raise BadName(f"An identity starts with {prefix} (AUTH_USER_PREFIX), as in {prefix}alice@example.com.")
     local, at, host = text.removeprefix(prefix).rpartition("@")
     address = _lowered(local + at + ".".join(map(_a_label, host.split("."))))
-    if not text.startswith(prefix) or not _IDENTITY.match(address):
+    if not _IDENTITY.match(address):
         raise BadName(f"An identity is one e-mail address, such as {prefix}alice@example.com.")
     return canonical_username(address)
 

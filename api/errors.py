@@ -13,8 +13,8 @@ from rest_framework.request import Request
 
 from api.parsers import TooLarge
 from authn import view_access
-from authn.jwt_verify import KeysUnavailable
 from authn.passwords import Busy
+from authn.provider_keys import KeysUnavailable
 from authn.requests import principal_of
 from core import errors
 from core.problems import RETRY_AFTER_SECONDS, problem

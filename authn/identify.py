@@ -24,6 +24,7 @@ from rbac.principals import Kind, Method, Principal
 from revision import last_used
 from revision.last_used import Touch
 
+NAME_REFUSED: Final = "the name of the user: "  # begins the reason for a name that an auth proxy sends and that cannot be used
 FOREVER: Final = float("inf")
 
 
@@ -44,7 +45,7 @@ def identify(credential: Credential | None, *, client: str) -> Principal:
     """Return the principal of a credential, ANONYMOUS for None. `client` is the client's address.
 
     Raises InvalidCredential for a bad credential, after recording the refusal. Any other exception (a database error,
-    `passwords.Busy`, `jwt_verify.KeysUnavailable`) is a failure of SkyAuth, not of the credential.
+    `passwords.Busy`, `provider_keys.KeysUnavailable`) is a failure of SkyAuth, not of the credential.
     """
     return authenticate(credential, client=client).principal
 
@@ -168,9 +169,8 @@ def _proxy_header(credential: ProxyHeader, client: str) -> AuthenticationResult:
         subject, groups, groups_fault = credential.subject, _groups(credential.groups), credential.groups_fault
     try:
         username = canonical_identity(subject, settings.AUTH_USER_PREFIX)
-    except BadName:
-        reason = "the proxy's header is not one e-mail address of a person"
-        raise InvalidCredential(reason, method=Method.PROXY, claimed=shown(subject)) from None
+    except BadName as error:
+        raise InvalidCredential(f"{NAME_REFUSED}{error}", method=Method.PROXY, claimed=shown(subject)) from None
     user = sso.sign_in(username, groups)
     if user is None:
         raise InvalidCredential("unknown user, and users are not created at sign-in", method=Method.PROXY, claimed=username)

@@ -5,11 +5,6 @@ fault in the groups, which are optional, costs the groups and not the identity.
 """
 
 import json
-import threading
-import time
-from functools import lru_cache
-from http.client import HTTPException
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import jwt
@@ -17,98 +12,30 @@ from django.conf import settings
 from django.utils import timezone
 from jwt.utils import base64url_decode
 
+from authn import provider_keys
 from authn.credentials import InvalidCredential
+from authn.provider_keys import ASYMMETRIC, ProviderKey
+from authn.proxy_headers import MAX_SECTION
 
-ASYMMETRIC: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
-_REFRESH_SECONDS: Final = 30  # unknown key ids, which any client can send, cause at most one fetch in this time
-_PATIENCE_SECONDS: Final = 0.5  # a request that waits for another's fetch holds a thread that could serve others
-_MAX_AGE_SECONDS: Final = 600  # for so long a key that the provider has withdrawn can still be accepted
 _LEEWAY_SECONDS: Final = 30  # the difference of two clocks, for exp, nbf and iat
 _TYPES: Final = ("jwt", "at+jwt")
-_MAX_ASSERTION: Final = 16_384
 OVERAGE: Final = (
     "You are in more groups than your identity provider sends, so your role is unknown. "
     "An administrator can let the provider send only the groups that are assigned to this application."
 )
-_WRONG_SIGNATURE: Final = "wrong signature"
 _ODD_DATES: Final = "odd dates"
+_EXPIRED: Final = "expired (exp)"
+EXPIRED: Final = f"assertion: {_EXPIRED}"  # the one reason that also a good provider causes
 # For the audit log. The messages of PyJWT can quote what was sent.
 _REASONS: Final[dict[type[jwt.PyJWTError], str]] = {
-    jwt.ExpiredSignatureError: "expired (exp)",
+    jwt.ExpiredSignatureError: _EXPIRED,
     jwt.ImmatureSignatureError: "not valid yet (nbf or iat)",
     jwt.InvalidIssuedAtError: _ODD_DATES,
     jwt.InvalidIssuerError: "the issuer is not AUTH_JWT_ISSUER (iss)",
     jwt.InvalidAudienceError: "the audience is not AUTH_JWT_AUDIENCE (aud)",
-    jwt.InvalidAlgorithmError: "the algorithm is not in AUTH_JWT_ALGORITHMS, or is not that of the key (alg)",
     jwt.DecodeError: "malformed",
 }
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999
-
-
-class KeysUnavailable(Exception):
-    """The key set cannot be read: a failure of SkyAuth (503), not of the credential."""
-
-
-class KeySet:
-    """The configured keys by key id, read at first use, after _MAX_AGE_SECONDS, and for an unknown key id."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._lock = threading.Lock()
-        self._keys: dict[str, jwt.PyJWK] = {}
-        self._only: jwt.PyJWK | None = None  # of a set with one key that signs, which then needs no id (RFC 7517 section 4.5)
-        self._read_at = self._tried_at = float("-inf")
-
-    def find(self, key_id: str | None, *, besides: jwt.PyJWK | None = None) -> jwt.PyJWK | None:
-        """Return the key of that id, or None. `besides` is a key that did not fit, so there may be a newer one of that id.
-
-        Raises KeysUnavailable.
-        """
-        key = self._get(key_id)  # without the lock: a slow fetch does not delay requests whose key is cached
-        known = key is not None and key is not besides
-        if known and not self._old():
-            return key
-        if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
-            if known:
-                return key  # too old only by the time that the current fetch takes
-            raise KeysUnavailable("The key set of AUTH_JWT_JWKS is being read.")
-        try:
-            key = self._get(key_id)
-            if (key is None or key is besides or self._old()) and time.monotonic() - self._tried_at >= _REFRESH_SECONDS:
-                self._tried_at = time.monotonic()
-                keys = self._read().keys
-                signing = [key for key in keys if key.public_key_use in (None, "sig")]
-                self._keys = {str(key.key_id): key for key in signing if key.key_id}
-                self._only = signing[0] if len(signing) == 1 else None
-                self._read_at = time.monotonic()
-            if self._old():
-                raise KeysUnavailable("The key set of AUTH_JWT_JWKS could not be read lately.")
-            return self._get(key_id)
-        finally:
-            self._lock.release()
-
-    def _get(self, key_id: str | None) -> jwt.PyJWK | None:
-        """Return the key of that id; the only key of the set where the assertion names none, or the key has none."""
-        key = self._keys.get(key_id) if key_id is not None else None
-        if key is None and self._only is not None and (key_id is None or not self._only.key_id):
-            return self._only
-        return key
-
-    def _old(self) -> bool:
-        return time.monotonic() - self._read_at >= _MAX_AGE_SECONDS
-
-    def _read(self) -> jwt.PyJWKSet:
-        try:
-            if self._source.startswith(("https://", "http://")):
-                return jwt.PyJWKClient(self._source, cache_keys=False, cache_jwk_set=False, timeout=5).get_jwk_set()
-            return jwt.PyJWKSet.from_dict(json.loads(Path(self._source).read_text(encoding="utf-8")))
-        except (jwt.PyJWTError, HTTPException, OSError, ValueError, TypeError, AttributeError) as error:
-            raise KeysUnavailable(f"The key set of AUTH_JWT_JWKS cannot be read: {type(error).__name__}.") from None
-
-
-@lru_cache(maxsize=4)
-def _key_set(source: str) -> KeySet:
-    return KeySet(source)
 
 
 class Assertion(NamedTuple):
@@ -125,26 +52,31 @@ class Assertion(NamedTuple):
 
 def verify(assertion: str) -> Assertion:
     """Return what a valid assertion says. Raises InvalidCredential, and KeysUnavailable when its key cannot be read."""
-    if len(assertion) > _MAX_ASSERTION:
+    if len(assertion) > MAX_SECTION:
         raise _bad("too long")
-    header = _header(assertion)
-    key_id, keys = header.get("kid"), _key_set(settings.AUTH_JWT_JWKS)
-    key = keys.find(key_id)
-    if key is None:
-        raise _bad("unknown key" if key_id else "no key id, and the key set has not exactly one key")
-    try:
-        claims = _claims(assertion, key)
-    except jwt.InvalidSignatureError:
-        # A key without an id can have been replaced. Its successor is found with the next read only.
-        if key.key_id and key_id:
-            raise _bad(_WRONG_SIGNATURE) from None
-        try:
-            claims = _claims(assertion, keys.find(key_id, besides=key) or key)
-        except jwt.InvalidSignatureError:
-            raise _bad(_WRONG_SIGNATURE) from None
+    claims = _verified(assertion, _header(assertion))
     _check_lifetime(claims)
     subject = _subject(claims)
     return Assertion(subject, *_groups(claims, subject))
+
+
+def _verified(assertion: str, header: dict[str, Any]) -> dict[str, Any]:
+    """Return the claims, whose signature one of the configured keys verifies. Raises InvalidCredential, and KeysUnavailable."""
+    key_id, algorithm = header.get("kid"), header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in ASYMMETRIC.intersection(settings.AUTH_JWT_ALGORITHMS):
+        raise _bad("the algorithm is not in AUTH_JWT_ALGORITHMS (alg)")
+    key_set = provider_keys.key_set(settings.AUTH_JWT_JWKS)
+    keys = key_set.find(key_id, algorithm)
+    if not keys and key_id:
+        raise _bad(f"unknown key, or none for {algorithm} (kid)")
+    if not keys:
+        raise _bad(f"no key id, and the key set has not exactly one key for {algorithm}")
+    claims = _claims(assertion, algorithm, keys)
+    if claims is None:  # a key can have been replaced by one with the same id, or without one
+        claims = _claims(assertion, algorithm, key_set.find(key_id, algorithm, besides=keys))
+    if claims is None:
+        raise _bad("wrong signature")
+    return claims
 
 
 def _header(assertion: str) -> dict[str, Any]:
@@ -176,25 +108,27 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _claims(assertion: str, key: jwt.PyJWK) -> dict[str, Any]:
-    """Return the verified claims. Raises InvalidCredential, and InvalidSignatureError for a signature of another key."""
-    try:
-        return jwt.decode(
-            assertion,
-            key,
-            algorithms=sorted(ASYMMETRIC.intersection(settings.AUTH_JWT_ALGORITHMS)),
-            issuer=settings.AUTH_JWT_ISSUER,
-            audience=settings.AUTH_JWT_AUDIENCE,
-            leeway=_LEEWAY_SECONDS,
-            # SkyAuth reads `sub` only where AUTH_JWT_CLAIM names it, and never `jti`.
-            options={"require": ["exp", "iss", "aud"], "verify_sub": False, "verify_jti": False},
-        )
-    except jwt.InvalidSignatureError:
-        raise
-    except jwt.MissingRequiredClaimError as error:
-        raise _bad(f"{error.claim} is missing") from None
-    except jwt.PyJWTError as error:
-        raise _bad(_REASONS.get(type(error), type(error).__name__)) from None
+def _claims(assertion: str, algorithm: str, keys: tuple[ProviderKey, ...]) -> dict[str, Any] | None:
+    """Return the verified claims, or None for a signature of another key. Raises InvalidCredential."""
+    for key in keys:
+        try:
+            return jwt.decode(
+                assertion,
+                key.public,
+                algorithms=[algorithm],
+                issuer=settings.AUTH_JWT_ISSUER,
+                audience=settings.AUTH_JWT_AUDIENCE,
+                leeway=_LEEWAY_SECONDS,
+                # SkyAuth reads `sub` only where AUTH_JWT_CLAIM names it, and never `jti`.
+                options={"require": ["exp", "iss", "aud"], "verify_sub": False, "verify_jti": False},
+            )
+        except jwt.InvalidSignatureError:
+            continue
+        except jwt.MissingRequiredClaimError as error:
+            raise _bad(f"{error.claim} is missing") from None
+        except jwt.PyJWTError as error:
+            raise _bad(_REASONS.get(type(error), type(error).__name__)) from None
+    return None
 
 
 def _check_lifetime(claims: dict[str, Any]) -> None:
@@ -212,7 +146,7 @@ def _check_lifetime(claims: dict[str, Any]) -> None:
 def _subject(claims: dict[str, Any]) -> str:
     subject = claims.get(settings.AUTH_JWT_CLAIM)
     if not isinstance(subject, str):
-        raise _bad("no usable subject")
+        raise _bad(f"the claim {settings.AUTH_JWT_CLAIM} (AUTH_JWT_CLAIM) is {'missing' if subject is None else 'not text'}")
     if claims.get("email_verified") not in (None, True, "true") and settings.AUTH_JWT_CLAIM == "email":
         raise _bad("e-mail address not verified")
     return subject

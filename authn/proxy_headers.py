@@ -43,6 +43,7 @@ _FORWARDED: Final = {
     b"x-original-uri": "original-uri",
     b"x-original-host": "original-host",
 }
+READ_HEADERS: Final = frozenset({b"x-forwarded-for", *_FORWARDED})  # no identity header can have one of these names
 _URIS: Final = frozenset({"uri", "original-uri"})
 _SCHEMES: Final = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 # Further classes of headers beside the values of _FORWARDED; see `TrustPolicy.classify`.

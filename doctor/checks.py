@@ -46,6 +46,8 @@ CHECKS: Final = (
     Check("identity.group-never-matches", _WARNING, _ADMIN, identity.groups_that_never_match),
     Check("identity.groups-missing", _WARNING, _ADMIN, identity.groups_missing),
     Check("identity.groups-ignored", _WARNING, _ADMIN, identity.groups_ignored),
+    Check("identity.keys", _ERROR, _OPERATOR, identity.provider_keys_unusable, needs_database=False),
+    Check("identity.users-refused", _WARNING, _ADMIN, identity.users_refused),
     Check("identity.group-overage", _ERROR, _ADMIN, identity.group_overage),
     Check("accounts.owner-disabled", _WARNING, _ADMIN, stored_data.disabled_owners),
     Check("accounts.above-owner", _WARNING, _ADMIN, stored_data.roles_above_owner),

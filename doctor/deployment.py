@@ -77,17 +77,32 @@ def _unused_settings(check: Check) -> Iterable[Finding]:
         yield check.finding(f"{name} is set, but it is no longer used. {reason}", f"Remove {name}.")
 
 
+_OF_JWT: Final = (
+    "AUTH_JWT_JWKS",
+    "AUTH_JWT_ISSUER",
+    "AUTH_JWT_AUDIENCE",
+    "AUTH_JWT_ALGORITHMS",
+    "AUTH_JWT_CLAIM",
+    "AUTH_JWT_GROUPS_CLAIM",
+    "AUTH_JWT_MAX_HOURS",
+)
+
+
 def _settings_without_effect(check: Check) -> Iterable[Finding]:
     """Yield the settings that are set, but that another setting switches off."""
-    no_users, no_jwt = settings.AUTH_USER_HEADER_FORMAT == "off", settings.AUTH_USER_HEADER_FORMAT != "jwt"
+    format_ = settings.AUTH_USER_HEADER_FORMAT
+    no_groups = format_ == "plaintext" and not settings.AUTH_GROUPS_HEADER
     for names, is_off, other in (
-        (("AUTH_GROUPS_HEADER",), no_users, "AUTH_USER_HEADER_FORMAT is off"),
-        (("AUTH_JWT_JWKS", "AUTH_JWT_ISSUER", "AUTH_JWT_AUDIENCE"), no_jwt, "AUTH_USER_HEADER_FORMAT is not jwt"),
+        (("AUTH_USER_HEADER", "AUTH_USER_PREFIX"), format_ == "off", "AUTH_USER_HEADER_FORMAT is off"),
+        (("AUTH_GROUPS_HEADER", "AUTH_GROUPS_SEPARATOR"), format_ == "off", "AUTH_USER_HEADER_FORMAT is off"),
+        (("AUTH_GROUPS_HEADER", "AUTH_GROUPS_SEPARATOR"), format_ == "jwt", "the groups of a JWT are in AUTH_JWT_GROUPS_CLAIM"),
+        (("AUTH_GROUPS_SEPARATOR",), no_groups, "AUTH_GROUPS_HEADER is empty"),
+        (_OF_JWT, format_ != "jwt", "AUTH_USER_HEADER_FORMAT is not jwt"),
         (("ASSERTION_AUDIENCE",), not settings.ASSERTION_KEYS, "ASSERTION_KEYS is empty"),
         (("AUTH_STRING",), not settings.AUTH_BASIC, "AUTH_BASIC is false"),
         (("SKYPILOT_SHARED_BASIC",), not settings.AUTH_STRING, "AUTH_STRING is empty"),
     ):
-        if is_off and (unused := [name for name in names if getattr(settings, name)]):
+        if is_off and (unused := [name for name in names if name in settings.CHANGED_SETTINGS]):
             verb = "has" if len(unused) == 1 else "have"
             yield check.finding(
                 f"{', '.join(unused)} {verb} no effect, because {other}.", "Change the one setting, or remove the other."

@@ -17,13 +17,18 @@ from django.db import DatabaseError, connection
 from accounts import shared_credential
 from accounts.models import User
 from authn import jwt_keys
-from authn.jwt_verify import ASYMMETRIC
-from authn.proxy_headers import parse_networks
+from authn.provider_keys import ASYMMETRIC
+from authn.proxy_headers import READ_HEADERS, parse_networks
 from rbac.models import Role
 from rbac.permissions import FIRST_ADMIN
 
 _HEADER = re.compile(r"[A-Za-z0-9\-]+\Z")
-_TAKEN = frozenset({"authorization", "cookie", "host", "x-forwarded-for"})  # the header filter removes them
+# Headers that SkyAuth reads for something else. The header filter removes an identity header from the request.
+_TAKEN = frozenset(name.decode() for name in READ_HEADERS) | {
+    "accept", "authorization", "connection", "content-length", "content-type", "cookie", "expect", "host", "origin",
+    "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-websocket-key", "sec-websocket-version", "transfer-encoding",
+    "upgrade", "x-request-id", "x-skypilot-auth-mode",
+}  # fmt: skip
 # Not accepted: hashes that are broken quickly if AUTH_STRING is stolen, and hashes that take too long to verify (promise 20).
 _ACCEPTED_HASH = re.compile(r"(\$2[aby]\$(0[4-9]|1[0-4])\$.{53}|\$apr1\$.+|\$[56]\$(rounds=\d{4,6}\$)?(?!rounds=).+)\Z")
 

@@ -20,7 +20,7 @@ from audit.record import suppress
 from authn import credentials, identify
 from authn.credentials import Credential, InvalidCredential
 from authn.identify import AuthenticationResult
-from authn.jwt_verify import KeysUnavailable
+from authn.provider_keys import KeysUnavailable
 from authn.session_cookie import session_key
 from core.problems import NOT_SIGNED_IN
 from gateway import browsers, forwarded, headers, jwt_issue, pages

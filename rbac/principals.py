@@ -74,6 +74,7 @@ class Principal:
 
 
 ANONYMOUS: Final = Principal(Kind.ANONYMOUS, "", "anonymous")
+UNKNOWN: Final = "unknown"  # the name of an actor who claims none
 
 
 def account_identity(name: str, uid: str) -> str:
@@ -89,7 +90,7 @@ def anonymous(peer: str) -> Principal:
 def claimed(name: str, method: str, peer: str) -> Principal:
     """Return the actor of a failed sign-in: the claimed name, without any permission."""
     authenticated_by = Method(method) if method in list(Method) else Method.NONE
-    return Principal(Kind.ANONYMOUS, "", name or "unknown", permissions=frozenset(), method=authenticated_by, peer=peer)
+    return Principal(Kind.ANONYMOUS, "", name or UNKNOWN, permissions=frozenset(), method=authenticated_by, peer=peer)
 
 
 def shared(name: str, peer: str) -> Principal:

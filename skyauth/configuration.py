@@ -300,4 +300,5 @@ AUDIT_KEEP_DAYS = env.number(
     least=1,
 )
 
+CHANGED_SETTINGS = env.changed()
 env.refuse_unknown()

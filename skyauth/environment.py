@@ -166,6 +166,11 @@ class Environment:
         self._unused.add(name)
         return {name: reason} if self._read(name, "", verbatim=True) else {}
 
+    def changed(self) -> frozenset[str]:
+        """Return the names of the settings whose text is not that of the default."""
+        values = self._env.ENVIRON
+        return frozenset(each.name for each in self.settings if values.get(each.name, each.default).strip() != each.default)
+
     def refuse_unknown(self) -> None:
         """Raise ImproperlyConfigured for the first name that looks like a setting but is not one."""
         known = {setting.name for setting in self.settings} | self._unused

@@ -5,8 +5,8 @@ import sys
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
-from authn.jwt_verify import KeysUnavailable
 from authn.passwords import Busy
+from authn.provider_keys import KeysUnavailable
 from core.problems import problem
 from core.responses import respond, unavailable
 

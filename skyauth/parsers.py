@@ -95,8 +95,13 @@ def server_url(text: str) -> str:
 
 
 def url_or_path(text: str, base: Path) -> str:
-    """Return an http or https URL as it is, and a path as an absolute one; an empty text stays empty."""
-    return text if not text or text.startswith(("http://", "https://")) else str(base / text)
+    """Return an http or https URL as it is, and a path as an absolute one; an empty text stays empty. Raises ValueError."""
+    scheme, is_url, rest = text.partition("://")
+    if not is_url:
+        return str(base / text) if text else ""
+    if scheme.lower() not in _DEFAULT_PORTS:
+        raise ValueError("it is neither an https URL nor the path of a file. Write one of them.")
+    return f"{scheme.lower()}://{rest}"
 
 
 def separator(text: str) -> str:

@@ -9,8 +9,8 @@ from django.db import DataError, IntegrityError, InterfaceError, OperationalErro
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 
 from authn.credentials import InvalidCredential
-from authn.jwt_verify import KeysUnavailable
 from authn.passwords import Busy
+from authn.provider_keys import KeysUnavailable
 from authn.requests import refusal_of
 from core.errors import ServiceError
 from core.problems import RETRY_AFTER_SECONDS

@@ -23,7 +23,8 @@ from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_t
 from tests.verify_client import CLIENT, basic, bearer, identity, judge, proxied
 
 FORGED_SECRET = "0" * 43
-NOT_ONE = "the proxy's header is not one e-mail address of a person"
+NOT_ONE = "the name of the user: An identity is one e-mail address, such as alice@example.com."
+RESERVED = "the name of the user: Names that start with sa- are reserved for service accounts."
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +163,7 @@ REFUSALS = {
     ),
     "two addresses": (None, NAMED("bob@example.com bob@example.com"), NOT_ONE, "bob@example.com bob@example.com", "proxy"),
     "no address": (None, NAMED("bob"), NOT_ONE, "bob", "proxy"),
-    "the prefix of service accounts": (None, NAMED("sa-bob@example.com"), NOT_ONE, "sa-bob@example.com", "proxy"),
+    "the prefix of service accounts": (None, NAMED("sa-bob@example.com"), RESERVED, "sa-bob@example.com", "proxy"),
     "disabled, named by the proxy": (
         lambda: bob_row(is_active=False),
         NAMED("bob@example.com"),

@@ -298,5 +298,5 @@ def test_an_identity_that_mail_may_not_reach_can_be_changed_like_any_other(alice
 def test_the_prefix_of_the_provider_is_a_setting(settings):
     settings.AUTH_USER_PREFIX = "accounts.google.com:"
     assert who(f"accounts.google.com:{CAROL}").name == CAROL
-    with pytest.raises(InvalidCredential):
+    with pytest.raises(InvalidCredential, match=r"An identity starts with accounts\.google\.com: \(AUTH_USER_PREFIX\)"):
         who(CAROL)

@@ -235,8 +235,8 @@ NEVER = {  # a group that no user can be in, what the error says, and whether it
     "a blank after": ("dev ", "starts or ends with a blank", True),
     "a line break": ("dev\nops", "control character", True),
     "a NUL": ("dev\0", "control character", True),
-    "two groups": ("dev,ops", "separates groups", False),
-    "a distinguished name": ("CN=dev,OU=groups", "separates groups", False),
+    "two groups": ("dev,ops", "For several groups, add each one alone", False),
+    "a distinguished name": ("CN=dev,OU=groups", "For one group with such a name, use another separator", False),
 }
 
 

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from django.db import OperationalError, connection
 from django.utils import timezone
+from jwt.algorithms import RSAAlgorithm
 from pytest_django import Settings
 
-from accounts.models import RoleSource, Session, User
+from accounts.models import RoleSource, Session, SignIn, User
 from authn import lockout
 from authn.credentials import InvalidCredential, ProxyHeader
 from authn.identify import identify, record_bad_credential
@@ -94,6 +96,19 @@ def refuse_overage() -> None:
     record_bad_credential(refusal, client="192.0.2.7")
 
 
+def refuse(name: str) -> None:
+    with pytest.raises(InvalidCredential):
+        identify(ProxyHeader(name), client="192.0.2.7")
+
+
+def signed_by(settings: Any, key_set: str) -> None:
+    """Switch assertions on, with this key set."""
+    file = settings.DATA_DIR / "keys.json"
+    file.write_text(key_set)
+    settings.AUTH_USER_HEADER_FORMAT, settings.AUTH_JWT_JWKS = "jwt", str(file)
+    settings.AUTH_JWT_ISSUER, settings.AUTH_JWT_AUDIENCE = "https://idp.example.com", ["skyauth"]
+
+
 def no_server(*_: Any, **__: Any) -> None:
     raise UpstreamUnavailable("The SkyPilot API server does not answer.")
 
@@ -130,7 +145,7 @@ BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
     ),
     "skyauth.W106": lambda settings, _: setattr(settings, "AUTH_STRING", f"team:$2b$10${'a' * 53}"),
     "skyauth.W107": lambda settings, _: setattr(settings, "UNUSED_SETTINGS", {"CACHE_URL": "There is no cache."}),
-    "skyauth.W108": lambda settings, _: setattr(settings, "AUTH_GROUPS_HEADER", "X-Groups"),
+    "skyauth.W108": lambda settings, _: setattr(settings, "CHANGED_SETTINGS", {"AUTH_GROUPS_HEADER"}),
     "skyauth.E010": lambda settings, _: (setattr(settings, "TOKEN_MAX_DAYS", 7), setattr(settings, "TOKEN_DEFAULT_DAYS", 30)),
     "skyauth.E030": lambda settings, _: (setattr(settings, "DEBUG", True), setattr(settings, "SECURE_COOKIES", True)),
     "skyauth.E031": lambda settings, _: (setattr(settings, "ALLOWED_HOSTS", ["*"]), setattr(settings, "SECURE_COOKIES", True)),
@@ -145,6 +160,8 @@ BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
     "identity.group-never-matches": lambda settings, _: (group_header(settings), GroupRoleFactory(group="dev,ops")),
     "identity.groups-missing": lambda settings, _: (group_header(settings), sign_in()),
     "identity.group-overage": lambda _, __: refuse_overage(),
+    "identity.keys": lambda settings, _: signed_by(settings, '{"keys": []}'),
+    "identity.users-refused": lambda settings, _: (group_header(settings), refuse("CORP\\carol")),
     "identity.groups-ignored": lambda settings, _: (group_header(settings), sign_in("dev"), sign_in_with_unreadable_groups()),
     "accounts.owner-disabled": lambda _, __: disable_owner(),
     "accounts.above-owner": lambda _, __: raise_above_owner(),
@@ -333,7 +350,63 @@ def test_users_whose_groups_cannot_be_read_are_named(healthy: Settings, time_mac
     assert findings(Audience.ADMIN) == []
 
 
+def test_users_whose_groups_can_be_read_again_are_no_longer_named(healthy: Settings, time_machine: Any) -> None:
+    group_header(healthy)
+    sign_in_with_unreadable_groups()
+    assert "identity.groups-ignored" in [found.code for found in findings(Audience.ADMIN)]
+    time_machine.move_to(timezone.now() + timedelta(minutes=5))
+    sign_in("dev")
+    assert findings(Audience.ADMIN) == []
+
+
 def test_more_groups_than_the_provider_sends_are_an_error_with_the_users(healthy: Settings) -> None:
     refuse_overage()
     [found] = findings(Audience.ADMIN)
     assert (found.code, found.severity, found.names) == ("identity.group-overage", Severity.ERROR, ("carol@example.com",))
+    sign_in()
+    User.objects.update(last_seen_at=timezone.now() + timedelta(minutes=5))
+    assert findings(Audience.ADMIN) == [], "they could sign in since then"
+
+
+def test_a_name_that_skyauth_refuses_is_reported_until_the_settings_accept_it(healthy: Settings) -> None:
+    group_header(healthy)
+    healthy.AUTH_GROUPS_HEADER = ""
+    refuse("idp:carol@example.com")
+    [found] = findings(Audience.ADMIN)
+    assert (found.code, found.severity, found.names) == ("identity.users-refused", Severity.WARNING, ("idp:carol@example.com",))
+    assert "An identity is one e-mail address" in found.what
+    sign_in()
+    assert findings(Audience.ADMIN) != [], "another user is not refused"
+    healthy.AUTH_USER_PREFIX = "idp:"
+    assert findings(Audience.ADMIN) == []
+
+
+def test_a_refused_assertion_is_reported_until_somebody_signs_in(healthy: Settings) -> None:
+    healthy.AUTH_USER_HEADER_FORMAT = "jwt"
+    for reason in ("the issuer is not AUTH_JWT_ISSUER (iss)", "expired (exp)"):
+        record_bad_credential(InvalidCredential(f"assertion: {reason}", method="proxy"), client="192.0.2.7")
+    record_bad_credential(InvalidCredential("disabled user", method="proxy", claimed="carol@example.com"), client="192.0.2.7")
+    [found] = findings(Audience.ADMIN)
+    assert (found.code, found.names) == ("identity.users-refused", ("users without a name",))
+    assert "(assertion: the issuer is not AUTH_JWT_ISSUER (iss))" in found.what
+    UserFactory(sign_in=SignIn.SSO, last_seen_at=timezone.now() + timedelta(minutes=5))
+    assert findings(Audience.ADMIN) == []
+
+
+def test_a_key_set_that_cannot_be_used_is_reported_with_what_is_wrong(healthy: Settings) -> None:
+    private = RSAAlgorithm.to_jwk(generate_private_key(65_537, 2_048), as_dict=True)
+    public = {name: private[name] for name in ("kty", "n", "e")}
+    for keys, algorithms, text in (
+        ([public], ["RS256"], None),
+        ([public, {**private, "kid": "mine"}], ["RS256"], "not safe: mine (a private key"),
+        ([public], ["ES256"], "No key of AUTH_JWT_JWKS is for an algorithm in AUTH_JWT_ALGORITHMS"),
+        ([], ["RS256"], "has no key that SkyAuth can use"),
+    ):
+        healthy.AUTH_JWT_ALGORITHMS = algorithms
+        signed_by(healthy, json.dumps({"keys": keys}))
+        found = [one.text for one in findings(Audience.OPERATOR) if one.code == "identity.keys"]
+        assert [text in one for one in found if text] == ([True] if text else []), found
+    signed_by(healthy, "<html>")
+    assert "it is not JSON" in findings(Audience.OPERATOR)[0].what
+    healthy.AUTH_JWT_JWKS = "http://idp.example.com/keys"
+    assert "identity.keys" not in [found.code for found in findings(Audience.OPERATOR)], "it is E007, and not fetched"

@@ -122,6 +122,13 @@ def test_promise_46_odd_claims_cost_the_groups_and_not_the_user(signed: SkyAuth,
     assert reply.header("X-Auth-Request-Role") == role
 
 
+def test_promise_50_a_user_in_300_groups_signs_in_with_an_assertion(signed: SkyAuth) -> None:
+    """A token of Entra ID has about 1 kB of other claims."""
+    groups = [f"{n:08x}-0000-4000-8000-000000000000" for n in range(300)]
+    reply = signed.ask(assertion(realm_access={"roles": [*groups, "dev"]}, others="x" * 1_000))
+    assert (reply.status, reply.header("X-Auth-Request-Role")) == (200, "user")
+
+
 @pytest.mark.parametrize("path", ["/authz/verify", "/skyauth/"])
 def test_promise_46_group_overage_is_refused_with_words_at_the_gateway_and_on_pages(signed: SkyAuth, path: str) -> None:
     claims = assertion(_claim_names={"realm_access": "src1"})

@@ -32,6 +32,8 @@ READ: list[tuple[dict[str, str], str, Any]] = [
     ({"TOKEN_MAX_DAYS": " 030 "}, "TOKEN_MAX_DAYS", 30),
     ({"AUTH_JWT_JWKS": "keys.json"}, "AUTH_JWT_JWKS", str(ROOT / "keys.json")),
     ({"AUTH_JWT_JWKS": "https://sso.example.com/keys"}, "AUTH_JWT_JWKS", "https://sso.example.com/keys"),
+    ({"AUTH_JWT_JWKS": "HTTPS://sso.example.com/Keys"}, "AUTH_JWT_JWKS", "https://sso.example.com/Keys"),
+    ({"AUTH_JWT_CLAIM": "upn", "AUTH_JWT_MAX_HOURS": "24"}, "CHANGED_SETTINGS", {"DATA_DIR", "AUTH_JWT_CLAIM"}),
 ]
 
 
@@ -41,6 +43,7 @@ def test_a_value_is_read_as_it_was_meant(tmp_path: Path, variables: dict[str, st
 
 
 REFUSED = [
+    ({"AUTH_JWT_JWKS": "ftp://sso.example.com/keys"}, "AUTH_JWT_JWKS cannot be used: it is neither an https URL nor the path"),
     ({"TOKEN_MAX_DAYS": "30 days"}, "TOKEN_MAX_DAYS='30 days' is not a whole number"),
     ({"TOKEN_MAX_DAYS": "30d"}, "TOKEN_MAX_DAYS='30d' is not a whole number"),
     ({"TOKEN_MAX_DAYS": "1_000"}, "TOKEN_MAX_DAYS='1_000' is not a whole number"),
