@@ -14,8 +14,10 @@ from django.db import connection
 
 from accounts.models import GroupRole, PolicyRevision
 from rbac.models import Role
-from revision import reader as reader_module
-from revision.reader import PostgresSource, RevisionReader, SqliteSource
+from revision import postgres_source, sqlite_source
+from revision.postgres_source import PostgresSource
+from revision.reader import RevisionReader
+from revision.sqlite_source import SqliteSource
 from tests.races import separate_connections
 
 __all__ = ["separate_connections"]
@@ -188,7 +190,7 @@ def test_a_locked_or_replaced_sqlite_file_gives_none_without_waiting(tmp_path, j
 
 @pytest.mark.sqlite
 def test_an_unchanged_sqlite_file_is_read_without_sqlite_and_a_stuck_read_stops_nobody(separate_connections, monkeypatch):
-    monkeypatch.setattr(reader_module, "_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_source, "_TIMEOUT_SECONDS", 0.05)
     stuck = threading.Event()
 
     async def scenario():
@@ -258,7 +260,7 @@ def _change(group):
 
 @pytest.mark.postgres
 def test_postgresql_reads_the_revision_and_reconnects_after_a_lost_connection(separate_connections, monkeypatch):
-    monkeypatch.setattr(reader_module, "_RECONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(postgres_source, "_RECONNECT_SECONDS", 0.01)
 
     async def until_read(reader):
         for _ in range(500):
@@ -297,7 +299,7 @@ def _end(pid):
 
 @pytest.mark.postgres
 def test_a_postgresql_that_does_not_answer_gives_none_after_the_time_out(separate_connections, monkeypatch):
-    monkeypatch.setattr(reader_module, "_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(postgres_source, "_TIMEOUT_SECONDS", 0.2)
     locked, done = threading.Event(), threading.Event()
 
     def hold():
