@@ -13,13 +13,11 @@ from typing import Protocol
 from django.db import connection
 
 from core.histogram import LatencyHistogram
+from revision.epoch import Callback, Epoch
 from revision.postgres_source import PostgresSource
 from revision.sqlite_source import SqliteSource
 
 logger = logging.getLogger("skyauth.gateway")
-
-Callback = Callable[[str | None], None]
-"""Receives the revision, or None when it could not be read."""
 
 
 class ReadTimes(LatencyHistogram):
@@ -46,7 +44,7 @@ class RevisionSource(Protocol):
 
 
 class RevisionReader:
-    """Gives the policy revision to any number of callers. None instead of a revision means: do not use the cache."""
+    """Gives the current epoch to any number of callers. None instead of an epoch means: do not use the cache."""
 
     def __init__(self, make_source: Callable[[], RevisionSource] | None = None) -> None:
         self._make_source = make_source or _source
@@ -56,16 +54,16 @@ class RevisionReader:
         self._started = 0.0
 
     def read(self, callback: Callback) -> None:
-        """Call `callback` soon and once, with the revision at a moment after this call."""
+        """Call `callback` soon and once, with the epoch at a moment after this call."""
         self._waiting.append(callback)
         if len(self._waiting) == 1 and not self._reading:
             # Not at once, so that requests whose bytes the loop has already received can join this read.
             asyncio.get_running_loop().call_soon(self._begin)
 
-    async def revision(self) -> str | None:
-        """Return the revision, or None when it cannot be read."""
-        future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self.read(lambda revision: None if future.done() else future.set_result(revision))
+    async def epoch(self) -> Epoch | None:
+        """Return the epoch, or None when the revision cannot be read."""
+        future: asyncio.Future[Epoch | None] = asyncio.get_running_loop().create_future()
+        self.read(lambda epoch: None if future.done() else future.set_result(epoch))
         return await future
 
     def close(self) -> None:
@@ -83,15 +81,15 @@ class RevisionReader:
         self._started = perf_counter()
         self._source.begin(self._finish)
 
-    def _finish(self, revision: str | None) -> None:
-        if revision is None:
+    def _finish(self, epoch: Epoch | None) -> None:
+        if epoch is None:
             read_times.failed += 1
         else:
             read_times.add(perf_counter() - self._started)
         callbacks, self._reading = self._reading, []
         for callback in callbacks:
             try:
-                callback(revision)
+                callback(epoch)
             except Exception:  # one that fails must not stop the others
                 logger.exception("A request failed after the policy revision was read.")
         if self._waiting:

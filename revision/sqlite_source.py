@@ -3,17 +3,35 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from revision.triggers import READ
-
-Callback = Callable[[str | None], None]
+from core import sqlite_file
+from revision.epoch import MAX_CHANGES, Callback, Change, Epoch, Follower, Position
+from revision.trigger_sql import LOG, TABLE
+from revision.triggers import INSTALLED, lacking, read_installed
 
 _TIMEOUT_SECONDS: Final = 1.0  # then the request takes the slow path, which has a time-out of its own
 _HEADER_BYTES: Final = 48  # of one of the two copies
+_READ: Final = f"SELECT number, mark FROM {TABLE} WHERE id = 1"  # noqa: S608 - constants only # nosec B608
+_CHANGES: Final = (
+    f"SELECT number, previous, value, kind, key FROM {LOG} WHERE number > ? ORDER BY number, position LIMIT {MAX_CHANGES}"  # noqa: S608 # nosec B608
+)
+
+
+class _Read(NamedTuple):
+    """What one read found, in one snapshot, and the header under which it was made, or b"".
+
+    `connection` counts the connections: another one can be to another file. With another `schema`, a trigger can have been
+    missing meanwhile.
+    """
+
+    now: Position
+    changes: list[Change]
+    connection: int
+    schema: int | None
+    header: bytes
 
 
 class SqliteSource:
@@ -24,79 +42,113 @@ class SqliteSource:
     pages are valid (https://www.sqlite.org/walformat.html#walidxfmt). While the header is that of the last read, so is the
     revision.
 
-    A file that replaced the open one gives None, because other connections can still read the old one.
+    A file that replaced the open one is opened, and begins a new epoch. The read that finds it gives None.
     """
 
     def __init__(self, path: str) -> None:
-        self._path = Path(path)
+        self._path = Path(path).absolute()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="revision")
-        self._connection: sqlite3.Connection | None = None  # of the thread
-        self._index: int | None = None
-        self._file: tuple[int, int] | None = None
-        self._known: tuple[bytes, str] | None = None  # a header, and the revision under it
+        self._follower = Follower()
+        self._unchanged: tuple[bytes, Epoch] | None = None  # a header, and the epoch under it
         self._reading = False
         self._callback: Callback | None = None
         self._timeout: asyncio.TimerHandle | None = None
+        # Of the thread:
+        self._connection: sqlite3.Connection | None = None
+        self._connections = 0
+        self._schema: int | None = None  # the version of the schema whose triggers were checked
+        self._index: int | None = None
+        self._file: sqlite_file.Identity | None = None
 
     def begin(self, callback: Callback) -> None:
-        if self._known is not None and self._known[0] == self._header() and self._is_open_file():
-            callback(self._known[1])
+        if self._unchanged is not None and self._unchanged[0] == self._header() and self._is_open_file():
+            callback(self._unchanged[1])
         elif self._reading:
             callback(None)  # the thread is still busy with a read that timed out
         else:
             loop = asyncio.get_running_loop()
             self._callback, self._reading = callback, True
             self._timeout = loop.call_later(_TIMEOUT_SECONDS, self._finish, None)
-            loop.run_in_executor(self._thread, self._read).add_done_callback(self._done)
+            loop.run_in_executor(self._thread, self._read, self._follower.known).add_done_callback(self._done)
 
-    def _read(self) -> tuple[str | None, bytes]:
-        """Return the revision, or None, and the header under which it was read, or b"". Runs in the thread."""
+    def _read(self, known: Position | None) -> _Read | None:
+        """Return what a read finds, or None. Runs in the thread."""
         try:
-            if self._connection is None:
-                self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+            connection = self._connect()
             before = self._header()
-            row = self._connection.execute(READ).fetchone()
+            connection.execute("BEGIN")
+            found = self._read_in_transaction(connection, known) if self._has_triggers(connection) else None
+            connection.execute("COMMIT")
         except (sqlite3.Error, OSError):
             self._disconnect()
-            return None, b""
+            return None
+        if not self._is_open_file():
+            self._disconnect()
+            return None
         if self._index is None:
             self._index = _open_index(self._path.with_name(f"{self._path.name}-shm"))
-        revision = row[0] if row and self._is_open_file() else None
-        return revision, before if before == self._header() else b""
+        header = before if before == self._header() else b""
+        return None if found is None else _Read(*found, self._connections, self._schema, header)
 
-    def _done(self, future: "asyncio.Future[tuple[str | None, bytes]]") -> None:
-        revision, header = (None, b"") if future.cancelled() or future.exception() else future.result()
-        self._known = (header, revision) if header and revision is not None else None
-        self._reading = False
-        self._finish(revision)
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            file = sqlite_file.check(self._path)
+            where = f"{self._path.as_uri()}?mode=rw"  # a file that does not exist is not created
+            self._connection = sqlite3.connect(where, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+            self._connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # opens the file
+            self._connections += 1
+            self._file = sqlite_file.opened(self._path, file)
+        return self._connection
 
-    def _finish(self, revision: str | None) -> None:
+    def _read_in_transaction(
+        self, connection: sqlite3.Connection, known: Position | None
+    ) -> tuple[Position, list[Change]] | None:
+        row = connection.execute(_READ).fetchone()
+        if row is None:
+            return None
+        now = Position(*row)
+        if known is None or now == known:
+            return now, []
+        return now, [Change(*row) for row in connection.execute(_CHANGES, [known.number])]
+
+    def _has_triggers(self, connection: sqlite3.Connection) -> bool:
+        """Return whether all triggers are installed. Every change of the schema is a new version of it."""
+        version = connection.execute("PRAGMA schema_version").fetchone()[0]
+        if version != self._schema:
+            found = read_installed("sqlite", connection.execute(INSTALLED["sqlite"]).fetchall(), None)
+            self._schema = None if lacking("sqlite", found) else version
+        return self._schema is not None
+
+    def _done(self, future: "asyncio.Future[_Read | None]") -> None:
+        read = None if future.cancelled() or future.exception() else future.result()
+        self._reading, self._unchanged, epoch = False, None, None
+        if read is not None:
+            epoch = self._follower.follow(read.now, read.changes, (read.connection, read.schema))
+            self._unchanged = (read.header, epoch) if read.header else None
+        self._finish(epoch)
+
+    def _finish(self, epoch: Epoch | None) -> None:
         if self._timeout is not None:
             self._timeout.cancel()
             self._timeout = None
         callback, self._callback = self._callback, None
         if callback is not None:
-            callback(revision)
+            callback(epoch)
 
     def _header(self) -> bytes:
         """Return both copies of the header, or b"" where there is none, or one of them is just being written."""
-        header = b"" if self._index is None else os.pread(self._index, 2 * _HEADER_BYTES, 0)
+        index = self._index  # the thread can close it
+        header = b"" if index is None else os.pread(index, 2 * _HEADER_BYTES, 0)
         return header if any(header) and header[:_HEADER_BYTES] == header[_HEADER_BYTES:] else b""
 
     def _is_open_file(self) -> bool:
-        """Return whether the path still leads to the file that was read first."""
-        try:
-            status = self._path.stat()
-        except OSError:
-            return False
-        file = (status.st_dev, status.st_ino)
-        self._file = self._file or file
-        return file == self._file
+        """Return whether the path still leads to the open file, whose inode nothing else can get meanwhile."""
+        return self._file is not None and sqlite_file.identity(self._path) == self._file
 
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
-        self._connection = self._index = None
+        self._connection = self._index = self._file = self._schema = None
 
     def close(self) -> None:
         self._thread.submit(self._disconnect)
