@@ -88,7 +88,7 @@ def read_installed(vendor: str, rows: Iterable[tuple[Any, ...]], log_body: str |
         bodies = {trigger.name: _SQLITE.match(trigger.statement) for trigger in triggers(vendor)}
         known = {(trigger.table, trigger.event): (bodies[trigger.name] or [""] * 5)[4] for trigger in triggers(vendor)}
         return [_sqlite_installed(name, table, text, known) for name, table, text in rows]
-    return [_postgresql_installed(*row[:5], log_body) for row in rows]
+    return [_postgresql_installed(*row, log_body=log_body) for row in rows]
 
 
 def _sqlite_installed(name: str, table: str, text: str, known: dict[tuple[str, str], str]) -> Installed:
@@ -105,7 +105,7 @@ def _sqlite_installed(name: str, table: str, text: str, known: dict[tuple[str, s
 
 
 def _postgresql_installed(  # pragma: no cover - the PostgreSQL pass runs it
-    name: str, table: str, definition: str, fires: bool, body: str, log_body: str | None
+    name: str, table: str, definition: str, fires: bool, body: str, *, log_body: str | None
 ) -> Installed:
     found, bodies = _POSTGRESQL.match(definition), function_bodies()
     if found is None or not fires or not _satisfies(body, bodies[FUNCTION]):
