@@ -1,8 +1,9 @@
 """Django's `migrate`, which one process at a time runs: of several replicas that start together, one migrates."""
 
 import fcntl
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -26,16 +27,18 @@ class Command(migrate.Command):
 
 
 @contextmanager
-def _lock(on: BaseDatabaseWrapper, say_that_it_waits: Any) -> Iterator[None]:
+def _lock(on: BaseDatabaseWrapper, say_that_it_waits: Callable[[], None]) -> Iterator[None]:
     """Hold the lock of the database's migrations. The operating system or PostgreSQL releases it if this process is killed."""
     if on.vendor == "sqlite":
         if on.is_in_memory_db():  # type: ignore[attr-defined]
             yield
             return
-        path = Path(str(on.settings_dict["NAME"]))
-        with path.with_name(f"{path.name}.migrate").open("ab") as file:
-            _wait(lambda: _try_file(file.fileno()), say_that_it_waits)
+        directory = os.open(Path(str(on.settings_dict["NAME"])).parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _wait(lambda: _try_directory(directory), say_that_it_waits)
             yield
+        finally:
+            os.close(directory)
         return
     params = on.get_connection_params()
     for name in ("pool", "cursor_factory", "context"):
@@ -45,7 +48,7 @@ def _lock(on: BaseDatabaseWrapper, say_that_it_waits: Any) -> Iterator[None]:
         yield
 
 
-def _wait(attempt: Any, say_that_it_waits: Any) -> None:
+def _wait(attempt: Callable[[], bool], say_that_it_waits: Callable[[], None]) -> None:
     if attempt():
         return
     say_that_it_waits()
@@ -53,7 +56,7 @@ def _wait(attempt: Any, say_that_it_waits: Any) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _try_file(descriptor: int) -> bool:
+def _try_directory(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
