@@ -21,7 +21,7 @@ class Position(NamedTuple):
     value: str
 
 
-class Change(NamedTuple):
+class LoggedChange(NamedTuple):
     """One row of the log: the number of the change, the random values before and after it, and what changed."""
 
     number: int
@@ -54,7 +54,7 @@ class Epoch:
         changed = self._changed
         return all(changed.get(tag, 0) <= number for tag in tags)
 
-    def advance(self, number: int, changes: Sequence[Change]) -> None:
+    def advance(self, number: int, changes: Sequence[LoggedChange]) -> None:
         """Add the changes up to this number. A change of a kind that this version does not know is one of everything."""
         for change in changes:
             if change.kind == EVERYTHING:
@@ -74,7 +74,7 @@ Callback = Callable[[Epoch | None], None]
 """Receives the epoch, whose number is that of the policy revision, or None when that could not be read."""
 
 
-def is_chain(known: Position, now: Position, changes: Sequence[Change]) -> bool:
+def is_chain(known: Position, now: Position, changes: Sequence[LoggedChange]) -> bool:
     """Return whether these are all changes from one revision to another, without a gap and of one history."""
     number, previous, value = known.number, "", known.value
     for change in changes:
@@ -93,7 +93,7 @@ class Follower:
         self._epoch = Epoch()
         self._history: Hashable = None
 
-    def follow(self, now: Position, changes: Sequence[Change], history: Hashable) -> Epoch:
+    def follow(self, now: Position, changes: Sequence[LoggedChange], history: Hashable) -> Epoch:
         """Return the epoch after a read. `changes` are those above the known number, up to MAX_CHANGES of them.
 
         `history` identifies the database as far as its contents do not: the open file, or the server. With another one, a new

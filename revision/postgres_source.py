@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import connection
 from psycopg import pq
 
-from revision.epoch import MAX_CHANGES, Callback, Change, Epoch, Follower, Position
+from revision.epoch import MAX_CHANGES, Callback, Epoch, Follower, LoggedChange, Position
 from revision.trigger_sql import FUNCTION, LOG, LOG_FUNCTION, PREFIX, TABLE
 from revision.triggers import INSTALLED, LOG_BODY, lacking, read_installed
 
@@ -160,7 +160,7 @@ class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and mea
             return True
         rows = [[(value or b"").decode() for value in map(result.get_value, [n] * 9, range(9))] for n in range(result.ntuples)]
         value, table, server, number = rows[0][:4]
-        changes = [Change(int(row[4]), *row[5:]) for row in rows if row[4]]
+        changes = [LoggedChange(int(row[4]), *row[5:]) for row in rows if row[4]]
         place = (*self._opened_as[1:], table, server) if self._opened_as is not None else None
         self._epoch = self._follower.follow(Position(int(number), value), changes, place)
         self._unchanged = (value.encode(), table.encode(), server.encode())

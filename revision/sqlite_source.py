@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from core import sqlite_file
-from revision.epoch import MAX_CHANGES, Callback, Change, Epoch, Follower, Position
+from revision.epoch import MAX_CHANGES, Callback, Epoch, Follower, LoggedChange, Position
 from revision.trigger_sql import LOG, TABLE
 from revision.triggers import INSTALLED, lacking, read_installed
 
@@ -28,7 +28,7 @@ class _Read(NamedTuple):
     """
 
     now: Position
-    changes: list[Change]
+    changes: list[LoggedChange]
     connection: int
     schema: int | None
     header: bytes
@@ -102,14 +102,14 @@ class SqliteSource:
 
     def _read_in_transaction(
         self, connection: sqlite3.Connection, known: Position | None
-    ) -> tuple[Position, list[Change]] | None:
+    ) -> tuple[Position, list[LoggedChange]] | None:
         row = connection.execute(_READ).fetchone()
         if row is None:
             return None
         now = Position(*row)
         if known is None or now == known:
             return now, []
-        return now, [Change(*row) for row in connection.execute(_CHANGES, [known.number])]
+        return now, [LoggedChange(*row) for row in connection.execute(_CHANGES, [known.number])]
 
     def _has_triggers(self, connection: sqlite3.Connection) -> bool:
         """Return whether all triggers are installed. Every change of the schema is a new version of it."""

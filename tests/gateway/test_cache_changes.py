@@ -15,7 +15,7 @@ from gateway import verify
 from gateway.cache import CachedCaller, DecisionCache, cache_key
 from gateway.forwarded import AuthRequest, x_forwarded
 from rbac.models import Role, Route
-from revision.epoch import MAX_CHANGES, Change, Follower, Position
+from revision.epoch import MAX_CHANGES, Follower, LoggedChange, Position
 from revision.triggers import change_revision
 from tests.examples import examples
 from tests.factories import PASSWORD, GroupRoleFactory, ServiceAccountFactory, UserFactory, make_token
@@ -38,7 +38,7 @@ class Reader:
             return None
         known = self.follower.known
         log = PolicyChange.objects.filter(number__gt=row[0] if known is None else known.number).order_by("number", "position")
-        changes = [Change(*c) for c in log.values_list("number", "previous", "value", "kind", "key")[:MAX_CHANGES]]
+        changes = [LoggedChange(*c) for c in log.values_list("number", "previous", "value", "kind", "key")[:MAX_CHANGES]]
         return self.cache.of(self.follower.follow(Position(*row), changes, "the database"))
 
 

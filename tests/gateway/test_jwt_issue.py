@@ -20,7 +20,7 @@ from gateway.headers import ASSERTION, allowed
 from rbac import services as rbac
 from rbac.packs import RouteSpec
 from rbac.principals import Kind, Method, Principal
-from revision.epoch import Change, Epoch
+from revision.epoch import Epoch, LoggedChange
 from tests.examples import examples
 from tests.factories import PASSWORD
 from tests.verify_client import basic, bearer, identity, judge, proxied
@@ -305,7 +305,7 @@ def test_promise_15_an_assertion_of_another_revision_is_not_sent_again(bob, read
     before = from_database([], proxy_info, snapshot)
     assert read(assertion_of(before))["role"] == "user"
     users.set_role(actor=system, user=bob, role="viewer")
-    epoch.advance(1, [Change(1, "a", "b", "user", str(bob.pk))])
+    epoch.advance(1, [LoggedChange(1, "a", "b", "user", str(bob.pk))])
     with pytest.raises(verify.CacheMiss):
         from_cache([], proxy_info, snapshot)
     assert read(assertion_of(from_database([], proxy_info, snapshot)))["role"] == "viewer"

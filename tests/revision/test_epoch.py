@@ -4,14 +4,14 @@ import pytest
 
 from core.watched import ROUTES
 from revision import epoch as epoch_module
-from revision.epoch import MAX_CHANGES, Change, Epoch, Follower, Position, is_chain
+from revision.epoch import MAX_CHANGES, Epoch, Follower, LoggedChange, Position, is_chain
 
 KNOWN = Position(5, "e")
 CHAIN = [
-    Change(6, "e", "f", "user", "1"),
-    Change(7, "f", "g", "role", "viewer"),
-    Change(7, "f", "g", "user", "2"),
-    Change(8, "g", "h", "routes", ""),
+    LoggedChange(6, "e", "f", "user", "1"),
+    LoggedChange(7, "f", "g", "role", "viewer"),
+    LoggedChange(7, "f", "g", "user", "2"),
+    LoggedChange(8, "g", "h", "routes", ""),
 ]
 NOW = Position(8, "h")
 BOB, VERA, VIEWER = ("user", "1"), ("user", "2"), ("role", "viewer")
@@ -73,7 +73,7 @@ def test_promise_54_another_file_or_server_begins_an_epoch():
 
 def test_promise_54_a_log_that_may_be_cut_off_begins_an_epoch():
     """The last change of a full page can have rows on the next one."""
-    row = Change(6, "e", "f", "user", "1")
+    row = LoggedChange(6, "e", "f", "user", "1")
     assert is_chain(KNOWN, Position(6, "f"), [row] * (MAX_CHANGES - 1))
     assert not is_chain(KNOWN, Position(6, "f"), [row] * MAX_CHANGES)
 
@@ -81,7 +81,7 @@ def test_promise_54_a_log_that_may_be_cut_off_begins_an_epoch():
 @pytest.mark.parametrize("kind", ["all", ""])
 def test_a_change_of_everything_ends_what_was_read_before_it(kind):
     epoch = Epoch(5)
-    epoch.advance(6, [Change(6, "e", "f", kind or "all", "")])
+    epoch.advance(6, [LoggedChange(6, "e", "f", kind or "all", "")])
     assert not epoch.is_current(5, [BOB])
     assert not epoch.is_current(5, [])
     assert epoch.is_current(6, [BOB])
@@ -91,10 +91,10 @@ def test_an_epoch_forgets_the_oldest_changes_and_what_was_read_before_them(monke
     monkeypatch.setattr(epoch_module, "_MAX_TAGS", 2)
     epoch = Epoch(0)
     for number in range(1, 5):
-        epoch.advance(number, [Change(number, "", "", "user", str(number))])
+        epoch.advance(number, [LoggedChange(number, "", "", "user", str(number))])
     assert len(epoch._changed) == 2
     assert [epoch.is_current(number, [("user", "1")]) for number in range(4)] == [False, False, True, True]
-    epoch.advance(5, [Change(5, "", "", "user", "3")])
-    epoch.advance(6, [Change(6, "", "", "user", "6")])
+    epoch.advance(5, [LoggedChange(5, "", "", "user", "3")])
+    epoch.advance(6, [LoggedChange(6, "", "", "user", "6")])
     assert not epoch.is_current(3, [("user", "3")])
     assert not epoch.is_current(3, [("user", "4")]), "it was forgotten: 3 changed again and is newer"
