@@ -54,6 +54,7 @@ class TokenRecord:
     owner_active: bool
     role: str
     permissions: frozenset[str]
+    roles: tuple[str, ...]  # those of the account and of its owner, on which `role` depends
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +181,12 @@ def token_by_key(key_id: str) -> TokenRecord | None:
     ) = row
     expires_at = _moment(expires_at)
     effective = _permissions(role, permissions)
+    roles = (role,) if owner_pk is None or role == owner_role else (role, owner_role)
     if owner_pk is not None:
         role, effective = cap_to_owner(role, effective, owner_role, _permissions(owner_role, owner_permissions))
     return TokenRecord(
         pk, digest, token_state(expires_at, revoked_at, timezone.now()), expires_at, _moment(last_used_at),
-        account_pk, uid, name, bool(active), owner_pk, owner_pk is None or bool(owner_active), role, effective,
+        account_pk, uid, name, bool(active), owner_pk, owner_pk is None or bool(owner_active), role, effective, roles,
     )  # fmt: skip
 
 

@@ -6,20 +6,23 @@ from typing import Final
 
 from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+from django.db.models import Model
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from accounts import group_names, selectors, token_format
 from accounts.identifiers import BadName, canonical_identity
-from accounts.models import SessionKind, SignIn, User
+from accounts.models import ServiceAccount, Session, SessionKind, SignIn, Token, User
 from accounts.querysets import session_expires_at
 from accounts.selectors import TokenRecord, UserRecord
 from audit.events import Event
 from audit.record import record_refusal, suppress
-from authn import credentials, jwt_verify, passwords, sso
+from authn import credentials, jwt_verify, lockout, passwords, sso
 from authn.credentials import Basic, Bearer, Credential, InvalidCredential, ProxyHeader, SessionCookie, shown
 from authn.session_store import SIGNED_IN_AT, SessionStore, digest
+from core.watched import GROUPS, Tag
 from rbac import principals
+from rbac.models import Role
 from rbac.principals import Kind, Method, Principal
 from revision import last_used
 from revision.last_used import Touch
@@ -30,15 +33,16 @@ FOREVER: Final = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class AuthenticationResult:
-    """The principal of a credential, and until when that is valid while the policy revision stays the same.
+    """The principal of a credential, and until when that is valid while nothing that it depends on changes.
 
     `until` is in seconds since the epoch; 0 means that the result must not be reused. `touches` are the last-used timestamps
-    to write.
+    to write. `depends_on` names the rows that were read (`core.watched`); None is everything that can change.
     """
 
     principal: Principal
     until: float = FOREVER
     touches: tuple[Touch, ...] = ()
+    depends_on: tuple[Tag, ...] | None = None
 
 
 def identify(credential: Credential | None, *, client: str) -> Principal:
@@ -124,7 +128,11 @@ def _bearer(credential: Bearer, client: str) -> AuthenticationResult:
         token_key_id=parsed.key_id,
     )
     until = token.expires_at.timestamp() if token.expires_at is not None else FOREVER
-    return AuthenticationResult(principal, until, (Touch(last_used.TOKEN, token.pk, token.last_used_at, client),))
+    touches = (Touch(last_used.TOKEN, token.pk, token.last_used_at, client),)
+    depends_on = [_tag(Token, token.pk), _tag(ServiceAccount, token.account_pk), *(_tag(Role, name) for name in token.roles)]
+    if token.owner_pk is not None:
+        depends_on.append(_tag(User, token.owner_pk))
+    return AuthenticationResult(principal, until, touches, tuple(depends_on))
 
 
 def unusable(token: TokenRecord) -> str:
@@ -142,9 +150,10 @@ def _basic(credential: Basic, client: str) -> AuthenticationResult:
     user = passwords.verify(credential, client)
     # The result is valid as long as the pair is cached here, so that each process hashes a password again after that time.
     until = passwords.cached_until(credential, user)
+    failures = lockout.tag(client)
     if user is None:
-        return AuthenticationResult(principals.shared(credential.username, client), until)
-    return _user(user, Method.BASIC, client, until)
+        return AuthenticationResult(principals.shared(credential.username, client), until, depends_on=(failures,))
+    return _user(user, Method.BASIC, client, until, failures)
 
 
 def sign_in_with_password(credential: Basic, client: str) -> Principal:
@@ -180,7 +189,7 @@ def _proxy_header(credential: ProxyHeader, client: str) -> AuthenticationResult:
         raise InvalidCredential("disabled user", method=Method.PROXY, claimed=username)
     # An assertion expires, and its key can be withdrawn, so it is verified for each request.
     reusable = not is_jwt and user.settled
-    result = _user(user, Method.PROXY, client, FOREVER if reusable else 0)
+    result = _user(user, Method.PROXY, client, FOREVER if reusable else 0, GROUPS)
     if groups_fault:
         key = (username, client, groups_fault)
         record_refusal(Event.SIGN_IN_GROUPS_IGNORED, actor=result.principal, reason=groups_fault, key=key)
@@ -215,11 +224,17 @@ def _session(credential: SessionCookie, client: str) -> AuthenticationResult:
     if not constant_time_compare(auth_hash, User(password=user.password).get_session_auth_hash()):
         return anonymous
     method = Method.CLI if session.kind is SessionKind.CLI else Method.SESSION
-    result = _user(user, method, client, until)
+    result = _user(user, method, client, until, _tag(Session, session.pk))
     return replace(result, touches=(*result.touches, Touch(last_used.SESSION, session.pk, session.last_used_at, client)))
 
 
-def _user(user: UserRecord, method: Method, client: str, until: float = FOREVER) -> AuthenticationResult:
+def _tag(model: type[Model], key: int | str) -> Tag:
+    """Return the tag of the row of a watched table that has this value in the field that its model declares as the key."""
+    return model.watched.kind, str(key)  # type: ignore[attr-defined]
+
+
+def _user(user: UserRecord, method: Method, client: str, until: float = FOREVER, *depends_on: Tag) -> AuthenticationResult:
+    """Return a user who was authenticated, which depends on their row, on their role and on `depends_on`."""
     principal = Principal(
         Kind.USER,
         user.uid,
@@ -233,4 +248,5 @@ def _user(user: UserRecord, method: Method, client: str, until: float = FOREVER)
         display_name=user.display_name,
         email=user.email,
     )
-    return AuthenticationResult(principal, until, (Touch(last_used.USER, user.pk, user.last_seen_at),))
+    depends_on = (_tag(User, user.pk), _tag(Role, user.role), *depends_on)
+    return AuthenticationResult(principal, until, (Touch(last_used.USER, user.pk, user.last_seen_at),), depends_on)

@@ -11,11 +11,13 @@ from typing import Any
 from axes.handlers.proxy import AxesProxyHandler
 from axes.models import AccessAttempt
 from django.conf import settings
+from django.db import connection
 from django.db.models import Q, Sum
 from django.http import HttpRequest
 from django.utils import timezone
 
 from authn.proxy_headers import canonical_address
+from core.watched import Tag
 from revision.triggers import change_revision
 
 
@@ -37,11 +39,16 @@ def is_locked_out(username: str, client: str) -> bool:
 def count_failure(username: str, client: str) -> None:
     """Count one wrong password. Call it outside a transaction, whose rollback would undo the count.
 
-    A lockout changes the policy revision, because it ends what decision caches have for the address, on every replica.
+    A lockout is logged as a change, because it ends what decision caches have for the address, on every replica.
     """
     AxesProxyHandler.user_login_failed(sender=__name__, credentials={"username": username}, request=_request(client))
     if is_locked_out(username, client):
-        change_revision()
+        change_revision(connection, *tag(client))
+
+
+def tag(client: str) -> Tag:
+    """Return the tag of the failures that are counted for a client, on which a cached password depends."""
+    return "failures", _counted_address(client)
 
 
 def clear_failures(username: str, client: str) -> None:

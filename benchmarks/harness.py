@@ -1,8 +1,8 @@
 """Where a benchmark's programs run: each is started once, keeps its files in one directory, and ends with the benchmark."""
 
 import subprocess
-from collections.abc import Callable, Hashable
-from contextlib import ExitStack
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -46,6 +46,7 @@ class Subject:
     programs: tuple[Program, ...]
     expected: int = 200
     also: tuple[Also, ...] = ()
+    during: Callable[[], AbstractContextManager[object]] = nullcontext  # entered while wrk asks
 
     @property
     def sessions(self) -> tuple[int, ...]:
@@ -101,6 +102,23 @@ class Harness:
         )
         if done.returncode:
             raise BenchmarkError(f"{name} ended with {done.returncode}: {(done.stdout + done.stderr)[-TAIL:]}")
+
+    @contextmanager
+    def beside(self, name: str, command: list[str], **settings: str) -> Iterator[None]:
+        """Run a program that says "ready", and let it end by the end of its standard input. Raises BenchmarkError."""
+        with (self.home / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environment(**settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            )
+        with process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            if process.stdout.readline() != b"ready\n":
+                raise BenchmarkError(f"{name} did not start: {(self.home / f'{name}.log').read_text()[-TAIL:]}")
+            yield
+            process.stdin.close()
+        if process.returncode:
+            raise BenchmarkError(f"{name} ended with {process.returncode}: {(self.home / f'{name}.log').read_text()[-TAIL:]}")
 
     def port(self) -> int:
         """Return a free port that was not given to anybody else here."""

@@ -1,6 +1,6 @@
 """Everybody who is measured, in the order of the report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -38,6 +38,12 @@ def _limit(kind: Callable[[Harness, Shape], Subject], key: str, title: str, shap
     return Entry(key, title, LIMITS, lambda harness: kind(harness, shape), needs, shape)
 
 
+def _changing(key: str, shape: Shape) -> Iterator[Entry]:
+    for changes in (0, 1, 10, 100):
+        title = f"{skyauth.CALLERS:,} tokens, {changes} changes a second"
+        yield _skyauth(partial(skyauth.changing, changes=changes), f"{key}-{changes}", title, shape)
+
+
 def entries(few: int, many: int) -> tuple[Entry, ...]:
     """Return everybody, for databases of so many tokens."""
     base, large = Shape("sqlite", few), Shape("sqlite", many)
@@ -54,12 +60,14 @@ def entries(few: int, many: int) -> tuple[Entry, ...]:
         _skyauth(skyauth.bearer, "bearer-many", f"bearer token, {many:,} tokens", large),
         _skyauth(skyauth.miss, "miss", f"first sight of a token, of {many:,}", large),
         _skyauth(skyauth.cycle, "cycle", f"all {many:,} tokens in turn, each seen before", large, last=True),
+        *_changing("changes", base),
         _skyauth(skyauth.bearer, "pg-bearer", "bearer token", base_pg),
         _skyauth(skyauth.basic, "pg-basic", "Basic, remembered", base_pg),
         _skyauth(skyauth.proxy, "pg-proxy", "user named by a trusted proxy", base_pg),
         _skyauth(skyauth.session, "pg-session", "session cookie", base_pg),
         _skyauth(skyauth.bearer, "pg-bearer-many", f"bearer token, {many:,} tokens", large_pg),
         _skyauth(skyauth.miss, "pg-miss", f"first sight of a token, of {many:,}", large_pg),
+        *_changing("pg-changes", base_pg),
         *(
             Entry(f"{prefix}{which.name}", f"{title}, {name}", PEERS, partial(peers.peer, which=which, database=database), needs)
             for database, name, prefix, needs in (

@@ -132,7 +132,8 @@ def measure(wrk: str, who: str, subject: Subject, seconds: int) -> Round:
         require(subject.port, [also.request], also.expected, f"{who}, the other way round")
     usage.settle()
     before = usage.cpu_seconds(subject.sessions)
-    load = drive(wrk, subject.port, subject.requests, seconds)
+    with subject.during():
+        load = drive(wrk, subject.port, subject.requests, seconds)
     cpu = usage.cpu_seconds(subject.sessions) - before
     check(load, subject.expected, who)
     if subject.requests.walks:

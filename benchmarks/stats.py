@@ -75,6 +75,8 @@ TARGETS: Final = (
     Target("bearer / django-rest-knox", "bearer", "knox", 25),
     Target("{many:,} tokens / {few:,} tokens", "bearer-many", "bearer", 0.95),
     Target("1,000 routes / 10 routes", "bearer-1000-routes", "bearer", 0.90),
+    Target("100 changes a second / none, SQLite", "changes-100", "changes-0", 0.80),
+    Target("100 changes a second / none, PostgreSQL", "pg-changes-100", "pg-changes-0", 0.80),
     Target("PostgreSQL / SQLite", "pg-bearer", "bearer", 0.50),
     Target("bearer / SkyPilot's own server, cheapest authenticated GET", "bearer", "skypilot", 200),
     Target("nginx auth_request to SkyAuth / to a static 200", "nginx-skyauth", "nginx", 0.20),

@@ -20,6 +20,7 @@ from gateway.cache import CacheSnapshot, DecisionCache
 from gateway.forwarded import ENDPOINTS, PREFIX, AuthRequest, TargetReader, no_endpoint
 from gateway.headers import Answer, unavailable
 from rbac import policy
+from revision.epoch import Epoch
 from revision.reader import RevisionReader
 
 TIMEOUT_SECONDS: Final = 8.0  # then 503: requests must not queue up behind a database that is gone
@@ -34,13 +35,14 @@ logger = logging.getLogger("skyauth.gateway")
 
 
 class CachedAnswer(NamedTuple):
-    """A request to a verify endpoint and, on a cache hit, its answer, which is valid under `revision` alone."""
+    """A request to a verify endpoint and, on a cache hit, its answer, which is valid at this number of this epoch alone."""
 
     request: AuthRequest
     reader: TargetReader
     oversized: bool = False
     answer: Answer | None = None
-    revision: str = ""
+    epoch: Epoch | None = None
+    number: int = 0
 
     @property
     def batchable(self) -> bool:
@@ -60,6 +62,7 @@ class ForwardAuthApp:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
         self._cache = DecisionCache()
         self._batch: list[tuple[CachedAnswer, OnAnswer]] = []
+        self._batch_epoch: Epoch | None = None  # of the request that joined last
         metrics.watch(self._cache)
         self.revisions = revisions or RevisionReader()
         jwt_issue.keys()  # an unusable key fails the start, and not the first request
@@ -94,7 +97,16 @@ class ForwardAuthApp:
         request = _auth_request(path, scope, filtered.headers, filtered.proxied)
         if filtered.oversized:
             return CachedAnswer(request, reader, True)
-        snapshot = self._cache.snapshot
+        return self._look_up(request, reader, self._cache.snapshot)
+
+    def look_up_again(self, cached: CachedAnswer, epoch: Epoch | None) -> CachedAnswer:
+        """Return a request with its answer in this epoch, if it had one under an older policy revision."""
+        if cached.answer is None or epoch is None:
+            return cached
+        return self._look_up(cached.request, cached.reader, self._cache.of(epoch))
+
+    def _look_up(self, request: AuthRequest, reader: TargetReader, snapshot: CacheSnapshot) -> CachedAnswer:
+        number = snapshot.epoch.number
         try:
             answer = verify.evaluate(request, reader, verify.CacheOnly(snapshot))
         except verify.CacheMiss:
@@ -103,14 +115,14 @@ class ForwardAuthApp:
             # The type alone: an exception's text can quote what was sent. The slow path answers, if need be with 503.
             logger.error("A cache look-up failed: %s", type(error).__name__, exc_info=settings.DEBUG)
             return CachedAnswer(request, reader)
-        return CachedAnswer(request, reader, False, answer, snapshot.revision)
+        return CachedAnswer(request, reader, False, answer, snapshot.epoch, number)
 
-    async def decide(self, cached: CachedAnswer, revision: str | None) -> Answer:
+    async def decide(self, cached: CachedAnswer, epoch: Epoch | None) -> Answer:
         """Return the answer from the database, found in a thread within TIMEOUT_SECONDS, else 503.
 
-        Callers are cached under `revision`, which was read before; None caches nothing.
+        Callers are cached in the epoch that was read before; None caches nothing.
         """
-        snapshot = None if revision is None else self._cache.at(revision)
+        snapshot = None if epoch is None else self._cache.of(epoch)
         work = verify.refuse_oversized if cached.oversized else partial(verify.decide, snapshot=snapshot)
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -120,17 +132,19 @@ class ForwardAuthApp:
             _log_failure(error)
             return unavailable()
 
-    def add_to_batch(self, cached: CachedAnswer, revision: str | None, on_answer: OnAnswer) -> Coroutine[Any, Any, None] | None:
+    def add_to_batch(self, cached: CachedAnswer, epoch: Epoch | None, on_answer: OnAnswer) -> Coroutine[Any, Any, None] | None:
         """Add a request to those that one thread decides together; `on_answer` receives the answer.
 
         For the first request of a batch, returns the coroutine that decides the batch; the caller runs it as a task.
         """
         self._batch.append((cached, on_answer))
-        return self._decide_batch(revision) if len(self._batch) == 1 else None
+        self._batch_epoch = epoch
+        return self._decide_batch() if len(self._batch) == 1 else None
 
-    async def _decide_batch(self, revision: str | None) -> None:
+    async def _decide_batch(self) -> None:
         batch, self._batch = self._batch, []
-        snapshot = None if revision is None else self._cache.at(revision)
+        epoch = self._batch_epoch
+        snapshot = None if epoch is None else self._cache.of(epoch)
         answers: list[Answer | None]
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -142,13 +156,13 @@ class ForwardAuthApp:
         rest = []
         for (cached, on_answer), answer in zip(batch, answers, strict=True):
             if answer is None:
-                rest.append(self._decide_alone(cached, revision, on_answer))
+                rest.append(self._decide_alone(cached, epoch, on_answer))
             else:
                 _deliver(on_answer, answer)
         await asyncio.gather(*rest)
 
-    async def _decide_alone(self, cached: CachedAnswer, revision: str | None, on_answer: OnAnswer) -> None:
-        _deliver(on_answer, await self.decide(cached, revision))
+    async def _decide_alone(self, cached: CachedAnswer, epoch: Epoch | None, on_answer: OnAnswer) -> None:
+        _deliver(on_answer, await self.decide(cached, epoch))
 
     async def _answer(self, endpoint: Endpoint, scope: Scope) -> Answer:
         """Return the answer to a request whose headers were filtered. Without the header filter, no peer is trusted."""
@@ -157,7 +171,7 @@ class ForwardAuthApp:
             proxied = NO_PROXY_INFO
         path, reader = endpoint
         request = _auth_request(path, scope, scope["headers"], proxied)
-        return await self.decide(CachedAnswer(request, reader, scope.get(OVERSIZED_KEY, True)), await self.revisions.revision())
+        return await self.decide(CachedAnswer(request, reader, scope.get(OVERSIZED_KEY, True)), await self.revisions.epoch())
 
 
 def _auth_request(path: bytes, scope: Scope, headers: RawHeaders, proxied: ProxyInfo) -> AuthRequest:

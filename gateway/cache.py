@@ -1,8 +1,9 @@
-"""The decision cache: the caller of each credential, and the compiled route table, as long as the policy revision is the same.
+"""The decision cache: the caller of each credential, and the compiled route table, until something that they depend on changes.
 
-Everything here belongs to one policy revision (`revision.triggers`), which is read before each use. When the revision changes,
-the whole cache is dropped. Only callers that were authenticated are cached, never a refusal, so strangers cannot fill the
-cache.
+Everything here belongs to one epoch (`revision.epoch`), and has the number of the policy revision at which it was read. The
+revision is read before each use. What depends on a changed row is not used any more. When not every change is known, a new epoch
+begins, and with it an empty cache. Only callers that were authenticated are cached, never a refusal, so strangers cannot fill
+the cache.
 """
 
 import hashlib
@@ -16,12 +17,14 @@ from django.utils import timezone
 from authn.credentials import Basic, Bearer, Credential, ProxyHeader, SessionCookie
 from authn.identify import AuthenticationResult
 from core.bounded_cache import BoundedCache
+from core.watched import ROUTES
 from gateway import headers
 from gateway.headers import Answer
 from integrations.skypilot import role_sync
 from rbac.principals import Principal
 from rbac.routes import Table
 from revision import last_used
+from revision.epoch import Epoch
 
 MAX_CALLERS: Final = 50_000  # about a kilobyte each; the least recently used is evicted
 # Answers with an assertion, about three kilobytes each. The oldest is evicted, for it expires first. Callers choose the host, and
@@ -55,15 +58,20 @@ class CachedCaller:
     """An authenticated caller, with the 200 for their allowed requests.
 
     `role_synced` says whether the SkyPilot API server has confirmed the caller's role, or need not (`role_sync`). `valid_until`
-    is in seconds since the epoch.
+    is in seconds since the epoch of Unix. `number` is that of a policy revision at which the caller was correct, and `depends_on`
+    says on which rows.
     """
 
-    __slots__ = ("_answer", "_touch_at", "_touches", "principal", "role_synced", "valid_until")
+    __slots__ = ("_answer", "_touch_at", "_touches", "depends_on", "number", "principal", "role_synced", "valid_until")
 
-    def __init__(self, identification: AuthenticationResult) -> None:
+    def __init__(self, identification: AuthenticationResult, number: int = 0) -> None:
         self.principal: Principal = identification.principal
         self.valid_until = identification.until
+        self.number = number
+        self.depends_on = identification.depends_on
         self.role_synced = not role_sync.needs_sync(identification.principal)
+        if self.depends_on is not None and not self.role_synced:
+            self.depends_on += (role_sync.tag(identification.principal),)
         self._touches = identification.touches
         self._touch_at = time.time() + last_used.EVERY.total_seconds()
         self._answer: Answer | None = None
@@ -83,11 +91,11 @@ class CachedCaller:
 
 
 class CacheSnapshot:
-    """What is cached under one policy revision."""
+    """What is cached in one epoch."""
 
-    def __init__(self, revision: str) -> None:
-        self.revision = revision
-        self.route_table: Table | None = None
+    def __init__(self, epoch: Epoch) -> None:
+        self.epoch = epoch
+        self._routes: tuple[Table, int] | None = None
         self._callers: BoundedCache[Key, CachedCaller] = BoundedCache(MAX_CALLERS)
         self._signed: BoundedCache[tuple[CachedCaller, str], tuple[Answer, float]] = BoundedCache(MAX_SIGNED_ANSWERS)
 
@@ -99,11 +107,27 @@ class CacheSnapshot:
         caller = self._callers.get(key)
         if caller is None or caller.valid_until <= now:
             return None
+        number = self.epoch.number
+        if caller.number != number:
+            if not self.epoch.is_current(caller.number, caller.depends_on):
+                return None
+            caller.number = number
         try:
             self._callers.move_to_end(key)
         except KeyError:  # a thread has just added another one, and this one was the oldest
             return None
         return caller
+
+    @property
+    def route_table(self) -> Table | None:
+        """The compiled route table, or None when there is none or the routes have changed."""
+        if self._routes is None or not self.epoch.is_current(self._routes[1], (ROUTES,)):
+            return None
+        return self._routes[0]
+
+    def add_route_table(self, table: Table, number: int) -> None:
+        """Cache a route table that was read after the policy revision had this number."""
+        self._routes = table, number
 
     def add_caller(self, key: Key, caller: CachedCaller) -> None:
         """Cache a caller, unless the identification must be made again each time."""
@@ -122,16 +146,16 @@ class CacheSnapshot:
 
 
 class DecisionCache:
-    """The snapshot of the policy revision that was read last."""
+    """The snapshot of the current epoch."""
 
     def __init__(self) -> None:
-        self.snapshot = CacheSnapshot("")
+        self.snapshot = CacheSnapshot(Epoch())
 
     def __len__(self) -> int:
         return len(self.snapshot)
 
-    def at(self, revision: str) -> CacheSnapshot:
-        """Return the snapshot of this revision: an empty one when the revision is not that of the last call."""
-        if self.snapshot.revision != revision:
-            self.snapshot = CacheSnapshot(revision)
+    def of(self, epoch: Epoch) -> CacheSnapshot:
+        """Return the snapshot of this epoch: an empty one when the epoch is not that of the last call."""
+        if self.snapshot.epoch is not epoch:
+            self.snapshot = CacheSnapshot(epoch)
         return self.snapshot

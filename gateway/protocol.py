@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # a worker imports this module before Django is set up
     from core.asgi import Scope
     from gateway.asgi import CachedAnswer
     from gateway.headers import Answer
+    from revision.epoch import Epoch
 
 
 class _NoEvent:
@@ -40,21 +41,23 @@ class RequestCycle:
         self._cached = cached
         self._started = started
 
-    def on_revision(self, revision: str | None) -> None:
-        """Write the cached answer if it is valid under this revision; else decide anew."""
+    def on_revision(self, epoch: "Epoch | None") -> None:
+        """Write the cached answer if it is valid under the revision that was just read; else decide anew."""
         cached = self._cached
-        if cached.answer is not None and revision == cached.revision:
+        if epoch is not cached.epoch or (epoch is not None and epoch.number != cached.number):
+            cached = self._cached = self._protocol.forward_auth.look_up_again(cached, epoch)
+        if cached.answer is not None and epoch is not None:
             self._finish(cached.answer)
             self._protocol.fast_path.count(cached.answer, self._started)
         elif cached.batchable:
-            work = self._protocol.forward_auth.add_to_batch(cached, revision, self._on_answer)
+            work = self._protocol.forward_auth.add_to_batch(cached, epoch, self._on_answer)
             if work is not None:
                 self._protocol.run(work)
         else:
-            self._protocol.run(self._decide(revision))
+            self._protocol.run(self._decide(epoch))
 
-    async def _decide(self, revision: str | None) -> None:
-        self._on_answer(await self._protocol.forward_auth.decide(self._cached, revision))
+    async def _decide(self, epoch: "Epoch | None") -> None:
+        self._on_answer(await self._protocol.forward_auth.decide(self._cached, epoch))
 
     def _on_answer(self, answer: "Answer") -> None:
         self._protocol.slow_path.count(answer, self._started)

@@ -92,9 +92,10 @@ class CacheOnly:
         return caller
 
     def route_table(self) -> Table:
-        if self._snapshot.route_table is None:
+        table = self._snapshot.route_table
+        if table is None:
             raise CacheMiss
-        return self._snapshot.route_table
+        return table
 
     def signed_answer(self, caller: CachedCaller, audience: str) -> Answer:
         answer = self._snapshot.signed_answer(caller, audience, time.time())
@@ -136,7 +137,8 @@ class DatabaseLookups:
         key = cache_key(credential, client)
         caller = self._snapshot.caller(key, time.time())
         if caller is None:
-            caller = CachedCaller(self._identify(credential, client))
+            number = self._snapshot.epoch.number  # before the database is read: a change in between counts
+            caller = CachedCaller(self._identify(credential, client), number)
             self._snapshot.add_caller(key, caller)
         return caller
 
@@ -151,9 +153,12 @@ class DatabaseLookups:
     def route_table(self) -> Table:
         if self._snapshot is None:
             return services.route_table()
-        if self._snapshot.route_table is None:
-            self._snapshot.route_table = services.route_table()
-        return self._snapshot.route_table
+        table = self._snapshot.route_table
+        if table is None:
+            number = self._snapshot.epoch.number
+            table = services.route_table()
+            self._snapshot.add_route_table(table, number)
+        return table
 
     def signed_answer(self, caller: CachedCaller, audience: str) -> Answer:
         now = time.time()

@@ -59,7 +59,7 @@ def check_permission(name: str) -> None:
 class Role(models.Model):
     """A named set of permissions. The role `admin` always has all of them, whatever its row has."""
 
-    watched = Watched()
+    watched = Watched(kind="role", key="name")
 
     name = models.CharField(max_length=32, unique=True, validators=[ROLE_NAME])
     description = models.CharField(max_length=200, blank=True, default="", validators=[check_one_line])
@@ -91,7 +91,7 @@ class Role(models.Model):
 class Route(models.Model):
     """One row of the ordered route table: the permission that a method and path of a protected API require."""
 
-    watched = Watched(on_insert=True)
+    watched = Watched(on_insert=True, kind="routes")
 
     position = models.PositiveIntegerField(
         db_index=True, help_text="Routes are matched in ascending order of position. The first match decides."

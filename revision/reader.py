@@ -6,31 +6,18 @@ waiting when it began. The revision that a caller receives is therefore never ol
 
 import asyncio
 import logging
-import os
-import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 from time import perf_counter
-from typing import Any, Final, Protocol
+from typing import Protocol
 
-import psycopg
-from django.conf import settings
 from django.db import connection
-from psycopg import pq
 
 from core.histogram import LatencyHistogram
-from revision.triggers import READ
+from revision.epoch import Callback, Epoch
+from revision.postgres_source import PostgresSource
+from revision.sqlite_source import SqliteSource
 
 logger = logging.getLogger("skyauth.gateway")
-
-Callback = Callable[[str | None], None]
-"""Receives the revision, or None when it could not be read."""
-
-_TIMEOUT_SECONDS: Final = 1.0  # then the request takes the slow path, which has a time-out of its own
-_HEADER_BYTES: Final = 48  # of one of the two copies
-_RECONNECT_SECONDS: Final = 0.5  # between two attempts to connect
 
 
 class ReadTimes(LatencyHistogram):
@@ -57,7 +44,7 @@ class RevisionSource(Protocol):
 
 
 class RevisionReader:
-    """Gives the policy revision to any number of callers. None instead of a revision means: do not use the cache."""
+    """Gives the current epoch to any number of callers. None instead of an epoch means: do not use the cache."""
 
     def __init__(self, make_source: Callable[[], RevisionSource] | None = None) -> None:
         self._make_source = make_source or _source
@@ -67,16 +54,16 @@ class RevisionReader:
         self._started = 0.0
 
     def read(self, callback: Callback) -> None:
-        """Call `callback` soon and once, with the revision at a moment after this call."""
+        """Call `callback` soon and once, with the epoch at a moment after this call."""
         self._waiting.append(callback)
         if len(self._waiting) == 1 and not self._reading:
             # Not at once, so that requests whose bytes the loop has already received can join this read.
             asyncio.get_running_loop().call_soon(self._begin)
 
-    async def revision(self) -> str | None:
-        """Return the revision, or None when it cannot be read."""
-        future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self.read(lambda revision: None if future.done() else future.set_result(revision))
+    async def epoch(self) -> Epoch | None:
+        """Return the epoch, or None when the revision cannot be read."""
+        future: asyncio.Future[Epoch | None] = asyncio.get_running_loop().create_future()
+        self.read(lambda epoch: None if future.done() else future.set_result(epoch))
         return await future
 
     def close(self) -> None:
@@ -94,15 +81,15 @@ class RevisionReader:
         self._started = perf_counter()
         self._source.begin(self._finish)
 
-    def _finish(self, revision: str | None) -> None:
-        if revision is None:
+    def _finish(self, epoch: Epoch | None) -> None:
+        if epoch is None:
             read_times.failed += 1
         else:
             read_times.add(perf_counter() - self._started)
         callbacks, self._reading = self._reading, []
         for callback in callbacks:
             try:
-                callback(revision)
+                callback(epoch)
             except Exception:  # one that fails must not stop the others
                 logger.exception("A request failed after the policy revision was read.")
         if self._waiting:
@@ -111,213 +98,3 @@ class RevisionReader:
 
 def _source() -> RevisionSource:
     return SqliteSource(str(connection.settings_dict["NAME"])) if connection.vendor == "sqlite" else PostgresSource()
-
-
-class SqliteSource:
-    """Reads from a file: after a commit with SQLite in a thread, else only the header of the write-ahead log's index.
-
-    While another process holds the locks of SQLite's readers, SQLite waits for up to ten seconds, whatever its time-out is. The
-    event loop must not wait with it. Every commit changes the header, by which SQLite's own readers decide whether their cached
-    pages are valid (https://www.sqlite.org/walformat.html#walidxfmt). While the header is that of the last read, so is the
-    revision.
-
-    A file that replaced the open one gives None, because other connections can still read the old one.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="revision")
-        self._connection: sqlite3.Connection | None = None  # of the thread
-        self._index: int | None = None
-        self._file: tuple[int, int] | None = None
-        self._known: tuple[bytes, str] | None = None  # a header, and the revision under it
-        self._reading = False
-        self._callback: Callback | None = None
-        self._timeout: asyncio.TimerHandle | None = None
-
-    def begin(self, callback: Callback) -> None:
-        if self._known is not None and self._known[0] == self._header() and self._is_open_file():
-            callback(self._known[1])
-        elif self._reading:
-            callback(None)  # the thread is still busy with a read that timed out
-        else:
-            loop = asyncio.get_running_loop()
-            self._callback, self._reading = callback, True
-            self._timeout = loop.call_later(_TIMEOUT_SECONDS, self._finish, None)
-            loop.run_in_executor(self._thread, self._read).add_done_callback(self._done)
-
-    def _read(self) -> tuple[str | None, bytes]:
-        """Return the revision, or None, and the header under which it was read, or b"". Runs in the thread."""
-        try:
-            if self._connection is None:
-                self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
-            before = self._header()
-            row = self._connection.execute(READ).fetchone()
-        except (sqlite3.Error, OSError):
-            self._disconnect()
-            return None, b""
-        if self._index is None:
-            self._index = _open_index(self._path.with_name(f"{self._path.name}-shm"))
-        revision = row[0] if row and self._is_open_file() else None
-        return revision, before if before == self._header() else b""
-
-    def _done(self, future: "asyncio.Future[tuple[str | None, bytes]]") -> None:
-        revision, header = (None, b"") if future.cancelled() or future.exception() else future.result()
-        self._known = (header, revision) if header and revision is not None else None
-        self._reading = False
-        self._finish(revision)
-
-    def _finish(self, revision: str | None) -> None:
-        if self._timeout is not None:
-            self._timeout.cancel()
-            self._timeout = None
-        callback, self._callback = self._callback, None
-        if callback is not None:
-            callback(revision)
-
-    def _header(self) -> bytes:
-        """Return both copies of the header, or b"" where there is none, or one of them is just being written."""
-        header = b"" if self._index is None else os.pread(self._index, 2 * _HEADER_BYTES, 0)
-        return header if any(header) and header[:_HEADER_BYTES] == header[_HEADER_BYTES:] else b""
-
-    def _is_open_file(self) -> bool:
-        """Return whether the path still leads to the file that was read first."""
-        try:
-            status = self._path.stat()
-        except OSError:
-            return False
-        file = (status.st_dev, status.st_ino)
-        self._file = self._file or file
-        return file == self._file
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = self._index = None
-
-    def close(self) -> None:
-        self._thread.submit(self._disconnect)
-        self._thread.shutdown()
-
-
-# The descriptors of indexes, by device and inode. To close one would release all locks that SQLite's connections in this process
-# hold on the file (POSIX advisory locks), so it stays open until the file is deleted.
-_indexes: Final[dict[tuple[int, int], int]] = {}
-
-
-def _open_index(path: Path) -> int | None:
-    """Return a descriptor of the write-ahead log's index, or None where there is none, as in other journal modes."""
-    for file, descriptor in list(_indexes.items()):
-        if os.fstat(descriptor).st_nlink == 0:
-            os.close(_indexes.pop(file))
-    try:
-        status = path.stat()
-        file = (status.st_dev, status.st_ino)
-        if file not in _indexes:
-            _indexes[file] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    return _indexes[file]
-
-
-class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and measures nothing
-    """Reads over its own connection through libpq's non-blocking interface, which takes the loop some ten microseconds."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._connection: psycopg.Connection[Any] | None = None
-        self._descriptor = -1  # of the connection's socket
-        self._callback: Callback | None = None
-        self._revision: str | None = None
-        self._timeout: asyncio.TimerHandle | None = None
-        self._connecting: asyncio.Future[psycopg.Connection[Any] | None] | None = None
-        self._attempted_at = float("-inf")  # the last attempt, by the loop's clock
-
-    def begin(self, callback: Callback) -> None:
-        """Send the query. Without a connection, call `callback` with None at once and begin to connect."""
-        if self._connection is None:
-            self._connect()
-            callback(None)
-            return
-        self._callback, self._revision = callback, None
-        try:
-            self._connection.pgconn.send_query(READ.encode())
-            unsent = self._connection.pgconn.flush()
-        except psycopg.Error:
-            self._reconnect()
-            return
-        if unsent:  # a query of 50 bytes does not fit into the socket's buffer: the server has stopped reading
-            self._reconnect()
-            return
-        self._timeout = self._loop.call_later(_TIMEOUT_SECONDS, self._reconnect)
-
-    def _readable(self) -> None:
-        """Take what the server sent, and finish the read when the result is complete."""
-        if self._connection is None:
-            return
-        pgconn = self._connection.pgconn
-        try:
-            pgconn.consume_input()
-            while not pgconn.is_busy():
-                result = pgconn.get_result()
-                if result is None:
-                    break
-                if result.status != pq.ExecStatus.TUPLES_OK:
-                    self._reconnect()
-                    return
-                value = result.get_value(0, 0) if result.ntuples else None
-                self._revision = value.decode("ascii") if value is not None else None
-            else:
-                return
-        except psycopg.Error:
-            self._reconnect()
-            return
-        self._finish()
-
-    def _finish(self) -> None:
-        if self._timeout is not None:
-            self._timeout.cancel()
-            self._timeout = None
-        callback, self._callback = self._callback, None
-        if callback is not None:
-            callback(self._revision)
-
-    def _reconnect(self) -> None:
-        """Close the connection, finish the read without a revision, and connect again."""
-        self.close()
-        self._revision = None
-        self._finish()
-        self._connect()
-
-    def _connect(self) -> None:
-        now = self._loop.time()
-        if self._connecting is None and now - self._attempted_at >= _RECONNECT_SECONDS:
-            self._attempted_at = now
-            self._connecting = self._loop.run_in_executor(None, self._open)
-            self._connecting.add_done_callback(self._opened)
-
-    def _open(self) -> psycopg.Connection[Any] | None:
-        """Return a new connection, or None. Runs in a thread."""
-        params = connection.get_connection_params()
-        for name in ("pool", "cursor_factory", "context"):
-            params.pop(name, None)
-        params["connect_timeout"] = settings.DATABASE_TIMEOUT
-        with suppress(psycopg.Error, OSError):
-            opened = psycopg.connect(**params, autocommit=True)
-            opened.pgconn.nonblocking = 1
-            return opened
-        return None
-
-    def _opened(self, future: "asyncio.Future[psycopg.Connection[Any] | None]") -> None:
-        self._connecting = None
-        opened = None if future.cancelled() or future.exception() else future.result()
-        if opened is not None:
-            self._connection, self._descriptor = opened, opened.pgconn.socket
-            self._loop.add_reader(self._descriptor, self._readable)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            # By the stored number: a lost connection no longer has it, and the kernel gives it to a client's connection next.
-            self._loop.remove_reader(self._descriptor)
-            self._connection.close()
-            self._connection = None

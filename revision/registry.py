@@ -19,6 +19,12 @@ class WatchedTable:
     def name(self) -> str:
         return self.model._meta.db_table
 
+    @property
+    def key_column(self) -> str:
+        """The column whose value the log has of a changed row, or ""."""
+        key = self.watched.key
+        return str(self.model._meta.get_field(key).column) if key else ""  # type: ignore[union-attr]
+
     def columns(self) -> list[str]:
         """Return the columns on which decisions depend."""
         return [str(field.column) for field in self.model._meta.concrete_fields if field.name not in self.watched.ignored_fields]
@@ -29,13 +35,14 @@ class WatchedTable:
 
 
 def watched_tables() -> list[WatchedTable]:
-    """Return the watched tables, in the order of the installed apps. Raises ValueError if an ignored field does not exist."""
+    """Return the watched tables, in the order of the installed apps. Raises ValueError if a declared field does not exist."""
     tables = [
-        WatchedTable(model, declared)
+        WatchedTable(model, watched)
         for model in apps.get_models()
-        if isinstance(declared := getattr(model, "watched", None), Watched)
+        if isinstance(watched := getattr(model, "watched", None), Watched)
     ]
     for table in tables:
-        if unknown := table.watched.ignored_fields - {field.name for field in table.model._meta.concrete_fields}:
+        declared = table.watched.ignored_fields | ({table.watched.key} - {""})
+        if unknown := declared - {field.name for field in table.model._meta.concrete_fields}:
             raise ValueError(f"{table.model.__name__}.watched names fields that do not exist: {', '.join(sorted(unknown))}.")
     return tables

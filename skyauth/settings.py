@@ -78,6 +78,8 @@ TEMPLATES = [
 ]
 
 _SQLITE = database["ENGINE"] == "django.db.backends.sqlite3"
+if _SQLITE:
+    database["ENGINE"] = "core.sqlite"
 database["OPTIONS"] = (
     {
         "timeout": DATABASE_TIMEOUT,

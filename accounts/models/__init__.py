@@ -1,6 +1,6 @@
 """Users, service accounts, tokens and group roles as rows. `accounts.services` is their only writer."""
 
-from accounts.models.policy import PolicyRevision, SyncedRole
+from accounts.models.policy import PolicyChange, PolicyRevision, SyncedRole
 from accounts.models.service_accounts import ServiceAccount, Token, token_state
 from accounts.models.sessions import CliAuthorization, CliLoginRequest, Session, SessionKind
 from accounts.models.users import DeletedUser, FirstAdmin, GroupRole, RoleSource, SignIn, User, UserManager
@@ -11,6 +11,7 @@ __all__ = [
     "DeletedUser",
     "FirstAdmin",
     "GroupRole",
+    "PolicyChange",
     "PolicyRevision",
     "RoleSource",
     "ServiceAccount",

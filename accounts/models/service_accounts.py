@@ -17,7 +17,7 @@ from rbac.principals import account_identity
 class ServiceAccount(models.Model):
     """A service account. It never has more permissions than its owner, if it has one, and outlives its creator."""
 
-    watched = Watched()
+    watched = Watched(kind="account", key="id")
 
     name = models.CharField(max_length=64, unique=True, help_text="Letters, digits and . _ -, in lower case.")
     uid = models.CharField(max_length=24, unique=True, editable=False)
@@ -52,7 +52,7 @@ class ServiceAccount(models.Model):
 class Token(models.Model):
     """A token of a service account: the key id that finds the row, and the digest that the token must have."""
 
-    watched = Watched(ignored_fields=frozenset({"last_used_at", "last_used_from"}))
+    watched = Watched(ignored_fields=frozenset({"last_used_at", "last_used_from"}), kind="token", key="id")
 
     account = models.ForeignKey(ServiceAccount, on_delete=models.CASCADE, related_name="tokens")
     key_id = models.CharField(max_length=12, unique=True, editable=False)

@@ -23,7 +23,7 @@ class Session(models.Model):
     A row without a user is an anonymous session, or a consumed nonce (`authn.nonces`).
     """
 
-    watched = Watched(ignored_fields=frozenset({"last_used_at", "address"}))
+    watched = Watched(ignored_fields=frozenset({"last_used_at", "address"}), kind="session", key="session_key")
 
     session_key = models.CharField(max_length=64, primary_key=True, editable=False)
     session_data = models.TextField(editable=False)

@@ -38,7 +38,9 @@ class UserManager(BaseUserManager["User"]):
 class User(AbstractBaseUser):
     """A user. The role alone determines the permissions; Django's own permissions are not used."""
 
-    watched = Watched(ignored_fields=frozenset({"last_seen_at", "last_login", "groups_seen_at", "role_before_group"}))
+    watched = Watched(
+        ignored_fields=frozenset({"last_seen_at", "last_login", "groups_seen_at", "role_before_group"}), kind="user", key="id"
+    )
 
     username = models.CharField(max_length=254, unique=True, help_text="An e-mail address or a name, in lower case.")
     uid = models.CharField(max_length=16, unique=True, editable=False, help_text="The id, as SkyPilot derives it.")
@@ -146,7 +148,7 @@ class DeletedUser(models.Model):
 class GroupRole(models.Model):
     """A group of the identity provider, and the role that its members get when they sign in through the proxy."""
 
-    watched = Watched(on_insert=True)
+    watched = Watched(on_insert=True, kind="groups")
 
     group = models.CharField(max_length=200, unique=True, validators=[check_one_line])
     role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="group_roles")

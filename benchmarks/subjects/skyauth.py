@@ -2,6 +2,7 @@
 
 import base64
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from tests.servers import Program
 
 VERIFY: Final = "/authz/verify"
 WORKING_SET: Final = 1_000
+CALLERS: Final = 10_000  # of a subject whose callers change
 ROUTES: Final = 10
 BEARER: Final = ("Authorization", "Bearer @@")
 BASIC: Final = ("Authorization", "Basic @@")
@@ -70,11 +72,16 @@ def seed(harness: Harness, shape: Shape) -> dict[str, str]:
     return settings
 
 
+def seeded(harness: Harness, shape: Shape) -> dict[str, str]:
+    """Return the settings of a SkyAuth of this shape, whose database is seeded once."""
+    return harness.once(("seeded", shape), lambda: seed(harness, shape))
+
+
 def served(harness: Harness, shape: Shape) -> Served:
     """Return the running SkyAuth of this shape, with one worker."""
 
     def start() -> Served:
-        settings = harness.once(("seeded", shape), lambda: seed(harness, shape))
+        settings = seeded(harness, shape)
         port = harness.port()
         command = [sys.executable, "manage.py", "serve", "--host", HOST, "--port", str(port)]
         return Served(shape, port, harness.serve(shape.name, command, port, **settings), Path(settings["DATA_DIR"]))
@@ -94,6 +101,21 @@ def _subject(
 def bearer(harness: Harness, shape: Shape) -> Subject:
     """Return verify with tokens that were seen before."""
     return _subject(harness, served(harness, shape), BEARER, "tokens.txt", bad=token_format.mint().plaintext)
+
+
+def changing(harness: Harness, shape: Shape, changes: int) -> Subject:
+    """Return verify with CALLERS tokens that were seen before, while so many of them are changed each second."""
+    running = served(harness, shape)
+    path = harness.template(f"{shape.name}-changing", running.request(BEARER))
+    requests = Requests(path, running.data / "tokens.txt", CALLERS)
+    if not changes:
+        return Subject(running.port, requests, (running.program,))
+    command = [sys.executable, "-m", "benchmarks.changes", str(changes), str(CALLERS)]
+
+    def during() -> AbstractContextManager[None]:
+        return harness.beside("changes", command, **seeded(harness, shape))
+
+    return Subject(running.port, requests, (running.program,), during=during)
 
 
 def basic(harness: Harness, shape: Shape) -> Subject:

@@ -26,6 +26,7 @@ from accounts.identifiers import user_uid
 from accounts.models import ServiceAccount, SyncedRole, User
 from accounts.principal_lookup import service_account_principal
 from core.bounded_cache import BoundedCache
+from core.watched import Tag
 from integrations.skypilot.client import REFUSALS, UpstreamUnavailable, ask, reason_of
 from integrations.skypilot.roles import skypilot_role
 from rbac.principals import Kind, Principal, account_identity
@@ -82,6 +83,11 @@ attempts = _Attempts()
 def needs_sync(principal: Principal) -> bool:
     """Return whether the caller's role must be synced: a server is configured, and the caller has an identity."""
     return bool(settings.SKYPILOT_URL) and bool(principal.identity)
+
+
+def tag(principal: Principal) -> Tag:
+    """Return the tag of what is stored about the caller's role at the server."""
+    return SyncedRole.watched.kind, principal.identity
 
 
 def is_synced(principal: Principal) -> bool:

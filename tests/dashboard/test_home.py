@@ -123,7 +123,7 @@ def test_tokens_that_need_attention_are_named_by_account(visit, alice, healthy):
 
 
 def test_a_missing_trigger_is_an_error_that_names_the_table(visit, alice, healthy):
-    name = next(name for name, table in triggers.installed(connection).items() if table == "accounts_token")
+    name = next(each.name for each in triggers.installed(connection) if each.table == "accounts_token")
     with connection.cursor() as cursor:
         cursor.execute(f"DROP TRIGGER {name}" + ("" if connection.vendor == "sqlite" else " ON accounts_token"))
     panel = health(visit(alice).get(HOME))

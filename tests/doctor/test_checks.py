@@ -46,7 +46,7 @@ def healthy(alice: User, read_write: None, settings: Settings, tmp_path: Path, m
 
 
 def drop_trigger() -> None:
-    name = next(name for name, table in triggers.installed(connection).items() if table == "accounts_token")
+    name = next(each.name for each in triggers.installed(connection) if each.table == "accounts_token")
     with connection.cursor() as cursor:
         cursor.execute(f"DROP TRIGGER {name}" + ("" if connection.vendor == "sqlite" else " ON accounts_token"))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from tests.examples import examples
 from tests.http_client import HOST, answers, bearer, question
 from tests.servers import SkyAuth, replica, skyauth_server
 
@@ -110,13 +111,20 @@ def changes(server: SkyAuth) -> dict[str, tuple[str, Callable[[], object], Calla
             lambda: console("update_account", name="pipeline", role="viewer"),
             lambda: console("update_account", name="pipeline", role="user"),
         ),
+        "role changed": (
+            "POST",
+            lambda: console("set_permissions", name="user", permissions=["upstream:read"]),
+            lambda: console("set_permissions", name="user", permissions=["upstream:read", "upstream:write"]),
+        ),
         "routes changed": ("POST", lambda: console("no_routes"), lambda: console("load_pack", name="read-write")),
     }
 
 
-CHANGES = ["owner disabled", "account disabled", "owner demoted", "account demoted", "routes changed"]
+CHANGES = ["owner disabled", "account disabled", "owner demoted", "account demoted", "role changed", "routes changed"]
+TIMES = examples(25, long=1_000)  # there and back
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CHANGES)
 def test_promise_14_and_15_no_answer_is_older_than_its_question(pair: tuple[SkyAuth, SkyAuth], name: str) -> None:
     one, _ = pair
@@ -127,7 +135,7 @@ def test_promise_14_and_15_no_answer_is_older_than_its_question(pair: tuple[SkyA
     with ExitStack() as stack:
         watchers = [stack.enter_context(closing(Conversation(server, credential, method))) for server in pair]
         load = stack.enter_context(loaded(pair, credential, method, each=LOADERS))
-        for _ in range(25):
+        for _ in range(TIMES):
             assert [watcher.ask() for watcher in watchers] == [200, 200]
             stop()
             committed = time.monotonic()
@@ -146,11 +154,12 @@ def test_promise_14_and_15_no_answer_is_older_than_its_question(pair: tuple[SkyA
     assert load.statuses <= {200, 401, 403}, "nobody was told of trouble"
 
 
+@pytest.mark.long
 def test_promise_14_a_revoked_token_is_refused_at_once_on_every_replica_while_others_go_on(pair: tuple[SkyAuth, SkyAuth]) -> None:
     one, _ = pair
     _account(one)
     with loaded(pair, bearer(str(one.console("issue", account="pipeline"))), each=1) as load:
-        for _ in range(25):
+        for _ in range(TIMES):
             token = str(one.console("issue", account="pipeline"))
             with ExitStack() as stack:
                 watchers = [stack.enter_context(closing(Conversation(server, bearer(token)))) for server in pair]

@@ -12,6 +12,7 @@ from authn.proxy_header_middleware import ProxyHeaderMiddleware
 from authn.proxy_headers import TrustPolicy, parse_networks
 from gateway import asgi, verify
 from gateway.asgi import ForwardAuthApp
+from revision.epoch import Epoch
 from revision.reader import RevisionReader
 from tests.races import separate_connections
 from tests.verify_client import bearer
@@ -45,13 +46,16 @@ def look_up(app, *headers, path=b"/authz/verify", original=ORIGINAL):
     return app.look_up(app.endpoint(path), scope, header_filter.filter_headers(scope))
 
 
-def decide_batch(app, *requests, revision="r"):
+EPOCH = Epoch()
+
+
+def decide_batch(app, *requests, epoch=EPOCH):
     """Return the number of each request with the status of its answer."""
     answers = []
 
     async def scenario():
         works = [
-            app.add_to_batch(request, revision, lambda answer, n=n: answers.append((n, answer.status)))
+            app.add_to_batch(request, epoch, lambda answer, n=n: answers.append((n, answer.status)))
             for n, request in enumerate(requests)
         ]
         assert [work is not None for work in works] == [True] + [False] * (len(requests) - 1), "one batch for all"
@@ -69,7 +73,7 @@ def test_each_request_of_a_batch_gets_its_own_answer(app, pipeline_token):
     assert decide_batch(app, *requests) == [(0, 200), (1, 401), (2, 200)]
     assert Entry.objects.filter(event="sign-in.refused").count() == 1, "the refusal was recorded, after a decision of its own"
     again = look_up(app, good)
-    assert (again.answer.status, again.revision) == (200, "r"), "the caller was cached"
+    assert (again.answer.status, again.epoch) == (200, EPOCH), "the caller was cached"
     assert decide_batch(app, look_up(app, bad)) == [(0, 401)], "a refusal that was recorded a moment ago is answered in the batch"
     assert Entry.objects.filter(event="sign-in.refused").count() == 1
 
@@ -90,7 +94,7 @@ def test_two_credentials_in_one_request_are_refused(app, pipeline_token):
 
 def test_without_a_revision_nothing_in_a_batch_is_cached(app, pipeline_token):
     request = look_up(app, bearer(pipeline_token)[0])
-    assert decide_batch(app, request, revision=None) == [(0, 200)]
+    assert decide_batch(app, request, epoch=None) == [(0, 200)]
     assert look_up(app, bearer(pipeline_token)[0]).answer is None
 
 
@@ -98,8 +102,8 @@ def test_an_answer_that_cannot_be_delivered_does_not_stop_the_others(app, pipeli
     answers = []
 
     async def scenario():
-        work = app.add_to_batch(look_up(app, bearer(pipeline_token)[0]), "r", lambda _: answers[7])
-        app.add_to_batch(look_up(app, bearer(pipeline_token)[0]), "r", answers.append)
+        work = app.add_to_batch(look_up(app, bearer(pipeline_token)[0]), EPOCH, lambda _: answers[7])
+        app.add_to_batch(look_up(app, bearer(pipeline_token)[0]), EPOCH, answers.append)
         await work
 
     asyncio.run(scenario())
@@ -114,7 +118,7 @@ def test_promise_43_a_failing_thread_is_503_for_the_whole_batch(app, pipeline_to
     monkeypatch.setattr(asgi, "_with_request_id", broken)
     request = look_up(app, bearer(pipeline_token)[0])
     assert decide_batch(app, request, request) == [(0, 503), (1, 503)]
-    assert asyncio.run(app.decide(request, "r")).status == 503
+    assert asyncio.run(app.decide(request, EPOCH)).status == 503
 
 
 def test_promise_43_a_failing_look_up_is_503(app, pipeline_token, monkeypatch):
@@ -128,7 +132,7 @@ def test_promise_43_a_failing_look_up_is_503(app, pipeline_token, monkeypatch):
 def test_an_oversized_request_is_not_looked_up_and_refused(app):
     request = look_up(app, *[(b"a", b"b")] * 101)
     assert (request.oversized, request.answer, request.batchable) == (True, None, False)
-    assert asyncio.run(app.decide(request, "r")).status == 403
+    assert asyncio.run(app.decide(request, EPOCH)).status == 403
 
 
 def test_an_error_in_the_cache_look_up_is_logged_and_the_database_decides(app, pipeline_token, monkeypatch, caplog):

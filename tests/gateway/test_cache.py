@@ -17,6 +17,7 @@ from gateway.cache import CachedCaller, CacheSnapshot, DecisionCache, cache_key
 from gateway.forwarded import AuthRequest, x_forwarded
 from rbac.principals import anonymous
 from revision import last_used
+from revision.epoch import Epoch
 from tests.factories import PASSWORD, GroupRoleFactory, make_token
 from tests.verify_client import basic, bearer, cookie, proxied
 
@@ -31,7 +32,7 @@ def header_mode(settings, read_write):
 
 @pytest.fixture
 def snapshot():
-    return CacheSnapshot("revision")
+    return CacheSnapshot(Epoch())
 
 
 @pytest.fixture
@@ -77,20 +78,20 @@ def test_an_answer_from_the_database_is_repeated_from_the_cache_without_a_query(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_promise_14_another_revision_empties_the_cache(requests, kind):
-    decision_cache = DecisionCache()
-    decide(requests[kind], decision_cache.at("one"))
-    assert from_cache(requests[kind], decision_cache.at("one")) is not None
-    assert from_cache(requests[kind], decision_cache.at("two")) is None
-    assert from_cache(requests[kind], decision_cache.at("one")) is None, "not even when the old revision comes again"
+def test_promise_54_another_epoch_empties_the_cache(requests, kind):
+    decision_cache, one, two = DecisionCache(), Epoch(), Epoch()
+    decide(requests[kind], decision_cache.of(one))
+    assert from_cache(requests[kind], decision_cache.of(one)) is not None
+    assert from_cache(requests[kind], decision_cache.of(two)) is None
+    assert from_cache(requests[kind], decision_cache.of(one)) is None, "not even when the old epoch comes again"
     assert len(decision_cache) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_caller_found_under_an_old_revision_is_not_added_to_the_new_one(requests, kind):
+def test_a_caller_found_in_an_old_epoch_is_not_added_to_the_new_one(requests, kind):
     decision_cache = DecisionCache()
-    old = decision_cache.at("one")
-    new = decision_cache.at("two")
+    old = decision_cache.of(Epoch())
+    new = decision_cache.of(Epoch())
     decide(requests[kind], old)  # began before the change, ended after it
     assert from_cache(requests[kind], new) is None
 
@@ -184,9 +185,9 @@ def test_with_auth_remember_seconds_0_no_password_is_cached(bob, settings, snaps
 
 
 def test_after_an_unrelated_change_a_verified_password_is_not_hashed_again(requests, monkeypatch):
-    decide(requests["basic"], CacheSnapshot("one"))
+    decide(requests["basic"], CacheSnapshot(Epoch()))
     monkeypatch.setattr(passwords, "check_password", lambda *_: pytest.fail("hashed"))
-    assert decide(requests["basic"], CacheSnapshot("two")).status == 200
+    assert decide(requests["basic"], CacheSnapshot(Epoch())).status == 200
 
 
 def test_promise_06_an_assertion_of_the_proxy_is_verified_every_time(bob, snapshot, settings, monkeypatch):
@@ -199,7 +200,7 @@ def test_promise_06_an_assertion_of_the_proxy_is_verified_every_time(bob, snapsh
 
 def test_the_cache_is_bounded_and_evicts_the_least_recently_used_caller(monkeypatch):
     monkeypatch.setattr(cache, "MAX_CALLERS", 3)
-    snapshot = CacheSnapshot("revision")
+    snapshot = CacheSnapshot(Epoch())
 
     def add(name):
         snapshot.add_caller((name, "h"), CachedCaller(AuthenticationResult(anonymous("h"))))

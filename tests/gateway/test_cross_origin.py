@@ -13,6 +13,7 @@ from gateway import verify
 from gateway.cache import CacheSnapshot
 from gateway.forwarded import AuthRequest, envoy, x_forwarded, x_original
 from rbac.denials import past_denial
+from revision.epoch import Epoch
 from tests.factories import PASSWORD
 from tests.verify_client import basic, bearer, cookie, proxied
 
@@ -51,7 +52,7 @@ def answer(caller, sent, method="POST", reader=x_forwarded, **forwarded):
     present = MappingProxyType({key: value for key, value in values.items() if value is not None})
     host = [(b"host", values["host"].encode())] if reader is envoy else []
     request = AuthRequest([*host, *own, *sent], proxied()._replace(forwarded=present, subject=subject), method, "/things")
-    snapshot = CacheSnapshot("revision")
+    snapshot = CacheSnapshot(Epoch())
     decided = verify.decide(request, reader, snapshot)
     cached = verify.evaluate(request, reader, verify.CacheOnly(snapshot))
     assert cached == decided, "the fast path and the slow path give the same answer"

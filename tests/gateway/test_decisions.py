@@ -14,6 +14,7 @@ from gateway.forwarded import ENDPOINTS, AuthRequest, x_forwarded
 from rbac import services as rbac
 from rbac.models import Route
 from rbac.packs import RouteSpec
+from revision.epoch import Epoch
 from tests.factories import make_token
 from tests.verify_client import CLIENT, PROXY, bearer, cookie, proxied
 
@@ -29,7 +30,7 @@ def header_mode(settings, read_write):
 
 @pytest.fixture
 def snapshot():
-    return CacheSnapshot("revision")
+    return CacheSnapshot(Epoch())
 
 
 def decide(request, snapshot=None):
@@ -224,8 +225,8 @@ def test_while_another_thread_records_a_denial_is_a_cache_miss(vera, snapshot):
 def test_under_a_new_revision_a_denial_is_decided_again(vera, snapshot, system):
     decide(by_proxy(), snapshot)
     Route.objects.update(permission="upstream:read")
-    assert from_cache(by_proxy(), CacheSnapshot("another")) is None
-    assert decide(by_proxy(), CacheSnapshot("another")).status == 200
+    assert from_cache(by_proxy(), CacheSnapshot(Epoch())) is None
+    assert decide(by_proxy(), CacheSnapshot(Epoch())).status == 200
 
 
 @pytest.mark.parametrize("auth_request", [by_proxy(), AuthRequest([], proxied())])

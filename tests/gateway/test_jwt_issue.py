@@ -20,6 +20,7 @@ from gateway.headers import ASSERTION, allowed
 from rbac import services as rbac
 from rbac.packs import RouteSpec
 from rbac.principals import Kind, Method, Principal
+from revision.epoch import Epoch, LoggedChange
 from tests.examples import examples
 from tests.factories import PASSWORD
 from tests.verify_client import basic, bearer, identity, judge, proxied
@@ -241,7 +242,7 @@ def issued(answer):
 
 @pytest.mark.django_db
 def test_an_assertion_is_sent_again_until_half_of_its_lifetime_is_over(pipeline_token, read_write, clock):
-    snapshot, lines = CacheSnapshot("revision"), bearer(pipeline_token)
+    snapshot, lines = CacheSnapshot(Epoch()), bearer(pipeline_token)
     with pytest.raises(verify.CacheMiss):
         from_cache(lines, proxied(), snapshot)
     first = from_database(lines, proxied(), snapshot)
@@ -259,7 +260,7 @@ def test_an_assertion_is_sent_again_until_half_of_its_lifetime_is_over(pipeline_
 
 @pytest.mark.django_db
 def test_signing_again_costs_no_query(pipeline_token, read_write, clock, django_assert_num_queries):
-    snapshot, lines = CacheSnapshot("revision"), bearer(pipeline_token)
+    snapshot, lines = CacheSnapshot(Epoch()), bearer(pipeline_token)
     from_database(lines, proxied(), snapshot)
     clock.now += 40
     with django_assert_num_queries(0):
@@ -268,7 +269,7 @@ def test_signing_again_costs_no_query(pipeline_token, read_write, clock, django_
 
 @pytest.mark.django_db
 def test_assertions_are_cached_for_each_audience(pipeline_token, read_write):
-    snapshot, lines = CacheSnapshot("revision"), bearer(pipeline_token)
+    snapshot, lines = CacheSnapshot(Epoch()), bearer(pipeline_token)
     hosts = [f"h{n}.example.com" for n in range(5)]
     first = {host: from_database(lines, proxied(host=host), snapshot) for host in hosts}
     for host in hosts:
@@ -279,7 +280,7 @@ def test_assertions_are_cached_for_each_audience(pipeline_token, read_write):
 @pytest.mark.django_db
 def test_a_caller_who_invents_hosts_does_not_fill_the_cache(pipeline_token, read_write, monkeypatch):
     monkeypatch.setattr(cache, "MAX_SIGNED_ANSWERS", 10)
-    snapshot, lines = CacheSnapshot("revision"), bearer(pipeline_token)
+    snapshot, lines = CacheSnapshot(Epoch()), bearer(pipeline_token)
     for n in range(50):
         assert from_database(lines, proxied(host=f"h{n}.example.com"), snapshot).status == 200
     assert len(snapshot._signed) == 10
@@ -290,7 +291,7 @@ def test_a_caller_who_invents_hosts_does_not_fill_the_cache(pipeline_token, read
 
 @pytest.mark.django_db
 def test_a_caller_who_is_not_cached_gets_a_new_assertion_each_time():
-    snapshot, caller = CacheSnapshot("revision"), CachedCaller(AuthenticationResult(ALICE, until=0))
+    snapshot, caller = CacheSnapshot(Epoch()), CachedCaller(AuthenticationResult(ALICE, until=0))
     lookups = verify.DatabaseLookups(snapshot)
     assert read(assertion_of(lookups.signed_answer(caller, HOST)))
     assert snapshot.signed_answer(caller, HOST, time.time()) is None
@@ -299,18 +300,20 @@ def test_a_caller_who_is_not_cached_gets_a_new_assertion_each_time():
 
 @pytest.mark.django_db
 def test_promise_15_an_assertion_of_another_revision_is_not_sent_again(bob, read_write, system):
-    decision_cache, proxy_info = cache.DecisionCache(), proxied(subject=bob.username)
-    before = from_database([], proxy_info, decision_cache.at("before"))
+    epoch, proxy_info = Epoch(), proxied(subject=bob.username)
+    snapshot = CacheSnapshot(epoch)
+    before = from_database([], proxy_info, snapshot)
     assert read(assertion_of(before))["role"] == "user"
     users.set_role(actor=system, user=bob, role="viewer")
+    epoch.advance(1, [LoggedChange(1, "a", "b", "user", str(bob.pk))])
     with pytest.raises(verify.CacheMiss):
-        from_cache([], proxy_info, decision_cache.at("after"))
-    assert read(assertion_of(from_database([], proxy_info, decision_cache.at("after"))))["role"] == "viewer"
+        from_cache([], proxy_info, snapshot)
+    assert read(assertion_of(from_database([], proxy_info, snapshot)))["role"] == "viewer"
 
 
 @pytest.mark.django_db
 def test_two_callers_never_share_an_assertion(bob, vera, read_write):
-    snapshot = CacheSnapshot("revision")
+    snapshot = CacheSnapshot(Epoch())
     for user in (bob, vera):
         from_database([], proxied(subject=user.username), snapshot)
     for user in (bob, vera):
@@ -319,7 +322,7 @@ def test_two_callers_never_share_an_assertion(bob, vera, read_write):
 
 @pytest.mark.django_db
 def test_an_assertion_for_a_password_is_cached(bob, read_write):
-    snapshot, lines = CacheSnapshot("revision"), basic(bob.username, PASSWORD)
+    snapshot, lines = CacheSnapshot(Epoch()), basic(bob.username, PASSWORD)
     from_database(lines, proxied(), snapshot)
     assert read(assertion_of(from_cache(lines, proxied(), snapshot)))["sub"] == bob.uid
 
@@ -327,7 +330,7 @@ def test_an_assertion_for_a_password_is_cached(bob, read_write):
 @pytest.mark.django_db
 def test_an_answer_without_an_identity_is_a_cache_hit(read_write, system, settings):
     settings.AUTH_STRING = f"team:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}"
-    snapshot, lines = CacheSnapshot("revision"), basic("team", "secret")
+    snapshot, lines = CacheSnapshot(Epoch()), basic("team", "secret")
     from_database(lines, proxied(), snapshot)
     assert assertion_of(from_cache(lines, proxied(), snapshot)) == ""
     assert not snapshot._signed

@@ -32,6 +32,7 @@ from rbac import principals
 from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
 from rbac.policy import Decision, Reason
+from revision.epoch import Epoch
 from revision.reader import RevisionReader, read_times
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token
 from tests.verify_client import CLIENT
@@ -138,20 +139,20 @@ def test_the_size_of_the_cache_is_a_metric():
     cache = DecisionCache()
     metrics.watch(cache)
     assert scrape()["skyauth_remembered_callers", frozenset()] == 0
-    snapshot = cache.at("revision")
+    snapshot = cache.of(Epoch())
     snapshot._callers.update({(b"1", ""): None, (b"2", ""): None})
     assert scrape()["skyauth_remembered_callers", frozenset()] == 2
 
 
 class SlowSource:
-    """A source that returns the given revisions, each after 0.03 seconds."""
+    """A source that returns the given epochs, each after 0.03 seconds."""
 
-    def __init__(self, *revisions: str | None) -> None:
-        self.revisions = list(revisions)
+    def __init__(self, *epochs: Epoch | None) -> None:
+        self.epochs = list(epochs)
 
     def begin(self, callback):
         time.sleep(0.03)
-        callback(self.revisions.pop(0))
+        callback(self.epochs.pop(0))
 
     def close(self):
         pass
@@ -160,11 +161,12 @@ class SlowSource:
 def test_a_read_of_the_revision_is_timed_and_a_failed_one_is_counted_apart():
     async def read():
         reader = RevisionReader(lambda: source)
-        return [await reader.revision() for _ in range(3)]
+        return [await reader.epoch() for _ in range(3)]
 
-    source = SlowSource("one", None, "two")
+    one, two = Epoch(), Epoch()
+    source = SlowSource(one, None, two)
     before = scrape()
-    assert asyncio.run(read()) == ["one", None, "two"]
+    assert asyncio.run(read()) == [one, None, two]
     assert increase(before, "skyauth_mark_read_seconds_count") == 2
     assert 0.06 <= increase(before, "skyauth_mark_read_seconds_sum") < 5
     assert increase(before, "skyauth_mark_read_seconds_bucket", le="0.025") == 0

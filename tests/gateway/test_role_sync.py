@@ -15,6 +15,7 @@ from integrations.skypilot import role_sync
 from integrations.skypilot.client import UpstreamUnavailable
 from rbac.denials import past_denial
 from rbac.principals import Principal
+from revision.epoch import Epoch
 from tests.verify_client import basic, bearer, identity, judge, proxied
 
 pytestmark = pytest.mark.django_db
@@ -64,7 +65,7 @@ def test_a_denied_request_sends_no_role(vera: User, synced: list[str]) -> None:
 
 
 def test_only_a_thread_that_can_wait_sends_the_role_and_the_next_request_is_a_cache_hit(bob: User, synced: list[str]) -> None:
-    snapshot, request = CacheSnapshot("revision"), request_of("bob@example.com")
+    snapshot, request = CacheSnapshot(Epoch()), request_of("bob@example.com")
     assert from_cache(request, snapshot) is None
     assert verify.decide_read_only(request, x_forwarded, snapshot) is None, "the server can take seconds"
     assert synced == []
@@ -76,7 +77,7 @@ def test_only_a_thread_that_can_wait_sends_the_role_and_the_next_request_is_a_ca
 
 def test_a_role_that_another_process_has_synced_needs_only_reading(bob: User, synced: list[str]) -> None:
     SyncedRole.objects.create(server=SERVER, name="bob@example.com", role="user")
-    snapshot, request = CacheSnapshot("revision"), request_of("bob@example.com")
+    snapshot, request = CacheSnapshot(Epoch()), request_of("bob@example.com")
     answer = verify.decide_read_only(request, x_forwarded, snapshot)
     assert answer is not None
     assert answer.status == 200
@@ -85,7 +86,7 @@ def test_a_role_that_another_process_has_synced_needs_only_reading(bob: User, sy
 
 
 def test_after_a_denial_the_role_is_sent_with_the_first_allowed_request(vera: User, synced: list[str]) -> None:
-    snapshot = CacheSnapshot("revision")
+    snapshot = CacheSnapshot(Epoch())
     assert verify.decide(request_of("vera@example.com", "POST"), snapshot=snapshot).status == 403
     assert from_cache(request_of("vera@example.com", "POST"), snapshot) == 403, "a refusal needs no sync"
     assert from_cache(request_of("vera@example.com"), snapshot) is None
@@ -100,7 +101,7 @@ def test_an_unavailable_server_is_503_for_callers_without_a_confirmed_role_only(
         raise UpstreamUnavailable("It is unavailable.")
 
     assert judge(bearer(pipeline_token), proxied()).status == 200
-    snapshot, request = CacheSnapshot("revision"), AuthRequest(bearer(pipeline_token), proxied())
+    snapshot, request = CacheSnapshot(Epoch()), AuthRequest(bearer(pipeline_token), proxied())
     assert verify.decide(request, snapshot=snapshot).status == 200
     monkeypatch.setattr(role_sync, "sync", unavailable)
     answer = judge([], proxied(subject="bob@example.com"))
@@ -122,7 +123,7 @@ def test_a_role_that_the_server_refuses_is_403_with_its_reason_at_every_endpoint
             raise role_sync.RoleRefused("Cannot demote user 'bob@example.com'.")
 
     monkeypatch.setattr(role_sync, "sync", refuse)
-    snapshot, request = CacheSnapshot("revision"), request_of(bob.username)._replace(endpoint=endpoint)
+    snapshot, request = CacheSnapshot(Epoch()), request_of(bob.username)._replace(endpoint=endpoint)
     for _ in range(2):
         answer = verify.decide(request, snapshot=snapshot)
         assert (answer.status, answer.reason) == (403, "role-refused")

@@ -1,13 +1,18 @@
 """What changes the policy revision, and what does not."""
 
+import hashlib
+import re
+from dataclasses import replace
+
 import pytest
 from django.db import connection, models, transaction
 from django.utils import timezone
 
-from accounts.models import GroupRole, PolicyRevision, ServiceAccount, Session, SyncedRole, Token, User
+from accounts.models import GroupRole, PolicyChange, PolicyRevision, ServiceAccount, Session, SyncedRole, Token, User
 from authn.session_store import SessionStore, digest
+from core.watched import Watched
 from rbac.models import Role, Route
-from revision import last_used, triggers
+from revision import last_used, trigger_sql, triggers
 from revision.last_used import Touch
 from revision.registry import watched_tables
 from tests.factories import GroupRoleFactory, ServiceAccountFactory, UserFactory, make_token
@@ -40,6 +45,12 @@ def revision():
         cursor.execute(triggers.READ)
         row = cursor.fetchone()
     return row[0] if row else None
+
+
+def drop_trigger(table):
+    name = next(each.name for each in triggers.installed(connection) if each.table == table)
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TRIGGER {name}" + ("" if connection.vendor == "sqlite" else f" ON {table}"))
 
 
 def other_value(field, row):
@@ -170,9 +181,7 @@ def test_the_next_change_restores_a_deleted_revision(rows):
 
 def test_missing_triggers_are_detected_and_installed_again(rows):
     assert triggers.missing() == []
-    missing = next(name for name, table in triggers.installed(connection).items() if table == "accounts_token")
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP TRIGGER {missing}" + ("" if connection.vendor == "sqlite" else " ON accounts_token"))
+    drop_trigger("accounts_token")
     assert triggers.missing() == ["accounts_token"]
     before = revision()
     triggers.install(connection)
@@ -180,13 +189,181 @@ def test_missing_triggers_are_detected_and_installed_again(rows):
     assert revision() != before, "a change without the triggers went unnoticed"
 
 
-def test_a_trigger_of_a_table_that_is_no_longer_watched_is_dropped(rows, monkeypatch):
-    monkeypatch.setattr(triggers, "watched_tables", lambda: [table for table in watched_tables() if table.model is not User])
-    triggers.install(connection)
-    assert User._meta.db_table not in triggers.installed(connection).values()
+def names():
+    return {each.name for each in triggers.installed(connection)}
+
+
+@pytest.fixture
+def own_triggers(monkeypatch):
+    """Remove what a test has installed, which PostgreSQL would keep for the next one."""
+    yield
     monkeypatch.undo()
+    if connection.vendor != "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP FUNCTION IF EXISTS {trigger_sql.FUNCTION} CASCADE")
+            cursor.execute(f"DROP FUNCTION IF EXISTS {trigger_sql.LOG_FUNCTION}")
+        triggers.install(connection)
+
+
+@pytest.fixture
+def a_newer_version(own_triggers, monkeypatch):
+    """Install the triggers of a version that watches one more column of users, and return their names."""
+    narrow, wide = User.watched, replace(User.watched, ignored_fields=frozenset())
+    monkeypatch.setattr(User, "watched", wide)
+    triggers.install(connection)
+    newer = names()
+    monkeypatch.setattr(User, "watched", narrow)
+    return newer
+
+
+def test_promise_54_the_triggers_of_a_newer_version_satisfy_this_one_which_keeps_them(rows, a_newer_version):
+    assert triggers.missing() == []
+    drop_trigger("accounts_token")
     triggers.install(connection)
     assert triggers.missing() == []
+    assert [name for name in a_newer_version if "accounts_user_update" in name] == [
+        name for name in names() if "accounts_user_update" in name
+    ]
+
+
+def test_a_trigger_that_covers_fewer_columns_is_replaced(own_triggers, rows, monkeypatch):
+    before = names()
+    monkeypatch.setattr(User, "watched", replace(User.watched, ignored_fields=frozenset()))
+    assert triggers.missing() == ["accounts_user"]
+    triggers.install(connection)
+    assert triggers.missing() == []
+    assert len(names()) == len(before)
+
+
+def test_a_trigger_of_a_table_that_this_version_does_not_watch_is_kept(own_triggers, rows, monkeypatch):
+    """A newer version can need it."""
+    before = names()
+    fewer = [table for table in watched_tables() if table.model is not User]
+    monkeypatch.setattr(trigger_sql, "watched_tables", lambda: fewer)
+    drop_trigger("accounts_token")
+    triggers.install(connection)
+    assert names() == before
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(' OR OLD."revoked_at" IS NOT NEW."revoked_at"', ""),
+        lambda text: text.replace("WHEN ", "WHEN NEW.id > 5 AND "),
+        lambda text: text.replace('OLD."id" IS NOT', 'OLD."id" IS'),
+        lambda text: text.replace("'token'", "'session'"),
+        lambda text: re.sub("BEGIN.*END", "BEGIN SELECT 1; END", text, flags=re.DOTALL),
+        lambda text: re.sub(r"BEGIN /\*.*?\*/", "BEGIN", text),
+    ],
+)
+def test_a_trigger_that_does_less_than_ours_is_missing_and_installed_again(own_triggers, rows, change):
+    update = next(t for t in trigger_sql.triggers("sqlite") if (t.table, t.event) == ("accounts_token", "update"))
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TRIGGER {update.name}")
+        cursor.execute(change(update.statement))
+        assert change(update.statement) != update.statement
+    assert triggers.missing() == ["accounts_token"]
+    triggers.install(connection)
+    assert triggers.missing() == []
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("how", ["DISABLE", "ENABLE REPLICA"])
+def test_promise_54_a_disabled_trigger_is_missing_and_enabled_again(own_triggers, rows, how):
+    name = next(each.name for each in triggers.installed(connection) if each.table == "accounts_token")
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE accounts_token {how} TRIGGER {name}")
+    assert triggers.missing() == ["accounts_token"]
+    triggers.install(connection)
+    assert triggers.missing() == []
+
+
+@pytest.mark.postgres
+def test_promise_54_a_changed_function_is_missing_and_created_again(own_triggers, rows):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE OR REPLACE FUNCTION {trigger_sql.FUNCTION}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+        )
+    assert len(triggers.missing()) == len(watched_tables())
+    triggers.install(connection)
+    assert triggers.missing() == []
+
+
+@pytest.mark.postgres
+def test_the_functions_write_to_skyauths_tables_whatever_the_search_path_is(rows):
+    before = revision()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE accounts_generation (id int, number bigint, mark text) ON COMMIT DROP")
+        cursor.execute("SET LOCAL search_path = pg_temp, public")
+        cursor.execute("UPDATE public.accounts_token SET name = 'z'")
+    assert revision() != before
+
+
+def test_a_change_of_what_the_triggers_write_has_a_new_format():
+    """`FORMAT` says which version wrote the triggers. Raise it when this fails, and write the new digest here."""
+    written = "".join(trigger_sql.sqlite_steps("?", "?")) + trigger_sql.function_bodies()[trigger_sql.LOG_FUNCTION]
+    assert (trigger_sql.FORMAT, hashlib.sha256(written.encode()).hexdigest()[:16]) == (2, "60154a676e8db720")
+
+
+LOGGED = {
+    "accounts_user": ("user", lambda: User.objects.filter(username="bob@example.com"), "display_name", "pk"),
+    "accounts_serviceaccount": ("account", lambda: ServiceAccount.objects.filter(name="pipeline"), "description", "pk"),
+    "accounts_token": ("token", Token.objects.all, "name", "pk"),
+    "accounts_session": ("session", Session.objects.all, "agent", "pk"),
+    "rbac_role": ("role", lambda: Role.objects.filter(name="viewer"), "description", "name"),
+    "rbac_route": ("routes", Route.objects.all, "note", ""),
+    "accounts_grouprole": ("groups", GroupRole.objects.all, "group", ""),
+    "accounts_toldrole": ("synced-role", SyncedRole.objects.all, "server", "name"),
+}
+
+
+@pytest.mark.parametrize("table", watched_tables(), ids=lambda table: table.name)
+def test_a_change_is_logged_with_the_key_of_its_row(rows, table):
+    kind, find, column, key = LOGGED[table.name]
+    row = find().get()
+    expected = (kind, str(getattr(row, key)) if key else "")
+    before = PolicyRevision.objects.get()
+    find().update(**{column: "changed"})
+    after = PolicyRevision.objects.get()
+    change = PolicyChange.objects.latest("number")
+    assert (change.kind, change.key) == expected
+    assert (change.number, change.previous, change.value) == (before.number + 1, before.value, after.value)
+    assert after.number == change.number
+
+
+def test_a_table_without_a_kind_logs_a_change_of_everything(own_triggers, rows, monkeypatch):
+    monkeypatch.setattr(Role, "watched", Watched())
+    with connection.cursor() as cursor:
+        for trigger in [t for t in triggers.installed(connection) if t.table == "rbac_role"]:
+            cursor.execute(f"DROP TRIGGER {trigger.name}" + ("" if connection.vendor == "sqlite" else " ON rbac_role"))
+        if connection.vendor != "sqlite":
+            cursor.execute(f"DROP FUNCTION {trigger_sql.FUNCTION} CASCADE")
+    triggers.install(connection)
+    Role.objects.filter(name="viewer").update(description="changed")
+    assert PolicyChange.objects.latest("number").kind == "all"
+
+
+def test_the_log_is_bounded(rows, monkeypatch):
+    for n in range(trigger_sql.KEPT + 60):
+        User.objects.filter(username="bob@example.com").update(display_name=f"n{n}")
+    assert trigger_sql.KEPT <= PolicyChange.objects.count() <= trigger_sql.KEPT + 50
+    assert PolicyChange.objects.latest("number").number == PolicyRevision.objects.get().number
+
+
+@pytest.mark.postgres
+def test_all_changes_of_a_transaction_have_one_number_and_a_large_one_is_of_everything(rows):
+    before = PolicyRevision.objects.get().number
+    with transaction.atomic():
+        User.objects.filter(username="bob@example.com").update(display_name="n")
+        Role.objects.filter(name="viewer").update(description="n")
+    assert sorted(PolicyChange.objects.filter(number=before + 1).values_list("position", "kind")) == [(1, "user"), (2, "role")]
+    UserFactory.create_batch(250)
+    User.objects.update(display_name="all")
+    assert PolicyRevision.objects.get().number == before + 2
+    changes = PolicyChange.objects.filter(number=before + 2)
+    assert changes.count() == 200
+    assert changes.latest("position").kind == "all"
 
 
 @pytest.mark.postgres  # SQLite has no TRUNCATE

@@ -175,5 +175,5 @@ def test_a_missing_trigger_is_reported():
 def trigger() -> str:
     from revision import triggers
 
-    name = next(name for name, table in triggers.installed(connection).items() if table == "accounts_token")
+    name = next(each.name for each in triggers.installed(connection) if each.table == "accounts_token")
     return name.removeprefix(triggers.PREFIX)
