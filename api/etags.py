@@ -1,15 +1,23 @@
 """Optimistic locking: strong entity tags and If-Match (RFC 9110 section 13), so that no change overwrites another unseen."""
 
-from typing import Any, TypeVar
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
 
-from django.utils.http import parse_etags
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.errors import PreconditionRequired
-from core.errors import Stale
+from core.errors import Invalid, Stale
 
 Version = TypeVar("Version", int, str)
+
+# What is between the quotes is a version. A proxy that compresses a response makes its tag weak (nginx), or appends the coding
+# (Caddy, Apache). The client then has the same version, and sends the tag that it received.
+_TAG: Final = r'(?:W/)?"([^"]*?)(?:-(?:gzip|br|zstd|deflate))?"'
+_TAGS: Final = re.compile(rf"\s*{_TAG}\s*(?:,\s*{_TAG}\s*)*")
+_EACH_TAG: Final = re.compile(_TAG)
+_MALFORMED: Final = 'Send the ETag that you read, with its quotes, such as "3", or * to accept any version.'
 
 
 def etag(version: object) -> str:
@@ -20,16 +28,32 @@ def etag(version: object) -> str:
 def expected_version(request: Request, version: Version) -> Version | None:
     """Return the current version if If-Match names it, or None for `If-Match: *`, which accepts any version.
 
-    Raises PreconditionRequired without If-Match, and Stale when it names other versions only. A weak tag never matches.
+    Raises PreconditionRequired without If-Match, Stale when it names other versions only, and Invalid when it names none.
     """
     header = request.headers.get("If-Match")
     if header is None:
         raise PreconditionRequired
     if header.strip() == "*":
         return None
-    if etag(version) not in parse_etags(header):
+    if not _TAGS.fullmatch(header):
+        raise _invalid("If-Match", _MALFORMED)
+    if str(version) not in _EACH_TAG.findall(header):
         raise Stale("This was changed after you read it. Read it again, then repeat your change.")
     return version
+
+
+def refuse_preconditions(headers: Mapping[str, str], *, reads_if_match: bool) -> None:
+    """Raise Invalid if a change has a condition that the operation does not read: it would be made whether it holds or not.
+
+    `If-Match: *` holds for everything that exists, so it is accepted everywhere.
+    """
+    unread = [] if reads_if_match or headers.get("If-Match", "*").strip() == "*" else ["If-Match"]
+    for name in [*unread, *(["If-None-Match"] if "If-None-Match" in headers else [])]:
+        raise _invalid(name, "This operation does not read this header. Leave it out.")
+
+
+def _invalid(name: str, text: str) -> Invalid:
+    return Invalid(f"{name}: {text}", fields={name: [text]})
 
 
 def tagged(data: Any, version: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -28,6 +28,19 @@ _PROBLEM: dict[str, Any] = {
             "description": "What is wrong with each field: a list of messages by the name of the field.",
             "additionalProperties": {"type": "array", "items": {"type": "string"}},
         },
+        "failures": {
+            "type": "array",
+            "description": "The invalid lines of an import.",
+            "items": {
+                "type": "object",
+                "required": ["line", "username", "error"],
+                "properties": {
+                    "line": {"type": "integer", "description": "The number of the line; the first is 1."},
+                    "username": {"type": "string", "description": "The username in the line, or empty."},
+                    "error": {"type": "string", "description": "What is wrong with the line."},
+                },
+            },
+        },
     },
 }
 _MEANINGS = {
@@ -55,6 +68,12 @@ IF_MATCH = OpenApiParameter(
     OpenApiParameter.HEADER,
     required=True,
     description='The ETag of the version that you have read, such as `"3"`, or `*` to accept any version.',
+)
+OPTIONAL_IF_MATCH = OpenApiParameter(
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="The ETag that you have read. If it is not the current one, nothing is changed.",
 )
 ETAG = OpenApiParameter(
     "ETag", str, OpenApiParameter.HEADER, response=[200, 201], description="The version of the object, for `If-Match`."
@@ -91,6 +110,15 @@ class Schema(AutoSchema):
     def get_filter_backends(self) -> list[Any]:
         """Return the filters of a list. No other action has them, even if it returns several objects."""
         return list(getattr(self.view, "filter_backends", ())) if self._action() == "list" else []
+
+    def _get_filter_parameters(self) -> list[dict[str, Any]]:
+        """Return the parameters of the filters. An empty text filters by nothing, so it is an error (except in a search)."""
+        parameters: list[dict[str, Any]] = super()._get_filter_parameters()  # type: ignore[no-untyped-call]
+        for parameter in parameters:
+            schema = parameter["schema"]
+            if parameter["name"] != "search" and schema.get("type") == "string" and not schema.keys() & {"enum", "format"}:
+                schema["minLength"] = 1
+        return parameters
 
     def _action(self) -> str:
         return str(getattr(self.view, "action", ""))
@@ -133,8 +161,8 @@ class Schema(AutoSchema):
             statuses |= {403, 409}  # 403: the CSRF and origin checks
         if self.method in {"POST", "PATCH"}:
             statuses |= {413, 415}
-        if any(parameter["name"] == "If-Match" for parameter in parameters):
-            statuses |= {412, 428}
+        statuses |= {412 for parameter in parameters if parameter["name"] == "If-Match"}
+        statuses |= {428 for parameter in parameters if parameter["name"] == "If-Match" and parameter.get("required")}
         needs = getattr(self.view, "needs", {})
         if needs.get(self._action()) is not AUTHENTICATED:
             statuses.add(403)
