@@ -91,6 +91,15 @@ def describe_list_and_retrieve(plural: str, singular: str, *, of_list: str, of_o
     )
 
 
+def name_nullable_types(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Return the document with a type wherever a value can be null: `nullable` counts only beside `type` (OpenAPI 3.0.3)."""
+    for component in result["components"]["schemas"].values():
+        for schema in component.get("properties", {}).values():
+            if schema.get("nullable") and "type" not in schema:
+                schema["type"] = "object"
+    return result
+
+
 class Schema(AutoSchema):
     """Adds to each operation the errors that it can return, and to each parameter of the path its description."""
 

@@ -137,6 +137,17 @@ def test_the_limits_of_parameters_are_documented(document: dict[str, Any]) -> No
         assert document["components"]["schemas"][name]["properties"]["methods"]["minItems"] == 1
 
 
+def test_what_can_be_null_has_a_type(document: dict[str, Any]) -> None:
+    properties = [
+        (component, name, schema)
+        for component, each in document["components"]["schemas"].items()
+        for name, schema in each.get("properties", {}).items()
+        if schema.get("nullable")
+    ]
+    assert ("PastDenial", "now") in {(component, name) for component, name, _ in properties}
+    assert [(component, name) for component, name, schema in properties if "type" not in schema] == []
+
+
 def test_a_route_is_created_with_or_without_if_match(document: dict[str, Any]) -> None:
     spec = document["paths"]["/api/v1/routes"]["post"]
     named = {parameter["name"]: parameter for parameter in spec["parameters"]}

@@ -30,7 +30,7 @@ async function main(): Promise<void> {
   const disabled = await ok(sky.usersList({ query: { active: false } }));
   steps['listed disabled'] = disabled.results.map((row) => row.username);
   // What was read is sent back as a whole, with one change.
-  const whole = { ...changed, active: true };
+  const whole = { ...changed, active: true, created_at: new Date(changed.created_at).toISOString() };
   steps['sent back'] = (await sky.usersPartialUpdate({ path, body: whole })).response?.status;
 
   const csv = 'username,role\ndora@example.com,viewer\n';
