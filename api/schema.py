@@ -83,11 +83,13 @@ LOCATION = OpenApiParameter(
 )
 
 
-def describe_list_and_retrieve(plural: str, singular: str, *, of_list: str, of_one: str) -> Callable[[type], type]:
+def describe_list_and_retrieve(
+    plural: str, singular: str, *, of_list: str, of_one: str, tagged: bool = False
+) -> Callable[[type], type]:
     """Return the decorator that documents the inherited actions `list` and `retrieve` of a viewset."""
     return extend_schema_view(
         list=extend_schema(summary=f"List {plural}", description=of_list),
-        retrieve=extend_schema(summary=f"Get {singular}", description=of_one),
+        retrieve=extend_schema(summary=f"Get {singular}", description=of_one, parameters=[ETAG] if tagged else None),
     )
 
 
