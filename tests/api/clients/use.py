@@ -16,7 +16,11 @@ steps["created"] = carol.username
 steps["listed"] = [row.username for row in users.users_list(search="carol", active=True, ordering="-username").results]
 steps["read"] = users.users_retrieve(carol.uid).role
 changes = sky.PatchedUserUpdateRequest(active=False, display_name="Carol")
-changed = users.users_partial_update(carol.uid, changes)
+changed = users.users_partial_update(carol.uid, patched_user_update_request=changes)
+try:
+    users.users_partial_update(carol.uid, if_match='"0"', patched_user_update_request=changes)
+except sky.ApiException as error:
+    steps["stale"] = error.status
 steps["updated"] = [changed.active, changed.display_name, changed.role]
 steps["listed disabled"] = [row.username for row in users.users_list(active=False).results]
 # What was read is sent back as a whole, with one change.

@@ -27,6 +27,8 @@ async function main(): Promise<void> {
   steps['read'] = (await ok(sky.usersRetrieve({ path }))).role;
   const changed = await ok(sky.usersPartialUpdate({ path, body: { active: false, display_name: 'Carol' } }));
   steps['updated'] = [changed.active, changed.display_name, changed.role];
+  const stale = { path, body: { active: true }, headers: { 'If-Match': '"0"' } };
+  steps['stale'] = (await sky.usersPartialUpdate(stale)).response?.status;
   const disabled = await ok(sky.usersList({ query: { active: false } }));
   steps['listed disabled'] = disabled.results.map((row) => row.username);
   // What was read is sent back as a whole, with one change.
