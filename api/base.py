@@ -1,6 +1,6 @@
 """What all resources of the API share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 from django.urls import reverse
@@ -13,12 +13,14 @@ from rest_framework.viewsets import GenericViewSet
 
 from accounts.models import User
 from accounts.services.users import find_user
+from api.etags import refuse_preconditions
 from api.pagination import ApiPagination
-from api.parsers import SafeJSONParser
+from api.parsers import SafeJSONParser, refuse_coding
 from api.permissions import Need
 from api.strict import RequestSerializer, refuse_body, refuse_empty_parameters, refuse_unknown_parameters
 from core.errors import Invalid, NotFound
 from core.numbers import whole_number
+from core.same_origin import SAFE_METHODS
 from core.text import clean
 from rbac.principals import Kind, Method, Principal
 
@@ -42,6 +44,19 @@ _METHODS = {
 NUMBER = "[0-9]{1,18}"  # of a row, in a path
 KIND_CHOICES = [(kind.value, _KINDS[kind]) for kind in Kind]
 METHOD_CHOICES = [(method.value, _METHODS[method]) for method in Method]
+
+
+class FilterSetBackend(DjangoFilterBackend):  # type: ignore[misc]
+    """Filters by the view's filter set. django-filter's own backend fails if the text of an error has a percent sign."""
+
+    def filter_queryset(self, request: Request, queryset: Any, view: APIView) -> Any:
+        """Return the rows. Raises ValidationError."""
+        filterset = self.get_filterset(request, queryset, view)
+        if filterset is None:
+            return queryset
+        if not filterset.is_valid():
+            raise serializers.ValidationError({name: list(texts) for name, texts in filterset.errors.items()})
+        return filterset.qs
 
 
 class StableOrderingFilter(OrderingFilter):
@@ -72,6 +87,7 @@ class ApiViewSet(GenericViewSet[Any]):
 
     `bodies` has the fields of an action's body, and `queries` the parameters of its query. An action that they do not name has
     none. A list also has the parameters of its filters and pages. Every other name in a request is an error (promise 48).
+    `versioned` names the actions that read If-Match.
     `path_descriptions` describes the parameters of the path, by name, for the OpenAPI document.
     """
 
@@ -80,10 +96,11 @@ class ApiViewSet(GenericViewSet[Any]):
     path_descriptions: ClassVar[dict[str, str]] = {}
     bodies: ClassVar[dict[str, type[RequestSerializer]]] = {}
     queries: ClassVar[dict[str, type[RequestSerializer]]] = {}
+    versioned: ClassVar[frozenset[str]] = frozenset()
     http_method_names = ["get", "head", "post", "patch", "delete"]
     parser_classes = (SafeJSONParser,)
     filterset_class: Any = None
-    filter_backends: Sequence[Any] = (DjangoFilterBackend, StableOrderingFilter)
+    filter_backends: Sequence[Any] = (FilterSetBackend, StableOrderingFilter)
     metadata_class = None
 
     @property
@@ -92,7 +109,7 @@ class ApiViewSet(GenericViewSet[Any]):
         return cast(Principal, self.request.user)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Check the caller, then the names in the query, and that there is no body where none is read. Raises Invalid."""
+        """Check the caller, the names in the query, and that no body or condition is sent that is not read. Raises Invalid."""
         super().initial(request, *args, **kwargs)
         if not self.action:
             return  # the response is 405
@@ -100,7 +117,11 @@ class ApiViewSet(GenericViewSet[Any]):
         query = self.queries.get(self.action, RequestSerializer)
         refuse_unknown_parameters(request._request, [*of_list, *query().fields], query.renamed)
         refuse_empty_parameters(request._request, [name for name in of_list if name != "search"])
-        if self.action not in self.bodies:
+        if request.method not in SAFE_METHODS:
+            refuse_preconditions(request.headers, reads_if_match=self.action in self.versioned)
+        if self.action in self.bodies:
+            refuse_coding(request)
+        else:
             refuse_body(request._request)
 
     def list_parameters(self) -> list[str]:
@@ -114,9 +135,11 @@ class ApiViewSet(GenericViewSet[Any]):
         return super().filter_queryset(queryset) if self.action == "list" else queryset
 
     def body(self, present: Any = None) -> dict[str, Any]:
-        """Return the validated fields of the body. `present` has the fields of the resource now. Raises ValidationError."""
-        resource = () if self.serializer_class is None else cast(Any, self.serializer_class)().fields
-        context = {"resource": {*resource}, "present": present}
+        """Return the validated fields of the body. `present` has those of the resource now. Raises ValidationError, Invalid."""
+        if not isinstance(self.request.data, Mapping):
+            raise Invalid("The body is not a JSON object. Send one, such as {}.")
+        resource = {} if self.serializer_class is None else cast(Any, self.serializer_class)().fields
+        context = {"resource": resource, "present": present}
         return self._validated(self.bodies[self.action](data=self.request.data, context=context))
 
     def query(self) -> dict[str, Any]:

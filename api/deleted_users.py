@@ -39,7 +39,7 @@ class DeletedUserSerializer(serializers.ModelSerializer[DeletedUser]):
 class DeletedUserUpdateSerializer(RequestSerializer):
     """The field of a deleted user that can be changed."""
 
-    blocked = serializers.BooleanField(help_text=_BLOCKED)
+    blocked = serializers.BooleanField(required=False, help_text=_BLOCKED)
 
 
 @describe_list_and_retrieve(
@@ -74,5 +74,6 @@ class DeletedUserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiVi
     def partial_update(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
         row = self.get_object()
         changes = self.body(DeletedUserSerializer(row).data)
-        row = deleted_users.set_blocked(actor=self.principal, username=row.username, blocked=changes["blocked"])
+        if "blocked" in changes:
+            row = deleted_users.set_blocked(actor=self.principal, username=row.username, blocked=changes["blocked"])
         return Response(DeletedUserSerializer(row).data)

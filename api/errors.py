@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.request import Request
@@ -41,7 +42,7 @@ def respond(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:
 
     A 403 is recorded in the audit log.
     """
-    response = _error_response(exc)
+    response = _error_response(exc, context.get("view"))
     if response is not None and response.status_code == 403:
         _record(context["request"], exc)
     return response
@@ -58,11 +59,17 @@ def refuse(request: HttpRequest) -> HttpResponse:
 @view_access.belongs_to(Interface.PUBLIC)
 @csrf_exempt  # it changes nothing, and every method gets the 404
 def unknown(request: HttpRequest, **kwargs: Any) -> HttpResponse:  # noqa: ARG001 - Django's signature
-    """Return the 404 of a path that the API does not have."""
-    return response_of(problem(404, "not-found", "The API has no such path. Check that the URL does not end with a slash."))
+    """Return the 404 of a path that the API does not have, which is also that of a name or id with a character that none has."""
+    if f"{request.path}/" == reverse("api:index"):
+        hint = "Its index ends with a slash:"
+    elif request.path.endswith("/"):
+        hint = "Leave out the slash at the end. The index:"
+    else:
+        hint = "If the path is right, a name or id in it cannot exist. The index:"
+    return response_of(problem(404, "not-found", f"The API has no such path. {hint} {reverse('api:index')}"))
 
 
-def _error_response(exc: Exception) -> HttpResponse | None:
+def _error_response(exc: Exception, view: Any) -> HttpResponse | None:
     if isinstance(exc, errors.ServiceError):
         response = response_of(problem(exc.status, exc.code, exc.message, exc.fields))
         if exc.status == 503:
@@ -80,8 +87,8 @@ def _error_response(exc: Exception) -> HttpResponse | None:
         detail = " ".join(f"{name}: {' '.join(texts)}" for name, texts in fields.items())
         return response_of(problem(400, "invalid", detail, fields))
     detail = str(error.detail)
-    if isinstance(error, exceptions.UnsupportedMediaType):
-        detail += " Send the body as Content-Type: application/json."
+    if isinstance(error, exceptions.UnsupportedMediaType) and detail.startswith("Unsupported media type"):
+        detail += f" Send the body as Content-Type: {' or '.join(parser.media_type for parser in view.parser_classes)}."
     return response_of(problem(error.status_code, _CODES.get(error.status_code, "error"), detail))
 
 
@@ -93,7 +100,7 @@ def _as_api_exception(exc: Exception) -> exceptions.APIException | None:
         case Http404():
             return exceptions.NotFound("Not found, or you are not allowed to see it.")
         case PermissionDenied():
-            return exceptions.PermissionDenied()
+            return exceptions.PermissionDenied(str(exc) or None)
         case RequestDataTooBig():
             return TooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.")
         case SuspiciousOperation() | UnreadablePostError():
@@ -138,5 +145,5 @@ def _flattened(detail: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:
 
 
 def _record(request: Request, exc: Exception) -> None:
-    reason = exc.message if isinstance(exc, errors.ServiceError) else str(getattr(exc, "detail", "forbidden"))
+    reason = exc.message if isinstance(exc, errors.ServiceError) else str(getattr(exc, "detail", exc)) or "forbidden"
     record_denial(principal_of(request._request), f"{request.method} {request.path}", reason)

@@ -16,6 +16,10 @@ class ContentNegotiation(DefaultContentNegotiation):
     Generated clients send `Accept: application/problem+json` alone where a success has no body, or none of JSON.
     """
 
+    def get_accept_list(self, request: Request) -> list[str]:
+        """Return the media ranges that the client accepts; an empty header accepts everything, as none does."""
+        return [media_range for media_range in super().get_accept_list(request) if media_range] or ["*/*"]
+
     def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> tuple[Any, str]:
         """Return the renderer and its media type. Raises NotAcceptable."""
         try:

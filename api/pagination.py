@@ -45,6 +45,15 @@ class ApiPagination(PageNumberPagination):
             raise NotFound(self.invalid_page_message)
         return number
 
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        """Return the parameters with their limits."""
+        limits = {
+            self.page_query_param: {"minimum": 1},
+            self.page_size_query_param: {"minimum": 1, "maximum": self.max_page_size},
+        }
+        parameters = super().get_schema_operation_parameters(view)
+        return [{**each, "schema": {**each["schema"], **limits[each["name"]]}} for each in parameters]
+
     def get_paginated_response_schema(self, schema: Any) -> dict[str, Any]:
         page: dict[str, Any] = super().get_paginated_response_schema(schema)
         for name, description in _DESCRIPTIONS.items():

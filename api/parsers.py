@@ -5,8 +5,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rest_framework.exceptions import APIException, ParseError
+from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
 from rest_framework.parsers import BaseParser, JSONParser
+from rest_framework.request import Request
 
 from accounts.services.user_csv import MAX_BYTES, decode
 from api.strict import present_fields
@@ -38,6 +39,13 @@ class SafeJSONParser(JSONParser):
             raise ParseError(f"JSON parse error - {error}") from None
         except RecursionError:
             raise ParseError("The JSON is nested too deeply.") from None
+
+
+def refuse_coding(request: Request) -> None:
+    """Raise UnsupportedMediaType for a compressed body (RFC 9110 section 8.4): its limit would be that of the packed bytes."""
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise UnsupportedMediaType(coding, "Compressed bodies are not read. Send the body without Content-Encoding.")
 
 
 def _not_json(constant: str) -> Any:

@@ -186,6 +186,7 @@ class PackViewSet(mixins.ListModelMixin, ApiViewSet):
         "retrieve": Permission.ROUTES_READ,
         "load": Permission.ROUTES_WRITE,
     }
+    versioned = frozenset({"load"})
     serializer_class = PackSummarySerializer
     lookup_field = "name"
     lookup_value_regex = "[a-z][a-z0-9-]{0,31}"
@@ -208,6 +209,7 @@ class PackViewSet(mixins.ListModelMixin, ApiViewSet):
     )
     @action(detail=True, methods=["post"], pagination_class=None)
     def load(self, request: Request, name: str) -> Response:
+        packs.load(name)  # a missing pack is a 404 also if the table was changed
         tag = expected_version(request, current_table_tag())
         rows = services.load_pack(actor=self.principal, name=name, if_match=tag)
         return tagged(RouteSerializer(rows, many=True).data, services.table_tag(rows))

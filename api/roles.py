@@ -40,7 +40,9 @@ class RoleSerializer(serializers.ModelSerializer[Role]):
             "name": {"help_text": "The name of the role."},
             "description": {"help_text": "What the role is for."},
             "builtin": {"help_text": "Whether the role came with SkyAuth. Such a role cannot be deleted."},
-            "version": {"help_text": "The version of the role, for `If-Match`. Each change increments it."},
+            "version": {
+                "help_text": "The version of the role. In quotes it is the `ETag`, for `If-Match`. Each change increments it."
+            },
         }
 
     def get_permissions(self, role: Role) -> list[str]:
@@ -79,6 +81,7 @@ class RoleViewSet(mixins.ListModelMixin, ApiViewSet):
         "create": RoleCreateSerializer,
         "partial_update": RoleUpdateSerializer,
     }
+    versioned = frozenset({"partial_update", "destroy"})
     queryset = Role.objects.order_by("name")
     serializer_class = RoleSerializer
     lookup_field = "name"

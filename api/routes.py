@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from api.base import NUMBER, ApiViewSet, NumberField, UntrimmedCharField, location
 from api.etags import etag, expected_version, tagged
 from api.permissions import Need
-from api.schema import ETAG, IF_MATCH, LOCATION, describe_list_and_retrieve
+from api.schema import ETAG, IF_MATCH, LOCATION, OPTIONAL_IF_MATCH, describe_list_and_retrieve
 from api.strict import RequestSerializer
 from rbac import services, shadows
 from rbac.filters import RouteFilterSet
@@ -44,7 +44,9 @@ class RouteSerializer(serializers.ModelSerializer[Route]):
             "path": {"help_text": _PATH},
             "permission": {"help_text": _PERMISSION},
             "note": {"help_text": _NOTE},
-            "version": {"help_text": "The version of the route, for `If-Match`. Each change increments it."},
+            "version": {
+                "help_text": "The version of the route. In quotes it is the `ETag`, for `If-Match`. Each change increments it."
+            },
         }
 
 
@@ -69,7 +71,9 @@ class RouteUpdateSerializer(RequestSerializer):
 
     host = UntrimmedCharField(max_length=253, required=False, allow_blank=True, help_text=_HOST)
     path = UntrimmedCharField(max_length=MAX_PATTERN, required=False, help_text=_PATH)
-    methods = serializers.ListField(child=UntrimmedCharField(max_length=20), required=False, max_length=50, help_text=_METHODS)
+    methods = serializers.ListField(
+        child=UntrimmedCharField(max_length=20), required=False, min_length=1, max_length=50, help_text=_METHODS
+    )
     permission = UntrimmedCharField(max_length=64, required=False, help_text=_PERMISSION)
     note = UntrimmedCharField(max_length=200, required=False, allow_blank=True, help_text=_NOTE)
 
@@ -79,7 +83,7 @@ class RouteCreateSerializer(RequestSerializer):
 
     host = UntrimmedCharField(max_length=253, default="", allow_blank=True, help_text=_HOST)
     path = UntrimmedCharField(max_length=MAX_PATTERN, help_text=_PATH)
-    methods = serializers.ListField(child=UntrimmedCharField(max_length=20), max_length=50, help_text=_METHODS)
+    methods = serializers.ListField(child=UntrimmedCharField(max_length=20), min_length=1, max_length=50, help_text=_METHODS)
     permission = UntrimmedCharField(max_length=64, help_text=_PERMISSION)
     note = UntrimmedCharField(max_length=200, default="", allow_blank=True, help_text=_NOTE)
     position = NumberField(
@@ -122,6 +126,7 @@ class RouteViewSet(mixins.ListModelMixin, ApiViewSet):
         "partial_update": RouteUpdateSerializer,
         "reorder": RouteOrderSerializer,
     }
+    versioned = frozenset({"create", "partial_update", "destroy", "reorder"})
     queryset = Route.objects.order_by("position", "id")
     serializer_class = RouteSerializer
     lookup_value_regex = NUMBER
@@ -143,15 +148,17 @@ class RouteViewSet(mixins.ListModelMixin, ApiViewSet):
 
     @extend_schema(
         summary="Create a route",
-        description="Inserts a route at `position`, or at the last position at which it can decide a request.",
+        description="Inserts a route at `position`, or at the last position at which it can decide a request. `If-Match`, if it "
+        "is sent, is the `ETag` of the list.",
         responses={201: ChangedRouteSerializer},
-        parameters=[ETAG, LOCATION],
+        parameters=[ETAG, LOCATION, OPTIONAL_IF_MATCH],
     )
-    def create(self, request: Request) -> Response:  # noqa: ARG002
+    def create(self, request: Request) -> Response:
+        tag = expected_version(request, current_table_tag()) if "If-Match" in request.headers else None
         values = self.body()
         position = values.pop("position", None)
         spec = RouteSpec(methods=tuple(values.pop("methods")), **values)
-        row = services.create_route(actor=self.principal, spec=spec, position=position)
+        row = services.create_route(actor=self.principal, spec=spec, position=position, if_match=tag)
         return _tagged(ChangedRouteSerializer(row), status=201, headers=location("route-detail", pk=row.pk))
 
     @extend_schema(

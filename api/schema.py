@@ -28,6 +28,19 @@ _PROBLEM: dict[str, Any] = {
             "description": "What is wrong with each field: a list of messages by the name of the field.",
             "additionalProperties": {"type": "array", "items": {"type": "string"}},
         },
+        "failures": {
+            "type": "array",
+            "description": "The invalid lines of an import.",
+            "items": {
+                "type": "object",
+                "required": ["line", "username", "error"],
+                "properties": {
+                    "line": {"type": "integer", "description": "The number of the line; the first is 1."},
+                    "username": {"type": "string", "description": "The username in the line, or empty."},
+                    "error": {"type": "string", "description": "What is wrong with the line."},
+                },
+            },
+        },
     },
 }
 _MEANINGS = {
@@ -56,6 +69,12 @@ IF_MATCH = OpenApiParameter(
     required=True,
     description='The ETag of the version that you have read, such as `"3"`, or `*` to accept any version.',
 )
+OPTIONAL_IF_MATCH = OpenApiParameter(
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="The ETag that you have read. If it is not the current one, nothing is changed.",
+)
 ETAG = OpenApiParameter(
     "ETag", str, OpenApiParameter.HEADER, response=[200, 201], description="The version of the object, for `If-Match`."
 )
@@ -64,12 +83,23 @@ LOCATION = OpenApiParameter(
 )
 
 
-def describe_list_and_retrieve(plural: str, singular: str, *, of_list: str, of_one: str) -> Callable[[type], type]:
+def describe_list_and_retrieve(
+    plural: str, singular: str, *, of_list: str, of_one: str, tagged: bool = False
+) -> Callable[[type], type]:
     """Return the decorator that documents the inherited actions `list` and `retrieve` of a viewset."""
     return extend_schema_view(
         list=extend_schema(summary=f"List {plural}", description=of_list),
-        retrieve=extend_schema(summary=f"Get {singular}", description=of_one),
+        retrieve=extend_schema(summary=f"Get {singular}", description=of_one, parameters=[ETAG] if tagged else None),
     )
+
+
+def name_nullable_types(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Return the document with a type wherever a value can be null: `nullable` counts only beside `type` (OpenAPI 3.0.3)."""
+    for component in result["components"]["schemas"].values():
+        for schema in component.get("properties", {}).values():
+            if schema.get("nullable") and "type" not in schema:
+                schema["type"] = "object"
+    return result
 
 
 class Schema(AutoSchema):
@@ -91,6 +121,15 @@ class Schema(AutoSchema):
     def get_filter_backends(self) -> list[Any]:
         """Return the filters of a list. No other action has them, even if it returns several objects."""
         return list(getattr(self.view, "filter_backends", ())) if self._action() == "list" else []
+
+    def _get_filter_parameters(self) -> list[dict[str, Any]]:
+        """Return the parameters of the filters. An empty text filters by nothing, so it is an error (except in a search)."""
+        parameters: list[dict[str, Any]] = super()._get_filter_parameters()  # type: ignore[no-untyped-call]
+        for parameter in parameters:
+            schema = parameter["schema"]
+            if parameter["name"] != "search" and schema.get("type") == "string" and not schema.keys() & {"enum", "format"}:
+                schema["minLength"] = 1
+        return parameters
 
     def _action(self) -> str:
         return str(getattr(self.view, "action", ""))
@@ -133,8 +172,8 @@ class Schema(AutoSchema):
             statuses |= {403, 409}  # 403: the CSRF and origin checks
         if self.method in {"POST", "PATCH"}:
             statuses |= {413, 415}
-        if any(parameter["name"] == "If-Match" for parameter in parameters):
-            statuses |= {412, 428}
+        statuses |= {412 for parameter in parameters if parameter["name"] == "If-Match"}
+        statuses |= {428 for parameter in parameters if parameter["name"] == "If-Match" and parameter.get("required")}
         needs = getattr(self.view, "needs", {})
         if needs.get(self._action()) is not AUTHENTICATED:
             statuses.add(403)

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers
@@ -15,10 +16,12 @@ from accounts.models import ServiceAccount, Token
 from accounts.services import service_accounts, tokens
 from accounts.services.tokens import MAX_DAYS, MAX_GRACE_SECONDS, IssuedToken
 from api.base import ApiViewSet, NumberField, UntrimmedCharField, location, user_of_field
+from api.etags import TaggedByContentMixin
 from api.permissions import Need
-from api.schema import LOCATION, describe_list_and_retrieve
+from api.schema import ETAG, LOCATION, OPTIONAL_IF_MATCH, describe_list_and_retrieve
 from api.strict import RequestSerializer
 from api.user_serializers import LEAST_ROLE
+from core.agreement import asks_first
 from rbac.permissions import Permission
 from rbac.principals import Principal
 
@@ -175,8 +178,9 @@ class TokenRotateSerializer(RequestSerializer):
     "a service account",
     of_list="Returns the service accounts that you are allowed to see: all, or your own.",
     of_one="Returns one service account.",
+    tagged=True,
 )
-class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
+class ServiceAccountViewSet(mixins.ListModelMixin, TaggedByContentMixin, ApiViewSet):
     """Service accounts, by id."""
 
     needs: ClassVar[dict[str, Need]] = {
@@ -190,6 +194,7 @@ class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Ap
         "create": ServiceAccountCreateSerializer,
         "partial_update": ServiceAccountUpdateSerializer,
     }
+    versioned = frozenset({"partial_update", "destroy"})
     queryset = ServiceAccount.objects.none()
     serializer_class = ServiceAccountSerializer
     lookup_field = "uid"
@@ -210,32 +215,38 @@ class ServiceAccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Ap
         summary="Create a service account",
         description="Creates a service account without tokens. It never has more permissions than its owner.",
         responses={201: ServiceAccountSerializer},
-        parameters=[LOCATION],
+        parameters=[ETAG, LOCATION],
     )
     def create(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
         values = _with_owner(self.body())
         account = service_accounts.create_service_account(actor=self.principal, **values)
         headers = location("service-account-detail", uid=account.uid)
-        return Response(ServiceAccountSerializer(account).data, status=201, headers=headers)
+        return self.tagged(account, ServiceAccountSerializer(account).data, status=201, headers=headers)
 
     @extend_schema(
         summary="Update a service account",
         description="Changes a service account. Fields that are not sent keep their values.",
         responses=ServiceAccountSerializer,
+        parameters=[ETAG, OPTIONAL_IF_MATCH],
     )
+    @asks_first
+    @transaction.atomic
     def partial_update(self, request: Request, uid: str) -> Response:  # noqa: ARG002
-        account = self.get_object()
+        account = self.object_to_change(request)
         changes = _with_owner(self.body(ServiceAccountSerializer(account).data))
         account = service_accounts.update_service_account(actor=self.principal, account=account, **changes)
-        return Response(ServiceAccountSerializer(account).data)
+        return self.tagged(account, ServiceAccountSerializer(account).data)
 
     @extend_schema(
         summary="Delete a service account",
         description="Deletes a service account with all its tokens.",
         responses={204: None},
+        parameters=[OPTIONAL_IF_MATCH],
     )
+    @asks_first
+    @transaction.atomic
     def destroy(self, request: Request, uid: str) -> Response:  # noqa: ARG002
-        service_accounts.delete_service_account(actor=self.principal, account=self.get_object())
+        service_accounts.delete_service_account(actor=self.principal, account=self.object_to_change(request))
         return Response(status=204)
 
 

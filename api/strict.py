@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
 from django.http import HttpRequest
@@ -20,8 +21,8 @@ _NOTHING: Final = frozenset({b"", b"{}", b"null"})  # what clients send as the b
 class RequestSerializer(serializers.Serializer[Any]):
     """The fields of a body, or the parameters of a query. A field that it does not have is an error.
 
-    The context can have `resource`, the names of the fields of the resource, and `present`, its present fields: a field that is
-    sent back as it was read is accepted, even if it cannot be changed.
+    The context can have `resource`, the fields of the resource, and `present`, their present values: a field that is sent back
+    as it was read is accepted, even if it cannot be changed.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {}  # the present name of a field, by a former name
@@ -36,11 +37,7 @@ class RequestSerializer(serializers.Serializer[Any]):
     def _refused(self, data: Mapping[str, Any]) -> Iterable[tuple[str, list[str]]]:
         present: Mapping[str, Any] = self.context.get("present") or {}
         names = {*self.fields}
-        unknown = [
-            name
-            for name in data
-            if name not in names and not (name in present and (present[name] == data[name] or name in self.written_by_use))
-        ]
+        unknown = [name for name in data if name not in names and not (name in present and self._is_as_read(name, data[name]))]
         for name in unknown[:_SHOWN]:
             if name in self.renamed:
                 text = f"The name of this field is {self.renamed[name]} now."
@@ -51,6 +48,12 @@ class RequestSerializer(serializers.Serializer[Any]):
             else:
                 text = "There is no such field."
             yield clean(name, _NAME), [f"{text} {_choices('Fields', self.fields)}"]
+
+    def _is_as_read(self, name: str, sent: Any) -> bool:
+        read = self.context["present"][name]
+        if sent == read or name in self.written_by_use:
+            return True
+        return isinstance(self.context["resource"].get(name), serializers.DateTimeField) and _is_same_time(sent, read)
 
 
 def refuse_unknown_parameters(request: HttpRequest, names: Collection[str], renamed: Mapping[str, str]) -> None:
@@ -95,6 +98,20 @@ def present_fields(data: list[tuple[str, Any]]) -> dict[str, Any]:
         counts = Counter(name for name, _ in data)
         _raise({name: f"This field was sent {count} times. Send it once." for name, count in counts.items() if count > 1})
     return fields
+
+
+def _is_same_time(sent: Any, read: str | None) -> bool:
+    """Return whether both are the same time, to the millisecond. Clients write a time in other ways than they read it.
+
+    Python writes `+00:00` for `Z`, Go leaves out the zeros at the end, and JavaScript has no microseconds.
+    """
+    if not isinstance(sent, str) or read is None:
+        return False
+    try:
+        difference = datetime.fromisoformat(sent) - datetime.fromisoformat(read)
+    except (ValueError, TypeError, OverflowError):  # no time, or one without an offset
+        return False
+    return abs(difference) < timedelta(milliseconds=1)
 
 
 def _choices(what: str, names: Iterable[str]) -> str:

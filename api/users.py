@@ -16,9 +16,10 @@ from accounts.models import User
 from accounts.services import offboarding, user_csv, user_import, users
 from accounts.services.user_import import RowAction
 from api.base import ApiViewSet, location, user_of_field
+from api.etags import TaggedByContentMixin
 from api.parsers import CSVParser, SafeJSONParser
 from api.permissions import Need
-from api.schema import LOCATION, describe_list_and_retrieve
+from api.schema import ETAG, LOCATION, OPTIONAL_IF_MATCH, describe_list_and_retrieve
 from api.strict import RequestSerializer
 from api.user_serializers import (
     BulkRoleResultSerializer,
@@ -41,8 +42,8 @@ from core.responses import respond
 from rbac.permissions import Permission
 
 
-@describe_list_and_retrieve("users", "a user", of_list="Returns the users, by username.", of_one="Returns one user.")
-class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
+@describe_list_and_retrieve("users", "a user", of_list="Returns the users, by username.", of_one="Returns one user.", tagged=True)
+class UserViewSet(mixins.ListModelMixin, TaggedByContentMixin, ApiViewSet):
     """Users, by id or name. A name with a slash, and the names of the other paths below (`export`), are found by id alone."""
 
     needs: ClassVar[dict[str, Need]] = {
@@ -67,6 +68,8 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         "destroy": UserDeleteQuerySerializer,
         "import_csv": UserImportQuerySerializer,
     }
+    versioned = frozenset({"partial_update", "destroy"})
+    written_by_use = UserUpdateSerializer.written_by_use
     queryset = User.objects.select_related("role").order_by("username")
     serializer_class = UserSerializer
     lookup_field = "uid"
@@ -85,22 +88,24 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         description="Creates a user. Without `password` they sign in through single sign-on; "
         "without `role` they get `user`, or less.",
         responses={201: ChangedUserSerializer},
-        parameters=[LOCATION],
+        parameters=[ETAG, LOCATION],
     )
     def create(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
         user = users.create_user(actor=self.principal, **self.body())
-        return Response(ChangedUserSerializer(user).data, status=201, headers=location("user-detail", uid=user.uid))
+        headers = location("user-detail", uid=user.uid)
+        return self.tagged(user, ChangedUserSerializer(user).data, status=201, headers=headers)
 
     @extend_schema(
         summary="Update a user",
         description="Changes a user. If one of the fields is rejected, none is changed. A new password ends their sessions. "
         "For a user of single sign-on it needs `sign_in`, `both` or `password`: it is a second way to sign in.",
         responses=ChangedUserSerializer,
+        parameters=[ETAG, OPTIONAL_IF_MATCH],
     )
     @asks_first
     @transaction.atomic
     def partial_update(self, request: Request, uid: str) -> Response:  # noqa: ARG002
-        user = self.get_object()
+        user = self.object_to_change(request)
         changes = self.body(ChangedUserSerializer(user).data)
         if "password" in changes:
             users.set_password(actor=self.principal, user=user, password=changes["password"], sign_in=changes.get("sign_in"))
@@ -113,7 +118,8 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         is_read = "role_source" in self.request.data and changes.get("role") == user.role.name
         if "role" in changes and not is_read:
             users.set_role(actor=self.principal, user=user, role=changes["role"])
-        return Response(ChangedUserSerializer(users.get_user(user.uid)).data)
+        user = users.get_user(user.uid)
+        return self.tagged(user, ChangedUserSerializer(user).data)
 
     @extend_schema(
         summary="Delete a user",
@@ -121,9 +127,12 @@ class UserViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, ApiViewSet):
         "next request of the user through single sign-on, SkyAuth creates the user again, with at most the role from before or a "
         "role of their groups. To refuse them, disable the user instead (`PATCH` with `active`), or set `block`.",
         responses={204: None},
+        parameters=[OPTIONAL_IF_MATCH],
     )
+    @asks_first
+    @transaction.atomic
     def destroy(self, request: Request, uid: str) -> Response:  # noqa: ARG002
-        user = self.get_object()
+        user = self.object_to_change(request)
         options = self.query()
         heir_uid = options.get("transfer_to")
         heir = None if heir_uid is None else user_of_field(heir_uid, "transfer_to")

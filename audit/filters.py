@@ -16,6 +16,10 @@ from core.filters import SearchFilter
 class UtcDateTimeField(IsoDateTimeField):  # type: ignore[misc]
     """A time in UTC: PostgreSQL accepts no offset beyond 15 hours, and Python accepts 23."""
 
+    default_error_messages: ClassVar[dict[str, str]] = {
+        "invalid": "Write the time as in 2026-11-30T13:00:00Z (ISO 8601). In a URL, + is written %2B."
+    }
+
     def to_python(self, value: Any) -> datetime | None:
         time: datetime | None = super().to_python(value)
         try:

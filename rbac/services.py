@@ -93,6 +93,14 @@ def get_role(name: str) -> Role:
         raise Invalid.field("role", f"There is no role named {name!r}. The roles are: {known}.") from None
 
 
+def _stored_role(name: str) -> Role:
+    """Return the role that is changed. Raises NotFound, for example if a concurrent request deleted it."""
+    try:
+        return Role.objects.get(name=name)
+    except Role.DoesNotExist:
+        raise NotFound(f"There is no role named {name!r}.") from None
+
+
 def role_table() -> dict[str, frozenset[str]]:
     """Return the effective permissions of every role, by name."""
     return {role.name: role.holds for role in Role.objects.all()}
@@ -128,10 +136,10 @@ def update_role(
     description: str | None = None,
     version: int | None = None,
 ) -> Role:
-    """Change and return a role; None keeps a value. Raises Forbidden, Invalid, Conflict, Stale."""
+    """Change and return a role; None keeps a value. Raises Forbidden, Invalid, Conflict, NotFound, Stale."""
     require(actor, Permission.ROLES_WRITE)
     lock_policy()
-    role = get_role(name)
+    role = _stored_role(name)
     check_version(role, version)
     require_role_change(actor, role)
     before = role.permissions
@@ -149,10 +157,10 @@ def update_role(
 
 @transaction.atomic
 def delete_role(*, actor: Principal, name: str, version: int | None = None) -> None:
-    """Delete a role that is not in use. Raises Forbidden, Invalid, Conflict, Stale."""
+    """Delete a role that is not in use. Raises Forbidden, Conflict, NotFound, Stale."""
     require(actor, Permission.ROLES_WRITE)
     lock_policy()
-    role = get_role(name)
+    role = _stored_role(name)
     check_version(role, version)
     require_all(actor, role.holds, f"delete the role {name}")
     if role.builtin:

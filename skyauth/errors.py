@@ -2,6 +2,7 @@
 
 import sys
 
+from django.core.exceptions import DisallowedHost
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
@@ -9,6 +10,7 @@ from authn.passwords import Busy
 from authn.provider_keys import KeysUnavailable
 from core.problems import problem
 from core.responses import respond, unavailable
+from core.text import clean
 
 
 def server_error(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Django's signature
@@ -18,7 +20,11 @@ def server_error(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Django
     return respond(problem(500, "internal-error", "SkyAuth failed to answer this request. The error was logged."))
 
 
-def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001 - Django's signature
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if isinstance(exception, DisallowedHost):
+        host = clean(request.headers.get("Host", ""), 64)
+        text = f"SkyAuth does not serve the host {host!r}. Use the host of PUBLIC_URL, or add this one to ALLOWED_HOSTS."
+        return respond(problem(400, "invalid", text))
     return respond(problem(400, "invalid", "The request is malformed."))
 
 

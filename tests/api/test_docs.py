@@ -127,6 +127,35 @@ def test_the_type_of_every_parameter_is_that_of_its_values(document: dict[str, A
     assert found == set(JSON_TYPES)
 
 
+def test_the_limits_of_parameters_are_documented(document: dict[str, Any]) -> None:
+    named = {each["name"]: each["schema"] for each in document["paths"]["/api/v1/users"]["get"]["parameters"]}
+    assert named["page"] == {"type": "integer", "minimum": 1}
+    assert named["page_size"] == {"type": "integer", "minimum": 1, "maximum": 1_000}
+    assert named["role"] == {"type": "string", "minLength": 1}
+    assert named["search"] == {"type": "string"}  # an empty search finds everything
+    for name in ("RouteCreateRequest", "PatchedRouteUpdateRequest"):
+        assert document["components"]["schemas"][name]["properties"]["methods"]["minItems"] == 1
+
+
+def test_what_can_be_null_has_a_type(document: dict[str, Any]) -> None:
+    properties = [
+        (component, name, schema)
+        for component, each in document["components"]["schemas"].items()
+        for name, schema in each.get("properties", {}).items()
+        if schema.get("nullable")
+    ]
+    assert ("PastDenial", "now") in {(component, name) for component, name, _ in properties}
+    assert [(component, name) for component, name, schema in properties if "type" not in schema] == []
+
+
+def test_a_route_is_created_with_or_without_if_match(document: dict[str, Any]) -> None:
+    spec = document["paths"]["/api/v1/routes"]["post"]
+    named = {parameter["name"]: parameter for parameter in spec["parameters"]}
+    assert not named["If-Match"].get("required")
+    assert "412" in spec["responses"]
+    assert "428" not in spec["responses"]
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

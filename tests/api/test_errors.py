@@ -1,5 +1,6 @@
 """Every error is a problem (RFC 9457), and temporary failures are 503."""
 
+import gzip
 import json
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,27 @@ from tests.api.api_client import BASE, Api
 )
 def test_an_unknown_path_is_a_404_problem(as_alice: Api, path: str) -> None:
     api_client.problem(as_alice.get(path), 404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/api/v1", "Its index ends with a slash: /api/v1/"),
+        ("/api/v1/users/", "Leave out the slash at the end. The index: /api/v1/"),
+        ("/api/v1/user", "If the path is right, a name or id in it cannot exist. The index: /api/v1/"),
+        ("/api/v1/roles/Ops", "If the path is right, a name or id in it cannot exist. The index: /api/v1/"),
+        ("/api/v1/policy/decisions/short", "If the path is right, a name or id in it cannot exist. The index: /api/v1/"),
+    ],
+)
+def test_the_404_of_an_unknown_path_says_what_to_check(as_alice: Api, path: str, hint: str) -> None:
+    assert api_client.problem(as_alice.client.get(path), 404)["detail"] == f"The API has no such path. {hint}"
+
+
+def test_a_host_that_is_not_served_is_named_with_the_setting(as_alice: Api) -> None:
+    result = api_client.problem(as_alice.client.get(f"{BASE}/users", headers={"host": "evil.example"}), 400, "invalid")
+    assert result["detail"] == (
+        "SkyAuth does not serve the host 'evil.example'. Use the host of PUBLIC_URL, or add this one to ALLOWED_HOSTS."
+    )
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/v2/users", "/api/v1"])
@@ -72,7 +94,9 @@ def test_what_is_not_json_is_400(as_alice: Api, body: bytes, says: str) -> None:
 
 @pytest.mark.parametrize("body", [[], "text", 7, None, [{"username": "x"}]])
 def test_json_that_is_no_object_is_400(as_alice: Api, body: Any) -> None:
-    api_client.problem(as_alice.post("/users", json.dumps(body).encode()), 400, "invalid")
+    result = api_client.problem(as_alice.post("/users", json.dumps(body).encode()), 400, "invalid")
+    assert result["detail"] == "The body is not a JSON object. Send one, such as {}."
+    assert "errors" not in result
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "\ud800"], ids=["NUL", "half a surrogate pair"])
@@ -110,6 +134,44 @@ def test_media_types_that_a_form_can_send_are_415(as_alice: Api, media_type: str
     response = as_alice.client.post(f"{BASE}/users", "username=new", content_type=media_type)
     result = api_client.problem(response, 415, "unsupported-media-type")
     assert result["detail"].endswith("Send the body as Content-Type: application/json.")
+
+
+def test_the_415_of_an_import_names_both_media_types(as_alice: Api) -> None:
+    response = as_alice.client.post(f"{BASE}/users/import", b"username\n", content_type="application/octet-stream")
+    detail = api_client.problem(response, 415)["detail"]
+    assert detail.endswith("Send the body as Content-Type: application/json or text/csv.")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "x-unknown", "gzip, identity"])
+def test_a_compressed_body_is_415(as_alice: Api, coding: str) -> None:
+    packed = gzip.compress(b'{"username": "new@example.com"}')
+    for path in ("/users", "/users/import"):
+        result = api_client.problem(as_alice.post(path, packed, content_encoding=coding), 415, "unsupported-media-type")
+        assert result["detail"] == "Compressed bodies are not read. Send the body without Content-Encoding."
+    assert as_alice.post("/users", {"username": "new@example.com"}, content_encoding="Identity").status_code == 201
+
+
+def test_an_empty_accept_header_accepts_everything(as_alice: Api) -> None:
+    for accept in ("", " , "):
+        assert as_alice.client.get(f"{BASE}/users", headers={"accept": accept}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "detail"),
+    [
+        ({"origin": "https://evil.example"}, "A page of another origin must not change anything here."),
+        ({"sec_fetch_site": "cross-site"}, "A page of another site must not change anything here."),
+    ],
+)
+def test_the_403_of_another_origin_says_so_also_in_the_audit_log(
+    alice: User, bob: User, headers: dict[str, str], detail: str
+) -> None:
+    alice_by_password = api_client.basic(alice.username, **headers)
+    assert (
+        api_client.problem(alice_by_password.patch(f"/users/{bob.uid}", {"active": False}), 403, "forbidden")["detail"] == detail
+    )
+    assert Entry.objects.get(event="request.denied").reason == detail
+    assert User.objects.get(pk=bob.pk).is_active
 
 
 def test_an_unsupported_accept_header_is_406(as_alice: Api) -> None:

@@ -24,6 +24,7 @@ STEPS: Final = {
     "listed": ["carol@example.com"],
     "read": "viewer",
     "updated": [False, "Carol", "viewer"],
+    "stale": 412,
     "listed disabled": ["carol@example.com"],
     "sent back": 200,
     "import tried": [False, ["dora@example.com"]],

@@ -194,8 +194,30 @@ def test_an_event_that_only_an_older_version_recorded_can_be_filtered(as_alice: 
     assert as_alice.get("/audit-events", event="user.renamed").json()["count"] == 1
 
 
-def test_an_invalid_time_is_an_error(as_alice: Api) -> None:
-    api_client.problem(as_alice.get("/audit-events", since="yesterday"), 400, "invalid")
+def test_an_invalid_time_is_an_error_that_names_the_format(as_alice: Api) -> None:
+    for since in ("yesterday", "2026-11-30T00:00:00 05:30"):  # a + that is not escaped arrives as a blank
+        result = api_client.problem(as_alice.get("/audit-events", since=since), 400, "invalid")
+        text = "Write the time as in 2026-11-30T13:00:00Z (ISO 8601). In a URL, + is written %2B."
+        assert result["errors"] == {"since": [text]}
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/users", "role"),
+        ("/service-accounts", "role"),
+        ("/service-accounts", "owner"),
+        ("/group-roles", "role"),
+        ("/audit-events", "event"),
+        ("/users", "sign_in"),
+    ],
+)
+@pytest.mark.parametrize("value", ["%", "%s", "100%", "%(name)s", "%%", "{0}"])
+def test_a_filter_that_names_nothing_is_an_error_also_with_a_percent_sign(
+    as_alice: Api, path: str, name: str, value: str
+) -> None:
+    result = api_client.problem(as_alice.get(path, **{name: value}), 400, "invalid")
+    assert value in result["errors"][name][0]
 
 
 def test_a_time_with_an_extreme_offset_is_converted_to_utc(as_alice: Api) -> None:

@@ -91,11 +91,24 @@ def test_a_change_needs_if_match(as_alice: Api, ops: Role, route: Route, method:
     path = path.format(route=route.pk)
     before = list(Role.objects.values()), list(Route.objects.values())
     api_client.problem(as_alice.request(method, path, body), 428, "precondition-required")
-    for wrong in ('"2"', 'W/"1"', "1", '"x"', '"0", "2"', ""):
+    for wrong in ('"2"', 'W/"2"', '"2-gzip"', '"11"', '"x"', '"0", "2"', '"1-x"', '""'):
         api_client.problem(as_alice.request(method, path, body, if_match=wrong), 412, "stale")
+    for malformed in ("1", "", '"1', "*, *", '*, "1"', '"2" "1"', 'w/"1"'):
+        result = api_client.problem(as_alice.request(method, path, body, if_match=malformed), 400, "invalid")
+        assert result["errors"] == {
+            "If-Match": ['Send the ETag that you read, with its quotes, such as "3", or * to accept any version.']
+        }
     assert before == (list(Role.objects.values()), list(Route.objects.values()))
     assert as_alice.get(path).headers["ETag"] == '"1"'
     assert as_alice.request(method, path, body, if_match='"1"').status_code in {200, 204}
+
+
+@pytest.mark.parametrize("tag", ['W/"1"', '"1-gzip"', '"1-br"', 'W/"1-zstd"', '"0", W/"1"'])
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+def test_an_etag_that_a_compressing_proxy_rewrote_is_the_same_version(
+    as_alice: Api, ops: Role, route: Route, method: str, path: str, body: dict[str, Any], tag: str
+) -> None:
+    assert as_alice.request(method, path.format(route=route.pk), body, if_match=tag).status_code in {200, 204}
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CHANGES)
@@ -210,6 +223,7 @@ def test_packs_are_listed_and_loaded(as_alice: Api, route: Route) -> None:
     assert not Route.objects.filter(pk=route.pk).exists()
     assert response.headers["ETag"] == as_alice.get("/routes").headers["ETag"]
     api_client.problem(as_alice.post("/policy/packs/none/load", if_match="*"), 404, "not-found")
+    api_client.problem(as_alice.post("/policy/packs/none/load", if_match='"0"'), 404, "not-found")
 
 
 def test_a_pack_is_loaded_over_the_routes_that_were_read_only(as_alice: Api, route: Route) -> None:
@@ -284,3 +298,14 @@ def test_an_invalid_group_role_is_an_error(as_alice: Api, change: dict[str, Any]
     row = GroupRoleFactory()
     api_client.problem(as_alice.patch(f"/group-roles/{row.pk}", change), 400, "invalid")
     api_client.problem(as_alice.post("/group-roles", {"group": "g", "role": "user", **change}), 400, "invalid")
+
+
+def test_a_route_is_inserted_only_into_the_table_that_was_read(as_alice: Api, read_write: None) -> None:
+    body = {"path": "/x/**", "methods": ["GET"], "permission": "upstream:read", "position": 1}
+    tag = as_alice.get("/routes").headers["ETag"]
+    assert as_alice.post("/routes", body, if_match=tag).status_code == 201
+    before = list(Route.objects.values())
+    api_client.problem(as_alice.post("/routes", {**body, "path": "/y/**"}, if_match=tag), 412, "stale")
+    assert list(Route.objects.values()) == before
+    assert as_alice.post("/routes", {**body, "path": "/z/**"}).status_code == 201
+    assert as_alice.post("/routes", {**body, "path": "/zz/**"}, if_match="*").status_code == 201

@@ -188,6 +188,66 @@ def test_an_object_can_be_sent_back_as_it_was_read(as_alice: Api, world: dict[st
     assert {name for name in sent if response.json()[name] != sent[name]} <= {"version"}
 
 
+# How clients write the time 2026-03-01T12:00:00.123450Z, which they read.
+SPELLINGS = [
+    "2026-03-01T12:00:00.123450Z",
+    "2026-03-01T12:00:00.12345Z",  # Go
+    "2026-03-01T12:00:00.123450+00:00",  # Python
+    "2026-03-01T12:00:00.123Z",  # JavaScript
+    "2026-03-01T12:00:00.1234500Z",  # C#
+    "2026-03-01T14:00:00.12345+02:00",
+]
+OTHER_TIMES = [
+    "2026-03-01T12:00:00.125Z",
+    "2026-03-01T12:00:00.123450",  # without an offset
+    "2026-03-01T12:00:00.123450+01:00",
+    "2026-03-01",
+    "",
+    "now",
+    None,
+    1772366400,
+]
+
+
+@pytest.mark.parametrize(("sent", "status"), [*((text, 200) for text in SPELLINGS), *((text, 400) for text in OTHER_TIMES)])
+def test_a_time_can_be_sent_back_in_the_spelling_of_the_client(
+    as_alice: Api, bob: User, pipeline: ServiceAccount, sent: Any, status: int
+) -> None:
+    created = "2026-03-01T12:00:00.123450Z"
+    for path, row in ((f"/users/{bob.uid}", bob), (f"/service-accounts/{pipeline.uid}", pipeline)):
+        type(row)._default_manager.filter(pk=row.pk).update(created_at=created)
+        read = as_alice.get(path).json()
+        assert read["created_at"] == created
+        response = as_alice.patch(path, {**read, "created_at": sent})
+        assert response.status_code == status, response.content
+
+
+@pytest.mark.parametrize("name", ["username", "uid", "role_source", "warnings"])
+def test_only_times_have_several_spellings(as_alice: Api, bob: User, name: str) -> None:
+    created = "2026-03-01T12:00:00Z"
+    User.objects.filter(pk=bob.pk).update(created_at=created)
+    api_client.problem(as_alice.patch(f"/users/{bob.uid}", {name: "2026-03-01T12:00:00+00:00"}), 400, "invalid")
+
+
+CHANGES = [row for row in rows() if row.method != "GET"]
+
+
+@pytest.mark.parametrize("row", CHANGES, ids=lambda row: row.operation)
+def test_promise_48_a_condition_that_the_operation_does_not_read_is_an_error(
+    row: Row, as_alice: Api, world: dict[str, str]
+) -> None:
+    before = stored()
+    path, body = filled(row.path, world) + QUERIES.get(row.operation, ""), body_of(row, world)
+    for headers in ({"if_match": '"0"'}, {"if_none_match": "*"}, {"if_match": "*", "if_none_match": '"1"'}):
+        response = as_alice.request(row.method, path, body, **headers)
+        assert response.status_code in {400, 412}, (headers, response.content)
+    assert stored() == before
+    operations = {shape(name): methods for name, methods in openapi_document()["paths"].items()}
+    documented = operations[shape(BASE + row.path)][row.method.lower()].get("parameters", [])
+    reads = "If-Match" in {parameter["name"] for parameter in documented}
+    assert as_alice.request(row.method, path, body, if_match='"0"').status_code == (412 if reads else 400)
+
+
 def test_promise_46_a_user_of_a_group_who_is_sent_back_as_read_still_loses_the_role_with_the_group(
     as_alice: Api, bob: User
 ) -> None:

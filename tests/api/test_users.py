@@ -260,6 +260,7 @@ def test_a_deleted_user_can_be_blocked_and_unblocked(as_alice: Api, bob: User, q
         blocked,
         "alice@example.com",
     )
+    assert as_alice.patch(f"/deleted-users/{row['id']}", {}).json() == row  # nothing is to change
     changed = as_alice.patch(f"/deleted-users/{row['id']}", {"blocked": not blocked})
     assert (changed.status_code, changed.json()["blocked"]) == (200, not blocked)
     assert as_alice.get(f"/deleted-users/{row['id']}").json() == changed.json()

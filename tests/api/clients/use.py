@@ -16,12 +16,16 @@ steps["created"] = carol.username
 steps["listed"] = [row.username for row in users.users_list(search="carol", active=True, ordering="-username").results]
 steps["read"] = users.users_retrieve(carol.uid).role
 changes = sky.PatchedUserUpdateRequest(active=False, display_name="Carol")
-changed = users.users_partial_update(carol.uid, changes)
+changed = users.users_partial_update(carol.uid, patched_user_update_request=changes)
+try:
+    users.users_partial_update(carol.uid, if_match='"0"', patched_user_update_request=changes)
+except sky.ApiException as error:
+    steps["stale"] = error.status
 steps["updated"] = [changed.active, changed.display_name, changed.role]
 steps["listed disabled"] = [row.username for row in users.users_list(active=False).results]
 # What was read is sent back as a whole, with one change.
 whole = {**changed.to_dict(), "active": True}
-body = json.dumps(whole, default=lambda value: value.isoformat().replace("+00:00", "Z"))
+body = json.dumps(whole, default=lambda value: value.isoformat())
 headers = {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ['SKYAUTH_TOKEN']}"}
 sent = api.rest_client.request("PATCH", f"{api.configuration.host}/api/v1/users/{carol.uid}", headers, json.loads(body))
 steps["sent back"] = sent.status

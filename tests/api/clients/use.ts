@@ -27,10 +27,12 @@ async function main(): Promise<void> {
   steps['read'] = (await ok(sky.usersRetrieve({ path }))).role;
   const changed = await ok(sky.usersPartialUpdate({ path, body: { active: false, display_name: 'Carol' } }));
   steps['updated'] = [changed.active, changed.display_name, changed.role];
+  const stale = { path, body: { active: true }, headers: { 'If-Match': '"0"' } };
+  steps['stale'] = (await sky.usersPartialUpdate(stale)).response?.status;
   const disabled = await ok(sky.usersList({ query: { active: false } }));
   steps['listed disabled'] = disabled.results.map((row) => row.username);
   // What was read is sent back as a whole, with one change.
-  const whole = { ...changed, active: true };
+  const whole = { ...changed, active: true, created_at: new Date(changed.created_at).toISOString() };
   steps['sent back'] = (await sky.usersPartialUpdate({ path, body: whole })).response?.status;
 
   const csv = 'username,role\ndora@example.com,viewer\n';
