@@ -21,6 +21,7 @@ from django.db import connection
 from psycopg import pq
 
 from core.histogram import LatencyHistogram
+from core.postgresql.outage import outage
 from revision.triggers import READ
 
 logger = logging.getLogger("skyauth.gateway")
@@ -249,7 +250,7 @@ class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and mea
         if unsent:  # a query of 50 bytes does not fit into the socket's buffer: the server has stopped reading
             self._reconnect()
             return
-        self._timeout = self._loop.call_later(_TIMEOUT_SECONDS, self._reconnect)
+        self._timeout = self._loop.call_later(_TIMEOUT_SECONDS, self._overdue)
 
     def _readable(self) -> None:
         """Take what the server sent, and finish the read when the result is complete."""
@@ -281,6 +282,10 @@ class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and mea
         callback, self._callback = self._callback, None
         if callback is not None:
             callback(self._revision)
+
+    def _overdue(self) -> None:
+        outage.suspect(psycopg.OperationalError("the policy revision was not read in time"), connected=True)
+        self._reconnect()
 
     def _reconnect(self) -> None:
         """Close the connection, finish the read without a revision, and connect again."""
