@@ -59,7 +59,7 @@ class ForwardAuthApp:
         self._threads = threads or VerifyThreads()
         self._cache = DecisionCache()
         self._batch: list[tuple[CachedAnswer, OnAnswer]] = []
-        metrics.watch(self._cache)
+        metrics.watch(self._cache, self._threads)
         self.revisions = revisions or RevisionReader()
         jwt_issue.keys()  # an unusable key fails the start, and not the first request
 

@@ -13,6 +13,7 @@ from authn.proxy_header_middleware import policy_from_settings  # noqa: E402 - D
 from core.request_limits import RequestLimitMiddleware  # noqa: E402
 from gateway import metrics  # noqa: E402
 from gateway.asgi import ForwardAuthApp  # noqa: E402
+from gateway.requests import CountedRequests  # noqa: E402
 from gateway.threads import VerifyThreads  # noqa: E402
 from rbac.samples import sample  # noqa: E402
 from revision.last_used import writer  # noqa: E402
@@ -23,7 +24,7 @@ writer.start()
 sample.start()
 metrics.start()
 threads = VerifyThreads()
-forward_auth = ForwardAuthApp(Health(RequestLimitMiddleware(_django), threads), threads=threads)
+forward_auth = ForwardAuthApp(Health(CountedRequests(RequestLimitMiddleware(_django)), threads), threads=threads)
 application = LifespanMiddleware(forward_auth, policy_from_settings(), [writer.flush, sample.flush, metrics.flush])
 
 # The objects made so far stay for ever: the garbage collector need not traverse them, and runs seldom.

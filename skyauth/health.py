@@ -8,12 +8,13 @@ import asyncio
 import logging
 from typing import Final
 
-from django.db import close_old_connections, connection
+from django.db import connection
 
 from core.asgi import Application, HeaderLine, Receive, Scope, Send, send_problem, send_response
 from core.postgresql.deadline import limit_waits
 from doctor.checks import findings
 from doctor.finding import Audience
+from gateway import metrics
 from gateway.threads import VerifyThreads
 
 READY_SECONDS: Final = 2.0  # then the answer is 503; Kubernetes waits for one second by default
@@ -67,6 +68,7 @@ class Health:
         if fault != self._fault:
             self._fault = fault
             logger.log(*((logging.WARNING, "Not ready: %s", fault) if fault else (logging.INFO, "Ready again.")))
+        metrics.report_ready(ready=not fault)
         return not fault
 
     async def _database_fault(self) -> str:
@@ -78,8 +80,11 @@ class Health:
 
 
 def _check_database() -> str:
-    """Return what is wrong with the database, or "". Closes the connection, which would outlive a replaced SQLite file."""
-    close_old_connections()
+    """Return what is wrong with the database, or "", over a new connection to SQLite, or a checked one of PostgreSQL's pool.
+
+    The thread's connection to SQLite can lead to a file that was replaced.
+    """
+    connection.close()
     limit_waits(READY_SECONDS)
     try:
         return lacking()

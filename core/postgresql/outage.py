@@ -70,6 +70,14 @@ class Outage:
         if self.fault and not pool.get_stats()["pool_available"]:
             raise psycopg.OperationalError(f"the database is lost: {self.fault}")
 
+    def connections(self) -> tuple[int, int, int]:
+        """Return how many connections of the pool are idle and used, and how many threads wait for one."""
+        pool = self._pool
+        if pool is None:
+            return 0, 0, 0
+        stats = pool.get_stats()
+        return stats["pool_available"], stats["pool_size"] - stats["pool_available"], stats["requests_waiting"]
+
     def _probe(self, suspicion: Exception) -> None:
         while True:
             limit_waits()

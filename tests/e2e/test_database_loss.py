@@ -55,6 +55,7 @@ class Lab:
             assert status == 503
             assert self.ask_database() == 503
             assert took < FAST, f"it took {took:.1f} seconds"
+            assert [self.probe("/healthz"), self.probe("/readyz")] == [200, 503]
             time.sleep(0.05)
 
     def back_within(self, seconds: float = RECOVERY) -> None:
@@ -65,10 +66,15 @@ class Lab:
         assert took < seconds, f"it took {took:.1f} seconds"
         assert [self.ask()[0] for _ in range(20)] == [200] * 20
         assert set(self.busy()) == {401}
+        wait_until(lambda: self.probe("/readyz") == 200, "ready again", seconds)
 
     def ask_database(self) -> int:
         """Return the status of the answer to a token that nobody has seen before."""
         return int(self.server.ask(bearer(token_format.mint().plaintext)).status)
+
+    def probe(self, path: str) -> int:
+        """Return the status of a probe."""
+        return ask(self.server.port, path).status
 
     def busy(self) -> list[int]:
         """Return the answers to unknown tokens, 8 at a time. Each uses the database, so the pool has several connections."""
@@ -179,6 +185,7 @@ def test_promise_53_a_postgresql_that_accepts_no_more_connections(lab: Lab) -> N
             assert set(seen) <= {401, 503}
         assert [lab.ask()[0] for _ in range(20)] == [200] * 20, "the connections that are there work"
         assert "The database is lost" not in lab.log
+        assert lab.probe("/readyz") == 200
     lab.back_within()
 
 
