@@ -24,20 +24,20 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return super().get_new_connection(conn_params)
         self.isolation_level = IsolationLevel.READ_COMMITTED
         for _ in range(_ATTEMPTS):
-            outage.refuse(self.pool)
+            timeout = outage.admit()
             pool = self.pool
             outage.watch(conn_params, pool, self._drop)
             try:
-                return self._take(pool)
+                return self._take(pool, timeout)
             except PoolClosed:  # it was replaced meanwhile
                 continue
         raise psycopg.OperationalError("the connections were closed repeatedly")
 
-    def _take(self, pool: ConnectionPool[Any]) -> PooledConnection:
+    def _take(self, pool: ConnectionPool[Any], timeout: float | None) -> PooledConnection:
         """Return a connection that is younger than `max_lifetime`: psycopg checks that only when one is returned."""
         pool.open()
         while True:
-            connection: PooledConnection = pool.getconn()
+            connection: PooledConnection = pool.getconn(timeout)
             if connection._expire_at > time.monotonic():
                 connection.runs_statements = True
                 return connection

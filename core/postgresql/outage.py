@@ -19,6 +19,7 @@ from core.postgresql.deadline import BoundedConnection, limit_waits
 RETRY_SECONDS: Final = 0.25
 _UNDECIDED_SECONDS: Final = 1.0  # how long requests wait while it is not yet known whether the database is lost
 _IDLE_SECONDS: Final = 0.5  # in which a pooled connection answers while no new one can be made
+_RETURNED_SECONDS: Final = 0.8  # in which another thread returns one
 
 logger = logging.getLogger("skyauth.database")
 
@@ -38,6 +39,7 @@ class Outage:
         self._pool: Pool | None = None
         self._drop: Callable[[Pool], None] | None = None
         self._stale = False  # whether an existing connection failed, so that the others of the pool can be dead, too
+        self._usable = False  # whether connections of the pool answer although no new one can be made
         self.fault = ""
         """Why the database is lost: SQLSTATE, where there is one, and the server's first line. "" while it is not lost."""
 
@@ -59,16 +61,17 @@ class Outage:
             self._prober = threading.Thread(target=self._probe, args=(error,), name="database-probe", daemon=True)
             self._prober.start()
 
-    def refuse(self, pool: Pool) -> None:
-        """Raise OperationalError if the database is lost. While that is not known, wait a moment, and then raise it, too.
+    def admit(self) -> float | None:
+        """Return for how many seconds to wait for a connection of the pool; None stands for the pool's own time-out.
 
-        If the pool has a connection although the database is lost, it answered: PostgreSQL accepts no more then.
+        Raises OperationalError if the database is lost. While that is not known, it waits a moment, and then raises it, too.
         """
         undecided = self._suspected_at + _UNDECIDED_SECONDS - time.monotonic()
         if not self._decided.is_set() and not self._decided.wait(max(0.0, undecided)):
             raise psycopg.OperationalError("the database does not answer")
-        if self.fault and not pool.get_stats()["pool_available"]:
+        if self.fault and not self._usable:
             raise psycopg.OperationalError(f"the database is lost: {self.fault}")
+        return _RETURNED_SECONDS if self.fault else None
 
     def connections(self) -> tuple[int, int, int]:
         """Return how many connections of the pool are idle and used, and how many threads wait for one."""
@@ -95,12 +98,12 @@ class Outage:
             connection.execute("SELECT 1")
 
     def _lost(self, error: Exception, suspicion: Exception) -> None:
-        usable = self._pooled_answers()
-        if not usable:
+        self._usable = self._pooled_answers()
+        if not self._usable:
             self._replace_pool()
         if not self.fault:
             self.fault = description(error)
-            what = "PostgreSQL accepts no new connection" if usable else "The database is lost"
+            what = "PostgreSQL accepts no new connection" if self._usable else "The database is lost"
             cause = "" if description(suspicion) == self.fault else f" It began with: {description(suspicion)}"
             logger.error("%s: %s.%s", what, self.fault.rstrip("."), cause)
         self._decided.set()
@@ -115,9 +118,9 @@ class Outage:
             logger.warning("The database is found again.")
 
     def _pooled_answers(self) -> bool:
-        """Return whether an idle connection of the pool answers, as all do while PostgreSQL only accepts no more."""
+        """Return whether a connection of the pool answers, as all do while PostgreSQL only accepts no more."""
         pool = self._pool
-        if pool is None or not pool.get_stats()["pool_available"]:
+        if pool is None or not pool.get_stats()["pool_size"]:
             return False
         limit_waits(_IDLE_SECONDS)
         with suppress(psycopg.Error):

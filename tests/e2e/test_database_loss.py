@@ -181,8 +181,11 @@ def test_promise_53_a_postgresql_that_accepts_no_more_connections(lab: Lab) -> N
             while True:
                 stack.enter_context(closing(psycopg.connect(url)))
         with ThreadPoolExecutor(24) as callers:
-            seen = callers.map(lambda _: ask(lab.server.port, "/metrics").status, range(100))
-            assert set(seen) <= {401, 503}
+            minted = [[bearer(token_format.mint().plaintext)] for _ in range(100)]
+            seen = [reply.status for reply in callers.map(lambda headers: ask(lab.server.port, "/metrics", headers), minted)]
+        assert set(seen) <= {401, 503}
+        assert seen.count(401) > 80, "most requests wait for a connection that another one returns"
+        assert lab.log.count("PostgreSQL accepts no new connection: ") == 1, lab.log
         assert [lab.ask()[0] for _ in range(20)] == [200] * 20, "the connections that are there work"
         assert "The database is lost" not in lab.log
         assert lab.probe("/readyz") == 200
