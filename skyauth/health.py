@@ -11,7 +11,7 @@ from typing import Final
 from django.db import connection
 
 from core.asgi import Application, HeaderLine, Receive, Scope, Send, send_problem, send_response
-from core.postgresql.deadline import limit_waits
+from core.postgresql.deadline import waits_limited
 from doctor.checks import findings
 from doctor.finding import Audience
 from gateway import metrics
@@ -85,14 +85,13 @@ def _check_database() -> str:
     The thread's connection to SQLite can lead to a file that was replaced.
     """
     connection.close()
-    limit_waits(READY_SECONDS)
     try:
-        return lacking()
+        with waits_limited(READY_SECONDS):
+            return lacking()
     except Exception as error:  # noqa: BLE001 - any error means not ready
         return f"The database cannot be used: {type(error).__name__}."
     finally:
         connection.close()
-        limit_waits()
 
 
 def lacking() -> str:

@@ -8,6 +8,7 @@ from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from psycopg_pool import ConnectionPool, PoolClosed
 
+from core.postgresql.deadline import waits_limited
 from core.postgresql.outage import PooledConnection, outage
 
 _ATTEMPTS: Final = 3
@@ -37,7 +38,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Return a connection that is younger than `max_lifetime`: psycopg checks that only when one is returned."""
         pool.open()
         while True:
-            connection: PooledConnection = pool.getconn(timeout)
+            with waits_limited(timeout):
+                connection: PooledConnection = pool.getconn(timeout)
             if connection._expire_at > time.monotonic():
                 connection.runs_statements = True
                 return connection

@@ -1,6 +1,8 @@
 """Connections whose waits end, also when the server is silent: no time-out of PostgreSQL's own reaches a client that it lost."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -13,12 +15,23 @@ STATEMENT_FACTOR: Final = 6  # a statement takes up to this many times DATABASE_
 _limited: Final = threading.local()
 
 
-def limit_waits(seconds: float | None = None) -> None:
-    """Limit each wait of this thread to so many seconds from now on, by default to DATABASE_TIMEOUT and a margin.
+def limit_waits() -> None:
+    """Limit each wait of this thread to DATABASE_TIMEOUT and a margin from now on.
 
     For threads that answer forward-auth requests or probes, and for background threads. Their statements take milliseconds.
     """
-    _limited.seconds = _short() if seconds is None else seconds
+    _limited.seconds = _short()
+
+
+@contextmanager
+def waits_limited(seconds: float | None) -> Iterator[None]:
+    """Limit each wait of this thread to so many seconds in the block; None changes nothing."""
+    before = getattr(_limited, "seconds", None)
+    _limited.seconds = before if seconds is None else seconds
+    try:
+        yield
+    finally:
+        _limited.seconds = before
 
 
 def statement_seconds() -> int:

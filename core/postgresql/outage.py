@@ -14,12 +14,12 @@ import psycopg
 from psycopg.abc import PQGen
 from psycopg_pool import ConnectionPool
 
-from core.postgresql.deadline import BoundedConnection, limit_waits
+from core.postgresql.deadline import BoundedConnection, limit_waits, waits_limited
 
 RETRY_SECONDS: Final = 0.25
 _UNDECIDED_SECONDS: Final = 1.0  # how long requests wait while it is not yet known whether the database is lost
 _IDLE_SECONDS: Final = 0.5  # in which a pooled connection answers while no new one can be made
-_RETURNED_SECONDS: Final = 0.8  # in which another thread returns one
+_RETURNED_SECONDS: Final = 0.8  # in which another thread returns one, and it answers
 
 logger = logging.getLogger("skyauth.database")
 
@@ -62,16 +62,15 @@ class Outage:
             self._prober.start()
 
     def admit(self) -> float | None:
-        """Return for how many seconds to wait for a connection of the pool; None stands for the pool's own time-out.
+        """Return for how many seconds to wait for a connection of the pool that answers; None stands for the usual time-outs.
 
-        Raises OperationalError if the database is lost. While that is not known, it waits a moment, and then raises it, too.
+        Raises OperationalError if the database is lost. While that is not known, it first waits a moment.
         """
         undecided = self._suspected_at + _UNDECIDED_SECONDS - time.monotonic()
-        if not self._decided.is_set() and not self._decided.wait(max(0.0, undecided)):
-            raise psycopg.OperationalError("the database does not answer")
+        decided = self._decided.is_set() or self._decided.wait(max(0.0, undecided))
         if self.fault and not self._usable:
             raise psycopg.OperationalError(f"the database is lost: {self.fault}")
-        return _RETURNED_SECONDS if self.fault else None
+        return _RETURNED_SECONDS if self.fault or not decided else None
 
     def connections(self) -> tuple[int, int, int]:
         """Return how many connections of the pool are idle and used, and how many threads wait for one."""
@@ -82,8 +81,8 @@ class Outage:
         return stats["pool_available"], stats["pool_size"] - stats["pool_available"], stats["requests_waiting"]
 
     def _probe(self, suspicion: Exception) -> None:
+        limit_waits()
         while True:
-            limit_waits()
             try:
                 self._connect()
             except Exception as error:  # noqa: BLE001 - whatever it is, there is no connection
@@ -122,8 +121,7 @@ class Outage:
         pool = self._pool
         if pool is None or not pool.get_stats()["pool_size"]:
             return False
-        limit_waits(_IDLE_SECONDS)
-        with suppress(psycopg.Error):
+        with suppress(psycopg.Error), waits_limited(_IDLE_SECONDS):
             connection = pool.getconn(timeout=_IDLE_SECONDS)
             pool.putconn(connection)
             return True
