@@ -133,7 +133,21 @@ class RefusalSampler:
         return Slot(reference, suppressed)
 
 
+class LostWrites:
+    """How many refusals were to be written and could not be."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def add(self) -> None:
+        """Count one."""
+        with self._lock:
+            self.count += 1
+
+
 sampler = RefusalSampler()
+lost_writes: Final = LostWrites()
 
 
 def new_reference() -> str:
@@ -165,6 +179,7 @@ def record_refusal(
         with short_lock_timeout():
             record(event, actor=actor, target=target, reason=reason, data=data, reference=reference)
     except Error:
+        lost_writes.add()
         logger.warning("A refusal could not be written to the audit log: %s %s", event, clean(reason, 200))
     return slot.reference
 

@@ -5,7 +5,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from django.db import close_old_connections
+from django.db import Error, close_old_connections
+
+from core.postgresql.deadline import limit_waits
 
 logger = logging.getLogger("skyauth.flusher")
 
@@ -30,11 +32,14 @@ class Flusher:
             self._thread.start()
 
     def _run(self) -> None:
+        limit_waits()
         while True:
             time.sleep(self._seconds)
             try:
                 close_old_connections()
                 self._flush()
                 close_old_connections()
+            except Error as error:  # the type alone: the message can quote a row
+                logger.warning("A flush failed: %s: %s", self._name, type(error).__name__, extra={"seldom": True})
             except Exception:  # the next flush is another attempt
                 logger.exception("A flush failed: %s", self._name)

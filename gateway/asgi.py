@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
 from typing import Any, Final, NamedTuple, TypeVar
@@ -19,12 +18,12 @@ from gateway import jwt_issue, metrics, verify
 from gateway.cache import CacheSnapshot, DecisionCache
 from gateway.forwarded import ENDPOINTS, PREFIX, AuthRequest, TargetReader, no_endpoint
 from gateway.headers import Answer, unavailable
+from gateway.threads import VerifyThreads
 from rbac import policy
 from revision.epoch import Epoch
 from revision.reader import RevisionReader
 
 TIMEOUT_SECONDS: Final = 8.0  # then 503: requests must not queue up behind a database that is gone
-THREADS: Final = 8  # each keeps a database connection of its own
 _PREFIXES: Final = tuple(path for path in ENDPOINTS if path.endswith(b"/"))
 
 A = TypeVar("A", Answer, Answer | None)
@@ -57,13 +56,15 @@ class ForwardAuthApp:
 
     traced = False  # whether requests with a sampled trace must come here, and not be answered by the protocol
 
-    def __init__(self, application: Application, revisions: RevisionReader | None = None) -> None:
+    def __init__(
+        self, application: Application, revisions: RevisionReader | None = None, threads: VerifyThreads | None = None
+    ) -> None:
         self._application = application
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
+        self._threads = threads or VerifyThreads()
         self._cache = DecisionCache()
         self._batch: list[tuple[CachedAnswer, OnAnswer]] = []
         self._batch_epoch: Epoch | None = None  # of the request that joined last
-        metrics.watch(self._cache)
+        metrics.watch(self._cache, self._threads)
         self.revisions = revisions or RevisionReader()
         jwt_issue.keys()  # an unusable key fails the start, and not the first request
 
@@ -199,7 +200,8 @@ def _with_request_id(work: Callable[[AuthRequest, TargetReader], A], request: Au
 
 def _log_failure(error: Exception) -> None:
     if not isinstance(error, TimeoutError):
-        logger.error("A request could not be decided: %s", type(error).__name__, exc_info=settings.DEBUG)
+        extra = {"seldom": not settings.DEBUG}
+        logger.error("A request could not be decided: %s", type(error).__name__, exc_info=settings.DEBUG, extra=extra)
 
 
 def _deliver(on_answer: OnAnswer, answer: Answer) -> None:

@@ -21,11 +21,15 @@ from typing import IO, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from audit.record import lost_writes
 from authn import passwords
 from core.flusher import Flusher
 from core.histogram import BOUNDS, LatencyHistogram
+from core.postgresql.outage import outage
+from gateway import requests
 from gateway.cache import DecisionCache
 from gateway.headers import Answer, Cause
+from gateway.threads import VerifyThreads
 from rbac.policy import Reason
 from revision import reader
 
@@ -122,6 +126,56 @@ _hashing: Final = Gauge(
     registry=_registry,
     multiprocess_mode="livesum",
 )
+_requests: Final = Counter(
+    "skyauth_requests",
+    "Responses of the APIs and of pages by the class of their status.",
+    ["interface", "status"],
+    registry=_registry,
+)
+_request_seconds: Final = _BulkHistogram(
+    "skyauth_request_seconds",
+    "Seconds from a request to an API or a page to the beginning of the response.",
+    ["interface"],
+    registry=_registry,
+    buckets=BOUNDS,
+)
+_threads: Final = Gauge(
+    "skyauth_verify_threads",
+    "Threads that answer forward-auth requests from the database: busy, and overdue.",
+    ["state"],
+    registry=_registry,
+    multiprocess_mode="livesum",
+)
+_connections: Final = Gauge(
+    "skyauth_database_connections",
+    "Connections of the pool (PostgreSQL): idle, and used.",
+    ["state"],
+    registry=_registry,
+    multiprocess_mode="livesum",
+)
+_connection_waits: Final = Gauge(
+    "skyauth_database_waiting",
+    "Threads that wait for a connection of the pool (PostgreSQL).",
+    registry=_registry,
+    multiprocess_mode="livesum",
+)
+_lost: Final = Gauge(
+    "skyauth_database_lost",
+    "1 while a worker cannot make a connection (PostgreSQL), else 0.",
+    registry=_registry,
+    multiprocess_mode="livemax",
+)
+_ready: Final = Gauge(
+    "skyauth_ready",
+    "0 if the last probe of /readyz failed, else 1.",
+    registry=_registry,
+    multiprocess_mode="livemin",
+)
+_audit_lost: Final = Counter(
+    "skyauth_audit_writes_lost",
+    "Denied requests and failed sign-ins that could not be written to the audit log.",
+    registry=_registry,
+)
 _busy: Final = Counter(
     "skyauth_password_busy",
     "Sign-ins that got 503 because too many password checks were waiting.",
@@ -150,13 +204,21 @@ _reader: Final = ProcessCollector(registry=None)
 _lock = threading.Lock()
 _copied: dict[Hashable, float] = {}  # the values at the last flush
 _cache: DecisionCache | None = None
+_verify_threads: VerifyThreads | None = None
+_is_ready = True
 _alive: IO[bytes] | None = None  # locked until this process ends
 
 
-def watch(cache: DecisionCache) -> None:
-    """Report the size of this cache."""
-    global _cache  # noqa: PLW0603 - one process, one cache
-    _cache = cache
+def watch(cache: DecisionCache, threads: VerifyThreads) -> None:
+    """Report the size of this cache, and the state of these threads."""
+    global _cache, _verify_threads
+    _cache, _verify_threads = cache, threads
+
+
+def report_ready(*, ready: bool) -> None:
+    """Report the result of a probe of /readyz."""
+    global _is_ready  # noqa: PLW0603 - one process, one state
+    _is_ready = ready
 
 
 def start() -> None:
@@ -196,11 +258,28 @@ def flush() -> None:
         _hashing.labels("running").set(passwords.load.running)
         _hashing.labels("waiting").set(passwords.load.waiting)
         _cached_callers.set(len(_cache) if _cache is not None else 0)
+        _flush_server()
         for family in _reader.collect():
             if family.name in _process:
                 _process[family.name].set(family.samples[0].value)
             elif family.name == "process_cpu_seconds":
                 _cpu.inc(_growth("cpu", family.samples[0].value))
+
+
+def _flush_server() -> None:
+    for interface in (requests.API, requests.PAGES):
+        for status, count in interface.statuses.items():
+            _requests.labels(interface.name, status).inc(_growth((interface.name, status), count))
+        _add(interface, _request_seconds.labels(interface.name), interface.name)
+    _threads.labels("busy").set(_verify_threads.busy if _verify_threads is not None else 0)
+    _threads.labels("overdue").set(_verify_threads.overdue if _verify_threads is not None else 0)
+    idle, used, waiting = outage.connections()
+    _connections.labels("idle").set(idle)
+    _connections.labels("used").set(used)
+    _connection_waits.set(waiting)
+    _lost.set(bool(outage.fault))
+    _ready.set(_is_ready)
+    _audit_lost.inc(_growth("audit lost", lost_writes.count))
 
 
 def _growth(key: Hashable, value: float) -> float:

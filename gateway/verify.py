@@ -228,7 +228,8 @@ def _or_unavailable(evaluation: Callable[[], Answer]) -> Answer:
         return headers.unavailable()
     except Exception as error:
         # The type alone: an exception's text can quote what was sent.
-        logger.error("A request could not be decided: %s", type(error).__name__, exc_info=settings.DEBUG)
+        extra = {"seldom": not settings.DEBUG}
+        logger.error("A request could not be decided: %s", type(error).__name__, exc_info=settings.DEBUG, extra=extra)
         return headers.unavailable()
 
 

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import connection
 from psycopg import pq
 
+from core.postgresql.outage import outage
 from revision.epoch import MAX_CHANGES, Callback, Epoch, Follower, LoggedChange, Position
 from revision.trigger_sql import FUNCTION, LOG, LOG_FUNCTION, PREFIX, TABLE
 from revision.triggers import INSTALLED, LOG_BODY, lacking, read_installed
@@ -93,7 +94,7 @@ class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and mea
             self._connect()
         self._callback = callback
         self._checks_triggers = now >= self._check_at
-        self._timeout = self._loop.call_later(_TIMEOUT_SECONDS, self._reconnect)
+        self._timeout = self._loop.call_later(_TIMEOUT_SECONDS, self._overdue)
         self._send(_READ_CHECKED if self._checks_triggers else _READ, self._take_revision)
 
     def _send(self, query: str, take: "Callable[[PGresult], bool]") -> None:
@@ -173,6 +174,10 @@ class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and mea
         callback, self._callback = self._callback, None
         if callback is not None:
             callback(epoch)
+
+    def _overdue(self) -> None:
+        outage.suspect(psycopg.OperationalError("the policy revision was not read in time"), connected=True)
+        self._reconnect()
 
     def _reconnect(self) -> None:
         """Close the connection, finish the read without a revision, and connect again."""

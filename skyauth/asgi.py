@@ -15,6 +15,8 @@ from authn.proxy_header_middleware import policy_from_settings  # noqa: E402 - D
 from core.request_limits import RequestLimitMiddleware  # noqa: E402
 from gateway import metrics  # noqa: E402
 from gateway.asgi import ForwardAuthApp  # noqa: E402
+from gateway.requests import CountedRequests  # noqa: E402
+from gateway.threads import VerifyThreads  # noqa: E402
 from rbac.samples import sample  # noqa: E402
 from revision.last_used import writer  # noqa: E402
 from skyauth.health import Health  # noqa: E402
@@ -23,18 +25,16 @@ from skyauth.lifespan import LifespanMiddleware  # noqa: E402
 writer.start()
 sample.start()
 metrics.start()
-inner = Health(RequestLimitMiddleware(_django))
 flushes: list[Callable[[], Any]] = [writer.flush, sample.flush, metrics.flush]
-forward_auth: ForwardAuthApp
+threads = VerifyThreads()
+forward_auth_app: type[ForwardAuthApp] = ForwardAuthApp
 if settings.TRACING:
-    from skyauth.tracing import TracedForwardAuthApp  # its packages are not installed by default
+    from skyauth import tracing  # its packages are not installed by default
 
-    traced = TracedForwardAuthApp(inner)
-    flushes.append(traced.flush)
-    forward_auth = traced
-else:
-    forward_auth = ForwardAuthApp(inner)
-application = LifespanMiddleware(forward_auth, policy_from_settings(), flushes)
+    threads, forward_auth_app = tracing.ContextThreads(), tracing.TracedForwardAuthApp
+    flushes.append(tracing.flush)
+inner = Health(CountedRequests(RequestLimitMiddleware(_django)), threads)
+application = LifespanMiddleware(forward_auth_app(inner, threads=threads), policy_from_settings(), flushes)
 
 # The objects made so far stay for ever: the garbage collector need not traverse them, and runs seldom.
 gc.collect()

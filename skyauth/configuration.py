@@ -86,7 +86,8 @@ if Path(database["NAME"]).parent == DATA_DIR:
 DATABASE_TIMEOUT = env.number(
     "DATABASE_TIMEOUT",
     5,
-    "The time in seconds to wait for a connection or a lock. After that, the response is 503.",
+    """The time in seconds to wait for a connection, a lock or a lost database. After that, the response is 503. On PostgreSQL, a
+    statement of a page, the API or a command takes at most six times as long.""",
     least=1,
     most=3_600,
 )

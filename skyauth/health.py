@@ -1,18 +1,21 @@
 """The health probes, open to everybody: `/healthz` (the process runs) and `/readyz` (it can answer requests).
 
-They are answered before Django: for any Host, and also while all of Django's slots are taken.
+They are answered before Django: for any Host, and also while all of Django's slots are taken. `/readyz` takes the way of a
+forward-auth request: one of its threads, and a connection as such a thread uses it.
 """
 
 import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from django.db import connection
 
 from core.asgi import Application, HeaderLine, Receive, Scope, Send, send_problem, send_response
+from core.postgresql.deadline import waits_limited
 from doctor.checks import findings
 from doctor.finding import Audience
+from gateway import metrics
+from gateway.threads import VerifyThreads
 
 READY_SECONDS: Final = 2.0  # then the answer is 503; Kubernetes waits for one second by default
 _CACHED_SECONDS: Final = 0.5  # a check takes milliseconds, and anybody can request it
@@ -28,9 +31,9 @@ logger = logging.getLogger("skyauth.health")
 class Health:
     """Answers the probes, and passes other requests on."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, threads: VerifyThreads) -> None:
         self._application = application
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ready")
+        self._threads = threads
         self._check: asyncio.Future[str] | None = None
         self._checked_at = 0.0
         self._fault = ""
@@ -43,10 +46,17 @@ class Health:
             await self._application(scope, receive, send)
         elif scope["method"] not in {"GET", "HEAD"}:
             await send_problem(send, 405, "method-not-allowed", "Use GET for a probe.", headers=[(b"allow", b"GET, HEAD")])
-        elif path == b"/healthz" or await self._ready():
+        elif await self._ready() if path == b"/readyz" else self._alive():
             await send_response(send, 200, _OK, b"" if head else b"ok\n")
         else:
             await send_problem(send, 503, "unavailable", "SkyAuth cannot answer requests now.", head=head)
+
+    def _alive(self) -> bool:
+        """Return whether a thread is left for forward-auth requests, or will be. A restart helps if there is none."""
+        stuck = self._threads.stuck
+        if stuck:
+            logger.error("No thread is left that can answer forward-auth requests.", extra={"seldom": True})
+        return not stuck
 
     async def _ready(self) -> bool:
         """Return whether the database answers and is up to date. The reason goes to the log only."""
@@ -58,20 +68,26 @@ class Health:
         if fault != self._fault:
             self._fault = fault
             logger.log(*((logging.WARNING, "Not ready: %s", fault) if fault else (logging.INFO, "Ready again.")))
+        metrics.report_ready(ready=not fault)
         return not fault
 
     async def _database_fault(self) -> str:
         """Return what is wrong with the database, or "". Concurrent calls share a check, and calls right after it its result."""
         loop = asyncio.get_running_loop()
         if self._check is None or (self._check.done() and loop.time() - self._checked_at >= _CACHED_SECONDS):
-            self._check, self._checked_at = loop.run_in_executor(self._thread, _check_database), loop.time()
+            self._check, self._checked_at = loop.run_in_executor(self._threads, _check_database), loop.time()
         return await asyncio.shield(self._check)
 
 
 def _check_database() -> str:
-    """Return what is wrong with the database, or "". Closes the connection, which would outlive a replaced SQLite file."""
+    """Return what is wrong with the database, or "", over a new connection to SQLite, or a checked one of PostgreSQL's pool.
+
+    The thread's connection to SQLite can lead to a file that was replaced.
+    """
+    connection.close()
     try:
-        return lacking()
+        with waits_limited(READY_SECONDS):
+            return lacking()
     except Exception as error:  # noqa: BLE001 - any error means not ready
         return f"The database cannot be used: {type(error).__name__}."
     finally:

@@ -26,25 +26,35 @@ class RequestId(logging.Filter):
         return True
 
 
-class SuspiciousRequestFilter(logging.Filter):
-    """Passes one record a minute from each `django.security` logger, without its traceback; clients can cause any number of them.
+class SeldomFilter(logging.Filter):
+    """Passes one record a minute of each kind that clients or an outage can cause any number of, without its traceback.
 
-    Django logs there what it refuses as suspicious, such as a Host that is not in ALLOWED_HOSTS.
+    These are what Django refuses as suspicious (`django.security`), such as a Host that is not in ALLOWED_HOSTS; Django's 503
+    (`django.request`); and records of SkyAuth with `extra={"seldom": True}`, by message.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._next: dict[str, float] = {}
+        self._next: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith("django.security."):
+        kind = _kind(record)
+        if kind is None:
             return True
         now = time.monotonic()
-        if now < self._next.get(record.name, 0.0):
+        if now < self._next.get(kind, 0.0):
             return False
-        self._next[record.name] = now + 60
+        self._next[kind] = now + 60
         record.exc_info = None
         return True
+
+
+def _kind(record: logging.LogRecord) -> tuple[str, str] | None:
+    if record.name.startswith("django.security.") or (
+        record.name == "django.request" and getattr(record, "status_code", 0) == 503
+    ):
+        return record.name, ""
+    return (record.name, record.getMessage()) if getattr(record, "seldom", False) else None
 
 
 class TextFormatter(logging.Formatter):

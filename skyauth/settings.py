@@ -3,6 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
+from core.postgresql.deadline import STATEMENT_FACTOR
+from core.postgresql.outage import PooledConnection
 from skyauth.configuration import *  # noqa: F403 - Django reads every setting from this module
 from skyauth.configuration import (
     AUTH_COOL_OFF_MINUTES,
@@ -88,20 +90,34 @@ database["OPTIONS"] = (
     }
     if _SQLITE
     else {
+        # The kernel closes a connection whose server is silent for so long. Nothing else notices a host that is gone.
+        "keepalives_idle": DATABASE_TIMEOUT,
+        "keepalives_interval": 1,
+        "keepalives_count": 3,
+        "tcp_user_timeout": DATABASE_TIMEOUT * 1_000,  # milliseconds
         **database["OPTIONS"],
         "connect_timeout": DATABASE_TIMEOUT,
-        "pool": {"min_size": 1, "max_size": 24, "timeout": DATABASE_TIMEOUT},
+        "pool": {
+            "connection_class": PooledConnection,
+            "min_size": 1,
+            "max_size": 24,
+            "timeout": DATABASE_TIMEOUT,
+            "max_lifetime": 30,  # after a failover, a connection to the former primary is not used for longer
+            "reconnect_timeout": 0,  # the next request tries again: an interval that grows would outlast the outage
+        },
         # After those of DATABASE_URL, because the last value of a parameter is the one that applies.
         "options": " ".join(
             [
                 database["OPTIONS"].get("options", ""),
-                f"-c lock_timeout={DATABASE_TIMEOUT}s -c statement_timeout={DATABASE_TIMEOUT * 6}s",
+                f"-c lock_timeout={DATABASE_TIMEOUT}s -c statement_timeout={DATABASE_TIMEOUT * STATEMENT_FACTOR}s",
             ]
         ).strip(),
     }
 )
 # SQLite connections persist: a new connection for each request is eight times slower. Under ASGI, Django uses a new thread for
 # each request; a PostgreSQL connection would be lost with its thread, so a pool holds them.
+if not _SQLITE:
+    database["ENGINE"] = "core.postgresql"
 database["CONN_MAX_AGE"] = None if _SQLITE else 0
 database["CONN_HEALTH_CHECKS"] = not _SQLITE  # a file needs no health check
 DATABASES: dict[str, dict[str, Any]] = {"default": database}
@@ -213,7 +229,7 @@ SILENCED_SYSTEM_CHECKS = [
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "skyauth.logs.RequestId"}, "seldom": {"()": "skyauth.logs.SuspiciousRequestFilter"}},
+    "filters": {"request_id": {"()": "skyauth.logs.RequestId"}, "seldom": {"()": "skyauth.logs.SeldomFilter"}},
     "formatters": {"line": {"()": "skyauth.logs.TextFormatter"}, "json": {"()": "skyauth.logs.JsonLineFormatter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "filters": ["seldom", "request_id"], "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
@@ -221,6 +237,7 @@ LOGGING = {
         "axes": {"level": "ERROR"},  # its warnings contain usernames
         # Below INFO, it logs SQL statements with their parameters. Its default handlers have another format, so they are removed.
         "django": {"level": "INFO"},
+        "psycopg.pool": {"level": "ERROR"},  # skyauth.database logs a loss once, and not every attempt to connect
         "django.request": {"level": "ERROR"},  # any client can cause any number of 4xx responses
     },
 }

@@ -5,7 +5,7 @@ as OTEL_EXPORTER_OTLP_ENDPOINT (https://opentelemetry.io/docs/specs/otel/configu
 """
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import copy_context
 from typing import Any, Final
 
@@ -24,17 +24,19 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from authn.proxy_header_middleware import SCOPE_KEY
 from authn.proxy_headers import ProxyInfo
 from core.asgi import Application, Receive, Scope, Send
-from gateway.asgi import THREADS, ForwardAuthApp
+from gateway.asgi import ForwardAuthApp
+from gateway.threads import VerifyThreads
 
 _CONTEXT_HEADERS: Final = {b"traceparent", b"tracestate", b"baggage"}
 _SHOWN: Final = ("type", "asgi", "http_version", "method", "scheme", "client", "server")
 _SCOPE_KEY: Final = "skyauth.traced"
 
 
-class _ContextThreads(ThreadPoolExecutor):
+class ContextThreads(VerifyThreads):
     """Runs work in the context of the caller, so that a query's span belongs to its request's."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Run a job in one of the threads."""
         return super().submit(copy_context().run, fn, *args, **kwargs)
 
 
@@ -43,20 +45,17 @@ class TracedForwardAuthApp(ForwardAuthApp):
 
     traced = True
 
-    def __init__(self, application: Application) -> None:
-        super().__init__(application)
-        self._provider = TracerProvider(
-            resource=Resource.create({SERVICE_NAME: "skyauth"}).merge(OTELResourceDetector().detect())
-        )
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        trace.set_tracer_provider(self._provider)
+    def __init__(self, application: Application, threads: VerifyThreads) -> None:
+        super().__init__(application, threads=threads)
+        provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "skyauth"}).merge(OTELResourceDetector().detect()))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        trace.set_tracer_provider(provider)
         PsycopgInstrumentor().instrument()
         SQLite3Instrumentor().instrument()
         database = connections[DEFAULT_DB_ALIAS]
         database.close()  # a connection that the checks before the start have opened would make no spans
         if isinstance(database, PostgresWrapper):
             database.close_pool()
-        self._threads = _ContextThreads(THREADS, thread_name_prefix="verify")
         self._with_span = OpenTelemetryMiddleware(
             self._without_span, default_span_details=lambda scope: (scope["path"], {}), exclude_spans=["receive", "send"]
         )
@@ -90,6 +89,9 @@ class TracedForwardAuthApp(ForwardAuthApp):
         except Resolver404:
             return "other"
 
-    def flush(self) -> None:
-        """Send the spans that have not been sent."""
-        self._provider.shutdown()
+
+def flush() -> None:
+    """Send the spans that have not been sent, before the process ends."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.shutdown()

@@ -181,7 +181,7 @@ def redeem(request: HttpRequest) -> HttpResponse:
     try:
         credentials = cli_login.redeem(verifier=verifier, client=proxied_of(request).client, agent=_agent(request))
     except (OperationalError, InterfaceError):
-        logger.exception("The database is unavailable: a CLI that polls for its login must try again.")
+        logger.warning("The database is unavailable: a CLI that polls for its login must try again.", extra={"seldom": True})
         credentials = None
     if credentials is None:
         raise HTTPException(404, _NOT_FOUND)

@@ -11,6 +11,7 @@ from time import perf_counter
 import bcrypt
 import pytest
 from django.conf import settings
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 from hypothesis import given
@@ -19,6 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from accounts import selectors
 from accounts.models import ServiceAccount, User
+from audit import record
+from audit.events import Event
 from audit.models import Entry
 from authn import identify, passwords
 from authn.credentials import Basic, InvalidCredential
@@ -28,6 +31,8 @@ from gateway import database_metrics, headers, metrics
 from gateway.cache import DecisionCache
 from gateway.database_metrics import DatabaseMetrics
 from gateway.headers import Cause
+from gateway.requests import CountedRequests
+from gateway.threads import VerifyThreads
 from rbac import principals
 from rbac.models import Role
 from rbac.permissions import MEANINGS, Permission
@@ -35,6 +40,7 @@ from rbac.policy import Decision, Reason
 from revision.epoch import Epoch
 from revision.reader import RevisionReader, read_times
 from tests.factories import PASSWORD, ServiceAccountFactory, UserFactory, make_token
+from tests.servers import wait_until
 from tests.verify_client import CLIENT
 
 Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -137,7 +143,7 @@ def test_a_number_that_grows_during_a_flush_is_neither_lost_nor_counted_twice():
 
 def test_the_size_of_the_cache_is_a_metric():
     cache = DecisionCache()
-    metrics.watch(cache)
+    metrics.watch(cache, VerifyThreads())
     assert scrape()["skyauth_remembered_callers", frozenset()] == 0
     snapshot = cache.of(Epoch())
     snapshot._callers.update({(b"1", ""): None, (b"2", ""): None})
@@ -156,6 +162,62 @@ class SlowSource:
 
     def close(self):
         pass
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "interface", "label"),
+    [
+        (b"/api/v1/users", 200, "api", "2xx"),
+        (b"/users/create", 503, "api", "5xx"),
+        (b"/skyauth/users", 302, "pages", "3xx"),
+        (b"/apis", 404, "pages", "4xx"),
+    ],
+)
+def test_a_response_of_an_api_or_a_page_is_counted_by_status_class_and_timed(path, status, interface, label):
+    async def application(scope, receive, send):
+        await asyncio.sleep(0.02)
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await send({"type": "http.response.body", "body": b"b"})
+
+    async def send(message):
+        pass
+
+    before = scrape()
+    asyncio.run(CountedRequests(application)({"raw_path": path}, None, send))
+    assert increase(before, "skyauth_requests_total", interface=interface, status=label) == 1
+    assert increase(before, "skyauth_request_seconds_count", interface=interface) == 1
+    assert increase(before, "skyauth_request_seconds_sum", interface=interface) >= 0.02
+    assert sum(scrape()[key] - before[key] for key in before if key[0] == "skyauth_requests_total") == 1
+
+
+def test_busy_threads_of_the_forward_auth_endpoints_are_a_metric():
+    threads, over = VerifyThreads(), threading.Event()
+    metrics.watch(DecisionCache(), threads)
+    jobs = [threads.submit(over.wait, 20) for _ in range(3)]
+    wait_until(lambda: threads.busy == 3, "the jobs run")
+    assert scrape()["skyauth_verify_threads", frozenset({("state", "busy")})] == 3
+    over.set()
+    assert [job.result() for job in jobs] == [True] * 3
+    assert scrape()["skyauth_verify_threads", frozenset({("state", "busy")})] == 0
+    threads.shutdown()
+
+
+def test_the_result_of_the_last_readiness_probe_is_a_metric():
+    for ready in (False, True):
+        metrics.report_ready(ready=ready)
+        assert scrape()["skyauth_ready", frozenset()] == ready
+
+
+@pytest.mark.django_db
+def test_a_refusal_that_cannot_be_written_is_counted(monkeypatch):
+    def fail(**values):
+        raise OperationalError("disk full")
+
+    monkeypatch.setattr(Entry.objects, "create", fail)
+    before = scrape()
+    record.record_refusal(Event.REQUEST_DENIED, actor=ANONYMOUS, target=f"GET h/{time.monotonic()}")
+    assert increase(before, "skyauth_audit_writes_lost_total") == 1
 
 
 def test_a_read_of_the_revision_is_timed_and_a_failed_one_is_counted_apart():

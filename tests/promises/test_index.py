@@ -9,7 +9,7 @@ TESTS = Path(__file__).resolve().parents[1]
 NAME = re.compile(r"^(?:async )?def test_promise_(\d\d)_\w+\(", re.MULTILINE)
 
 # The promises whose code this repository does not have yet, each with the reason.
-LATER: dict[int, str] = {53: "waits for the database: issue 11"}
+LATER: dict[int, str] = {}
 ALL = set(range(1, 56))
 KEPT = sorted(ALL - LATER.keys())
 

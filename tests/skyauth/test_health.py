@@ -9,6 +9,8 @@ import time
 import pytest
 from django.db import connection
 
+from gateway import threads
+from gateway.threads import VerifyThreads
 from skyauth import health
 from skyauth.health import Health
 
@@ -34,7 +36,7 @@ async def ask(application, path, method="GET", **scope):
 
 
 def answer(path, method="GET", **scope):
-    return asyncio.run(ask(Health(Django()), path, method, **scope))
+    return asyncio.run(ask(Health(Django(), VerifyThreads()), path, method, **scope))
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def test_concurrent_probes_share_one_check_and_its_result_is_cached(checks, monk
     monkeypatch.setattr(health, "_CACHED_SECONDS", 60.0)  # on a busy machine, the probes take longer than half a second
 
     async def concurrent():
-        probes = Health(Django())
+        probes = Health(Django(), VerifyThreads())
         first = await asyncio.gather(*(ask(probes, b"/readyz") for _ in range(200)))
         later = [await ask(probes, b"/readyz") for _ in range(20)]
         return {status for status, _, _ in [*first, *later]}
@@ -117,7 +119,7 @@ def test_a_change_is_visible_soon_and_logged_once(checks, monkeypatch, caplog):
     monkeypatch.setattr(health, "_CACHED_SECONDS", 0.0)
 
     async def scenario():
-        probes = Health(Django())
+        probes = Health(Django(), VerifyThreads())
         statuses = []
         for checks.fault in ("", "", "It is missing.", "It is missing.", "", ""):
             statuses.append((await ask(probes, b"/readyz"))[0])
@@ -134,7 +136,7 @@ def test_a_check_that_does_not_end_is_503_in_time_for_all_probes(monkeypatch):
     monkeypatch.setattr(health, "_check_database", lambda: over.wait(10) and "")
 
     async def scenario():
-        probes = Health(Django())
+        probes = Health(Django(), VerifyThreads())
         started = time.monotonic()
         held = [status for status, _, _ in await asyncio.gather(*(ask(probes, b"/readyz") for _ in range(50)))]
         took = time.monotonic() - started
@@ -147,6 +149,36 @@ def test_a_check_that_does_not_end_is_503_in_time_for_all_probes(monkeypatch):
     assert held == {503}
     assert took < 2
     assert (alive, after) == (200, 200)
+
+
+def test_promise_53_healthz_fails_only_while_every_thread_of_the_forward_auth_endpoints_is_overdue(checks, monkeypatch):
+    monkeypatch.setattr(health, "_CACHED_SECONDS", 0.0)
+    monkeypatch.setattr(threads, "_OVERDUE_SECONDS", 0.3)
+    monkeypatch.setattr(threads, "statement_seconds", lambda: 0)
+    monkeypatch.setattr(health, "READY_SECONDS", 0.2)
+    over = threading.Event()
+
+    async def scenario():
+        verify = VerifyThreads()
+        probes = Health(Django(), verify)
+
+        async def both():
+            return (await ask(probes, b"/healthz"))[0], (await ask(probes, b"/readyz"))[0]
+
+        jobs = [verify.submit(over.wait, 20) for _ in range(threads.THREADS - 1)]
+        await asyncio.sleep(0.5)
+        one_left = await both()
+        jobs.append(verify.submit(over.wait, 20))
+        none_left = await both()
+        await asyncio.sleep(0.5)
+        none_left_for_long = await both()
+        counts = verify.busy, verify.overdue
+        over.set()
+        await asyncio.gather(*map(asyncio.wrap_future, jobs))
+        await asyncio.sleep(0.1)
+        return one_left, none_left, none_left_for_long, counts, await both()
+
+    assert asyncio.run(scenario()) == ((200, 200), (200, 503), (503, 503), (8, 8), (200, 200))
 
 
 @pytest.mark.django_db

@@ -14,7 +14,7 @@ from audit.record import record_refusal
 from core import request_id
 from rbac import principals
 from skyauth import logs
-from skyauth.logs import FIELDS, JsonLineFormatter, RequestId, SuspiciousRequestFilter, TextFormatter
+from skyauth.logs import FIELDS, JsonLineFormatter, RequestId, SeldomFilter, TextFormatter
 
 LINE_START = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ")
 FORGED = "x\n2026-11-25 10:00:00,000 INFO skyauth.audit all is well"
@@ -148,7 +148,7 @@ def test_a_flood_of_refusals_does_not_fill_the_log(written, db, settings):
 def test_invalid_hosts_do_not_fill_the_log_either(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(logs, "time", clock)
-    suspicious, failure = SuspiciousRequestFilter(), (ValueError, ValueError("x"), None)
+    suspicious, failure = SeldomFilter(), (ValueError, ValueError("x"), None)
 
     def passes(name):
         record = logging.LogRecord(name, logging.ERROR, "", 0, "Invalid HTTP_HOST header.", (), failure)
@@ -161,6 +161,26 @@ def test_invalid_hosts_do_not_fill_the_log_either(monkeypatch):
     assert [passes("skyauth.gateway") for _ in range(3)] == [True] * 3
     clock.now += 61
     assert [passes("django.security.DisallowedHost") for _ in range(2)] == [True, False]
+
+
+def test_an_outage_logs_one_line_a_minute_of_each_kind_without_tracebacks(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(logs, "time", clock)
+    seldom, failure = SeldomFilter(), (ValueError, ValueError("x"), None)
+
+    def passes(name, text, **extra):
+        record = logging.LogRecord(name, logging.ERROR, "", 0, text, (), failure)
+        record.__dict__.update(extra)
+        passed = seldom.filter(record)
+        assert not passed or (record.exc_info is None) is ("seldom" in extra or extra.get("status_code") == 503)
+        return passed
+
+    assert [passes("django.request", "Service Unavailable: /a", status_code=503) for _ in range(3)] == [True, False, False]
+    assert [passes("django.request", "Internal Server Error: /a", status_code=500) for _ in range(3)] == [True] * 3
+    assert [passes("skyauth.gateway", "OperationalError", seldom=True) for _ in range(3)] == [True, False, False]
+    assert passes("skyauth.gateway", "KeyError", seldom=True), "another error is another kind"
+    clock.now += 61
+    assert passes("skyauth.gateway", "OperationalError", seldom=True)
 
 
 def test_promise_42_the_fields_of_a_refusal_are_bounded_and_printable(written, db):

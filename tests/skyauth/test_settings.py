@@ -140,6 +140,17 @@ def test_an_option_of_the_database_url_reaches_the_connection(tmp_path: Path) ->
     assert "options" not in database(tmp_path, PG)["OPTIONS"]["options"]
 
 
+def test_promise_53_the_kernel_gives_up_a_silent_postgresql_in_time_unless_the_url_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    names = ("keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+    options = database(tmp_path, PG)["OPTIONS"]
+    assert [options[name] for name in names] == [5, 1, 3, 5_000]
+    options = database(tmp_path, f"{PG}?tcp_user_timeout=9000&keepalives=0")["OPTIONS"]
+    assert [options[name] for name in names] == [5, 1, 3, "9000"]
+    assert options["keepalives"] == "0"
+
+
 def test_the_parts_of_a_database_url_are_read_exactly(tmp_path: Path) -> None:
     found = database(tmp_path, "postgresql://sky%2Bauth:a+b%23%2F%3F@db.example.com/sky")
     assert (found["USER"], found["PASSWORD"], found["NAME"]) == ("sky+auth", "a+b#/?", "sky")
