@@ -16,14 +16,21 @@ from django.db import DatabaseError, connection
 
 from accounts import shared_credential
 from accounts.models import User
-from accounts.services.role_defaults import FIRST_ADMIN
 from authn import jwt_keys
 from authn.jwt_verify import ASYMMETRIC
 from authn.proxy_headers import parse_networks
 from rbac.models import Role
+from rbac.permissions import FIRST_ADMIN
 
 _HEADER = re.compile(r"[A-Za-z0-9\-]+\Z")
-_TAKEN = frozenset({"authorization", "cookie", "host", "x-forwarded-for"})  # the header filter removes them
+# Headers with a meaning of their own: the header filter reads them, or every browser and client sends them.
+_TAKEN = frozenset(
+    """
+    accept authorization connection content-length content-type cookie forwarded from host origin referer sec-fetch-mode
+    sec-fetch-site user-agent x-forwarded-for x-forwarded-host x-forwarded-method x-forwarded-proto x-forwarded-uri
+    x-original-host x-original-method x-original-uri x-request-id
+    """.split()  # noqa: SIM905 - one name on each line is a page
+)
 # Not accepted: hashes that are broken quickly if AUTH_STRING is stolen, and hashes that take too long to verify (promise 20).
 _ACCEPTED_HASH = re.compile(r"(\$2[aby]\$(0[4-9]|1[0-4])\$.{53}|\$apr1\$.+|\$[56]\$(rounds=\d{4,6}\$)?(?!rounds=).+)\Z")
 

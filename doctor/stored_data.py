@@ -13,10 +13,10 @@ from django.utils import timezone
 
 from accounts.models import RoleSource, ServiceAccount, Session, Token, User
 from accounts.querysets import SOON_DAYS, UNUSED_DAYS, TokenQuerySet
-from accounts.services.role_defaults import FIRST_ADMIN, first_admin_is_open
+from accounts.services.role_defaults import first_admin_is_open
 from doctor.finding import Check, Finding
 from rbac.models import Role, Route
-from rbac.permissions import ADMIN
+from rbac.permissions import ADMIN, FIRST_ADMIN
 from rbac.shadows import shadowed
 
 _RECENT_DAYS = 7

@@ -50,6 +50,7 @@ MEANINGS: dict[Permission, str] = {
 }
 
 ADMIN = "admin"
+FIRST_ADMIN = "first-admin"  # no role: the value of RBAC_DEFAULT_ROLE that makes the first user an admin
 EVERYTHING: frozenset[str] = frozenset(Permission)
 PUBLIC: frozenset[str] = frozenset({Permission.UPSTREAM_PUBLIC})
 UPSTREAM: frozenset[str] = frozenset(p for p in Permission if p.startswith("upstream:"))

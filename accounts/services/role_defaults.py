@@ -8,11 +8,10 @@ from accounts.models import FirstAdmin, User
 from core.errors import Invalid
 from rbac.fallback import lesser_role
 from rbac.models import Role
-from rbac.permissions import ADMIN
+from rbac.permissions import ADMIN, FIRST_ADMIN
 from rbac.principals import Principal
 from rbac.services import get_role, role_table
 
-FIRST_ADMIN: Final = "first-admin"
 LEAST: Final = ("user", "viewer")
 
 
@@ -41,10 +40,12 @@ def least_role(actor: Principal, owner: Role | None = None) -> Role:
     It is `user`, or the role of RBAC_DEFAULT_ROLE if that has fewer permissions, or `viewer`: the first that has no permission
     that the actor or the `owner` of a service account lacks. Raises Invalid if each has one.
     """
-    roles = {role.name: role for role in Role.objects.filter(name__in=[settings.RBAC_DEFAULT_ROLE, *LEAST])}
+    # Older versions could store a role of the name first-admin, which the setting does not mean.
+    names = LEAST if settings.RBAC_DEFAULT_ROLE == FIRST_ADMIN else (settings.RBAC_DEFAULT_ROLE, *LEAST)
+    roles = {role.name: role for role in Role.objects.filter(name__in=names)}
     limit = actor.permissions if owner is None else actor.permissions & owner.holds
     most = roles["user"].holds
-    for name in (settings.RBAC_DEFAULT_ROLE, *LEAST):
+    for name in names:
         role = roles.get(name)
         if role is not None and role.holds <= most & limit:
             return role

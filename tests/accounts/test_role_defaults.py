@@ -163,3 +163,9 @@ def test_promise_49_the_configured_role_gives_no_permission_of_the_actor_that_it
     Role.objects.create(name="clerk", permissions=["users:write", *role("viewer").permissions])
     clerk = holding(*role("clerk").holds, name="clerk")
     assert role_defaults.default_role(clerk).name == "viewer"
+
+
+def test_a_stored_role_with_the_name_first_admin_is_nobodys_default(settings, system):
+    settings.RBAC_DEFAULT_ROLE = "first-admin"
+    Role.objects.create(name="first-admin", permissions=["upstream:read"])
+    assert users.create_user(actor=system, username=CAROL).role.name == "user"
