@@ -4,12 +4,12 @@ from typing import ClassVar, Final
 
 from django import forms
 from django.db.models import Exists, OuterRef, Q, QuerySet
-from django_filters import CharFilter, ChoiceFilter, FilterSet
+from django_filters import CharFilter, FilterSet
 
 from accounts.models import DeletedUser, GroupRole, ServiceAccount, SignIn, Token, User
 from accounts.querysets import SOON_DAYS, UNUSED_DAYS
 from core.errors import Invalid
-from core.filters import SearchFilter, StrictBooleanFilter
+from core.filters import ChoiceFilter, SearchFilter, StrictBooleanFilter
 from rbac.services import get_role
 
 TOKEN_CHOICES: Final = (

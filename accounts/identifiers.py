@@ -19,6 +19,9 @@ _IDENTITY = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@(?!sa-[^.]*\Z){_LABEL}(?:\.{_LAB
 _LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # lower() turns the Kelvin sign into k
 _ACCOUNT = re.compile(r"[a-z][a-z0-9._\-]{0,63}\Z")
 ACCOUNT_PREFIX: Final = "sa-"
+# `explain`, the audit log and the preview call a caller without a credential by this name. It is refused for new users and
+# service accounts; canonical_username accepts it, so that a user of an older version can sign in.
+ANONYMOUS: Final = "anonymous"
 
 
 class BadName(ValueError):
@@ -63,6 +66,17 @@ def canonical_username(text: str) -> str:
     return lowered
 
 
+def new_username(text: str) -> str:
+    """Return the canonical name of a user to create. Raises BadName, also for a name that SkyAuth itself uses."""
+    return _unreserved(canonical_username(text))
+
+
+def _unreserved(name: str) -> str:
+    if name == ANONYMOUS:
+        raise BadName(f"{ANONYMOUS} is the name of callers without a credential. Choose another name.")
+    return name
+
+
 def _lowered(text: str) -> str:
     """Return an ASCII text in lower case; "" for any other text, and for one that is too long."""
     return text.lower() if text.isascii() and len(text) <= MAX_NAME else ""
@@ -92,6 +106,11 @@ def canonical_account_name(text: str) -> str:
             "A service account name starts with a letter, but not with sa-, and has up to 64 ASCII letters, digits and . _ -."
         )
     return lowered
+
+
+def new_account_name(text: str) -> str:
+    """Return the canonical name of a service account to create. Raises BadName, also for a name that SkyAuth itself uses."""
+    return _unreserved(canonical_account_name(text))
 
 
 def user_uid(username: str, attempt: int = 0) -> str:

@@ -99,6 +99,8 @@ class ServiceAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if field is not None and isinstance(field.widget, RelatedFieldWidgetWrapper):
             field.widget = field.widget.widget
+        if field is not None:  # with maxlength, a browser cuts a pasted text without a word
+            field.widget.attrs.pop("maxlength", None)
         return field
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:

@@ -16,6 +16,7 @@ _DISPLAY_NAME = "The name that pages show."
 _ROLE = "The name of the role. You must have all of its permissions."
 LEAST_ROLE = "Default: `user`, or the role of RBAC_DEFAULT_ROLE if that has fewer permissions."
 _SIGN_IN = "How the user can sign in. For `both`, you must have all permissions of the roles that groups give."
+_NO_SIGN_IN: dict[str, Any] = {"invalid_choice": f"{{input!r}} is not a choice. Choose one of: {', '.join(SignIn.values)}."}
 _ACTIVE = "Whether the user is active. Every credential of a disabled user is rejected."
 
 
@@ -77,7 +78,7 @@ class UserUpdateSerializer(RequestSerializer):
     password = UntrimmedCharField(max_length=1_024, required=False, write_only=True, help_text="The new password.")
     email = UntrimmedCharField(max_length=254, required=False, allow_blank=True, help_text=_EMAIL)
     display_name = UntrimmedCharField(max_length=150, required=False, allow_blank=True, help_text=_DISPLAY_NAME)
-    sign_in = serializers.ChoiceField(choices=SignIn.choices, required=False, help_text=_SIGN_IN)
+    sign_in = serializers.ChoiceField(choices=SignIn.choices, required=False, help_text=_SIGN_IN, error_messages=_NO_SIGN_IN)
 
 
 class UserDeleteQuerySerializer(RequestSerializer):
@@ -107,7 +108,7 @@ class UserCreateSerializer(RequestSerializer):
     role = UntrimmedCharField(max_length=32, required=False, allow_null=True, help_text=f"{_ROLE} {LEAST_ROLE}")
     email = UntrimmedCharField(max_length=254, required=False, allow_blank=True, allow_null=True, help_text=_EMAIL)
     display_name = UntrimmedCharField(max_length=150, required=False, allow_blank=True, help_text=_DISPLAY_NAME)
-    sign_in = serializers.ChoiceField(choices=SignIn.choices, required=False, help_text=_SIGN_IN)
+    sign_in = serializers.ChoiceField(choices=SignIn.choices, required=False, help_text=_SIGN_IN, error_messages=_NO_SIGN_IN)
 
 
 class BulkRoleSerializer(RequestSerializer):

@@ -52,6 +52,17 @@ class EventNameFilter(CharFilter):  # type: ignore[misc]
     field_class = EventNameField
 
 
+class EntryFilterForm(forms.Form):
+    """The values of the filters."""
+
+    def clean(self) -> dict[str, Any]:
+        """Return the values. Raises ValidationError for a period that ends before it begins, which has no entries."""
+        values = super().clean() or self.cleaned_data
+        if values.get("since") and values.get("until") and values["since"] > values["until"]:
+            raise forms.ValidationError({"until": "The end is before the start. Exchange since and until."})
+        return values
+
+
 class EntryFilterSet(FilterSet):  # type: ignore[misc]
     """Filters of the audit log."""
 
@@ -72,4 +83,5 @@ class EntryFilterSet(FilterSet):  # type: ignore[misc]
 
     class Meta:
         model = Entry
+        form = EntryFilterForm
         fields: ClassVar[list[str]] = []

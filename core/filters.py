@@ -9,6 +9,7 @@ from django import forms
 from django.db.models import Q, QuerySet
 from django.utils.text import smart_split, unescape_string_literal
 from django_filters import BooleanFilter, CharFilter
+from django_filters import ChoiceFilter as AnyChoiceFilter
 
 MAX_SEARCH: Final = 500  # characters
 MAX_WORDS: Final = 16
@@ -38,6 +39,15 @@ class StrictBooleanFilter(BooleanFilter):  # type: ignore[misc]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(widget=forms.TextInput, **kwargs)
+
+
+class ChoiceFilter(AnyChoiceFilter):  # type: ignore[misc]
+    """Filters by one of the choices. The error of any other value lists them."""
+
+    def __init__(self, *, choices: Sequence[tuple[str, str]], **kwargs: Any) -> None:
+        known = ", ".join(value for value, _ in choices)
+        errors = {"invalid_choice": f"%(value)s is not a choice. Choose one of: {known}."}
+        super().__init__(choices=choices, error_messages=errors, **kwargs)
 
 
 class SearchField(forms.CharField):

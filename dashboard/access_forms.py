@@ -10,7 +10,6 @@ from core.paths import MAX_PATH
 from dashboard.lists import ListFilter
 from rbac.patterns import MAX_PATTERN
 from rbac.permissions import MEANINGS, Permission
-from rbac.routes import ANY_METHOD
 
 MAX_PRIORITY: Final = 2_147_483_647  # PostgreSQL's integer
 _PLAIN: Final = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
@@ -95,8 +94,7 @@ class RouteForm(forms.Form):
 
     def clean_methods(self) -> tuple[str, ...]:
         """Return the method names; the service validates them."""
-        names = tuple(dict.fromkeys(self.cleaned_data["methods"].replace(",", " ").split()))
-        return (ANY_METHOD,) if ANY_METHOD in names else names
+        return tuple(dict.fromkeys(self.cleaned_data["methods"].replace(",", " ").split()))
 
 
 class RouteFilter(ListFilter):

@@ -42,6 +42,13 @@ class AuditFilter(ListFilter):
     since = forms.DateField(label="From", required=False, widget=forms.DateInput(attrs={"type": "date"}))
     until = forms.DateField(label="To", required=False, widget=forms.DateInput(attrs={"type": "date"}))
 
+    def clean(self) -> dict[str, Any]:
+        """Return the values. Raises ValidationError for a period that ends before it begins, which has no entries."""
+        values = super().clean()
+        if values.get("since") and values.get("until") and values["since"] > values["until"]:
+            raise forms.ValidationError({"until": "This day is before the first one. Exchange From and To."})
+        return values
+
     def __init__(self, query: QueryDict) -> None:
         super().__init__(query, auto_id="filter_%s")
         self.fields["q"].widget = forms.TextInput(attrs={"type": "search", "placeholder": "actor, target, reason or decision ID"})

@@ -24,6 +24,9 @@ class TryRequestPage(AccessPage):
             return self.render(form=TryRequestForm(others=others), others=others, methods=METHODS)
         form = TryRequestForm(request.GET, others=others)
         explanation = links = None
+        # A misspelled name of a caller must not be answered for the user who sent it.
+        if unknown := sorted({*request.GET} - {*TryRequestForm.base_fields}):
+            form.add_error(None, f"Unknown field: {', '.join(unknown)}. The fields are: {', '.join(form.fields)}.")
         if form.is_valid():
             values = dict(form.cleaned_data)
             # A name in the URL is looked up even where the form has no such field: the request is rejected, not answered for

@@ -68,6 +68,8 @@ class ImportUsersForm(forms.Form):
                 values["text"] = user_csv.decode(file.read()).removeprefix(user_csv.BOM)
             except Invalid as error:
                 raise forms.ValidationError({"file": error.message}) from None
+            # Browsers do not send a file again: after an error, its text is in the field below, to correct it there.
+            self.data = {**self.data.dict(), "text": values["text"]}  # type: ignore[attr-defined] # a QueryDict
         if not values.get("text", "").strip():
             raise forms.ValidationError({"text": "Choose a file or enter CSV text."})
         return values

@@ -25,9 +25,10 @@ from rbac.permissions import FIRST_ADMIN
 _HEADER = re.compile(r"[A-Za-z0-9\-]+\Z")
 # Headers that SkyAuth reads for something else. The header filter removes an identity header from the request.
 _TAKEN = frozenset(name.decode() for name in READ_HEADERS) | {
-    "accept", "authorization", "connection", "content-length", "content-type", "cookie", "expect", "host", "origin",
-    "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-websocket-key", "sec-websocket-version", "transfer-encoding",
-    "upgrade", "x-request-id", "x-skypilot-auth-mode",
+    "accept", "authorization", "connection", "content-length", "content-type", "cookie", "expect", "forwarded", "from", "host",
+    "origin", "referer", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site",
+    "sec-websocket-key", "sec-websocket-version", "transfer-encoding",
+    "upgrade", "user-agent", "x-request-id", "x-skypilot-auth-mode",
 }  # fmt: skip
 # Not accepted: hashes that are broken quickly if AUTH_STRING is stolen, and hashes that take too long to verify (promise 20).
 _ACCEPTED_HASH = re.compile(r"(\$2[aby]\$(0[4-9]|1[0-4])\$.{53}|\$apr1\$.+|\$[56]\$(rounds=\d{4,6}\$)?(?!rounds=).+)\Z")

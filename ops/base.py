@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, ClassVar, Literal, NoReturn, TextIO, cast
 
+from django.conf import settings
 from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 from django.db import DatabaseError
@@ -56,7 +57,8 @@ class Command(BaseCommand):
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         if self.examples:
             kwargs["epilog"] = "\n".join(["examples:", *(f"  manage.py {example}" for example in self.examples)])
-        parser = super().create_parser(prog_name, subcommand, formatter_class=_Help, **kwargs)
+        # argparse would take --p for --prune, and --password SECRET for --password-file.
+        parser = super().create_parser(prog_name, subcommand, formatter_class=_Help, allow_abbrev=False, **kwargs)
         if self.answers_json:
             parser.add_argument("--json", action="store_true", dest="as_json", help="Print the result as JSON.")
         return parser
@@ -71,7 +73,8 @@ class Command(BaseCommand):
             raise CommandError(error.message) from None
         except DatabaseError as error:
             raise CommandError(
-                f"The database cannot be used: {_first_line(error)} Is it up, and did you run: manage.py migrate?"
+                f"The database cannot be used: {_first_line(error)} "
+                f"Is {_database()} the right one, is it up, and did you run: manage.py migrate?"
             ) from None
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None
@@ -182,6 +185,12 @@ def _os_user() -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid {uid}"
+
+
+def _database() -> str:
+    """Return which database the settings name, without a password."""
+    values = settings.DATABASES["default"]
+    return f"{values['NAME']} on {values['HOST']}" if values.get("HOST") else str(values["NAME"])
 
 
 def _first_line(error: Exception) -> str:

@@ -36,6 +36,14 @@ def add_password_arguments(parser: CommandParser) -> None:
         "--password-file", metavar="FILE", help="Read the password from the first line of FILE; - is standard input."
     )
     group.add_argument("--random-password", action="store_true", help="Generate a password and print it once on standard output.")
+    group.add_argument("--password", nargs="?", type=_no_password, help=argparse.SUPPRESS)
+
+
+def _no_password(_: str) -> str:
+    """Raise ArgumentTypeError, whose message does not contain the password."""
+    raise argparse.ArgumentTypeError(
+        "other processes can read a password in the arguments. Use --password-file, --random-password, or type it when asked."
+    )
 
 
 def read_password(*, file: str | None, random: bool) -> str:
@@ -70,6 +78,8 @@ def new_file(path: Path | None) -> Iterator[Callable[[str], None]]:
     if path is None:
         yield lambda _: None
         return
+    if str(path) == "-":
+        raise Invalid("- is not the name of a file that a secret is written to. Name a new file.")
     if os.path.lexists(path):
         raise Conflict(f"{path} already exists. It is not overwritten; use another file, or move this one.")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")

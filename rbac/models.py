@@ -1,5 +1,7 @@
 """Roles, routes and recent requests as rows. `rbac.services` is the only writer of roles and routes."""
 
+import re
+from difflib import get_close_matches
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -12,11 +14,14 @@ from rbac.packs import RouteSpec
 from rbac.patterns import MAX_PATTERN, BadPattern, compile_pattern
 from rbac.permissions import ADMIN, ADMINISTRATIVE, EVERYTHING, effective_permissions
 from rbac.routes import ANY_METHOD, Rule, compile_rule, route_text
-from rbac.targets import valid_host, valid_method
+from rbac.targets import KNOWN_METHODS, valid_host, valid_method
 
 ROLE_NAME = RegexValidator(
     r"\A[a-z][a-z0-9-]{0,31}\Z", "A role name has lower-case letters, digits and hyphens, and starts with a letter."
 )
+
+# A segment of a regular expression or of a URL template. Clients percent-encode these characters, except a leading colon.
+_OTHER_LANGUAGE = re.compile(r"[{}<>\[\]^|`]|^:")
 
 
 def check_permissions(names: Any) -> None:
@@ -28,21 +33,38 @@ def check_permissions(names: Any) -> None:
 
 
 def check_methods(names: Any) -> None:
-    """Raise ValidationError unless `names` is a non-empty list of upper-case methods, or ["*"]."""
+    """Raise ValidationError unless `names` is a non-empty list of known upper-case methods, or ["*"].
+
+    Only a saved route is checked: a request can have any method, and a route of an older version goes on to be matched.
+    """
     if not isinstance(names, list) or not names:
         raise ValidationError('Methods are a list, such as ["GET", "HEAD"], or ["*"] for any method.')
     if names == [ANY_METHOD]:
         return
     if bad := [name for name in names if not isinstance(name, str) or not valid_method(name)]:
-        raise ValidationError(f'Not a method: {", ".join(map(str, bad))}. Use upper-case names, or only ["*"] for any method.')
+        raise ValidationError(f"Not a method: {', '.join(map(str, bad))}. Use upper-case names, or only * for any method.")
+    if unknown := [name for name in names if name not in KNOWN_METHODS]:
+        near = [f"{name}{''.join(f', did you mean {other}?' for other in _similar(name))}" for name in unknown]
+        raise ValidationError(f"Not a known method: {'; '.join(near)} For a method of your own, use only *, which matches any.")
+
+
+def _similar(name: str) -> list[str]:
+    return get_close_matches(name, sorted(KNOWN_METHODS), 1)
 
 
 def check_pattern(text: str) -> None:
-    """Raise ValidationError unless `text` is a path pattern."""
+    """Raise ValidationError unless `text` is a path pattern, and none of another language, which would match no request.
+
+    Only a saved route is checked: a stored row of an older version is still compiled, or nothing at all could be decided.
+    """
     try:
         compile_pattern(text)
     except BadPattern as error:
         raise ValidationError(str(error)) from None
+    if part := next(filter(_OTHER_LANGUAGE.search, text.split("/")), ""):
+        raise ValidationError(
+            f"{part} is not a pattern of SkyAuth. Write * for one segment, and ** at the end for all that follow."
+        )
 
 
 def check_host(text: str) -> None:

@@ -74,8 +74,19 @@ def validate(row: models.Model) -> None:
     try:
         row.full_clean()
     except ValidationError as error:
-        fields = {("detail" if name == "__all__" else name): texts for name, texts in error.message_dict.items()}
+        fields = {
+            ("detail" if name == "__all__" else name): [text for one in errors for text in _sentences(row, name, one)]
+            for name, errors in error.error_dict.items()
+        }
         raise Invalid(" ".join(text for texts in fields.values() for text in texts), fields=fields) from None
+
+
+def _sentences(row: models.Model, name: str, error: ValidationError) -> list[str]:
+    """Return the messages of an error; that of a value that is no choice lists the choices."""
+    if error.code != "invalid_choice":
+        return error.messages
+    choices = ", ".join(str(value) for value, _ in row._meta.get_field(name).flatchoices)  # type: ignore[union-attr]
+    return [f"{getattr(row, name)!r} is not a choice. Choose one of: {choices}."]
 
 
 def check_version(row: Role | Route, version: int | None) -> None:
@@ -116,11 +127,11 @@ def route_table() -> Table:
 def create_role(*, actor: Principal, name: str, permissions: Sequence[str] = (), description: str = "") -> Role:
     """Create and return a role. Raises Forbidden, Invalid."""
     require(actor, Permission.ROLES_WRITE)
+    if name == FIRST_ADMIN:
+        raise Invalid.field("name", f"{FIRST_ADMIN} is a value of RBAC_DEFAULT_ROLE, not a role. Choose another name.")
     lock_policy()
     role = Role(name=name, description=description, permissions=sorted(set(permissions)))
     validate(role)
-    if name == FIRST_ADMIN:
-        raise Invalid.field("name", f"{FIRST_ADMIN} is a value of RBAC_DEFAULT_ROLE, not a role. Choose another name.")
     require_all(actor, role.holds, f"create the role {name}")
     role.save()
     record(Event.ROLE_CREATED, actor=actor, target=name, data={"permissions": role.permissions})
@@ -165,7 +176,7 @@ def delete_role(*, actor: Principal, name: str, version: int | None = None) -> N
     require_all(actor, role.holds, f"delete the role {name}")
     if role.builtin:
         raise Conflict(f"The role {name} is built in and cannot be deleted.")
-    if name == settings.RBAC_DEFAULT_ROLE != FIRST_ADMIN:
+    if name == settings.RBAC_DEFAULT_ROLE and name != FIRST_ADMIN:
         raise Conflict(f"The role {name} is the default role of new users (RBAC_DEFAULT_ROLE).")
     try:
         role.delete()

@@ -7,6 +7,15 @@ from typing import Final, NamedTuple
 
 from core.paths import AmbiguousPath, Segments, split_path
 
+# The IANA registry of HTTP methods, without those with a hyphen, which a request cannot have here, and PRI; and methods of
+# caches (Varnish, Squid) and of UPnP that have no entry there.
+KNOWN_METHODS: Final = frozenset(
+    """
+    ACL BIND CHECKIN CHECKOUT CONNECT COPY DELETE GET HEAD LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF
+    MKWORKSPACE MOVE OPTIONS ORDERPATCH PATCH POST PROPFIND PROPPATCH PUT QUERY REBIND REPORT SEARCH TRACE UNBIND UNCHECKOUT
+    UNLINK UNLOCK UPDATE UPDATEREDIRECTREF BAN NOTIFY PURGE REFRESH SUBSCRIBE UNSUBSCRIBE
+    """.split()  # noqa: SIM905 - one name on each line is a page
+)
 _METHOD = re.compile(r"[A-Z]{3,20}\Z")
 # RFC 1123 names and IPv4 literals, or a bracketed IPv6 literal; the port is never part of it.
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?)*|\[[0-9a-f:.]+\])\Z")

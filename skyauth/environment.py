@@ -175,6 +175,10 @@ class Environment:
         """Raise ImproperlyConfigured for the first name that looks like a setting but is not one."""
         known = {setting.name for setting in self.settings} | self._unused
         suspects = {name for name in os.environ if name.startswith(_PREFIXES + _SHARED) and not _INJECTED.search(name)}
+        plain = {_plain(name): name for name in known}
+        for name in sorted(os.environ.keys() - known):  # auth_basic, DATADIR, SKYAUTH_PUBLIC_URL
+            if meant := plain.get(_plain(name)):
+                raise ImproperlyConfigured(f"{name} is not a setting of SkyAuth. Did you mean {meant}?")
         for name in sorted((self._dotenv.keys() | suspects) - known):
             similar = difflib.get_close_matches(name, known, n=1, cutoff=0.8 if name.startswith(_PREFIXES) else 0.9)
             if similar or name in self._dotenv:
@@ -200,3 +204,8 @@ class Environment:
 
     def _note(self, name: str, kind: str, default: str, meaning: str) -> None:
         self.settings.append(Setting(name, kind, default, " ".join(meaning.split()), self._section))
+
+
+def _plain(name: str) -> str:
+    """Return the name of a variable without what users write differently: case, underscores, and SkyAuth's own name."""
+    return name.upper().replace("_", "").removeprefix("SKYAUTH")

@@ -40,6 +40,7 @@ def least_role(actor: Principal, owner: Role | None = None) -> Role:
     It is `user`, or the role of RBAC_DEFAULT_ROLE if that has fewer permissions, or `viewer`: the first that has no permission
     that the actor or the `owner` of a service account lacks. Raises Invalid if each has one.
     """
+    # Older versions could store a role of the name first-admin, which the setting does not mean.
     names = [name for name in (settings.RBAC_DEFAULT_ROLE, *LEAST) if name != FIRST_ADMIN]
     roles = {role.name: role for role in Role.objects.filter(name__in=names)}
     limit = actor.permissions if owner is None else actor.permissions & owner.holds

@@ -3,7 +3,7 @@
 from django.db import transaction
 from django.db.models import QuerySet
 
-from accounts.identifiers import BadName, account_uid, canonical_account_name
+from accounts.identifiers import BadName, account_uid, new_account_name
 from accounts.models import ServiceAccount, User
 from accounts.services import upstream
 from accounts.services.role_defaults import least_role
@@ -128,7 +128,7 @@ def create_service_account(
 def _free_name(text: str) -> str:
     """Return the canonical name, which no account, user or shared password has. Raises Invalid, Conflict."""
     try:
-        name = canonical_account_name(text)
+        name = new_account_name(text)
     except BadName as error:
         raise Invalid.field("name", str(error)) from None
     if ServiceAccount.objects.filter(name=name).exists():

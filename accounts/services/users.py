@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 
-from accounts.identifiers import BadName, canonical_email, canonical_username, contact_address, user_uid
+from accounts.identifiers import BadName, canonical_email, contact_address, new_username, user_uid
 from accounts.models import RoleSource, ServiceAccount, Session, SignIn, User
 from accounts.services import bulk, deleted_users, password_limits, upstream
 from accounts.services.role_defaults import least_role
@@ -59,7 +59,7 @@ def free_uid(username: str) -> str:
 def _canonical(username: str) -> str:
     """Return the canonical name, if it is not taken. Raises Invalid and Conflict."""
     try:
-        name = canonical_username(username)
+        name = new_username(username)
     except BadName as error:
         raise Invalid.field("username", str(error)) from None
     if User.objects.filter(username=name).exists():

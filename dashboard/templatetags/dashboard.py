@@ -93,4 +93,6 @@ def field(bound: BoundField) -> dict[str, Any]:
     attributes: dict[str, Any] = {"aria-describedby": described} if described else {}
     if bound.errors:
         attributes["aria-invalid"] = "true"
+    # With maxlength, a browser cuts a pasted text without a word. The form refuses it instead.
+    bound.field.widget.attrs.pop("maxlength", None)
     return {"bound": bound, "widget": bound.as_widget(attrs=attributes), "kind": bound.widget_type, "described": described}

@@ -296,6 +296,8 @@ def _check_group_role(name: str, values: dict[str, Any]) -> str:
 
 def _check_service_account(name: str, values: dict[str, Any]) -> str:
     _clean(ServiceAccount(description=values.get("description", "")), "name", "uid", "created_by", "owner", "role")
+    if values.get("owner") == "":  # as of an empty variable in a template
+        raise ValidationError("owner is empty. Write a username, or null for an account without an owner.")
     if values.get("owner"):
         values["owner"] = values["owner"].lower()
     return canonical_account_name(name)

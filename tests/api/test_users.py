@@ -322,3 +322,18 @@ def test_an_id_never_takes_the_place_of_a_name(as_alice: Api) -> None:
     carol = as_alice.post("/users", {"username": "carol@example.com", "role": "viewer"}).json()
     assert carol["uid"] == user_uid("carol@example.com", 1)
     assert as_alice.get(f"/users/{taken}").json()["username"] == taken
+
+
+@pytest.mark.parametrize("sign_in", ["SSO", "saml"])
+def test_the_error_for_an_unknown_sign_in_method_lists_the_methods(as_alice: Api, bob: User, sign_in: str) -> None:
+    listed = f"{sign_in!r} is not a choice. Choose one of: password, sso, both."
+    body = {"username": "new@example.com", "sign_in": sign_in}
+    assert api_client.problem(as_alice.post("/users", body), 400)["errors"] == {"sign_in": [listed]}
+    assert api_client.problem(as_alice.patch(f"/users/{bob.uid}", {"sign_in": sign_in}), 400)["errors"] == {"sign_in": [listed]}
+    filtered = api_client.problem(as_alice.get(f"/users?sign_in={sign_in}"), 400)
+    assert filtered["errors"] == {"sign_in": [f"{sign_in} is not a choice. Choose one of: password, sso, both."]}
+
+
+def test_a_period_of_the_audit_log_that_ends_before_it_begins_is_an_error(as_alice: Api) -> None:
+    errors = api_client.problem(as_alice.get("/audit-events?since=2026-11-30&until=2026-11-01"), 400)["errors"]
+    assert errors == {"until": ["The end is before the start. Exchange since and until."]}

@@ -374,3 +374,19 @@ def test_days_are_written_with_the_digits_0_to_9(pipeline: ServiceAccount, days:
     ended = run_line("create_token", "pipeline", "--days", days)
     assert (ended.code, ended.out) == (2, "")
     assert "argument --days: Write a whole number with the digits 0 to 9." in ended.err
+
+
+def test_a_token_is_not_written_to_a_file_with_the_name_of_standard_output(
+    pipeline: ServiceAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = run("create_token", "pipeline", "--output", "-")
+    assert (ended.code, ended.err) == (1, "- is not the name of a file that a secret is written to. Name a new file.\n")
+    assert not list(tmp_path.iterdir())
+    assert not Token.objects.exists()
+
+
+def test_create_says_that_it_created_an_account(pipeline: ServiceAccount) -> None:
+    said = "There was no service account piplin. It gets the role user and no owner."
+    assert said in run("create_token", "piplin", "--create").err
+    assert "There was no" not in run("create_token", "Piplin", "--create").err + run("create_token", pipeline.uid, "--create").err

@@ -11,7 +11,7 @@ from django.contrib.auth.hashers import check_password
 
 from accounts.models import ServiceAccount, SignIn, User
 from audit.models import Entry
-from tests.commands.run_command import run
+from tests.commands.run_command import run, run_alone, run_line
 
 GOOD = "correct horse battery staple"
 
@@ -122,9 +122,49 @@ def test_the_error_for_a_weak_password_does_not_show_it(db: None, tmp_path: Path
     assert "hunter2" not in ended.err
 
 
-def test_a_password_cannot_be_an_argument(db: None) -> None:
-    assert run("create_user", "alice", "--password", GOOD).code != 0
+@pytest.mark.parametrize("words", [("--password", "hunter2 hunter2"), ("--password=hunter2 hunter2",), ("--password",)])
+def test_a_password_cannot_be_an_argument_and_is_not_shown(db: None, words: tuple[str, ...]) -> None:
+    ended = run_line("create_user", "alice", *words)
+    assert ended.code == 2
+    assert "hunter2" not in ended.out + ended.err
     assert not User.objects.exists()
+
+
+def test_the_error_for_a_password_in_the_arguments_says_what_to_use(db: None) -> None:
+    assert "Use --password-file, --random-password" in run_line("create_user", "alice", "--password", GOOD).err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("apply", "x.yaml", "--prun"),
+        ("prune", "--dry"),
+        ("create_user", "alice", "--rol", "admin"),
+        ("load_pack", "open", "--if"),
+    ],
+)
+def test_promise_48_an_option_is_written_in_full(db: None, words: tuple[str, ...]) -> None:
+    ended = run_line(*words)
+    assert (ended.code, "unrecognized arguments" in ended.err) == (2, True)
+    assert not User.objects.exists()
+
+
+def test_no_user_gets_the_name_of_callers_without_a_credential(db: None) -> None:
+    ended = run("create_user", "Anonymous", "--random-password")
+    assert (ended.code, ended.err) == (1, "anonymous is the name of callers without a credential. Choose another name.\n")
+    ended = run("create_service_account", "anonymous")
+    assert (ended.code, ended.err) == (1, "anonymous is the name of callers without a credential. Choose another name.\n")
+
+
+def test_an_owner_from_a_variable_that_is_not_set_is_not_no_owner(db: None) -> None:
+    ended = run("create_service_account", "pipeline", "--owner", "")
+    assert (ended.code, ended.err) == (1, "The owner is empty. Name a user, or use --no-owner.\n")
+    assert not ServiceAccount.objects.exists()
+
+
+def test_the_error_for_a_database_without_tables_names_the_database(tmp_path: Path) -> None:
+    ended = run_alone("list_tokens", data_dir=tmp_path / "mistyped")
+    assert f"Is {tmp_path}/mistyped/skyauth.sqlite3 the right one" in ended.err
 
 
 def test_a_changed_password_is_audited_and_shown_once(bob: User) -> None:

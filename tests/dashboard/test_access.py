@@ -395,7 +395,7 @@ def test_a_route_is_added_at_a_position_or_at_the_end(alice_browser, table):
     row = Route.objects.get(path="/new/*")
     assert (row.position, row.methods, row.note) == (2, ["GET", "POST"], "Why.")
     page = alice_browser.get(f"{ROUTES}/new")
-    response = alice_browser.post(f"{ROUTES}/new", {**ROUTE, "path": "/end", "methods": "GET *", "seen": field(page, "seen")})
+    response = alice_browser.post(f"{ROUTES}/new", {**ROUTE, "path": "/end", "methods": "*", "seen": field(page, "seen")})
     row = Route.objects.get(path="/end")
     assert response["Location"] == f"{ROUTES}#route-{row.pk}"
     assert (row.position, row.methods) == (5, ["*"])
@@ -419,6 +419,8 @@ def test_a_route_is_changed_and_moved_in_one_step(alice_browser, table):
         ({"path": "new"}, "starts with a slash"),
         ({"path": "/a/**/b"}, "**"),
         ({"methods": "get"}, "Not a method: get"),
+        ({"methods": "GET *"}, "Not a method: *. Use upper-case names, or only * for any method."),
+        ({"methods": "GTE"}, "Not a known method: GTE, did you mean GET?"),
         ({"methods": ""}, "This field is required"),
         ({"host": "API.example.com"}, "A host is in lower case"),
         ({"permission": "no:such"}, "not one of the available choices"),
@@ -805,3 +807,16 @@ def test_a_route_that_never_decides_is_saved_after_a_confirmation_and_marked(ali
     done = alice_browser.post(path, {**sent, "confirmation": confirmation}, follow=True)
     assert Route.objects.filter(path="/late").exists()
     assert re.search(r"/late never decides #\d POST /\*\* -> upstream:write matches first", words(done))
+
+
+def test_promise_48_try_a_request_answers_nothing_for_an_unknown_field(alice_browser, table):
+    page = alice_browser.get(f"{ACCESS}/try?user=vera@example.com&method=GET&path=/x")
+    assert "Unknown field: user. The fields are: who, method, host, path." in page.text
+    assert 'id="answer"' not in page.text
+
+
+def test_promise_48_browsers_do_not_cut_what_is_pasted(alice_browser):
+    for path in ("/skyauth/access/new-role", f"{ROUTES}/new", "/skyauth/users/new", "/skyauth/service-accounts/new"):
+        assert "maxlength" not in alice_browser.get(path).text
+    page = alice_browser.post("/skyauth/access/new-role", {"name": "d" * 40, "permissions": []})
+    assert "at most 32 characters" in page.text

@@ -175,6 +175,7 @@ def test_an_entry_with_unexpected_data_has_a_result(event):
         ("q=LAUNCH", 1),
         ("q=no-such-thing", 0),
         ("since=2000-01-01&until=2000-01-02", 0),
+        ("since=2026-11-30&until=2000-01-01", 0),
         ("since=nonsense", 0),
         ("event=nonsense", 0),
         ("q=%00", 0),
@@ -299,3 +300,10 @@ def test_a_tried_request_without_a_path_keeps_what_was_typed(alice_browser):
     page = alice_browser.get("/skyauth/access/try?method=POST&host=api.example.com")
     assert 'value="api.example.com"' in page.text
     assert "This field is required." in page.text
+
+
+def test_a_period_that_ends_before_it_begins_is_an_error(alice_browser):
+    assert (
+        "This day is before the first one. Exchange From and To."
+        in alice_browser.get(f"{PAGE}?since=2026-11-30&until=2026-11-01").text
+    )

@@ -323,3 +323,15 @@ def test_a_disconnected_client_closes_the_generator_immediately():
         return list(undone)
 
     assert asyncio.run(leave()) == [True]
+
+
+def test_after_an_error_in_the_header_the_text_of_the_file_is_on_the_page(admin_browser):
+    file = SimpleUploadedFile("people.csv", b"username,rolle\ncarol@example.com,user\n", content_type="text/csv")
+    page = admin_browser.post(PAGE, {"file": file})
+    assert "Unknown column: &#x27;rolle&#x27;" in page.text
+    assert "username,rolle\ncarol@example.com,user" in page.text
+
+
+def test_the_error_for_an_unknown_sign_in_method_lists_the_methods(admin_browser):
+    page = admin_browser.post(PAGE, {"text": "username,sign_in\ncarol@example.com,saml\n"})
+    assert "&#x27;saml&#x27; is not a choice. Choose one of: password, sso, both." in page.text

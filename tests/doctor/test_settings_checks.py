@@ -100,6 +100,7 @@ def test_a_server_for_others_shows_no_debug_pages_and_answers_for_its_own_hosts(
         ({"AUTH_USER_HEADER": "X-Who:"}, ["E004"]),
         ({"AUTH_USER_HEADER": "Authorization"}, ["E004"]),
         ({"AUTH_USER_HEADER": "cookie"}, ["E004"]),
+        ({"AUTH_USER_HEADER": "User-Agent"}, ["E004"]),
         ({"AUTH_GROUPS_HEADER": "Host"}, ["E004"]),
         ({"AUTH_GROUPS_HEADER": "x-auth-request-email"}, ["E004"]),
         ({"AUTH_GROUPS_HEADER": "X-Forwarded-For"}, ["E004"]),

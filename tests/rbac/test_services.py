@@ -41,6 +41,18 @@ def paths():
 # roles
 
 
+def test_no_role_gets_the_name_of_a_value_of_rbac_default_role():
+    with pytest.raises(Invalid, match="first-admin is a value of RBAC_DEFAULT_ROLE"):
+        services.create_role(actor=principals.system("test"), name="first-admin")
+
+
+def test_a_role_with_the_name_first_admin_of_an_older_version_can_be_deleted(settings):
+    settings.RBAC_DEFAULT_ROLE = "first-admin"
+    Role.objects.create(name="first-admin", permissions=[])
+    services.delete_role(actor=principals.system("test"), name="first-admin")
+    assert not Role.objects.filter(name="first-admin").exists()
+
+
 def test_three_roles_come_with_skyauth():
     assert services.role_table() == {
         "admin": EVERYTHING,

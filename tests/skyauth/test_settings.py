@@ -83,6 +83,12 @@ REFUSED = [
     ({"DATABASE_URI": PG}, "DATABASE_URI is not a setting of SkyAuth. Did you mean DATABASE_URL?"),
     ({"PUBLIC_URI": "https://hunter2"}, "PUBLIC_URI is not a setting of SkyAuth. Did you mean PUBLIC_URL?"),
     ({"SECRETS_KEY": "hunter2"}, "SECRETS_KEY is not a setting of SkyAuth. Did you mean SECRET_KEY?"),
+    ({"auth_basic": "false"}, "auth_basic is not a setting of SkyAuth. Did you mean AUTH_BASIC?"),
+    ({"DATADIR": "/x"}, "DATADIR is not a setting of SkyAuth. Did you mean DATA_DIR?"),
+    (
+        {"SKYAUTH_TRUSTED_PROXIES": "10.0.0.1"},
+        "SKYAUTH_TRUSTED_PROXIES is not a setting of SkyAuth. Did you mean TRUSTED_PROXIES?",
+    ),
     ({"DATABASE_URL": f"{PG}#hunter2"}, "DATABASE_URL is not a database URL."),
     ({"DATABASE_URL": "postgres://skyauth:hunter2#x@db/skyauth"}, "DATABASE_URL is not a database URL."),
     ({"DATABASE_URL": "postgres://skyauth:hunter2?x@db/skyauth"}, "DATABASE_URL is not a database URL."),

@@ -2,7 +2,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from accounts.models import User
 from accounts.services import service_accounts, users
+from core.errors import Invalid
 from ops import base, rows
 
 
@@ -27,7 +29,7 @@ class Command(base.Command):
             name=name,
             role=role,
             description=description,
-            owner=users.find_user(owner) if owner else None,
+            owner=None if owner is None else _owner(owner),
             unowned=owner is None,
         )
         if self.as_json:
@@ -35,3 +37,10 @@ class Command(base.Command):
             return
         self.say(f"Service account {row.name} ({row.uid}) created with the role {row.role.name}.")
         self.say(f"To create a token, run: manage.py create_token {row.name}")
+
+
+def _owner(name: str) -> User:
+    """Return the user of this name or id. Raises Invalid for an empty name, as of a variable that is not set, and NotFound."""
+    if not name:
+        raise Invalid.field("owner", "The owner is empty. Name a user, or use --no-owner.")
+    return users.find_user(name)

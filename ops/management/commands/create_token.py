@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.db.models import Q
 
 from accounts.models import ServiceAccount
 from accounts.services import service_accounts, tokens
@@ -34,8 +35,12 @@ class Command(base.Command):
         if role and not create:
             self.misused("--role needs --create. To change the role of an existing account, use set_role.")
 
+        existed = not create or ServiceAccount.objects.filter(Q(name=account.lower()) | Q(uid=account)).exists()
+
         def issue() -> tokens.IssuedToken:
             row = self._account(account, role) if create else service_accounts.get_account(self.actor, account)
+            if not existed:
+                self.say(f"There was no service account {row.name}. It gets the role {row.role.name} and no owner.")
             return tokens.issue_token(actor=self.actor, account=row, days=days, name=name)
 
         token_output.deliver(self, output, issue, f"Token created for {account}")
