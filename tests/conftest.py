@@ -6,6 +6,7 @@ from functools import cache as once
 from typing import Any
 
 import pytest
+from django.db import connection
 from hypothesis import settings
 from whitenoise.middleware import WhiteNoiseMiddleware
 
@@ -38,6 +39,8 @@ settings.load_profile("skyauth")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(measured)
+    if connection.vendor == "sqlite":  # pytest-django gives a backend other than Django's own a file for each worker
+        connection.settings_dict["TEST"]["NAME"] = ":memory:"
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
