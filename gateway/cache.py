@@ -121,9 +121,15 @@ class CacheSnapshot:
     @property
     def route_table(self) -> Table | None:
         """The compiled route table, or None when there is none or the routes have changed."""
-        if self._routes is None or not self.epoch.is_current(self._routes[1], (ROUTES,)):
+        if self._routes is None:
             return None
-        return self._routes[0]
+        table, read_at = self._routes
+        number = self.epoch.number
+        if read_at != number:
+            if not self.epoch.is_current(read_at, (ROUTES,)):
+                return None
+            self._routes = table, number
+        return table
 
     def add_route_table(self, table: Table, number: int) -> None:
         """Cache a route table that was read after the policy revision had this number."""

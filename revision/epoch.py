@@ -52,7 +52,10 @@ class Epoch:
         if number < self._valid_from:
             return False
         changed = self._changed
-        return all(changed.get(tag, 0) <= number for tag in tags)
+        for tag in tags:  # noqa: SIM110 - each cached answer after a change comes through here, and `all` takes twice as long
+            if changed.get(tag, 0) > number:
+                return False
+        return True
 
     def advance(self, number: int, changes: Sequence[LoggedChange]) -> None:
         """Add the changes up to this number. A change of a kind that this version does not know is one of everything."""

@@ -27,22 +27,22 @@ _CHECK_SECONDS: Final = 1.0  # between two checks that the triggers are those th
 # ruff: noqa: S608 - names of ours alone
 # The server and the table: a restored table is another one, and so is a server that started again, or took over.
 _PLACE: Final = "tableoid, pg_postmaster_start_time()"
-_READ: Final = f"SELECT mark, {_PLACE} FROM {TABLE} WHERE id = 1"
+_READ: Final = f"SELECT mark, {_PLACE} FROM {TABLE} WHERE id = 1"  # nosec B608
 _CHANGES: Final = (
     f"SELECT {TABLE}.mark, {TABLE}.tableoid, pg_postmaster_start_time(), {TABLE}.number,"
     f" log.number, log.previous, log.value, log.kind, log.key"
     f" FROM {TABLE} LEFT JOIN {LOG} AS log ON log.number > %d WHERE {TABLE}.id = 1"
-    f" ORDER BY log.number, log.position LIMIT {MAX_CHANGES}"
+    f" ORDER BY log.number, log.position LIMIT {MAX_CHANGES}"  # nosec B608
 )
 # What identifies the installed triggers and functions: any change of one makes another version of its row.
 _TRIGGERS: Final = (
     "(SELECT md5(string_agg(concat_ws(' ', oid, xmin, tgenabled), ',' ORDER BY oid)) FROM pg_trigger"
     f" WHERE left(tgname, {len(PREFIX)}) = '{PREFIX}'),"
     " (SELECT string_agg(concat_ws(' ', oid, xmin), ',' ORDER BY oid) FROM pg_proc"
-    f" WHERE proname IN ('{FUNCTION}', '{LOG_FUNCTION}'))"
+    f" WHERE proname IN ('{FUNCTION}', '{LOG_FUNCTION}'))"  # nosec B608
 )
-_READ_CHECKED: Final = f"SELECT mark, {_PLACE}, {_TRIGGERS} FROM {TABLE} WHERE id = 1"
-_SERVER: Final = f"SELECT (SELECT oid FROM pg_database WHERE datname = current_database())::text, {_TRIGGERS}"
+_READ_CHECKED: Final = f"SELECT mark, {_PLACE}, {_TRIGGERS} FROM {TABLE} WHERE id = 1"  # nosec B608
+_SERVER: Final = f"SELECT (SELECT oid FROM pg_database WHERE datname = current_database())::text, {_TRIGGERS}"  # nosec B608
 
 
 class _Opened(NamedTuple):

@@ -59,19 +59,19 @@ def sqlite_steps(kind: str, key: str) -> tuple[str, ...]:
     # A deleted revision begins again, with a value that is in no chain.
     begin = (
         f"INSERT INTO {TABLE} (id, number, mark) SELECT 1, coalesce((SELECT max(number) FROM {LOG}), 0), {SQLITE_VALUE}"
-        f" WHERE NOT EXISTS (SELECT 1 FROM {TABLE} WHERE id = 1)"
+        f" WHERE NOT EXISTS (SELECT 1 FROM {TABLE} WHERE id = 1)"  # nosec B608
     )
     log = (
         f"INSERT INTO {LOG} (number, position, previous, value, kind, key)"
         f" SELECT number + 1, 0, mark, {SQLITE_VALUE}, {kind}, {key} FROM {TABLE} WHERE id = 1"
         " ON CONFLICT (number, position) DO UPDATE"
-        " SET previous = excluded.previous, value = excluded.value, kind = excluded.kind, key = excluded.key"
+        " SET previous = excluded.previous, value = excluded.value, kind = excluded.kind, key = excluded.key"  # nosec B608
     )
     count = (
         f"UPDATE {TABLE} SET number = number + 1,"
-        f" mark = (SELECT value FROM {LOG} AS log WHERE log.number = {TABLE}.number + 1 AND log.position = 0) WHERE id = 1"
+        f" mark = (SELECT value FROM {LOG} AS log WHERE log.number = {TABLE}.number + 1 AND log.position = 0) WHERE id = 1"  # nosec B608
     )
-    trim = f"DELETE FROM {LOG} WHERE number <= (SELECT number FROM {TABLE} WHERE id = 1) - {KEPT}"
+    trim = f"DELETE FROM {LOG} WHERE number <= (SELECT number FROM {TABLE} WHERE id = 1) - {KEPT}"  # nosec B608
     return begin, log, count, trim
 
 
@@ -91,7 +91,7 @@ def _sqlite(table: WatchedTable) -> Iterator[Trigger]:
         return
     # INSERT OR REPLACE deletes rows without firing the trigger above.
     same = " OR ".join(f'"{name}" = NEW."{name}"' for name in unique)
-    replaces = f'WHEN EXISTS (SELECT 1 FROM "{table.name}" WHERE {same})'
+    replaces = f'WHEN EXISTS (SELECT 1 FROM "{table.name}" WHERE {same})'  # nosec B608
     steps = "; ".join(sqlite_steps(f"'{EVERYTHING}'", "''"))
     replace = f'CREATE TRIGGER {{name}} BEFORE INSERT ON "{table.name}" {replaces} BEGIN /* format {FORMAT} */ {steps}; END'
     yield _trigger(table, "replace", unique, replace)
@@ -170,7 +170,7 @@ BEGIN
     SET previous = excluded.previous, value = excluded.value, kind = excluded.kind, key = excluded.key;
     PERFORM set_config('skyauth.change', concat_ws(' ', txid_current(), counter, before, after, logged), true);
 END
-""",
+""",  # nosec B608
         FUNCTION: f"""
 -- format {FORMAT}
 BEGIN
