@@ -7,7 +7,6 @@ from typing import Final
 from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.utils import timezone
-from django.utils.crypto import constant_time_compare
 
 from accounts import group_names, selectors, token_format
 from accounts.identifiers import BadName, canonical_identity
@@ -18,7 +17,7 @@ from audit.events import Event
 from audit.record import record_refusal, suppress
 from authn import credentials, jwt_verify, passwords, sso
 from authn.credentials import Basic, Bearer, Credential, InvalidCredential, ProxyHeader, SessionCookie, shown
-from authn.session_store import SIGNED_IN_AT, SessionStore, digest
+from authn.session_store import SIGNED_IN_AT, SessionStore, digest, proves_password
 from rbac import principals
 from rbac.principals import Kind, Method, Principal
 from revision import last_used
@@ -212,7 +211,7 @@ def _session(credential: SessionCookie, client: str) -> AuthenticationResult:
     ).timestamp()
     if not user.active or until <= timezone.now().timestamp():
         return anonymous
-    if not constant_time_compare(auth_hash, User(password=user.password).get_session_auth_hash()):
+    if not proves_password(User(password=user.password), auth_hash):
         return anonymous
     method = Method.CLI if session.kind is SessionKind.CLI else Method.SESSION
     result = _user(user, method, client, until)
