@@ -11,10 +11,12 @@ from pathlib import Path
 from socket import socket
 from typing import Any, Final
 
+from django.conf import settings
 from uvicorn.supervisors import ChangeReload
 
+from core.server_lock import held
 from gateway.protocol import ForwardAuthProtocol
-from skyauth import listeners
+from skyauth import database_url, listeners
 from skyauth.certificates import CertificateFiles
 from skyauth.server_process import GRACE, STARTUP_FAILURE, Config, Server
 from skyauth.workers import Supervisor
@@ -75,11 +77,14 @@ def serve(
 ) -> None:
     """Serve until the process is stopped. `reload` restarts the server when code changes, for development, with one worker.
 
-    Raises ListenError, CertificateError, and SystemExit if the server did not start.
+    Raises ListenError, CertificateError, BlockingIOError during a restore, and SystemExit if the server did not start.
     """
     if certificate is not None:
         certificate.context()  # before a socket is opened
     with ExitStack() as stack:
+        database = settings.DATABASES["default"]
+        if database["ENGINE"] == database_url.SQLITE:
+            stack.enter_context(held(Path(database["NAME"]), alone=False))
         sockets, passed = listen.open(stack)
         for listener in sockets:
             logger.info("Listening on %s", listeners.describe(listener, tls=certificate is not None))

@@ -109,6 +109,8 @@ class Command(base.Command):
         level = settings.LOG_LEVEL.lower()
         try:
             server.serve(listen=listen, workers=workers, reload=reload, drain=drain, certificate=certificate, log_level=level)
+        except BlockingIOError:
+            raise CommandError("manage.py restore is replacing the database. Wait until it has ended.") from None
         except (ListenError, CertificateError) as error:
             raise CommandError(str(error)) from None
         except SystemExit as end:  # the exit codes of uvicorn have other meanings
