@@ -4,11 +4,13 @@ import os
 import shutil
 import sqlite3
 import subprocess  # nosec B404
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import connection
@@ -19,6 +21,11 @@ from core.server_lock import held
 _ARCHIVE: Final = b"PGDMP"  # how an archive of pg_dump begins
 _SQLITE: Final = b"SQLite format 3\0"
 _CONNECTION: Final = {"USER": "user", "HOST": "host", "PORT": "port", "NAME": "dbname"}
+_OTHERS: Final = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+_CLOSING_SECONDS: Final = 3.0  # in which PostgreSQL forgets connections that were just closed
 _NOT_OF_LIBPQ: Final = ("pool", "options", "connect_timeout")
 
 
@@ -73,14 +80,14 @@ def without_servers() -> Iterator[None]:
         except BlockingIOError:
             raise CommandError("A server uses this database. Stop it first.") from None
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        )
-        others = cursor.fetchone()[0]
-    if others:
-        raise CommandError(f"Other programs have {others} connections to this database. Stop all servers and commands first.")
+    connection.close()
+    connection.close_pool()  # type: ignore[attr-defined] # its connections are not others'
+    with psycopg.connect(_conninfo(), password=_password() or None, autocommit=True) as own:
+        deadline = time.monotonic() + _CLOSING_SECONDS
+        while others := own.execute(_OTHERS).fetchone()[0]:  # type: ignore[index]
+            if time.monotonic() > deadline:
+                raise CommandError(f"Other programs have {others} connections to this database. Stop all servers first.")
+            time.sleep(0.1)
     yield
 
 
@@ -142,13 +149,17 @@ def _conninfo() -> str:
     return make_conninfo(**parts)
 
 
+def _password() -> str:
+    database = settings.DATABASES["default"]
+    return str(database.get("PASSWORD") or database["OPTIONS"].get("password", ""))
+
+
 def _run(program: str, *arguments: str) -> None:
     """Run a program of PostgreSQL. Raises CommandError with the first line of what it said."""
     path = shutil.which(program)
     if path is None:
         raise CommandError(f"{program} is not installed. Install PostgreSQL's client programs, of the server's version or newer.")
-    database = settings.DATABASES["default"]
-    password = str(database.get("PASSWORD") or database["OPTIONS"].get("password", ""))
+    password = _password()
     environment = {**os.environ, **({"PGPASSWORD": password} if password else {})}
     done = subprocess.run(  # noqa: S603 # nosec B603
         [path, "--no-password", *arguments], env=environment, capture_output=True, text=True, check=False
