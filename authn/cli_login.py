@@ -13,20 +13,20 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Final
 
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 from django.db import Error, transaction
 from django.db.models import Q
 from django.utils import timezone
-from django.utils.crypto import constant_time_compare
 
 from accounts.models import CliAuthorization, CliLoginRequest, SignIn, User
 from accounts.principal_lookup import user_principal
 from audit.events import Event
 from audit.record import record, record_refusal
 from authn import nonces
+from authn.session_store import proves_password
 from authn.sessions import begin_cli_session
 from core.bounded_cache import BoundedCache
 from core.errors import Conflict, Forbidden, Invalid, NotFound
@@ -136,7 +136,7 @@ def redeem(*, verifier: str, client: str, agent: str) -> CliCredentials | None:
 def _authorized_credentials(authorization: CliAuthorization, client: str, agent: str) -> CliCredentials | None:
     """Return the credentials of an authorization, or None where there are none any more."""
     user = User.objects.select_related("role").filter(pk=authorization.user_id, is_active=True).first()
-    if user is None or not constant_time_compare(authorization.session_auth_hash, user.get_session_auth_hash()):
+    if user is None or not proves_password(user, authorization.session_auth_hash):
         return None
     actor = replace(user_principal(user)[0], method=Method.CLI, peer=client)
     if not authorization.encrypted_cookies:
@@ -238,12 +238,16 @@ def _proxy_cookies(actor: Principal, cookies: Mapping[str, str]) -> dict[str, st
     return proxy_cookies
 
 
-def _cipher(challenge: str) -> Fernet:
-    """Return the cipher for the cookies of an authorization.
+def _cipher(challenge: str) -> MultiFernet:
+    """Return the cipher for the cookies of an authorization. It also decrypts with the keys of SECRET_KEY_FALLBACKS.
 
     Its key is derived from SECRET_KEY, which is not in the database: a copy of the database is not enough to decrypt the cookies.
     """
-    derived = HKDF(SHA256(), 32, salt=challenge.encode(), info=b"skyauth.handover").derive(settings.SECRET_KEY.encode())
+    return MultiFernet([_fernet(challenge, key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)])
+
+
+def _fernet(challenge: str, secret_key: str) -> Fernet:
+    derived = HKDF(SHA256(), 32, salt=challenge.encode(), info=b"skyauth.handover").derive(secret_key.encode())
     return Fernet(base64.urlsafe_b64encode(derived))
 
 

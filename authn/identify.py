@@ -8,7 +8,6 @@ from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.db.models import Model
 from django.utils import timezone
-from django.utils.crypto import constant_time_compare
 
 from accounts import group_names, selectors, token_format
 from accounts.identifiers import BadName, canonical_identity
@@ -19,7 +18,7 @@ from audit.events import Event
 from audit.record import record_refusal, suppress
 from authn import credentials, jwt_verify, lockout, passwords, sso
 from authn.credentials import Basic, Bearer, Credential, InvalidCredential, ProxyHeader, SessionCookie, shown
-from authn.session_store import SIGNED_IN_AT, SessionStore, digest
+from authn.session_store import SIGNED_IN_AT, SessionStore, digest, proves_password
 from core.watched import GROUPS, Tag
 from rbac import principals
 from rbac.models import Role
@@ -221,7 +220,7 @@ def _session(credential: SessionCookie, client: str) -> AuthenticationResult:
     ).timestamp()
     if not user.active or user.sign_in == SignIn.SSO or until <= timezone.now().timestamp():
         return anonymous  # a session began with a password
-    if not constant_time_compare(auth_hash, User(password=user.password).get_session_auth_hash()):
+    if not proves_password(User(password=user.password), auth_hash):
         return anonymous
     method = Method.CLI if session.kind is SessionKind.CLI else Method.SESSION
     result = _user(user, method, client, until, _tag(Session, session.pk))

@@ -4,7 +4,7 @@ from typing import Final
 
 from django.conf import settings
 
-from authn.proxy_headers import FilteredHeaders, TrustPolicy, filter_headers, parse_networks
+from authn.proxy_headers import UNIX, FilteredHeaders, TrustPolicy, filter_headers, parse_networks
 from core.asgi import Application, Receive, Scope, Send
 
 SCOPE_KEY: Final = "skyauth.proxied"
@@ -18,6 +18,7 @@ def policy_from_settings() -> TrustPolicy:
         parse_networks(settings.TRUSTED_PROXIES),
         settings.AUTH_USER_HEADER if reads_users else "",
         settings.AUTH_GROUPS_HEADER if reads_users else "",
+        unix=UNIX in settings.TRUSTED_PROXIES,
     )
 
 

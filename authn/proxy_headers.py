@@ -53,6 +53,7 @@ _GROUPS: Final = "groups"
 _FOR: Final = "for"
 _IGNORED: Final = "ignored"
 
+UNIX: Final = "unix"  # in place of an address: every peer at a Unix socket, whose file's mode decides who can connect
 _MAPPED_PREFIX: Final = 96  # ::ffff:0:0/96 (RFC 4291 section 2.5.5.2)
 # An address in X-Forwarded-For, which Azure's load balancers send with its port (RFC 3986 section 3.2.2 for the brackets).
 _HOP: Final = re.compile(r"([0-9.]+)(?::[0-9]{1,5})?|\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)")
@@ -83,6 +84,8 @@ class CachedFunction(dict[K, V]):
 class TrustPolicy:
     """The trusted networks and the names of the identity headers; with an empty `subject_header` no header names a user.
 
+    `unix` is whether the peers at a Unix socket are trusted.
+
     Three mappings are derived. `classify` maps a header name to "" if the header is kept, or to the class that it is removed
     as: a key of `ProxyInfo.forwarded`, the subject, the groups, X-Forwarded-For, or a header that is ignored. `trusts` maps an
     address to whether it is a trusted proxy's. `client_address` maps a value of X-Forwarded-For to the client's address, or "".
@@ -91,6 +94,7 @@ class TrustPolicy:
     networks: tuple[Network, ...] = ()
     subject_header: str = ""
     groups_header: str = ""
+    unix: bool = False
     classify: Mapping[bytes, str] = field(init=False, repr=False, compare=False)
     trusts: Mapping[str, bool] = field(init=False, repr=False, compare=False)
     client_address: Mapping[bytes, str] = field(init=False, repr=False, compare=False)
@@ -101,7 +105,7 @@ class TrustPolicy:
             if name:
                 read[name.lower().encode("ascii")] = header_class
         guarded = frozenset(map(fold, read)) | _SINGLES
-        trusts = CachedFunction[str, bool](lambda address: _within(address, self.networks))
+        trusts = CachedFunction[str, bool](lambda address: self.unix if address == UNIX else _within(address, self.networks))
         for attribute, value in (
             ("classify", CachedFunction[bytes, str](lambda name: _header_class(name, read, guarded))),
             ("trusts", trusts),
@@ -150,9 +154,11 @@ class FilteredHeaders(NamedTuple):
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Return the networks of CIDR texts or single addresses. Raises ValueError, which names the bad one."""
+    """Return the networks of CIDR texts or single addresses, without UNIX. Raises ValueError, which names the bad one."""
     networks: list[Network] = []
     for text in texts:
+        if text.strip() == UNIX:
+            continue
         try:
             network = ipaddress.ip_network(text.strip())
         except ValueError:

@@ -15,8 +15,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import Value
 from django.db.models.functions import Least
 from django.utils import timezone
+from django.utils.crypto import constant_time_compare
 
-from accounts.models import Session, SessionKind
+from accounts.models import Session, SessionKind, User
 from core.text import clean
 
 SIGNED_IN_AT: Final = "skyauth_signed_in_at"  # a key of the session's data besides Django's own: epoch seconds
@@ -25,6 +26,12 @@ SIGNED_IN_AT: Final = "skyauth_signed_in_at"  # a key of the session's data besi
 def digest(session_key: str) -> str:
     """Return the primary key under which the session of this key is stored."""
     return sha256(session_key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def proves_password(user: User, auth_hash: str) -> bool:
+    """Return whether the hash is that of the user's present password, under SECRET_KEY or a key of SECRET_KEY_FALLBACKS."""
+    hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
+    return any(constant_time_compare(auth_hash, valid) for valid in hashes)
 
 
 class SessionStore(SessionBase):

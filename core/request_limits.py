@@ -5,8 +5,10 @@ spooled to disk, and each request in Django takes a thread.
 """
 
 import asyncio
+import socket
 from typing import Any, Final
 
+import uvicorn.server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from core.asgi import Application, HeaderLine, Receive, Scope, Send, send_problem
@@ -21,11 +23,19 @@ MAX_BODIES: Final = 64_000_000  # bytes of all bodies in memory
 _CLOSE: Final[HeaderLine] = (b"connection", b"close")  # the rest of the body is not read
 
 
+class ServerState(uvicorn.server.ServerState):
+    """What the connections of a server share. While it is `draining`, each of them closes after its next response."""
+
+    draining = False
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """Closes a connection whose request line and headers (the head) are too large or too slow, have a fragment, or lack a Host.
 
     While pipelined requests of a connection wait, nothing more is read from it.
     """
+
+    server_state: ServerState
 
     _hosts = 0  # Host header lines of the head that is being parsed
     _in_head = True
@@ -38,6 +48,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the time limit of the first head."""
         super().connection_made(transport)  # type: ignore[arg-type] # uvicorn's is narrower than asyncio's
+        # A peer at a Unix socket has no address. Neither has one at TCP that has left already, and the two must differ.
+        if (peer := transport.get_extra_info("socket")) is not None and peer.family == socket.AF_UNIX:
+            self.client = ("unix", 0)
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._abort)
 
     def data_received(self, data: bytes) -> None:
@@ -81,6 +94,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def begin(self) -> None:
         """Handle the request whose head is complete."""
         super().on_headers_complete()
+        if self.server_state.draining:
+            self.cycle.keep_alive = False  # uvicorn then writes `Connection: close`
 
     def on_message_complete(self) -> None:
         """Expect the next head."""
@@ -114,8 +129,13 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def idle(self) -> bool:
         """Return whether every request of the connection was answered."""
-        cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation lacks the None
+        cycle: RequestResponseCycle | None = self.cycle  # as below
         return cycle is None or cycle.response_complete
+
+    def expects_request(self) -> bool:
+        """Return whether a request will certainly arrive: the connection is new, or has received a part of a head."""
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation lacks the None
+        return cycle is None or self._head_size > 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()

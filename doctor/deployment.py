@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Warning  # noqa: A004 - Django's name
-from django.db import connection
 
 from authn.proxy_headers import parse_networks
 from doctor.finding import Audience, Check, Finding, Severity
@@ -53,14 +52,6 @@ def _many_trusted_addresses(check: Check) -> Iterable[Finding]:
         yield check.finding(
             "TRUSTED_PROXIES trusts more than 65,536 addresses.",
             "A client at any of them can act as any user. List only your proxies.",
-        )
-
-
-def _secret_key_of_one_machine(check: Check) -> Iterable[Finding]:
-    if connection.vendor == "postgresql" and (settings.DATA_DIR / "secret_key").is_file():
-        yield check.finding(
-            "SECRET_KEY may be the one that this machine generated. Replicas with different keys do not share sessions.",
-            "Set SECRET_KEY to the same value on every replica.",
         )
 
 
@@ -117,7 +108,6 @@ CHECKS: Final = tuple(
         (102, _no_trusted_proxy),
         (103, _plain_http),
         (104, _many_trusted_addresses),
-        (105, _secret_key_of_one_machine),
         (106, _shared_password),
         (107, _unused_settings),
         (108, _settings_without_effect),

@@ -107,6 +107,7 @@ class ForwardAuthProtocol(LimitedProtocol):
         }
         cached = self.forward_auth.look_up(endpoint, scope, self._header_filter.filter_headers(scope))
         cycle = RequestCycle(self, cached, started)
+        cycle.keep_alive = not self.server_state.draining
         self.cycle = cycle  # type: ignore[assignment] # it has all that uvicorn reads of one
         self.forward_auth.revisions.read(cycle.on_revision)
 
@@ -139,7 +140,8 @@ class ForwardAuthProtocol(LimitedProtocol):
         status_line, rest = answer.wire
         if head and answer.body:
             rest = rest[: -len(answer.body)]
-        self.transport.write(status_line + self._default_header_lines() + rest)
+        closes = b"" if cycle.keep_alive else b"connection: close\r\n"
+        self.transport.write(status_line + self._default_header_lines() + closes + rest)
         cycle.response_complete = True
         if not cycle.keep_alive:  # uvicorn is shutting down
             self.transport.close()

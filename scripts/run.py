@@ -84,7 +84,7 @@ def start_all(config: Config, environment: dict[str, str], children: list[Child]
         children.append(start("upstream", command, {"PATH": os.defpath}, config.logs))
         wait_until(lambda: reachable(config.upstream), children, signals)
 
-    command = [sys.executable, "manage.py", "serve", "--host", HOST, "--port", str(config.port)]
+    command = [sys.executable, "manage.py", "serve", "--host", HOST, "--port", str(config.port), "--drain", "0"]
     children.append(start("skyauth", command, environment, config.logs))
     forwarded = {"X-Forwarded-Method": "GET", "X-Forwarded-Host": HOST, "X-Forwarded-Uri": "/"}
     wait_until(lambda: status(config.skyauth, "/authz/verify", forwarded) in {200, 401}, children, signals)

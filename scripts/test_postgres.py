@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.servers import postgres  # noqa: E402 - the path comes first
+from tests.servers import SECRET_KEY, postgres  # noqa: E402 - the path comes first
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped
     try:
         with postgres() as server:
-            environment = {**os.environ, "DATABASE_URL": server.url}
+            environment = {**os.environ, "DATABASE_URL": server.url, "SECRET_KEY": SECRET_KEY}
             return subprocess.run([sys.executable, *sys.argv[1:]], cwd=ROOT, env=environment, check=False).returncode
     except pytest.skip.Exception as reason:
         print(f"PostgreSQL tests skipped: {reason}")

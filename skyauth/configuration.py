@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
 
-from skyauth import parsers
+from skyauth import database_url, parsers
 from skyauth.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -29,15 +29,6 @@ DATA_DIR = env.parsed(
 )
 # For commands only: other programs, such as the tests, are not about the data of the running server.
 RUNNING_SETTINGS = env.read_running(DATA_DIR / "make-run.env") if Path(sys.argv[0]).name == "manage.py" else []
-SECRET_KEY = env.parsed(
-    "SECRET_KEY",
-    "text, at least 32 characters",
-    "",
-    "The key that signs sessions. All replicas need the same key.",
-    lambda text: parsers.secret_key(text, DATA_DIR),
-    default_text="generated on first start and stored in DATA_DIR/secret_key",
-    verbatim=True,
-)
 PUBLIC_URL = env.parsed(
     "PUBLIC_URL",
     "origin",
@@ -73,12 +64,13 @@ if TRACING and importlib.util.find_spec("opentelemetry") is None:
     raise ImproperlyConfigured("TRACING=true needs more packages: pip install --require-hashes -r requirements-tracing.txt")
 
 env.section("Storage")
-database = env.database(
+database = env.secret(
     "DATABASE_URL",
-    f"sqlite:///{quote(str(DATA_DIR / 'skyauth.sqlite3'))}",
+    "URL",
     """The database. Use SQLite on a single machine, and PostgreSQL for several replicas. For PostgreSQL, options of the URL are
     connection parameters of libpq, such as ?sslmode=verify-full. Other options are refused.""",
-    base=BASE_DIR,
+    lambda text: database_url.parse(text, BASE_DIR),
+    default=f"sqlite:///{quote(str(DATA_DIR / 'skyauth.sqlite3'))}",
     default_text="SQLite in DATA_DIR",
 )
 if Path(database["NAME"]).parent == DATA_DIR:
@@ -93,12 +85,31 @@ DATABASE_TIMEOUT = env.number(
 )
 UNUSED_SETTINGS = env.unused("CACHE_URL", "SkyAuth stores nothing in a shared cache.")
 
+env.section("The secret key")
+SECRET_KEY = env.secret(
+    "SECRET_KEY",
+    "text, at least 32 characters",
+    "The key that signs sessions. All replicas need the same key. With PostgreSQL, it must be set.",
+    lambda text: parsers.secret_key(text, DATA_DIR, generate=database["ENGINE"] == database_url.SQLITE),
+    default="",
+    default_text="generated on first start and stored in DATA_DIR/secret_key",
+)
+SECRET_KEY_FALLBACKS = env.secret(
+    "SECRET_KEY_FALLBACKS",
+    "texts, separated by spaces or lines",
+    """Earlier values of SECRET_KEY. What they signed is still accepted; new signatures use SECRET_KEY. Remove them when the
+    sessions of that time have expired.""",
+    parsers.secret_keys,
+    default="",
+)
+
 env.section("In front of SkyAuth")
 TRUSTED_PROXIES = env.words(
     "TRUSTED_PROXIES",
     [],
     """The addresses or networks (CIDR) of the reverse proxies in front of SkyAuth. SkyAuth accepts the forwarded method, path,
-    host, client address and user only from them. If empty, no proxy is trusted and /authz/verify refuses every request.""",
+    host, client address and user only from them. The word unix stands for every program that can connect to the Unix socket of
+    serve --unix. If empty, no proxy is trusted and /authz/verify refuses every request.""",
 )
 AUTH_REDIRECT = env.flag(
     "AUTH_REDIRECT",
@@ -203,12 +214,13 @@ RECENT_REQUESTS = env.number(
 
 env.section("Passwords")
 AUTH_BASIC = env.flag("AUTH_BASIC", True, "Accepts HTTP Basic, with the password of a user or the shared password.")
-AUTH_STRING = env.text(
+AUTH_STRING = env.secret(
     "AUTH_STRING",
-    "",
+    "text",
     """A shared password: one or more htpasswd lines, created with htpasswd -nB NAME and separated by newlines or spaces. It
     gives access to the protected APIs without a role and without an identity, but not to SkyAuth itself.""",
-    verbatim=True,
+    str,
+    default="",
 )
 AUTH_REMEMBER_SECONDS = env.number(
     "AUTH_REMEMBER_SECONDS",

@@ -10,7 +10,7 @@ import environ
 from psycopg.pq import Conninfo
 
 _WRITE: Final = "Write postgres://user:password@host:5432/name or sqlite:////path/to/file."
-_SQLITE: Final = "django.db.backends.sqlite3"
+SQLITE: Final = "django.db.backends.sqlite3"
 _POSTGRESQL: Final = "django.db.backends.postgresql"
 # Parameters of libpq that SkyAuth decides, and where to set them instead.
 _DECIDED: Final = {
@@ -40,9 +40,9 @@ def parse(url: str, base: Path) -> dict[str, Any]:
     # An @ after the host: a password with an unescaped @ and /, whose middle would be taken for the host, and logged.
     if not engine or re.search(r"[#\s]|\?.*@", url) or (engine == _POSTGRESQL and re.search(r"//[^/]*/.*@", url)):
         raise ValueError(f"is not a database URL. {_WRITE} Write #, /, @ and spaces in a password as %23, %2F, %40 and %20.")
-    if database["ENGINE"] not in {_SQLITE, _POSTGRESQL}:
+    if database["ENGINE"] not in {SQLITE, _POSTGRESQL}:
         raise ValueError("must name SQLite (sqlite:////path/to/file) or PostgreSQL (postgres://user:password@host:5432/name).")
-    if database["ENGINE"] == _SQLITE:
+    if database["ENGINE"] == SQLITE:
         return _sqlite(database, options, base)
     return _postgresql(database, options)
 

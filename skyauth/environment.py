@@ -7,12 +7,12 @@ from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from skyauth import database_url, dotenv
+from skyauth import dotenv
 
 T = TypeVar("T")
 
@@ -97,6 +97,21 @@ class Environment:
         self._note(name, "text", default, meaning)
         return self._read(name, default, verbatim=verbatim, optional=optional)
 
+    def secret(self, name: str, kind: str, meaning: str, parse: Callable[[str], T], *, default: str, default_text: str = "") -> T:
+        """Return a secret that `parse` converts, from the setting or from the file that NAME_FILE names.
+
+        Raises ImproperlyConfigured, with the message of a ValueError of `parse`, and never with the value.
+        """
+        self._note(name, kind, default_text, meaning)
+        self._note(f"{name}_FILE", "path", "", f"A file that contains {name}, which must then not be set itself.")
+        text = self._read_file(name)
+        if text is None:
+            text = self._read(name, default, verbatim=True)
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{name} {error}") from None
+
     def flag(self, name: str, default: bool, meaning: str) -> bool:
         """Return a boolean setting. Raises ImproperlyConfigured."""
         self._note(name, "true or false", str(default).lower(), meaning)
@@ -153,14 +168,6 @@ class Environment:
         except ValueError as error:
             raise ImproperlyConfigured(f"{name} cannot be used: {error}") from None
 
-    def database(self, name: str, default: str, meaning: str, *, base: Path, default_text: str) -> dict[str, Any]:
-        """Return the database at a URL as an entry of DATABASES. Raises ImproperlyConfigured, without the URL."""
-        self._note(name, "URL", default_text, meaning)
-        try:
-            return database_url.parse(self._read(name, default), base)
-        except ValueError as error:
-            raise ImproperlyConfigured(f"{name} {error}") from None
-
     def unused(self, name: str, reason: str) -> dict[str, str]:
         """Return the reason under the name of a setting that was removed, if it is set; it is accepted, and not documented."""
         self._unused.add(name)
@@ -201,6 +208,25 @@ class Environment:
         if not verbatim and re.search(r"\s#", value):
             raise ImproperlyConfigured(f"{name} contains a comment, from # on. Remove it where the variable is set.")
         return value
+
+    def _read_file(self, name: str) -> str | None:
+        """Return the content of the file that NAME_FILE names, without a line break at its end; None if it names none."""
+        path = self._read(f"{name}_FILE", "")
+        if not path:
+            return None
+        if str(self._env.str(name, default="")).strip():
+            raise ImproperlyConfigured(f"{name} and {name}_FILE are both set. Remove one of them.")
+        try:
+            text = Path(path).read_bytes().decode("utf-8").removesuffix("\n").removesuffix("\r")
+        except OSError as error:
+            raise ImproperlyConfigured(f"{name}_FILE names {path}, which cannot be read: {error.strerror}.") from None
+        except UnicodeDecodeError:
+            raise ImproperlyConfigured(f"{name}_FILE names {path}, which is not UTF-8 text.") from None
+        if not text.strip():
+            raise ImproperlyConfigured(f"{name}_FILE names {path}, which is empty.")
+        if any(not char.isprintable() and char not in "\t\r\n" for char in text):
+            raise ImproperlyConfigured(f"{name}_FILE names {path}, which contains an invisible character. Write the file again.")
+        return text
 
     def _note(self, name: str, kind: str, default: str, meaning: str) -> None:
         self.settings.append(Setting(name, kind, default, " ".join(meaning.split()), self._section))

@@ -46,6 +46,8 @@ class Health:
             await self._application(scope, receive, send)
         elif scope["method"] not in {"GET", "HEAD"}:
             await send_problem(send, 405, "method-not-allowed", "Use GET for a probe.", headers=[(b"allow", b"GET, HEAD")])
+        elif path == b"/readyz" and scope.get("state", {}).get("stopping"):
+            await send_problem(send, 503, "stopping", "SkyAuth is stopping. Send requests to another replica.", head=head)
         elif await self._ready() if path == b"/readyz" else self._alive():
             await send_response(send, 200, _OK, b"" if head else b"ok\n")
         else:

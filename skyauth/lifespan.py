@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from django.db import connections
+from django.db import DatabaseError, connection, connections
 
 from authn.proxy_header_middleware import ProxyHeaderMiddleware
 from authn.proxy_headers import TrustPolicy
@@ -37,4 +38,7 @@ class LifespanMiddleware(ProxyHeaderMiddleware):
                 flush()
             except Exception:  # the others are tried all the same
                 logger.exception("What was collected could not be written at shutdown.")
+        if connection.vendor == "sqlite":
+            with suppress(DatabaseError), connection.cursor() as cursor:
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that a copy of the one file is complete
         connections.close_all()

@@ -33,15 +33,22 @@ def make_data_dir(directory: Path) -> None:
         raise ImproperlyConfigured(f"DATA_DIR cannot be used: {directory}: {error.strerror}.") from None
 
 
-def secret_key(text: str, directory: Path) -> str:
-    """Return the key, or one that is generated on first use and stored in `directory`, readable only by its owner.
+def secret_key(text: str, directory: Path, *, generate: bool) -> str:
+    """Return the key, or, with `generate`, one that is generated on first use and stored in `directory`, for its owner only.
 
     Raises ValueError and ImproperlyConfigured.
     """
     if text:
         if len(text) < _KEY_LENGTH:
-            raise ValueError(f"it is shorter than {_KEY_LENGTH} characters. Generate one with: openssl rand -base64 48")
+            raise ValueError(
+                f"cannot be used: it is shorter than {_KEY_LENGTH} characters. Generate one with: openssl rand -base64 48"
+            )
         return text
+    if not generate:
+        raise ValueError(
+            "must be set with PostgreSQL, to the same key on every replica. Generate one with: openssl rand -base64 48. "
+            f"If SkyAuth has run here without it, its key is in {directory / 'secret_key'}."
+        )
     make_data_dir(directory)
     path = directory / "secret_key"
     try:
@@ -49,10 +56,18 @@ def secret_key(text: str, directory: Path) -> str:
             _store_new_key(path)
         key = path.read_bytes().decode("ascii", "replace").strip()
     except OSError as error:
-        raise ValueError(f"it is not set, and the generated key cannot be read or stored: {path}: {error.strerror}.") from None
+        raise ValueError(f"is not set, and the generated key cannot be read or stored: {path}: {error.strerror}.") from None
     if len(key) < _KEY_LENGTH or not key.isascii():
-        raise ValueError(f"it is not set, and {path} does not contain a key. Restore this file, or delete it for a new key.")
+        raise ValueError(f"is not set, and {path} does not contain a key. Restore this file, or delete it for a new key.")
     return key
+
+
+def secret_keys(text: str) -> list[str]:
+    """Return the keys of a text, which are separated by white space. Raises ValueError."""
+    keys = text.split()
+    if any(len(key) < _KEY_LENGTH for key in keys):
+        raise ValueError(f"cannot be used: one of the keys is shorter than {_KEY_LENGTH} characters.")
+    return keys
 
 
 def _store_new_key(path: Path) -> None:

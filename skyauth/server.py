@@ -1,28 +1,56 @@
 """Runs the server. Its options are part of the security model: raw headers reach the header filter, and nothing rewrites them."""
 
+import logging
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
 from typing import Any, Final
 
-import uvicorn
+from django.conf import settings
+from uvicorn.supervisors import ChangeReload
 
+from core.server_lock import held
 from gateway.protocol import ForwardAuthProtocol
+from skyauth import database_url, listeners
+from skyauth.certificates import CertificateFiles
+from skyauth.server_process import GRACE, STARTUP_FAILURE, Config, Server
+from skyauth.workers import Supervisor
 
-_APPLICATION: Final = "skyauth.asgi:application"
 KEEP_ALIVE: Final = 130  # seconds; longer than by default Caddy (120) and Traefik (90) keep idle connections
-_STARTUP_FAILURE: Final = 3  # an exit code, the same as uvicorn's
+DRAIN: Final = 5  # seconds, by default
+UNIX_MODE: Final = 0o660
+
+logger = logging.getLogger("skyauth.server")
 
 
-def serve(*, host: str, port: int, workers: int = 1, reload: bool = False, log_level: str = "info") -> None:
-    """Serve until the process is stopped. `reload` restarts the server when code changes, for development, with one worker."""
-    profile: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "workers": None if reload else workers,
-        "reload": reload,
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to listen: at `unix`, a path with the mode of its file, else at host and port. Sockets that are passed go first."""
+
+    host: str | None = None
+    port: int | None = None
+    unix: Path | None = None
+    unix_mode: int = UNIX_MODE
+
+    def open(self, stack: ExitStack) -> tuple[list[socket], bool]:
+        """Return the sockets, and whether a service manager passed them and keeps them open. Raises ListenError."""
+        if passed := listeners.inherited():
+            if self.host or self.port or self.unix:
+                raise listeners.ListenError("The service manager passes a socket. Remove --host, --port and --unix.")
+            return passed, True
+        if self.unix is not None:
+            return stack.enter_context(listeners.unix(self.unix, self.unix_mode)), False
+        return listeners.tcp(self.host or "127.0.0.1", self.port or 8000), False
+
+
+def profile(log_level: str) -> dict[str, Any]:
+    """Return the options of uvicorn that are the same for every server."""
+    return {
         "log_level": log_level,
         "log_config": None,  # uvicorn logs through SkyAuth's own configuration
         "http": ForwardAuthProtocol,
@@ -34,26 +62,43 @@ def serve(*, host: str, port: int, workers: int = 1, reload: bool = False, log_l
         "server_header": False,
         "access_log": False,  # the proxy logs paths and addresses; the audit log has the decisions
         "timeout_keep_alive": KEEP_ALIVE,
-        "timeout_graceful_shutdown": 10,
+        "timeout_graceful_shutdown": GRACE,
     }
-    with _shared_metrics(workers):
-        if ":" in host and workers == 1 and not reload:
-            _serve_ipv6(profile)
-        else:
-            uvicorn.run(_APPLICATION, **profile)
 
 
-def _serve_ipv6(profile: dict[str, Any]) -> None:
-    """Serve with one worker on the socket that uvicorn opens for several: `::` is then IPv4 too, where the kernel can.
+def serve(
+    *,
+    listen: Listen,
+    workers: int = 1,
+    reload: bool = False,
+    drain: float = DRAIN,
+    certificate: CertificateFiles | None = None,
+    log_level: str = "info",
+) -> None:
+    """Serve until the process is stopped. `reload` restarts the server when code changes, for development, with one worker.
 
-    With one worker, uvicorn leaves the socket to the event loop, which makes it IPv6-only.
+    Raises ListenError, CertificateError, BlockingIOError during a restore, and SystemExit if the server did not start.
     """
-    config = uvicorn.Config(_APPLICATION, **profile)
-    server = uvicorn.Server(config)
-    with suppress(KeyboardInterrupt):
-        server.run(sockets=[config.bind_socket()])
-    if not server.started:
-        sys.exit(_STARTUP_FAILURE)
+    if certificate is not None:
+        certificate.context()  # before a socket is opened
+    with ExitStack() as stack:
+        database = settings.DATABASES["default"]
+        if database["ENGINE"] == database_url.SQLITE:
+            stack.enter_context(held(Path(database["NAME"]), alone=False))
+        sockets, passed = listen.open(stack)
+        for listener in sockets:
+            logger.info("Listening on %s", listeners.describe(listener, tls=certificate is not None))
+        stack.enter_context(_shared_metrics(workers))
+        config = Config(drain=drain, passed=passed, certificate=certificate, reload=reload, **profile(log_level))
+        if workers > 1:
+            Supervisor(config, sockets, workers).run()
+        elif reload:
+            ChangeReload(config, target=Server(config).run, sockets=sockets).run()
+        else:
+            server = Server(config)
+            server.run(sockets=sockets)
+            if not server.started:
+                sys.exit(STARTUP_FAILURE)
 
 
 @contextmanager

@@ -117,8 +117,11 @@ PROXIES = (NGINX, CADDY, TRAEFIK, ENVOY, HAPROXY)
 def configured(text: str, ports: dict[int, int], home: Path, mark: str = "") -> str:
     """Return a shipped file with the example of a second API switched on, and other ports and places than it names.
 
-    `mark` also uncomments the lines for a load balancer: "f" for one that sends X-Forwarded-For, "p" for the PROXY protocol.
+    `mark` also uncomments the lines for a load balancer: "f" for one that sends X-Forwarded-For, "p" for the PROXY protocol. "2"
+    uncomments those for a second replica of SkyAuth.
     """
+    if mark == "2":
+        text = re.sub(r"^.*#1\|\n", "", text, flags=re.MULTILINE)
     text = re.sub(rf"^(\s*)#{mark and f'{mark}?'}\| ?", r"\1", text, flags=re.MULTILINE)
     text = text.replace("10.0.0.8", LOAD_BALANCER)
     text = re.sub(
@@ -141,16 +144,23 @@ def balanced(
 
 @contextmanager
 def running(
-    proxy: Proxy, *, skyauth: int, upstream: int, billing: int, mark: str = "", edit: Callable[[str], str] = str
+    proxy: Proxy,
+    *,
+    skyauth: int,
+    upstream: int,
+    billing: int,
+    mark: str = "",
+    edit: Callable[[str], str] = str,
+    replica: int = 0,
 ) -> Iterator[int]:
     """Run a proxy from its shipped files between SkyAuth and two upstreams, all given by their ports; yields its port.
 
-    `mark` uncomments lines (see `configured`), and `edit` changes the text further.
+    `mark` uncomments lines (see `configured`), and `edit` changes the text further. `replica` is the port of a second SkyAuth.
     """
     program = need_program(proxy.name, hint=proxy.hint)
     with directory() as home:
         port = free_port()
-        ports = {8000: skyauth, 8080: port, 8081: upstream, 8082: billing}
+        ports = {8000: skyauth, 8001: replica, 8009: free_port(), 8080: port, 8081: upstream, 8082: billing}
         for name in proxy.files:
             shipped = (FOLDER / proxy.name / name).read_text(encoding="utf-8")
             (home / name).write_text(edit(configured(shipped, ports, home, mark)), encoding="utf-8")

@@ -27,6 +27,7 @@ from tests.requirements import need_program
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 30
+SECRET_KEY = secrets.token_urlsafe(48)
 POSTGRESQL = "install Debian's postgresql package"
 
 
@@ -163,7 +164,7 @@ def database() -> Iterator[dict[str, str]]:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
     try:
-        yield {"DATABASE_URL": f"{url.rpartition('/')[0]}/{name}"}
+        yield {"DATABASE_URL": f"{url.rpartition('/')[0]}/{name}", "SECRET_KEY": SECRET_KEY}
     finally:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[call-overload]
@@ -187,9 +188,12 @@ class SkyAuth:
     def log(self) -> str:
         return self.programs[-1].output
 
-    def start(self, *, workers: int = 1) -> None:
+    def start(self, *options: str, workers: int = 1, drain: int = 0) -> None:
         """Start the one supported server profile, and wait until it listens."""
-        command = [sys.executable, "manage.py", "serve", "--host", HOST, "--port", str(self.port), "--workers", str(workers)]
+        command = [
+            sys.executable, "manage.py", "serve", "--host", HOST, "--port", str(self.port), "--workers", str(workers),
+            "--drain", str(drain), *options,
+        ]  # fmt: skip
         self.programs.append(start(command, self.data / "skyauth.log", self.environment))
         self.programs[-1].wait_for(self.port)
 
@@ -204,11 +208,11 @@ class SkyAuth:
 
 
 @contextmanager
-def replica(of: SkyAuth) -> Iterator[SkyAuth]:
+def replica(of: SkyAuth, *, drain: int = 0) -> Iterator[SkyAuth]:
     """Serve a second SkyAuth on the database of another one."""
     server = SkyAuth(free_port(), of.data, of.environment, of.console)
     try:
-        server.start()
+        server.start(drain=drain)
         yield server
     finally:
         for program in server.programs:

@@ -37,6 +37,16 @@ GUARDED = [
 ]
 
 
+def test_the_peers_of_a_unix_socket_are_trusted_only_by_name() -> None:
+    headers = [(b"x-forwarded-for", b"203.0.113.9"), (b"x-forwarded-method", b"GET")]
+    by_name = TrustPolicy(parse_networks(["unix", "10.0.0.0/8"]), unix=True)
+    assert by_name.networks == parse_networks(["10.0.0.0/8"])
+    assert filter_headers(headers, "unix", by_name).proxied.client == "203.0.113.9"
+    for peer, policy in ((None, by_name), ("", by_name), ("unix", POLICY), ("unix", TrustPolicy())):
+        assert not filter_headers(headers, peer, policy).proxied.trusted
+    assert filter_headers([(b"x-forwarded-for", b"203.0.113.9, unix")], "10.0.0.1", by_name).proxied.client == "10.0.0.1"
+
+
 @pytest.mark.parametrize(
     ("peer", "trusted"),
     [

@@ -40,12 +40,13 @@ def test_every_target_and_every_bar_is_somebody_who_is_measured() -> None:
 def test_the_bare_application_is_served_as_skyauth_is(monkeypatch: pytest.MonkeyPatch) -> None:
     profiles: list[dict[str, Any]] = []
     monkeypatch.setattr(uvicorn, "run", lambda _, **profile: profiles.append(profile))
-    server.serve(host="127.0.0.1", port=1)
     bare_asgi.serve(port=1)
-    ours, bare = profiles
+    ours, [bare] = server.profile("info"), profiles
     assert issubclass(ours.pop("http"), uvicorn.protocols.http.httptools_impl.HttpToolsProtocol)
     assert bare.pop("http") == "httptools"
     assert (ours.pop("lifespan"), bare.pop("lifespan")) == ("on", "off"), "the bare application collects nothing"
+    where = {name: bare.pop(name) for name in ("host", "port", "workers", "reload")}
+    assert where == {"host": "127.0.0.1", "port": 1, "workers": 1, "reload": False}
     assert bare == ours
 
 

@@ -13,9 +13,10 @@ from skyauth.configuration import env
 from tests.commands.run_command import ROOT, run
 
 COMMANDS = [
-    "apply", "changepassword", "check_skypilot_users", "create_assertion_key", "create_service_account", "create_token",
+    "apply", "backup", "changepassword", "check_skypilot_users", "create_assertion_key", "create_service_account", "create_token",
     "create_user", "createsuperuser", "deleted_users",
-    "doctor", "explain", "export_users", "import_users", "list_tokens", "load_pack", "prune", "reference", "revoke_token",
+    "doctor", "explain", "export_users", "import_users", "list_tokens", "load_pack", "prune", "reference", "restore",
+    "revoke_token",
     "rotate_token", "runserver", "serve", "set_role", "sync_roles", "tell_roles",
 ]  # fmt: skip
 
@@ -54,20 +55,21 @@ def test_settings_read_the_environment_through_env_alone() -> None:
     """Every variable is read by a method of `env`, so the reference is complete."""
     text = (ROOT / "skyauth" / "configuration.py").read_text(encoding="utf-8")
     assert not re.search(r"environ\b(?!ment)|getenv", text.replace("skyauth.environment", ""))
-    readers = {"text", "flag", "number", "words", "choice", "parsed", "database"}
+    readers = {"text", "flag", "number", "words", "choice", "parsed", "secret"}
     read = {
-        node.args[0].value
+        name
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in readers
         and isinstance(node.func.value, ast.Name) and node.func.value.id == "env" and isinstance(node.args[0], ast.Constant)
+        for name in ([node.args[0].value, f"{node.args[0].value}_FILE"] if node.func.attr == "secret" else [node.args[0].value])
     }  # fmt: skip
     assert read == {setting.name for setting in env.settings}
 
 
 @pytest.mark.parametrize("package", ["accounts", "api", "audit", "gateway", "rbac", "skyauth"])
 def test_nothing_else_reads_the_environment(package: str) -> None:
-    # The last two: the server sets a variable of prometheus_client for its workers; it is not a setting.
-    allowed = {"skyauth/environment.py", "skyauth/asgi.py", "skyauth/server.py", "gateway/metrics.py"}
+    # The server sets a variable of prometheus_client for its workers, and systemd those of its sockets; they are no settings.
+    allowed = {"skyauth/environment.py", "skyauth/asgi.py", "skyauth/server.py", "skyauth/listeners.py", "gateway/metrics.py"}
     readers = [
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / package).rglob("*.py")

@@ -13,7 +13,9 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
+from skyauth.certificates import CertificateFiles
 from skyauth.environment import Environment
+from skyauth.server import Listen
 from tests.commands.run_command import ROOT, Ended, read_settings, run, run_alone, run_line
 
 
@@ -180,7 +182,18 @@ def test_no_server_starts_with_migrations_that_are_not_applied(tmp_path: Path, c
 
 @pytest.mark.parametrize(
     "words",
-    [["serve", "--port", "0"], ["serve", "--workers", "x"], ["serve", "--reload", "--workers", "2"], ["runserver", "a:b:c"]],
+    [
+        ["serve", "--port", "0"],
+        ["serve", "--workers", "x"],
+        ["serve", "--reload", "--workers", "2"],
+        ["serve", "--unix", "/x", "--port", "81"],
+        ["serve", "--unix-mode", "600"],
+        ["serve", "--unix", "/x", "--unix-mode", "066"],
+        ["serve", "--certificate", "c.pem"],
+        ["serve", "--key", "k.pem"],
+        ["serve", "--drain", "-1"],
+        ["runserver", "a:b:c"],
+    ],
 )
 def test_wrong_usage_has_exit_code_2(db: None, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     monkeypatch.setattr("skyauth.server.serve", lambda **_: pytest.fail("The server was started."))
@@ -192,14 +205,17 @@ def test_wrong_usage_has_exit_code_2(db: None, monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(
     ("words", "options"),
     [
-        (["serve"], {"host": "127.0.0.1", "port": 8000, "workers": 1, "reload": False}),
+        (["serve"], {}),
+        (["serve", "--host", "::1", "--port", "81", "--workers", "4"], {"listen": Listen("::1", 81), "workers": 4}),
+        (["serve", "--unix", "/run/x.sock", "--drain", "20"], {"listen": Listen(unix=Path("/run/x.sock")), "drain": 20}),
+        (["serve", "--unix", "/x", "--unix-mode", "600"], {"listen": Listen(unix=Path("/x"), unix_mode=0o600)}),
         (
-            ["serve", "--host", "::1", "--port", "81", "--workers", "4"],
-            {"host": "::1", "port": 81, "workers": 4, "reload": False},
+            ["serve", "--certificate", "c.pem", "--key", "k.pem"],
+            {"certificate": CertificateFiles(Path("c.pem"), Path("k.pem"))},
         ),
-        (["runserver"], {"host": "127.0.0.1", "port": 8000, "workers": 1, "reload": True}),
-        (["runserver", "0.0.0.0:9000"], {"host": "0.0.0.0", "port": 9000, "workers": 1, "reload": True}),
-        (["runserver", "[::1]:9000", "--noreload"], {"host": "::1", "port": 9000, "workers": 1, "reload": False}),
+        (["runserver"], {"listen": Listen("127.0.0.1", 8000), "reload": True, "drain": 0}),
+        (["runserver", "0.0.0.0:9000"], {"listen": Listen("0.0.0.0", 9000), "reload": True, "drain": 0}),
+        (["runserver", "[::1]:9000", "--noreload"], {"listen": Listen("::1", 9000), "drain": 0}),
     ],
 )
 def test_the_server_starts_with_the_options_of_the_command(
@@ -209,7 +225,8 @@ def test_the_server_starts_with_the_options_of_the_command(
     monkeypatch.setattr("skyauth.server.serve", lambda **arguments: calls.append(arguments))
     monkeypatch.setattr("skyauth.management.commands.serve.connections.close_all", lambda: None)  # the test's own
     ended = run(*words)
-    assert calls == [options | {"log_level": "info"}]
+    default = {"listen": Listen(), "workers": 1, "reload": False, "drain": 5, "certificate": None, "log_level": "info"}
+    assert calls == [default | options]
     assert ("Running: manage.py serve" in ended.err) is (words[0] == "runserver")
 
 
@@ -223,7 +240,7 @@ def test_serve_answers_requests_and_stops_on_a_signal(data_dir: Path) -> None:
     port = _free_port()
     env = {"PATH": os.environ["PATH"], "DATA_DIR": str(data_dir)}
     process = subprocess.Popen(
-        [sys.executable, "manage.py", "serve", "--port", str(port)], cwd=ROOT, env=env, stderr=subprocess.PIPE
+        [sys.executable, "manage.py", "serve", "--port", str(port), "--drain", "0"], cwd=ROOT, env=env, stderr=subprocess.PIPE
     )
     try:
         assert _status_line(port) == "HTTP/1.1 403 Forbidden"  # no proxy is trusted

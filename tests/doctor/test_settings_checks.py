@@ -9,7 +9,6 @@ from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 
 from authn import jwt_keys
-from doctor import deployment
 from doctor.deployment import deployed
 from doctor.settings_checks import (
     assertion_keys,
@@ -300,14 +299,6 @@ def test_promise_07_the_shared_credential_cannot_have_the_name_of_a_user(safe, t
 def test_settings_that_are_wrong_for_production_are_warnings(safe, changes, expected):
     for name, value in changes.items():
         setattr(safe, name, value)
-    assert ids(deployed()) == expected
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(("vendor", "expected"), [("postgresql", ["W105"]), ("sqlite", [])])
-def test_a_generated_secret_key_is_a_warning_on_postgresql(safe, monkeypatch, vendor, expected):
-    (Path(safe.DATA_DIR) / "secret_key").write_text("x")
-    monkeypatch.setattr(deployment.connection, "vendor", vendor, raising=False)
     assert ids(deployed()) == expected
 
 

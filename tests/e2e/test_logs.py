@@ -139,6 +139,6 @@ def test_the_log_tells_of_the_refusals_with_the_id_of_their_request(run: tuple[s
 
 def test_uvicorns_own_lines_are_written_the_same_way(run: tuple[str, str, dict[str, str]]) -> None:
     form, log, _ = run
-    said = [line for line in log.splitlines() if "Uvicorn running on" in line]
+    said = [line for line in log.splitlines() if "Started server process" in line]
     assert len(said) == 1
     assert json.loads(said[0])["logger"] == "uvicorn.error" if form == "json" else BEGINS.match(said[0])

@@ -81,6 +81,16 @@ def test_a_503_of_readyz_reveals_no_reason(checks):
     assert b"atabase" not in body
 
 
+def test_a_server_that_is_stopping_is_alive_but_not_ready(checks):
+    state = {"stopping": True}
+    status, _, body = answer(b"/readyz", state=state)
+    assert (status, json.loads(body)["code"]) == (503, "stopping")
+    assert answer(b"/readyz", "HEAD", state=state)[0] == 503
+    assert answer(b"/healthz", state=state)[0] == 200
+    assert checks.count == 0
+    assert answer(b"/readyz", state={})[0] == 200
+
+
 @pytest.mark.parametrize("path", [b"/healthz", b"/readyz"])
 def test_head_has_the_headers_and_no_body(checks, path):
     assert answer(path, "HEAD") == (200, headers_of(b"ok\n"), b"")

@@ -1,5 +1,8 @@
 import argparse
-from typing import Any
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
@@ -7,6 +10,8 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from ops import base
 from skyauth import health, server
+from skyauth.certificates import CertificateError, CertificateFiles
+from skyauth.listeners import ListenError
 
 
 def port(text: str) -> int:
@@ -23,9 +28,29 @@ def workers(text: str) -> int:
     return int(text)
 
 
+def seconds(text: str) -> int:
+    """Return a duration in seconds. Raises ArgumentTypeError."""
+    if not text.isascii() or not text.isdigit() or int(text) > 3_600:
+        raise argparse.ArgumentTypeError("the time must be a whole number of seconds from 0 to 3600.")
+    return int(text)
+
+
+def file_mode(text: str) -> int:
+    """Return the mode of a Unix socket, which is written in octal. Raises ArgumentTypeError."""
+    if not re.fullmatch("0?[0-7]{3}", text) or int(text, 8) & 0o600 != 0o600:
+        raise argparse.ArgumentTypeError("the mode must be an octal number such as 660, with which the owner can read and write.")
+    return int(text, 8)
+
+
 class Command(base.Command):
     help = "Start the SkyAuth server. It does not start with an unsafe configuration, or if migrations are not applied."
-    examples = ("serve", "serve --host 0.0.0.0 --port 8000 --workers 4", "serve --reload")
+    examples: ClassVar[Sequence[str]] = (
+        "serve",
+        "serve --host 0.0.0.0 --port 8000 --workers 4",
+        "serve --unix /run/skyauth/skyauth.sock",
+        "serve --host :: --certificate tls.crt --key tls.key",
+        "serve --reload",
+    )
     answers_json = False
     requires_system_checks = "__all__"
 
@@ -33,11 +58,34 @@ class Command(base.Command):
         parser.add_argument(
             "--host",
             metavar="ADDRESS",
-            default="127.0.0.1",
             help="The address to listen on. `0.0.0.0` is all IPv4 addresses, `::` all addresses. Default: 127.0.0.1.",
         )
-        parser.add_argument("--port", metavar="PORT", type=port, default=8000, help="The port to listen on. Default: 8000.")
+        parser.add_argument("--port", metavar="PORT", type=port, help="The port to listen on. Default: 8000.")
+        parser.add_argument(
+            "--unix",
+            metavar="PATH",
+            type=Path,
+            help="Listen on a Unix socket instead. Its connections are trusted only if TRUSTED_PROXIES contains `unix`.",
+        )
+        parser.add_argument(
+            "--unix-mode",
+            metavar="MODE",
+            type=file_mode,
+            help="The mode of the Unix socket. Who can write to it can connect. Default: 660 (owner and group).",
+        )
+        parser.add_argument(
+            "--certificate", metavar="FILE", type=Path, help="Serve TLS with this certificate and its chain (PEM). Needs --key."
+        )
+        parser.add_argument("--key", metavar="FILE", type=Path, help="The private key of the certificate (PEM, no password).")
         parser.add_argument("--workers", metavar="N", type=workers, default=1, help="The number of worker processes. Default: 1.")
+        parser.add_argument(
+            "--drain",
+            metavar="SECONDS",
+            type=seconds,
+            default=server.DRAIN,
+            help="""After SIGTERM, /readyz returns 503, but connections are accepted for this time, in which proxies change to
+            another replica. Default: 5.""",
+        )
         parser.add_argument(
             "--reload", action="store_true", help="Restart when the code changes, with one worker. For development."
         )
@@ -46,9 +94,10 @@ class Command(base.Command):
         """Also run the system checks of the database."""
         return {"databases": [DEFAULT_DB_ALIAS]}
 
-    def act(self, *args: Any, host: str, port: int, workers: int, reload: bool, **_: Any) -> None:
+    def act(self, *args: Any, workers: int, reload: bool, drain: int, **options: Any) -> None:
         if reload and workers > 1:
             self.misused("--reload needs --workers 1.")
+        listen, certificate = self._listen(**options), self._certificate(**options)
         if settings.RUNNING_SETTINGS:
             raise CommandError(
                 f"make run is running with the data in {settings.DATA_DIR}. A second server would use its settings "
@@ -57,8 +106,27 @@ class Command(base.Command):
         if problem := health.lacking():
             raise CommandError(problem)
         connections.close_all()  # worker processes must not share a connection
+        level = settings.LOG_LEVEL.lower()
         try:
-            server.serve(host=host, port=port, workers=workers, reload=reload, log_level=settings.LOG_LEVEL.lower())
+            server.serve(listen=listen, workers=workers, reload=reload, drain=drain, certificate=certificate, log_level=level)
+        except BlockingIOError:
+            raise CommandError("manage.py restore is replacing the database. Wait until it has ended.") from None
+        except (ListenError, CertificateError) as error:
+            raise CommandError(str(error)) from None
         except SystemExit as end:  # the exit codes of uvicorn have other meanings
             if end.code:
                 raise CommandError("The server did not start, or stopped unexpectedly. See the messages above.") from None
+
+    def _listen(self, *, host: str | None, port: int | None, unix: Path | None, unix_mode: int | None, **_: Any) -> server.Listen:
+        if unix is not None and (host or port):
+            self.misused("--unix cannot be combined with --host and --port.")
+        if unix is None and unix_mode is not None:
+            self.misused("--unix-mode needs --unix.")
+        return server.Listen(host, port, unix, server.UNIX_MODE if unix_mode is None else unix_mode)
+
+    def _certificate(self, *, certificate: Path | None, key: Path | None, **_: Any) -> CertificateFiles | None:
+        if certificate is None and key is None:
+            return None
+        if certificate is None or key is None:
+            self.misused("--certificate and --key need each other.")
+        return CertificateFiles(certificate, key)
