@@ -58,9 +58,9 @@ test-e2e-sqlite: $(VENV)/dev.installed
 test-e2e-postgres: $(VENV)/dev.installed
 	$(PYTHON) scripts/test_postgres.py $(PYTEST) -m "$(E2E)" $(ARGS)
 
-test-long: $(VENV)/dev.installed ## Run the property tests on both databases with many examples (ARGS="-k schemathesis")
-	TEST_EXAMPLES=long $(PYTHON) $(PYTEST) -m hypothesis $(ARGS)
-	TEST_EXAMPLES=long $(PYTHON) scripts/test_postgres.py $(PYTEST) -m hypothesis $(ARGS)
+test-long: $(VENV)/dev.installed ## Run property tests with many examples, and long tests under load (ARGS="-k schemathesis")
+	TEST_EXAMPLES=long $(PYTHON) $(PYTEST) -m "hypothesis or long" $(ARGS)
+	TEST_EXAMPLES=long $(PYTHON) scripts/test_postgres.py $(PYTEST) -m "hypothesis or long" $(ARGS)
 
 clients: $(CLIENTS)/installed ## Install the generators of API clients, for tests/api/test_generated_clients.py
 
