@@ -72,6 +72,7 @@ class ServiceAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at
     delete_confirmation_template = "admin/skyauth/delete_confirmation.html"
     delete_selected_confirmation_template = "admin/skyauth/delete_selected_confirmation.html"
     list_per_page = 50
+    show_full_result_count = False  # a filtered list would count the whole table, too
     secret_lookups: tuple[str, ...] = ()
 
     def remove(self, actor: Any, row: Any) -> None:

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from accounts.filters import UserFilterSet
 from accounts.models import User
 from accounts.services import offboarding, user_csv, user_import, users
-from accounts.services.user_import import RowAction
+from accounts.services.user_import_report import ImportReport, RowAction
 from api.base import ApiViewSet, location, user_of_field
 from api.etags import TaggedByContentMixin
 from api.parsers import CSVParser, SafeJSONParser
@@ -211,7 +211,7 @@ class UserViewSet(mixins.ListModelMixin, TaggedByContentMixin, ApiViewSet):
         return Response(status=204)
 
 
-def _import_problem(report: user_import.ImportReport) -> dict[str, Any]:
+def _import_problem(report: ImportReport) -> dict[str, Any]:
     """Return the problem that lists the invalid lines, in `errors` by line and in `failures` as objects."""
     by_line: dict[str, list[str]] = {}
     for failure in report.errors:

@@ -20,9 +20,10 @@ class EntryQuerySet(models.QuerySet["Entry"]):
     def delete(self) -> NoReturn:
         raise AppendOnly("Audit entries are never deleted one by one. `manage.py prune` deletes old ones.")
 
-    def prune(self, before: datetime) -> int:
-        """Delete the entries older than `before`; return how many. Only `manage.py prune` calls it."""
-        return models.QuerySet.delete(self.filter(at__lt=before))[0]
+    def prune(self, before: datetime, at_most: int) -> int:
+        """Delete at most this many of the entries older than `before`; return how many. Only `manage.py prune` calls it."""
+        keys = list(self.filter(at__lt=before).order_by("at").values_list("pk", flat=True)[:at_most])
+        return models.QuerySet.delete(self.filter(pk__in=keys))[0]
 
 
 class Entry(models.Model):

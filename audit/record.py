@@ -48,7 +48,22 @@ def record(
     reference: str = "",
 ) -> Entry:
     """Append one entry and return it. Call it in the transaction of the change, so that both are committed or neither is."""
-    return Entry.objects.create(
+    row = entry(event, actor=actor, target=target, reason=reason, data=data, reference=reference)
+    row.save(force_insert=True)
+    return row
+
+
+def entry(
+    event: Event,
+    *,
+    actor: Actor,
+    target: str = "",
+    reason: str = "",
+    data: Mapping[str, Any] | None = None,
+    reference: str = "",
+) -> Entry:
+    """Return an entry that is not stored yet, for changes that insert many at once (`core.bulk`) in their transaction."""
+    return Entry(
         event=event,
         actor=clean(actor.name, 320),
         actor_uid=clean(actor.uid, 64),

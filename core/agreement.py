@@ -1,8 +1,8 @@
 """Changes that another system must accept first. It is asked while no transaction is open, so no lock is held meanwhile.
 
-A service calls `require` after its own checks and before it writes. Where the other system was not asked yet, `NotAsked` ends the
-transaction; `asks_first`, outside of it, asks, and runs the service again with the answer. A function that calls such services
-in a transaction of its own needs `asks_first`, too.
+A service calls `require` or `refusals` after its own checks and before it writes. Where the other system was not asked yet,
+`NotAsked` ends the transaction; `asks_first`, outside of it, asks, and runs the service again with the answer. A function that
+calls such services in a transaction of its own needs `asks_first`, too.
 """
 
 from collections.abc import Callable, Mapping
@@ -64,19 +64,25 @@ def register(ask: Ask, exists: Callable[[], bool]) -> None:
 
 
 def require(*changes: CallerChange, check: Callable[[], None]) -> None:
-    """Return if the other system accepts all these changes. Raises its ServiceError, or NotAsked.
+    """Return if the other system accepts all these changes. Raises its ServiceError, or NotAsked; `check` as in `refusals`."""
+    refused = refusals(*changes, check=check)
+    for change in changes:
+        if change in refused:
+            raise refused[change]
+
+
+def refusals(*changes: CallerChange, check: Callable[[], None]) -> Mapping[CallerChange, ServiceError]:
+    """Return those of the changes that the other system refuses, each with its error. Raises NotAsked.
 
     The answer can take seconds, so `asks_first` calls `check` after it. `check` raises a ServiceError if the actor is not allowed
     to make the change any more.
     """
     if not changes or _assumed.get() or not other.exists():
-        return
+        return {}
     answers = _answers.get() or {}
     if unknown := frozenset(changes) - answers.keys():
         raise NotAsked(unknown, check)
-    for change in changes:
-        if (refusal := answers[change]) is not None:
-            raise refusal
+    return {change: refusal for change in changes if (refusal := answers[change]) is not None}
 
 
 def asks_first(function: Callable[P, R]) -> Callable[P, R]:

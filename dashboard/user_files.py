@@ -14,7 +14,8 @@ from django.utils.html import format_html
 from accounts.services import user_csv, user_import
 from accounts.services.user_csv import MAX_BYTES
 from accounts.services.user_csv_columns import IMPORTED
-from accounts.services.user_import import ImportPlan, RowAction, RowChange
+from accounts.services.user_import import ImportPlan
+from accounts.services.user_import_report import ImportReport, RowAction, RowChange
 from core.errors import Invalid, ServiceError
 from dashboard.base import FormPage, Page
 from dashboard.navigation import links
@@ -157,7 +158,7 @@ class ImportUsersPage(FormPage):
                 yield _step(sent * 100 // _PROGRESS_STEPS)
         yield tail
 
-    def _result(self, report: user_import.ImportReport) -> str:
+    def _result(self, report: ImportReport) -> str:
         template = "dashboard/parts/users_imported.html"
         return render_to_string(template, {"report": report, "created": len(report.created), "changed": len(report.changed)})
 

@@ -3,12 +3,12 @@
 Standard output carries only the result: a table, JSON with `--json`, a new secret, a CSV. Messages go to standard error.
 """
 
-import io
 import json
 import os
 import pwd
+import textwrap
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import IntEnum
 from typing import Any, ClassVar, Literal, NoReturn, TextIO, cast
@@ -18,6 +18,7 @@ from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 from django.db import DatabaseError
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -29,7 +30,6 @@ from rbac import principals
 from rbac.principals import Principal
 
 LONG_WORD = 24  # characters; a narrow terminal can break longer words
-PLAIN_WIDTH = 1_000  # columns where standard output is no terminal: `grep` needs whole lines
 
 
 class Exit(IntEnum):
@@ -115,19 +115,28 @@ class Command(BaseCommand):
             widths = _widths(columns, cells, console.width)
             console.print(_table(columns, cells, widths) if widths else _records(columns, cells))
             return
-        console = Console(file=io.StringIO(), width=PLAIN_WIDTH, color_system=None)
-        with console.capture() as printed:
-            console.print(_table(columns, cells, None))
-        self.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
+        for line in _plain_lines([columns, *cells] if any(columns) else cells):
+            self.stdout.write(line)
 
-    def print_rows(self, rows: Sequence[dict[str, Any]], columns: dict[str, str], *, nothing: str) -> None:
-        """Print rows as JSON, or as a table of `columns` (key to heading); `nothing` is the message if there are none."""
+    def print_rows(self, rows: Iterable[dict[str, Any]], columns: dict[str, str], *, nothing: str) -> None:
+        """Print rows as JSON, or as a table of `columns` (key to heading); `nothing` is the message if there are none.
+
+        JSON is printed row by row, so that many rows need no more memory than one.
+        """
         if self.as_json:
-            self.print_json(rows)
-        elif rows:
-            self.print_table(list(columns.values()), [[row[key] for key in columns] for row in rows])
+            self._print_array(rows)
+        elif cells := [[row[key] for key in columns] for row in rows]:
+            self.print_table(list(columns.values()), cells)
         else:
             self.say(nothing)
+
+    def _print_array(self, rows: Iterable[Any]) -> None:
+        """Print the rows as `print_json` does a list of them."""
+        before = "["
+        for row in rows:
+            self.stdout.write(before + textwrap.indent(f"\n{json.dumps(row, indent=2, default=_as_text)}", "  "), ending="")
+            before = ","
+        self.stdout.write("[]" if before == "[" else "\n]")
 
 
 def number_argument(text: str) -> int:
@@ -155,11 +164,18 @@ def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) 
     return widths
 
 
-def _table(columns: Sequence[str], cells: Sequence[Sequence[str]], widths: Sequence[int] | None) -> Table:
-    """Return a table with columns of these widths; with None, without lines and as wide as its values."""
-    table = Table(box=SIMPLE_HEAD if widths else None, pad_edge=False, show_header=any(columns))
+def _plain_lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield each row as one line, with the columns below each other. rich takes a millisecond for a row, and much memory."""
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _table(columns: Sequence[str], cells: Sequence[Sequence[str]], widths: Sequence[int]) -> Table:
+    """Return a table with columns of these widths."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
     for n, column in enumerate(columns):
-        table.add_column(column, overflow="fold", width=widths[n] if widths else None)
+        table.add_column(column, overflow="fold", width=widths[n])
     for row in cells:
         table.add_row(*map(Text, row))
     return table

@@ -4,7 +4,8 @@ Each checks the actor, writes the rows and records the change in one transaction
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -71,8 +72,17 @@ def lock_policy() -> Role:
 
 def validate(row: models.Model) -> None:
     """Raise Invalid with the fields that the model's validators and constraints reject."""
+    _validate(row, row.full_clean)
+
+
+def validate_fields(row: models.Model, *, exclude: Collection[str]) -> None:
+    """Raise Invalid with the fields that the model's validators reject. No query: the database checks the constraints."""
+    _validate(row, partial(row.clean_fields, exclude=exclude))
+
+
+def _validate(row: models.Model, clean: Callable[[], None]) -> None:
     try:
-        row.full_clean()
+        clean()
     except ValidationError as error:
         fields = {
             ("detail" if name == "__all__" else name): [text for one in errors for text in _sentences(row, name, one)]
@@ -97,11 +107,15 @@ def check_version(row: Role | Route, version: int | None) -> None:
 
 def get_role(name: str) -> Role:
     """Return the role of that name. Raises Invalid with the names that exist."""
-    try:
-        return Role.objects.get(name=name)
-    except Role.DoesNotExist:
-        known = ", ".join(Role.objects.values_list("name", flat=True))
-        raise Invalid.field("role", f"There is no role named {name!r}. The roles are: {known}.") from None
+    role = Role.objects.filter(name=name).first()
+    return role if role is not None else role_in({known.name: known for known in Role.objects.all()}, name)
+
+
+def role_in(roles: Mapping[str, Role], name: str) -> Role:
+    """Return the role of that name from all roles by name. Raises Invalid with the names that exist."""
+    if name not in roles:
+        raise Invalid.field("role", f"There is no role named {name!r}. The roles are: {', '.join(sorted(roles))}.")
+    return roles[name]
 
 
 def _stored_role(name: str) -> Role:

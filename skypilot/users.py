@@ -39,7 +39,7 @@ def list_users(call: Call) -> list[dict[str, Any]]:  # noqa: ARG001 - as every o
             "role": roles.get(role, "viewer"),  # a role that was created since
             "user_type": user_type(sign_in),
         }
-        for uid, name, created_at, role, sign_in in rows
+        for uid, name, created_at, role, sign_in in rows.iterator(chunk_size=2_000)
     ]
 
 

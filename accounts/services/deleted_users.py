@@ -1,5 +1,6 @@
 """Services for deleted users who can return through single sign-on: their names are kept, and an admin can block them."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.conf import settings
@@ -8,6 +9,7 @@ from django.db import transaction
 from accounts.models import DeletedUser, RoleSource, User
 from audit.events import Event
 from audit.record import record
+from core.bulk import batches
 from core.errors import Invalid, NotFound
 from rbac.fallback import lesser_role
 from rbac.models import Role
@@ -77,10 +79,21 @@ def discard(*, actor: Principal, username: str) -> bool:
     row = DeletedUser.objects.filter(username=username).first()
     if row is None:
         return False
-    if row.blocked:
-        _require_block_change(actor, row, "unblock")
+    require_return(actor, row, role_table())
     row.delete()
     return row.blocked
+
+
+def require_return(actor: Principal, row: DeletedUser, roles: Mapping[str, frozenset[str]]) -> None:
+    """Raise Forbidden unless the actor can create this deleted user again. `roles` has the permissions of each role, by name."""
+    if row.blocked:
+        _require_block_change(actor, row, "unblock", roles)
+
+
+def remove(keys: Sequence[int]) -> None:
+    """Delete the entries of these deleted users, who are created again. Call it after `require_return` of each."""
+    for part in batches(keys):
+        DeletedUser.objects.filter(pk__in=part).delete()
 
 
 def find_deleted(username: str) -> DeletedUser:
@@ -91,8 +104,8 @@ def find_deleted(username: str) -> DeletedUser:
     return row
 
 
-def _require_block_change(actor: Principal, row: DeletedUser, doing: str) -> None:
-    require_all(actor, role_table().get(row.role, frozenset()), f"{doing} {row.username}")
+def _require_block_change(actor: Principal, row: DeletedUser, doing: str, roles: Mapping[str, frozenset[str]]) -> None:
+    require_all(actor, roles.get(row.role, frozenset()), f"{doing} {row.username}")
 
 
 @transaction.atomic
@@ -105,7 +118,7 @@ def set_blocked(*, actor: Principal, username: str, blocked: bool) -> DeletedUse
     require(actor, Permission.USERS_WRITE)
     lock_policy()
     row = find_deleted(username)
-    _require_block_change(actor, row, "block" if blocked else "unblock")
+    _require_block_change(actor, row, "block" if blocked else "unblock", role_table())
     if row.blocked != blocked:
         row.blocked = blocked
         row.save(update_fields=["blocked"])

@@ -1,5 +1,6 @@
 """The role of a user or service account created without one: the least for an admin, the configured one for first sign-ins."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from django.conf import settings
@@ -35,14 +36,19 @@ def first_admin_is_open() -> bool:
 
 
 def least_role(actor: Principal, owner: Role | None = None) -> Role:
-    """Return the role of a user or service account that the actor creates without naming one (promise 49).
+    """Return the role of a user or service account that the actor creates without naming one. Raises Invalid."""
+    names = (settings.RBAC_DEFAULT_ROLE, *LEAST)
+    return least_of({role.name: role for role in Role.objects.filter(name__in=names)}, actor, owner)
+
+
+def least_of(roles: Mapping[str, Role], actor: Principal, owner: Role | None = None) -> Role:
+    """Return the role of these that a user or service account gets without one (promise 49).
 
     It is `user`, or the role of RBAC_DEFAULT_ROLE if that has fewer permissions, or `viewer`: the first that has no permission
     that the actor or the `owner` of a service account lacks. Raises Invalid if each has one.
     """
     # Older versions could store a role of the name first-admin, which the setting does not mean.
     names = [name for name in (settings.RBAC_DEFAULT_ROLE, *LEAST) if name != FIRST_ADMIN]
-    roles = {role.name: role for role in Role.objects.filter(name__in=names)}
     limit = actor.permissions if owner is None else actor.permissions & owner.holds
     most = roles["user"].holds
     for name in names:

@@ -1,122 +1,28 @@
 """Import users from CSV: `plan_import` finds out what each row would do, and `apply_plan` does it for all rows or for none."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from django.contrib.auth.hashers import make_password
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
-from accounts.identifiers import BadName, canonical_username
-from accounts.models import SignIn, User
 from accounts.principal_lookup import require_unchanged
-from accounts.services.sign_in_warnings import warning_about_names
-from accounts.services.user_csv import UserRow, is_hash, read_rows, user_values
-from accounts.services.user_csv_columns import VALUES
-from accounts.services.users import (
-    HashedPassword,
-    create_user,
-    set_active,
-    set_role,
-    update_profile,
-    validate_new_password,
-)
-from core import agreement
+from accounts.services import upstream
+from accounts.services.user_csv import UserRow, read_rows
+from accounts.services.user_import_report import ImportReport, RowAction, RowChange
+from accounts.services.user_import_rules import ImportDecision, Rules, check_password, refused
+from accounts.services.user_import_state import ImportState, read_state
 from core.agreement import asks_first
-from core.errors import Invalid, ServiceError
-from rbac.permissions import ADMIN, Permission
+from core.errors import Conflict
+from rbac.permissions import Permission
 from rbac.principals import Principal
 from rbac.services import lock_policy, require
 
-_CAN_BE_EMPTIED: Final = ("email", "display_name")  # an empty cell of another column leaves the value as it is
+_ATTEMPTS: Final = 5
 
 Progress = Callable[[int, int], None]
 Step = tuple[int, int]  # how many steps of how many are done
-
-
-class RowAction(StrEnum):
-    """What a row does to its user."""
-
-    CREATED = "created"
-    CHANGED = "changed"
-    SAME = "same"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class RowError:
-    """What is wrong with one row; `line` is its first line in the file, where the header is line 1."""
-
-    line: int
-    username: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class RowChange:
-    """What one row does: the `values` of the user afterwards and, of those that change, the values `before`.
-
-    Of a row with an `error`, `values` are the cells of the file. A password is never in it; `password` says whether one is set.
-    """
-
-    line: int
-    username: str
-    action: RowAction
-    values: Mapping[str, str]
-    before: Mapping[str, str] = field(default_factory=dict)
-    password: bool = False
-    error: str = ""
-
-    def sets(self, name: str, value: str) -> bool:
-        """Return whether the row gives a new or an existing user this value."""
-        is_new = self.action is RowAction.CREATED or (self.action is RowAction.CHANGED and name in self.before)
-        return is_new and self.values[name] == value
-
-    @property
-    def makes_admin(self) -> bool:
-        return self.sets("role", ADMIN)
-
-
-@dataclass(frozen=True, slots=True)
-class ImportReport:
-    """What an import did or, where it is not `applied`, would do; `changes` has every row in order.
-
-    `ignored_columns` are the columns of another system's export that mean nothing here.
-    """
-
-    changes: tuple[RowChange, ...]
-    applied: bool
-    ignored_columns: tuple[str, ...] = ()
-
-    @property
-    def errors(self) -> tuple[RowError, ...]:
-        return tuple(RowError(change.line, change.username, change.error) for change in self.changes if change.error)
-
-    @property
-    def created(self) -> tuple[str, ...]:
-        """The names of the new users; empty if any row has an error."""
-        return self._names(RowAction.CREATED)
-
-    @property
-    def changed(self) -> tuple[str, ...]:
-        """The names of the users who change; empty if any row has an error."""
-        return self._names(RowAction.CHANGED)
-
-    @property
-    def new_admins(self) -> tuple[str, ...]:
-        """The names of the users who get the role admin; empty if any row has an error."""
-        return () if self.errors else tuple(change.username for change in self.changes if change.makes_admin)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What is accepted, but needs attention."""
-        sso = warning_about_names(change.username for change in self.changes if change.sets("sign_in", SignIn.SSO))
-        ignored = f"Ignored columns: {', '.join(self.ignored_columns)}." if self.ignored_columns else ""
-        return tuple(filter(None, (sso, ignored)))
-
-    def _names(self, action: RowAction) -> tuple[str, ...]:
-        return () if self.errors else tuple(change.username for change in self.changes if change.action is action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +33,8 @@ class ImportPlan:
     update: bool
     report: ImportReport
     steps: int  # to plan and apply all rows
-
-
-class _PlanFailed(Exception):
-    """Rolls back the transaction of an import that cannot be applied."""
+    state: ImportState
+    decision: ImportDecision
 
 
 def import_users(
@@ -149,7 +53,7 @@ def import_users(
     plan = plan_import(actor=actor, text=text, update=update, progress=progress)
     if dry_run:
         return plan.report
-    steps = apply_plan(actor=actor, plan=plan, progress=progress)
+    steps = apply_plan(actor=actor, plan=plan)
     while True:
         try:
             step = next(steps)
@@ -168,160 +72,100 @@ def plan_import(*, actor: Principal, text: str, update: bool = False, progress: 
     file = read_rows(text)
     rows = file.rows
     steps = sum(3 if row.password else 2 for row in rows)  # plan and write each row, and hash each password
+    state = read_state(rows)
+    decide = Rules(actor, state, update=update).decide
+    decision = decide(rows) if progress is None else decide(rows, lambda number: progress(number, steps))
     changes = [RowChange(line, "", RowAction.REFUSED, {}, error=error) for line, error in file.errors.items()]
-    changes += _planned(actor, rows, update, (lambda done: progress(done, steps)) if progress is not None else None)
-    return ImportPlan(rows, update, _report(changes, ignored=file.ignored), steps)
+    changes += map(check_password, rows, decision.changes)
+    return ImportPlan(rows, update, _report(changes, ignored=file.ignored), steps, state, decision)
 
 
-def apply_plan(*, actor: Principal, plan: ImportPlan, progress: Progress | None = None) -> Generator[Step, None, ImportReport]:
+def apply_plan(
+    *, actor: Principal, plan: ImportPlan, conclude: Callable[[ImportReport], None] = lambda _: None
+) -> Generator[Step, None, ImportReport]:
     """Apply a plan without errors, all rows or none: yield each step, and return the report.
 
-    A row that would now do something else than planned is an error. No lock is held while a step is yielded, so a slow reader
-    blocks nobody; the steps inside the transaction are passed to `progress` instead. Closing the generator before the last
-    step changes nobody. Raises Forbidden.
+    A row that would now do something else than planned is an error. No lock is held while a step is yielded; closing the
+    generator before the last step changes nobody. `conclude` is called with the report in the transaction that writes the rows,
+    and what it raises rolls them back. Raises Forbidden, and Conflict if others keep changing the same users or roles.
     """
     if plan.report.errors:
         return plan.report
-    done, total = len(plan.rows), plan.steps
+    done = len(plan.rows)
     # Hashing ten thousand passwords takes minutes, so it is done before the lock is taken.
-    hashed: dict[int, HashedPassword] = {}
+    hashed: dict[int, str] = {}
     for row in plan.rows:
         if row.password:
-            hashed[row.line] = HashedPassword(make_password(row.password))
+            hashed[row.line] = make_password(row.password)
             done += 1
-            yield done, total
-    report = _write(actor, plan, hashed, done, progress)
+            yield done, plan.steps
+    report = _write(actor, plan, hashed, conclude)
     if plan.rows and report.applied:
-        yield total, total
+        yield plan.steps, plan.steps
     return report
-
-
-def _planned(actor: Principal, rows: Sequence[UserRow], update: bool, progress: Callable[[int], None] | None) -> list[RowChange]:
-    """Return what each row would do: each is written and rolled back on its own, so no lock is held longer than for one row."""
-    changes: list[RowChange] = []
-    lines: dict[str, int] = {}
-    for number, row in enumerate(rows, 1):
-        if progress is not None:
-            progress(number)
-        with agreement.assumed(), transaction.atomic():
-            change = _apply_row(actor, row, update, HashedPassword("!") if row.password else None)
-            transaction.set_rollback(True)
-        if not change.error:
-            change = _checked(row, change, lines)
-        changes.append(change)
-    return changes
-
-
-def _checked(row: UserRow, change: RowChange, lines: dict[str, int]) -> RowChange:
-    """Return the change, with an error if the password is too weak or the name is on one of the `lines` before."""
-    if change.username in lines:
-        return _refused(row, f"{change.username} is already on line {lines[change.username]}.")
-    lines[change.username] = row.line
-    if is_hash(row.password):
-        return _refused(row, "The password is a hash. Hashes are not imported; set a new password.")
-    if row.password:
-        profile = {name: change.values[name] for name in _CAN_BE_EMPTIED}
-        try:
-            validate_new_password(row.password, User(username=change.username, **profile))
-        except ServiceError as error:
-            return _refused(row, error.message)
-    return change
 
 
 @asks_first
 def _write(
-    actor: Principal, plan: ImportPlan, hashed: Mapping[int, HashedPassword], done: int, progress: Progress | None
+    actor: Principal, plan: ImportPlan, hashed: Mapping[int, str], conclude: Callable[[ImportReport], None]
 ) -> ImportReport:
-    """Write all rows in one transaction, or none, and return the report. Raises Forbidden."""
+    """Write all rows in one transaction, or none, and return the report. Raises Forbidden, Conflict.
+
+    If what the rows depend on has changed since they were prepared, they are prepared again, without the lock.
+    """
+    require(actor, Permission.USERS_WRITE)
+    state, decision = plan.state, plan.decision
+    for attempt in range(1, _ATTEMPTS + 1):
+        if attempt > 1:
+            state = read_state(plan.rows)
+            decision = Rules(actor, state, update=plan.update).decide(plan.rows)
+        changes = _compared(plan, decision, _refused_by_upstream(actor, decision))
+        if any(change.error for change in changes):
+            _require_unchanged(actor)
+            return _report(changes, ignored=plan.report.ignored_columns)
+        report = _report(changes, applied=True, ignored=plan.report.ignored_columns)
+        prepared = decision.prepared(hashed)
+        try:
+            with transaction.atomic():
+                prepared.record()  # before the lock: PostgreSQL lets others work meanwhile
+                lock_policy()
+                _require_unchanged(actor)
+                if state.is_current() and prepared.write():
+                    conclude(report)
+                    return report
+                transaction.set_rollback(True)
+        except IntegrityError:  # an id that was free, or a row that was written without the services
+            if attempt == _ATTEMPTS:
+                raise
+    raise Conflict("These users or the roles are being changed all the time, so nothing was imported. Try again later.")
+
+
+def _require_unchanged(actor: Principal) -> None:
+    """Raise Forbidden if the actor has lost a permission since the import began: hashing takes minutes."""
+    require_unchanged(actor, "Your permissions were reduced while the import was running, so nothing was imported.")
+
+
+def _refused_by_upstream(actor: Principal, decision: ImportDecision) -> Mapping[int, str]:
+    """Return by line what the upstream refuses. Raises NotAsked."""
+    questions = decision.questions
+    answers = upstream.refusals(actor, [change for changes in questions.values() for change in changes])
+    refusals = {line: [answers[change].message for change in changes if change in answers] for line, changes in questions.items()}
+    return {line: messages[0] for line, messages in refusals.items() if messages}
+
+
+def _compared(plan: ImportPlan, decision: ImportDecision, by_upstream: Mapping[int, str]) -> list[RowChange]:
+    """Return the changes, with an error for each that the upstream refuses, or that differs from the plan."""
     planned = {change.line: change for change in plan.report.changes}
     changes = []
-    try:
-        with transaction.atomic():
-            lock_policy()
-            # Hashing takes minutes.
-            require_unchanged(actor, "Your permissions were reduced while the import was running, so nothing was imported.")
-            for number, row in enumerate(plan.rows):
-                if number and progress is not None:  # the last step is the caller's: it is done when the transaction is
-                    progress(done + number, plan.steps)
-                change = _apply_row(actor, row, plan.update, hashed.get(row.line))
-                if not change.error and change != planned[row.line]:
-                    change = _refused(row, "This user was changed by somebody else after the preview. Preview the file again.")
-                changes.append(change)
-            if any(change.error for change in changes):
-                raise _PlanFailed
-    except _PlanFailed:
-        return _report(changes, ignored=plan.report.ignored_columns)
-    return _report(changes, applied=True, ignored=plan.report.ignored_columns)
+    for row, change in zip(plan.rows, decision.changes, strict=True):
+        if row.line in by_upstream:
+            changes.append(refused(row, by_upstream[row.line]))
+        elif not change.error and change != planned[row.line]:
+            changes.append(refused(row, "This user was changed by somebody else after the preview. Preview the file again."))
+        else:
+            changes.append(change)
+    return changes
 
 
 def _report(changes: Iterable[RowChange], *, applied: bool = False, ignored: tuple[str, ...] = ()) -> ImportReport:
     return ImportReport(tuple(sorted(changes, key=lambda change: change.line)), applied, ignored)
-
-
-def _apply_row(actor: Principal, row: UserRow, update: bool, password: HashedPassword | None) -> RowChange:
-    """Write one row and return what changed; if a service refuses it, write nothing and return the error."""
-    try:
-        with transaction.atomic():
-            user = _existing(row) if update else None
-            if user is not None:
-                return _update(actor, row, user)
-            user = _create(actor, row, password)
-            return RowChange(row.line, user.username, RowAction.CREATED, user_values(user), password=bool(row.password))
-    except ServiceError as error:
-        return _refused(row, error.message)
-
-
-def _refused(row: UserRow, error: str) -> RowChange:
-    cells = {name: row.values.get(name, "") for name in VALUES}
-    return RowChange(row.line, row.username, RowAction.REFUSED, cells, password=bool(row.password), error=error)
-
-
-def _existing(row: UserRow) -> User | None:
-    try:
-        return User.objects.select_related("role").filter(username=canonical_username(row.username)).first()
-    except BadName:
-        return None  # `create_user` explains what is wrong with the name
-
-
-def _update(actor: Principal, row: UserRow, user: User) -> RowChange:
-    """Give a user the values of the row, and return what changed. Raises ServiceError."""
-    if row.password:
-        raise Invalid.field("password", f"{user.username} already exists. An import sets passwords of new users only.")
-    before = user_values(user)
-    new = {name: value for name, value in _values(row).items() if value != before[name]}
-    if "role" in new:
-        user = set_role(actor=actor, user=user, role=new["role"])
-    profile = {name: new[name] for name in ("email", "display_name", "sign_in") if name in new}
-    if profile:
-        user = update_profile(actor=actor, user=user, **profile)
-    if "active" in new:
-        user = set_active(actor=actor, user=user, active=new["active"] == "true")
-    after = user_values(user)
-    changed = {name: before[name] for name in VALUES if after[name] != before[name]}
-    return RowChange(row.line, user.username, RowAction.CHANGED if changed else RowAction.SAME, after, changed)
-
-
-def _create(actor: Principal, row: UserRow, password: HashedPassword | None) -> User:
-    values = _values(row)
-    return create_user(
-        actor=actor,
-        username=row.username,
-        password=password,
-        role=values.get("role"),
-        email=values.get("email"),
-        display_name=values.get("display_name", ""),
-        sign_in=values.get("sign_in"),
-        active=values.get("active") != "false",
-    )
-
-
-def _values(row: UserRow) -> dict[str, str]:
-    """Return the values that a row gives its user, without name and password. Raises Invalid."""
-    values = {
-        name: row.values[name] for name in VALUES if row.values.get(name) or (name in row.values and name in _CAN_BE_EMPTIED)
-    }
-    if "active" in values:
-        values["active"] = values["active"].lower()  # spreadsheets write TRUE
-        if values["active"] not in {"true", "false"}:
-            raise Invalid.field("active", "The column active has true or false.")
-    return values

@@ -1,6 +1,6 @@
 """Services for users. An active admin always remains, and nobody grants a permission that they lack."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,14 +11,13 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 
-from accounts.identifiers import BadName, canonical_email, contact_address, new_username, user_uid
 from accounts.models import RoleSource, ServiceAccount, Session, SignIn, User
-from accounts.services import bulk, deleted_users, password_limits, upstream
+from accounts.services import bulk, deleted_users, password_limits, upstream, user_rules
 from accounts.services.role_defaults import least_role
-from accounts.shared_credential import shared_hash
 from audit.events import Event
 from audit.record import record
 from core.agreement import asks_first
+from core.bulk import batches
 from core.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
@@ -50,27 +49,23 @@ def active_admins() -> int:
 
 def free_uid(username: str) -> str:
     """Return the id for a name, or the next free id after a collision with an id or a name. Call it under `lock_policy`."""
-    attempt = 0
-    while User.objects.filter(Q(uid=(uid := user_uid(username, attempt))) | Q(username=uid)).exists():
-        attempt += 1
-    return uid
+    return user_rules.first_free_uid(username, uid_is_taken)
+
+
+def uid_is_taken(uid: str) -> bool:
+    """Return whether a user has this id, or has it as the name."""
+    return User.objects.filter(Q(uid=uid) | Q(username=uid)).exists()
 
 
 def _canonical(username: str) -> str:
     """Return the canonical name, if it is not taken. Raises Invalid and Conflict."""
-    try:
-        name = new_username(username)
-    except BadName as error:
-        raise Invalid.field("username", str(error)) from None
-    if User.objects.filter(username=name).exists():
-        raise Conflict(f"User {name!r} already exists.", fields={"username": [f"User {name!r} already exists."]})
-    if User.objects.filter(uid=name).exists():
-        raise Conflict(f"The name {name!r} is the id of a user.", fields={"username": ["This name is the id of a user."]})
-    if ServiceAccount.objects.filter(name=name).exists() or shared_hash(name) is not None:
-        raise Conflict(
-            f"The name {name!r} is taken by a service account or the shared password.",
-            fields={"username": ["This name is taken."]},
-        )
+    name = user_rules.new_name(username)
+    user_rules.require_free_name(
+        name,
+        is_user=User.objects.filter(username=name).exists(),
+        is_uid=User.objects.filter(uid=name).exists(),
+        is_account=ServiceAccount.objects.filter(name=name).exists(),
+    )
     return name
 
 
@@ -118,46 +113,32 @@ def create_user(
     lock_policy()
     name = _canonical(username)
     user_role = default(actor) if role is None else get_role(role)
-    require_all(actor, user_role.holds, f"give the role {user_role.name}")
-    user = User(
-        username=name,
-        uid=free_uid(name),
-        email=contact_address(name) if email is None else _email(email),
-        display_name=display_name,
-        sign_in=sign_in or (SignIn.PASSWORD if password else SignIn.SSO),
+    user = user_rules.new_user(
+        actor=actor,
+        name=name,
         role=user_role,
-        role_source=RoleSource.DEFAULT if role is None else RoleSource.MANUAL,
-        is_active=active,
+        source=RoleSource.DEFAULT if role is None else RoleSource.MANUAL,
+        email=email,
+        display_name=display_name,
+        sign_in=sign_in,
+        active=active,
+        has_password=password is not None,
     )
-    if password is None and user.sign_in == SignIn.PASSWORD:
-        raise Invalid.field("password", "A user who signs in by password needs a password.")
-    if user.sign_in != SignIn.PASSWORD and "@" not in name:
-        raise Invalid.field(
-            "username", "Single sign-on identifies users by e-mail address. Use one as the user name, or set a password."
-        )
     if password is not None:
         password_limits.require_group_roles(actor, name, user.sign_in)
+    user.uid = free_uid(name)
     user.password = make_password(None) if password is None else _hashed(password, user)
     validate(user)
     user.save()
-    data = {"uid": user.uid, "role": user_role.name, "sign_in": user.sign_in, **({} if active else {"active": False})}
-    if deleted_users.discard(actor=actor, username=name):
-        data["unblocked"] = True
-    record(Event.USER_CREATED, actor=actor, target=name, data=data)
+    unblocked = deleted_users.discard(actor=actor, username=name)
+    record(Event.USER_CREATED, actor=actor, target=name, data=user_rules.creation(user, unblocked=unblocked))
     return user
-
-
-def _email(text: str) -> str:
-    try:
-        return canonical_email(text) if text else ""
-    except BadName as error:
-        raise Invalid.field("email", str(error)) from None
 
 
 def require_change(actor: Principal, user: User, doing: str = "change") -> None:
     """Raise Forbidden unless the actor can change this user: nobody changes a user with more permissions than their own."""
     require(actor, Permission.USERS_WRITE)
-    require_all(actor, user.role.holds, f"{doing} {user.username}")
+    user_rules.require_within(actor, user, doing)
 
 
 def lock_user(user: User) -> User:
@@ -168,12 +149,12 @@ def lock_user(user: User) -> User:
 
 def require_other_admin(user: User) -> None:
     """Raise Conflict for the last active admin. Call it under `lock_policy`, before the change (promise 33)."""
-    if (
-        user.is_active
-        and user.role.name == ADMIN
-        and not User.objects.filter(is_active=True, role__name=ADMIN).exclude(pk=user.pk).exists()
-    ):
-        raise Conflict(f"{user.username} is the last active admin. Give another user the admin role first.")
+    user_rules.require_other_admin(user, has_other_admin)
+
+
+def has_other_admin(user: User) -> bool:
+    """Return whether another active user than this one has the admin role."""
+    return User.objects.filter(is_active=True, role__name=ADMIN).exclude(pk=user.pk).exists()
 
 
 @asks_first
@@ -182,21 +163,12 @@ def set_role(*, actor: Principal, user: User, role: str, source: RoleSource = Ro
     """Change the role of a user and return the user. Raises Forbidden, Invalid, Conflict, NotFound."""
     require(actor, Permission.USERS_WRITE)
     user = lock_user(user)
-    new, before = get_role(role), user.role
-    require_all(actor, new.holds | before.holds, f"change the role of {user.username} from {before.name} to {new.name}")
-    if new.name != ADMIN:
-        require_other_admin(user)
-    if (new.pk, source) == (before.pk, user.role_source):
-        return user
-    upstream.require_user_role(actor, user, new)
-    user.role, user.role_source = new, source
-    user.save(update_fields=["role", "role_source"])
-    record(
-        Event.USER_UPDATED,
-        actor=actor,
-        target=user.username,
-        data={"old": {"role": before.name}, "new": {"role": new.name}},
-    )
+    before = user.role
+    data = user_rules.change_role(actor, user, get_role(role), source, has_other_admin)
+    if data is not None:
+        upstream.require_user_role(actor, user, before, user.role)
+        user.save(update_fields=["role", "role_source"])
+        record(Event.USER_UPDATED, actor=actor, target=user.username, data=data)
     return user
 
 
@@ -208,20 +180,12 @@ def set_active(*, actor: Principal, user: User, active: bool) -> User:
     """
     require(actor, Permission.USERS_WRITE)
     user = lock_user(user)
-    require_change(actor, user, "enable" if active else "disable")
-    if not active:
-        require_other_admin(user)
-    if user.is_active != active:
+    data = user_rules.change_active(actor, user, active, has_other_admin)
+    if data is not None:
         if active:
-            _clear_failures(user)
-        user.is_active = active
+            clear_failures([user.username])
         user.save(update_fields=["is_active"])
-        record(
-            Event.USER_UPDATED,
-            actor=actor,
-            target=user.username,
-            data={"old": {"active": not active}, "new": {"active": active}},
-        )
+        record(Event.USER_UPDATED, actor=actor, target=user.username, data=data)
     return user
 
 
@@ -237,30 +201,16 @@ def update_profile(
     """Change the profile of a user and how they can sign in, and return the user. Raises Forbidden, Invalid, NotFound."""
     require(actor, Permission.USERS_WRITE)
     user = lock_user(user)
-    require_change(actor, user)
-    before = {"email": user.email, "display_name": user.display_name, "sign_in": str(user.sign_in)}
-    user.email = user.email if email is None else _email(email)
-    user.display_name = user.display_name if display_name is None else display_name
-    user.sign_in = user.sign_in if sign_in is None else sign_in
-    _require_usable(user)
+    data = user_rules.change_profile(actor, user, email=email, display_name=display_name, sign_in=sign_in)
     validate(user)
-    if user.sign_in != before["sign_in"]:
-        password_limits.require_group_roles(actor, user.username, user.sign_in)
-    after = {"email": user.email, "display_name": user.display_name, "sign_in": str(user.sign_in)}
-    if after != before:
-        user.save(update_fields=list(after))
+    if data is not None:
+        if data["old"]["sign_in"] != data["new"]["sign_in"]:
+            password_limits.require_group_roles(actor, user.username, user.sign_in)
+        user.save(update_fields=["email", "display_name", "sign_in"])
         if user.sign_in == SignIn.SSO:
-            password_limits.end_password_sign_ins(user)
-        record(Event.USER_UPDATED, actor=actor, target=user.username, data={"old": before, "new": after})
+            password_limits.end_password_sign_ins([user.pk])
+        record(Event.USER_UPDATED, actor=actor, target=user.username, data=data)
     return user
-
-
-def _require_usable(user: User) -> None:
-    """Raise Invalid unless the user can sign in by their sign-in method."""
-    if user.sign_in != SignIn.PASSWORD and "@" not in user.username:
-        raise Invalid.field("sign_in", "Single sign-on identifies users by e-mail address, and this user name is not one.")
-    if user.sign_in != SignIn.SSO and not user.has_usable_password():
-        raise Invalid.field("sign_in", "Set a password first.")
 
 
 @transaction.atomic
@@ -276,7 +226,7 @@ def set_password(*, actor: Principal, user: User, password: str, sign_in: str | 
         raise Forbidden("This is your own password. To change it, you need the current one: use Change password on your profile.")
     require_change(actor, user, "set the password of")
     password_limits.require_group_roles(actor, user.username, sign_in or user.sign_in)
-    _clear_failures(user)
+    clear_failures([user.username])
     return _set_password(actor, user, password, sign_in=sign_in)
 
 
@@ -298,9 +248,10 @@ def replace_own_password(*, actor: Principal, user: User, password: str, keep_se
     return _set_password(actor, locked, password, keep_session=keep_session)
 
 
-def _clear_failures(user: User) -> None:
-    """Delete the counted wrong passwords of a user whom an admin enables: a lockout would refuse the right one."""
-    AccessAttempt.objects.filter(username=user.username).delete()
+def clear_failures(usernames: Sequence[str]) -> None:
+    """Delete the counted wrong passwords of users whom an admin enables: a lockout would refuse the right one."""
+    for part in batches(usernames):
+        AccessAttempt.objects.filter(username__in=part).delete()
 
 
 def _set_password(actor: Principal, user: User, password: str, *, sign_in: str | None = None, keep_session: str = "") -> User:
@@ -313,7 +264,7 @@ def _set_password(actor: Principal, user: User, password: str, *, sign_in: str |
             "choose the sign-in method both. To replace single sign-on, choose password.",
         )
     user.password = _hashed(password, user)
-    _require_usable(user)
+    user_rules.require_usable(user)
     validate(user)
     user.save(update_fields=["password", "sign_in"])
     # Every session names the password it began under, and so is refused from now on: it must not be listed any more.

@@ -168,7 +168,7 @@ def test_an_invalid_filter_value_is_an_error_and_not_ignored(as_alice: Api, quer
     ids=str,
 )
 def test_audit_events_are_filtered(as_alice: Api, query: dict[str, str], expected: list[str]) -> None:
-    Entry.objects.prune("2100-01-01T00:00:00Z")  # type: ignore[arg-type]
+    Entry.objects.prune("2100-01-01T00:00:00Z", 1_000)  # type: ignore[arg-type]
     Entry.objects.create(at="2026-01-01T00:00:00Z", event="user.created", actor="alice", peer="192.0.2.1", reason="one")
     Entry.objects.create(at="2026-03-01T00:00:00Z", event="role.created", actor="bob@example.com", target="x", reason="two")
     assert [row["reason"] for row in as_alice.get("/audit-events", **query).json()["results"]] == expected

@@ -62,7 +62,7 @@ def test_pruning_forgets_what_is_older_and_nothing_else(system):
     now = timezone.now()
     for days in (400, 366, 364, 0):
         Entry.objects.create(event=Event.SIGN_IN, actor="a", at=now - timedelta(days=days))
-    assert Entry.objects.prune(now - timedelta(days=365)) == 2
+    assert Entry.objects.prune(now - timedelta(days=365), 10) == 2
     assert Entry.objects.count() == 2
     assert Entry.objects.filter(at__lt=now - timedelta(days=365)).count() == 0
 

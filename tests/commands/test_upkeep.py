@@ -1,17 +1,19 @@
 """prune and doctor."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from axes.models import AccessAttempt
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import CliAuthorization, CliLoginRequest, DeletedUser, RoleSource, ServiceAccount, Session, Token, User
-from audit.models import Entry
+from audit.models import Entry, EntryQuerySet
 from doctor import files
 from doctor.checks import CHECKS, findings
 from doctor.finding import Audience
@@ -59,6 +61,33 @@ def test_prune_deletes_rows_that_are_no_longer_used_and_nothing_else(old_and_new
     assert AccessAttempt.objects.get().username == "a1"
     assert Token.objects.count() == 1
     assert [row.username for row in DeletedUser.objects.all()] == ["300-False@example.com", "400-True@example.com"]
+
+
+def test_prune_deletes_many_rows_in_parts_and_records_them_once(old_and_new: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.management.commands.prune._AT_ONCE", 2)
+    old = timezone.now() - timedelta(days=400)
+    Entry.objects.bulk_create([Entry(event="user.created", actor="tests", at=old) for _ in range(4)])
+    with CaptureQueriesContext(connection) as queries:
+        assert json.loads(run("prune", "--json").out)["audit_entries"] == 5
+    deletions = [query["sql"] for query in queries if query["sql"].startswith('DELETE FROM "audit_entry"')]
+    assert len(deletions) == 3
+    assert Entry.objects.get(event="audit.pruned").data["entries"] == 5
+
+
+def test_a_prune_that_is_stopped_is_recorded(old_and_new: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.management.commands.prune._AT_ONCE", 1)
+    Entry.objects.create(event="user.created", actor="tests", at=timezone.now() - timedelta(days=400))
+    prune = EntryQuerySet.prune
+
+    def stopped(entries: EntryQuerySet, before: datetime, at_most: int) -> int:
+        if Entry.objects.filter(event="audit.pruned").count() and Entry.objects.filter(event="user.created").count() == 2:
+            raise KeyboardInterrupt
+        return prune(entries, before, at_most)
+
+    monkeypatch.setattr(EntryQuerySet, "prune", stopped)
+    assert run("prune").code == 130
+    assert Entry.objects.filter(event="user.created").count() == 2, "one of two old ones is deleted"
+    assert Entry.objects.get(event="audit.pruned").data["entries"] == 2
 
 
 def test_prune_keeps_audit_entries_for_audit_keep_days(old_and_new: None, settings: Settings) -> None:

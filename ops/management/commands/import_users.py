@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from accounts.services import user_csv, user_import
-from accounts.services.user_import import RowAction, RowChange
+from accounts.services.user_import_report import ImportReport, RowAction, RowChange
 from ops import base, text_files
 
 _MOST_BYTES: Final = 2 * user_csv.MAX_BYTES + 2  # UTF-16 has two bytes for a character
@@ -60,7 +60,7 @@ wrote."""
             self.say(f"Warning: {warning}")
 
 
-def _listed(report: user_import.ImportReport) -> list[RowChange]:
+def _listed(report: ImportReport) -> list[RowChange]:
     """Return the rows that create or change a user, those that make an admin first; none if any row has an error."""
     if report.errors:
         return []

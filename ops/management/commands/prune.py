@@ -1,10 +1,11 @@
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from axes.models import AccessAttempt
 from django.conf import settings
 from django.core.management.base import CommandParser
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.models import CliAuthorization, CliLoginRequest, DeletedUser, Session
@@ -22,6 +23,7 @@ _LABELS: Final = {
     "sign_in_failures": "sign-in failures",
     "deleted_users": "names of deleted users that are not blocked",
 }
+_AT_ONCE: Final = 1_000  # rows in one transaction
 _OLD_KEYS: Final = {"handovers": "cli_authorizations", "askers": "cli_login_requests"}
 
 
@@ -49,34 +51,41 @@ new names; the former ones will be removed."""
             rows = [(_LABELS[key], number) for key, number in counts.items()]
             self.print_table(["WOULD BE DELETED" if dry_run else "DELETED", "NUMBER"], rows)
 
-    @transaction.atomic
     def _prune(self, dry_run: bool) -> dict[str, int]:
         """Delete or count the rows, and return the numbers by the keys of `_LABELS`."""
         now = timezone.now()
         keep_since = now - timedelta(days=settings.AUDIT_KEEP_DAYS)
-        sessions = Session.objects.filter(expire_date__lt=now)
-        authorizations = CliAuthorization.objects.filter(expires_at__lt=now)
-        login_requests = CliLoginRequest.objects.filter(at__lt=now - LIFETIME)
-        failures = AccessAttempt.objects.filter(attempt_time__lt=now - settings.AXES_COOLOFF_TIME)
-        deleted = DeletedUser.objects.filter(blocked=False, deleted_at__lt=keep_since)
-        if dry_run:
-            return {
-                "sessions": sessions.count(),
-                "cli_authorizations": authorizations.count(),
-                "cli_login_requests": login_requests.count(),
-                "audit_entries": Entry.objects.filter(at__lt=keep_since).count(),
-                "sign_in_failures": failures.count(),
-                "deleted_users": deleted.count(),
-            }
-        counts = {
-            "sessions": sessions.delete()[0],
-            "cli_authorizations": authorizations.delete()[0],
-            "cli_login_requests": login_requests.delete()[0],
-            "audit_entries": Entry.objects.prune(before=keep_since),
-            "sign_in_failures": failures.delete()[0],
-            "deleted_users": deleted.delete()[0],
+        rows: dict[str, QuerySet[Any]] = {
+            "sessions": Session.objects.filter(expire_date__lt=now),
+            "cli_authorizations": CliAuthorization.objects.filter(expires_at__lt=now),
+            "cli_login_requests": CliLoginRequest.objects.filter(at__lt=now - LIFETIME),
+            "audit_entries": Entry.objects.filter(at__lt=keep_since),
+            "sign_in_failures": AccessAttempt.objects.filter(attempt_time__lt=now - settings.AXES_COOLOFF_TIME),
+            "deleted_users": DeletedUser.objects.filter(blocked=False, deleted_at__lt=keep_since),
         }
-        if counts["audit_entries"]:
-            data = {"entries": counts["audit_entries"], "before": keep_since.isoformat()}
-            record(Event.AUDIT_PRUNED, actor=self.actor, target="audit log", data=data)
-        return counts
+        if dry_run:
+            return {key: found.count() for key, found in rows.items()}
+        return {key: self._prune_audit(keep_since) if key == "audit_entries" else _delete(found) for key, found in rows.items()}
+
+    def _prune_audit(self, before: datetime) -> int:
+        """Delete old audit entries, and record it with the first of them: a run that is stopped has a record, too."""
+        number = Entry.objects.filter(at__lt=before).count()
+        deleted = 0
+        while deleted < number:
+            with transaction.atomic():
+                if not deleted:
+                    data = {"entries": number, "before": before.isoformat()}
+                    record(Event.AUDIT_PRUNED, actor=self.actor, target="audit log", data=data)
+                some = Entry.objects.prune(before, _AT_ONCE)
+            if not some:  # another process deletes them, too
+                break
+            deleted += some
+        return deleted
+
+
+def _delete(rows: QuerySet[Any]) -> int:
+    """Delete the rows, and return how many. No lock is held for longer than _AT_ONCE rows take."""
+    deleted = 0
+    while keys := list(rows.order_by("pk").values_list("pk", flat=True)[:_AT_ONCE]):
+        deleted += rows.filter(pk__in=keys).delete()[0]
+    return deleted
