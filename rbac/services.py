@@ -4,12 +4,10 @@ Each checks the actor, writes the rows and records the change in one transaction
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
 from audit.events import Event
@@ -22,6 +20,7 @@ from rbac.permissions import ADMIN, FIRST_ADMIN, UPSTREAM, Permission
 from rbac.principals import Principal
 from rbac.routes import Table, compile_rule, insert_at
 from rbac.shadows import last_useful_position
+from rbac.validation import validate
 
 
 def require(actor: Principal, permission: Permission) -> None:
@@ -68,35 +67,6 @@ def lock_policy() -> Role:
     It is held to the end of the transaction. On SQLite every transaction is IMMEDIATE, so no other one writes meanwhile.
     """
     return Role.objects.select_for_update().get(name=ADMIN)
-
-
-def validate(row: models.Model) -> None:
-    """Raise Invalid with the fields that the model's validators and constraints reject."""
-    _validate(row, row.full_clean)
-
-
-def validate_fields(row: models.Model, *, exclude: Collection[str]) -> None:
-    """Raise Invalid with the fields that the model's validators reject. No query: the database checks the constraints."""
-    _validate(row, partial(row.clean_fields, exclude=exclude))
-
-
-def _validate(row: models.Model, clean: Callable[[], None]) -> None:
-    try:
-        clean()
-    except ValidationError as error:
-        fields = {
-            ("detail" if name == "__all__" else name): [text for one in errors for text in _sentences(row, name, one)]
-            for name, errors in error.error_dict.items()
-        }
-        raise Invalid(" ".join(text for texts in fields.values() for text in texts), fields=fields) from None
-
-
-def _sentences(row: models.Model, name: str, error: ValidationError) -> list[str]:
-    """Return the messages of an error; that of a value that is no choice lists the choices."""
-    if error.code != "invalid_choice":
-        return error.messages
-    choices = ", ".join(str(value) for value, _ in row._meta.get_field(name).flatchoices)  # type: ignore[union-attr]
-    return [f"{getattr(row, name)!r} is not a choice. Choose one of: {choices}."]
 
 
 def check_version(row: Role | Route, version: int | None) -> None:

@@ -10,7 +10,8 @@ from core.errors import Conflict, Invalid, NotFound, Stale
 from rbac.models import Role
 from rbac.permissions import Permission
 from rbac.principals import Principal
-from rbac.services import get_role, lock_policy, require, require_all, validate
+from rbac.services import get_role, lock_policy, require, require_all
+from rbac.validation import validate
 
 
 def get_group_role(group: str) -> GroupRole:

@@ -15,7 +15,8 @@ from core.agreement import asks_first
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from rbac.permissions import Permission
 from rbac.principals import Principal
-from rbac.services import get_role, lock_policy, require_all, validate
+from rbac.services import get_role, lock_policy, require_all
+from rbac.validation import validate
 
 
 def sees_all(actor: Principal) -> bool:

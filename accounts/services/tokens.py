@@ -17,7 +17,8 @@ from audit.record import record
 from core.agreement import asks_first
 from core.errors import Conflict, Invalid, NotFound
 from rbac.principals import Principal
-from rbac.services import require_all, validate
+from rbac.services import require_all
+from rbac.validation import validate
 
 MAX_DAYS: Final = 36_500
 MAX_GRACE_SECONDS: Final = 30 * 86_400

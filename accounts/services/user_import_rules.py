@@ -19,7 +19,8 @@ from core.bulk import Insert, Update
 from core.errors import Invalid, ServiceError
 from rbac.permissions import ADMIN
 from rbac.principals import Principal
-from rbac.services import role_in, validate_fields
+from rbac.services import role_in
+from rbac.validation import validate_fields
 
 _CAN_BE_EMPTIED: Final = ("email", "display_name")  # an empty cell of another column leaves the value as it is
 _PROFILE: Final = ("email", "display_name", "sign_in")

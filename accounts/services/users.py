@@ -22,7 +22,8 @@ from core.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError
 from rbac.models import Role
 from rbac.permissions import ADMIN, Permission
 from rbac.principals import Kind, Principal
-from rbac.services import get_role, lock_policy, require, require_all, validate
+from rbac.services import get_role, lock_policy, require, require_all
+from rbac.validation import validate
 
 
 def get_user(uid: str) -> User:

@@ -15,7 +15,7 @@ from accounts.models import User
 from audit.models import Entry
 from authn import identify, passwords
 from authn.credentials import Basic
-from authn.jwt_verify import KeysUnavailable
+from authn.provider_keys import KeysUnavailable
 from rbac.models import Role
 from rbac.principals import Kind
 from tests.api import api_client

@@ -113,7 +113,7 @@ UNUSABLE: list[tuple[Callable[[Path], str], str]] = [
 
 @pytest.mark.parametrize(("make", "message"), UNUSABLE)
 def test_migrate_without_a_usable_database_is_one_message(tmp_path: Path, make: Callable[[Path], str], message: str) -> None:
-    ended = run_alone("migrate", data_dir=tmp_path, DATABASE_URL=make(tmp_path), DATABASE_TIMEOUT="1")
+    ended = run_alone("migrate", data_dir=tmp_path, DATABASE_URL=make(tmp_path), DATABASE_TIMEOUT="1", SECRET_KEY="k" * 50)
     assert ended.code == 1
     assert ended.err.splitlines()[-1].startswith(message)
     assert ended.err.endswith(". Check DATABASE_URL and DATA_DIR.\n")
@@ -157,5 +157,5 @@ def test_an_odd_directory_of_the_data_is_refused_with_its_path(
 
 def test_a_key_in_a_directory_that_cannot_be_written_is_used(tmp_path: Path) -> None:
     write_key(KEY.encode() + b"\n")(tmp_path)
-    assert read_settings(tmp_path, DATABASE_URL="postgres://db/x")["SECRET_KEY"] == KEY
+    assert read_settings(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path.parent / 'elsewhere.sqlite3'}")["SECRET_KEY"] == KEY
     assert [path.name for path in tmp_path.iterdir()] == ["secret_key"]

@@ -156,7 +156,7 @@ def test_a_database_without_tables_is_one_message(tmp_path: Path) -> None:
 def test_an_unreachable_database_is_one_message(tmp_path: Path) -> None:
     url = "postgres://skyauth:hunter2@127.0.0.1:1/skyauth"
     for command in ("list_tokens", "serve"):
-        ended = run_alone(command, data_dir=tmp_path, DATABASE_URL=url, DATABASE_TIMEOUT="1")
+        ended = run_alone(command, data_dir=tmp_path, DATABASE_URL=url, DATABASE_TIMEOUT="1", SECRET_KEY="k" * 50)
         assert ended.code == 1
         assert "The database cannot be used" in ended.err
         assert "Traceback" not in ended.err
@@ -164,7 +164,11 @@ def test_an_unreachable_database_is_one_message(tmp_path: Path) -> None:
 
 
 def test_doctor_reports_an_unreachable_database_and_missing_migrations(tmp_path: Path) -> None:
-    unreachable = {"DATABASE_URL": "postgres://skyauth:hunter2@127.0.0.1:1/skyauth", "DATABASE_TIMEOUT": "1"}
+    unreachable = {
+        "DATABASE_URL": "postgres://skyauth:hunter2@127.0.0.1:1/skyauth",
+        "DATABASE_TIMEOUT": "1",
+        "SECRET_KEY": "k" * 50,
+    }
     without_server = run_alone("doctor", "--json", data_dir=tmp_path, **unreachable)
     without_tables = run_alone("doctor", "--json", data_dir=tmp_path)
     assert (without_server.code, without_tables.code) == (1, 1)
@@ -274,7 +278,7 @@ def _status_line(port: int) -> str:
 def test_standard_output_contains_only_json_with_the_option_json(data_dir: Path) -> None:
     ended = run_alone("create_token", "scripted", "--create", "--role", "viewer", "--json", data_dir=data_dir)
     assert json.loads(ended.out)["account"] == "scripted"
-    assert ended.err == ""
+    assert ended.err == "There was no service account scripted. It gets the role viewer and no owner.\n"
 
 
 @pytest.mark.parametrize("command", ["create_token", "apply", "doctor", "serve", "explain"])

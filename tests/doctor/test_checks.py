@@ -139,10 +139,6 @@ BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
     "skyauth.W102": lambda settings, _: setattr(settings, "TRUSTED_PROXIES", []),
     "skyauth.W103": lambda settings, _: setattr(settings, "PUBLIC_URL", "http://auth.example.com"),
     "skyauth.W104": lambda settings, _: setattr(settings, "TRUSTED_PROXIES", ["10.0.0.0/8"]),
-    "skyauth.W105": lambda settings, patch: (
-        (settings.DATA_DIR / "secret_key").touch(),
-        patch.setattr("doctor.deployment.connection", SimpleNamespace(vendor="postgresql")),
-    ),
     "skyauth.W106": lambda settings, _: setattr(settings, "AUTH_STRING", f"team:$2b$10${'a' * 53}"),
     "skyauth.W107": lambda settings, _: setattr(settings, "UNUSED_SETTINGS", {"CACHE_URL": "There is no cache."}),
     "skyauth.W108": lambda settings, _: setattr(settings, "CHANGED_SETTINGS", {"AUTH_GROUPS_HEADER"}),

@@ -211,10 +211,10 @@ def test_the_result_of_the_last_readiness_probe_is_a_metric():
 
 @pytest.mark.django_db
 def test_a_refusal_that_cannot_be_written_is_counted(monkeypatch):
-    def fail(**values):
+    def fail(self, **options):
         raise OperationalError("disk full")
 
-    monkeypatch.setattr(Entry.objects, "create", fail)
+    monkeypatch.setattr(Entry, "save", fail)
     before = scrape()
     record.record_refusal(Event.REQUEST_DENIED, actor=ANONYMOUS, target=f"GET h/{time.monotonic()}")
     assert increase(before, "skyauth_audit_writes_lost_total") == 1

@@ -165,7 +165,7 @@ def test_values_on_a_page_are_escaped(system):
     user = UserFactory(username="eve@example.com", role=role)
     Role.objects.filter(pk=role.pk).update(name=EVIL)
     Route.objects.update(path="/**", permission="upstream:admin")
-    rbac.create_route(actor=system, spec=RouteSpec("/<b>&'", ("GET",), "upstream:admin"), position=1)
+    Route.objects.filter(position=1).update(path="/<b>&'", methods=["GET"])  # no interface saves such a path
     for path in ("/<b>", f"/{EVIL}", "/%3Cb%3E&'"):
         answer = open_page(path, subject=user.username)
         assert answer.status == 403

@@ -11,6 +11,7 @@ from rbac.packs import RouteSpec
 from rbac.patterns import BadPattern
 from rbac.permissions import EVERYTHING, UPSTREAM, Permission
 from rbac.principals import Kind, Principal
+from rbac.validation import validate
 from tests.factories import GroupRoleFactory, ServiceAccountFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -398,14 +399,14 @@ def test_the_database_refuses_impossible_rows(attempt):
 @pytest.mark.parametrize("names", ["upstream:read", {"upstream:read": 1}, [7], [["upstream:read"]], ["nosuch"]])
 def test_permissions_of_a_row_are_a_list_of_known_names(names):
     with pytest.raises(Invalid) as raised:
-        services.validate(Role(name="new", permissions=names))
+        validate(Role(name="new", permissions=names))
     assert "permissions" in raised.value.fields
 
 
 @pytest.mark.parametrize("methods", [None, "GET", {"GET": 1}, [], ["*", "GET"], [7]])
 def test_methods_of_a_row_are_a_list_of_upper_case_names(methods):
     with pytest.raises(Invalid) as raised:
-        services.validate(Route(position=1, path="/a", methods=methods, permission="upstream:read"))
+        validate(Route(position=1, path="/a", methods=methods, permission="upstream:read"))
     assert "methods" in raised.value.fields
 
 

@@ -135,7 +135,7 @@ def test_a_variable_of_another_program_is_no_misspelt_setting(tmp_path: Path, na
 
 def database(data_dir: Path, url: str) -> dict[str, Any]:
     """Return the default database for a URL."""
-    found: dict[str, Any] = read_settings(data_dir, DATABASE_URL=url)["DATABASES"]["default"]
+    found: dict[str, Any] = read_settings(data_dir, DATABASE_URL=url, SECRET_KEY="k" * 50)["DATABASES"]["default"]
     return found
 
 

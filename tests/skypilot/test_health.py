@@ -14,6 +14,7 @@ from axes.models import AccessAttempt
 from accounts.models import ServiceAccount, SignIn, User
 from accounts.services import tokens
 from skypilot import server_info
+from skypilot.health import user_type
 from tests import skypilot_client
 from tests.factories import PASSWORD, make_token
 from tests.http_client import HOST
@@ -76,9 +77,16 @@ def test_the_response_names_the_user_and_omits_the_password_hash(bob: User, path
     assert bob.password not in json.dumps(body)
 
 
-def test_the_response_names_a_user_with_a_session_and_one_with_single_sign_on(bob: User) -> None:
+def test_the_response_names_a_user_with_a_session_and_nobody_whose_password_ended(bob: User) -> None:
+    browser = skypilot_client.session(bob)
+    assert read(browser.get("/api/health"))["user"]["user_type"] == "basic"
     User.objects.filter(pk=bob.pk).update(sign_in=SignIn.SSO)
-    assert read(skypilot_client.session(bob).get("/api/health"))["user"]["user_type"] == "sso"
+    assert read(browser.get("/api/health"))["user"] is None
+
+
+@pytest.mark.parametrize(("sign_in", "shown"), [(SignIn.SSO, "sso"), (SignIn.PASSWORD, "basic")])
+def test_the_type_of_a_user_says_whether_a_password_can_be_reset(sign_in: SignIn, shown: str) -> None:
+    assert user_type(sign_in) == shown
 
 
 def test_the_response_names_a_service_account(pipeline: ServiceAccount, as_pipeline: Sky) -> None:

@@ -43,7 +43,9 @@ def _lock(on: BaseDatabaseWrapper, say_that_it_waits: Callable[[], None]) -> Ite
     params = on.get_connection_params()
     for name in ("pool", "cursor_factory", "context"):
         params.pop(name, None)
-    with psycopg.connect(**params, autocommit=True) as session:  # ends, and with it the lock, when the block ends
+    with on.wrap_database_errors:
+        session = psycopg.connect(**params, autocommit=True)
+    with session:  # ends, and with it the lock, when the block ends
         _wait(lambda: _try_postgresql(session), say_that_it_waits)
         yield
 
