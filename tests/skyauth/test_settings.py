@@ -182,5 +182,5 @@ with connection.cursor() as cursor:
 @pytest.mark.postgres
 def test_the_server_applies_the_options_of_the_database_url_and_skyauths_own_time_outs(tmp_path: Path) -> None:
     url = f"{os.environ['DATABASE_URL']}?application_name=sky&options=-c%20search_path%3Dskyauth%20-c%20lock_timeout%3D0"
-    ended = run_alone("shell", "--verbosity", "0", "--command", SHOW, data_dir=tmp_path, DATABASE_URL=url)
+    ended = run_alone("shell", "--verbosity", "0", "--command", SHOW, data_dir=tmp_path, DATABASE_URL=url, SECRET_KEY="k" * 50)
     assert ended.out.splitlines() == ["sky", "skyauth", "5s", "30s"], ended.err
