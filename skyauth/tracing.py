@@ -53,9 +53,8 @@ class TracedForwardAuthApp(ForwardAuthApp):
         PsycopgInstrumentor().instrument()
         SQLite3Instrumentor().instrument()
         database = connections[DEFAULT_DB_ALIAS]
-        database.close()  # a connection that the checks before the start have opened would make no spans
         if isinstance(database, PostgresWrapper):
-            database.close_pool()
+            database.close_pool()  # connections that the checks before the start have opened would make no spans
         self._with_span = OpenTelemetryMiddleware(
             self._without_span, default_span_details=lambda scope: (scope["path"], {}), exclude_spans=["receive", "send"]
         )
