@@ -17,7 +17,7 @@ class ContentNegotiation(DefaultContentNegotiation):
     """
 
     def get_accept_list(self, request: Request) -> list[str]:
-        """Return the media ranges that the client accepts; an empty header accepts everything, as none does."""
+        """Return the media ranges that the client accepts. An empty or absent header accepts everything."""
         return [media_range for media_range in super().get_accept_list(request) if media_range] or ["*/*"]
 
     def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> tuple[Any, str]:

@@ -10,7 +10,7 @@ from rbac.services import require_all
 
 
 def require_group_roles(actor: Principal, username: str, sign_in: str) -> None:
-    """Raise Forbidden if a group could give this user more permissions than the actor has, who may know the password.
+    """Raise Forbidden if a group could give this user permissions that the actor lacks, because the actor can know the password.
 
     It concerns users who can sign in in both ways: a group can give the user its role at any single sign-on, and the password
     then opens that role, too (promise 30). `sign_in` is the method after the change. Call it under `lock_policy`.

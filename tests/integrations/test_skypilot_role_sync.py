@@ -212,7 +212,7 @@ def test_a_name_with_the_id_of_another_user_at_the_server_is_refused(bob: User, 
 
 
 def test_promise_7_a_user_with_the_id_of_a_service_account_at_the_server_is_refused(bob: User, server: Server) -> None:
-    """Whoever can choose a user name can find one with any id. The server would give both the role that it received last."""
+    """A person who chooses user names can find one with a given id. The server would give both the role that it received last."""
     account = ServiceAccountFactory(role=Role.objects.get(name="admin"))
     names = (f"mallory+{number}@example.com" for number in range(1, 1_000_000))
     found = {user_uid(name): name for name in islice(names, 120_000)}

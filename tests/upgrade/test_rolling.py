@@ -1,4 +1,4 @@
-"""Two versions on one database: a rolling upgrade, and the way back, while requests are decided."""
+"""Two versions on one database: a rolling upgrade and a roll-back under requests."""
 
 import os
 import shutil
