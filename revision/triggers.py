@@ -207,8 +207,25 @@ def change_revision(on: BaseDatabaseWrapper = connection, kind: str = EVERYTHING
                 cursor.execute(statement, [kind, key] if "%s" in statement else [])
 
 
+def before_migrate(sender: Any, using: str, plan: list[Any], **kwargs: Any) -> None:  # noqa: ARG001 - Django's signature
+    """Drop the triggers of an SQLite file before migrations change it.
+
+    To change an SQLite table, Django makes a new one, drops the old one, and gives its name to the new one. SQLite refuses the
+    last step while triggers of other tables name the dropped one. Until `after_migrate`, readers see that triggers are missing
+    and use no cached answer.
+    """
+    from django.db import connections
+
+    on = connections[using]
+    if on.vendor != "sqlite" or not plan:
+        return
+    with transaction.atomic(using=using):
+        for trigger in installed(on):
+            on.cursor().execute(f'DROP TRIGGER "{trigger.name}"')
+
+
 def after_migrate(sender: Any, using: str, **kwargs: Any) -> None:  # noqa: ARG001 - Django's signature
-    """Install the triggers: SQLite drops those of a table that a migration rebuilds."""
+    """Install the triggers that are missing."""
     from django.db import connections
 
     install(connections[using])

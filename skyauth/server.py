@@ -11,12 +11,12 @@ from pathlib import Path
 from socket import socket
 from typing import Any, Final
 
-from django.conf import settings
+from django.db import connection
 from uvicorn.supervisors import ChangeReload
 
 from core.server_lock import held
 from gateway.protocol import ForwardAuthProtocol
-from skyauth import database_url, listeners
+from skyauth import listeners
 from skyauth.certificates import CertificateFiles
 from skyauth.server_process import GRACE, STARTUP_FAILURE, Config, Server
 from skyauth.workers import Supervisor
@@ -82,9 +82,8 @@ def serve(
     if certificate is not None:
         certificate.context()  # before a socket is opened
     with ExitStack() as stack:
-        database = settings.DATABASES["default"]
-        if database["ENGINE"] == database_url.SQLITE:
-            stack.enter_context(held(Path(database["NAME"]), alone=False))
+        if connection.vendor == "sqlite":
+            stack.enter_context(held(Path(connection.settings_dict["NAME"]), alone=False))
         sockets, passed = listen.open(stack)
         for listener in sockets:
             logger.info("Listening on %s", listeners.describe(listener, tls=certificate is not None))

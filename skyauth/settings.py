@@ -5,6 +5,7 @@ from typing import Any
 
 from core.postgresql.deadline import STATEMENT_FACTOR
 from core.postgresql.outage import PooledConnection
+from skyauth import database_url
 from skyauth.configuration import *  # noqa: F403 - Django reads every setting from this module
 from skyauth.configuration import (
     AUTH_COOL_OFF_MINUTES,
@@ -79,7 +80,7 @@ TEMPLATES = [
     }
 ]
 
-_SQLITE = database["ENGINE"] == "django.db.backends.sqlite3"
+_SQLITE = database["ENGINE"] == database_url.SQLITE
 if _SQLITE:
     database["ENGINE"] = "core.sqlite"
 database["OPTIONS"] = (

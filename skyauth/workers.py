@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import cached_property
 from socket import socket
 from types import FrameType
@@ -16,7 +17,7 @@ from uvicorn.supervisors.multiprocess import Process
 from skyauth.server_process import GRACE, RETIRE, STARTUP_FAILURE, Config, Server
 
 _TURN: Final = 0.5  # seconds between two looks at the workers
-_READY_SECONDS: Final = 60.0  # for a worker that replaces another
+_READY_SECONDS: Final = 60.0  # for a worker to start: on a busy machine its first imports alone take many seconds
 
 logger = logging.getLogger("skyauth.workers")
 
@@ -29,6 +30,27 @@ class Worker(Process):
     @cached_property
     def server(self) -> Server:
         return Server(self.config)
+
+    def __init__(self, config: Config, sockets: list[socket]) -> None:
+        super().__init__(config, sockets)
+        self._started_before = time.monotonic() + _READY_SECONDS
+        self._responded = False
+
+    def is_alive(self, timeout: float = _TURN) -> bool:
+        """Return whether it runs and responds in time. Until its first response it may still be starting."""
+        if not self.process.is_alive():
+            return False
+        if self._responded:
+            return self.ping(timeout)
+        self._responded = self.ping(_TURN)
+        return self._responded or time.monotonic() < self._started_before
+
+    def ping(self, timeout: float = _TURN) -> bool:
+        """Return whether it responds in time. Responses to earlier pings, which came late, do not count."""
+        with suppress(OSError, EOFError):
+            while self.parent_conn.poll():
+                self.parent_conn.recv()
+        return super().ping(timeout)
 
     def signal(self, number: int) -> None:
         """Send a signal, unless the worker has ended."""

@@ -26,7 +26,7 @@ from tests.http_client import HOST, ask
 from tests.requirements import need_program
 
 ROOT = Path(__file__).resolve().parent.parent
-READY_SECONDS = 30
+READY_SECONDS = 60
 SECRET_KEY = secrets.token_urlsafe(48)
 POSTGRESQL = "install Debian's postgresql package"
 

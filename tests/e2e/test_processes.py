@@ -63,6 +63,18 @@ def test_workers_end_with_a_parent_that_is_killed(server: SkyAuth) -> None:
     assert not listens(server.port)
 
 
+@pytest.mark.long
+def test_workers_that_start_slowly_are_not_killed(server: SkyAuth, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time\n\ntime.sleep(7)\n", "utf-8")  # a busy machine
+    slow = SkyAuth(server.port, server.data, {**server.environment, "PYTHONPATH": str(tmp_path)}, server.console)
+    slow.start(workers=2)
+    try:
+        assert "ended unexpectedly" not in slow.log
+        assert ask(server.port, "/healthz").status == 200
+    finally:
+        slow.stop()
+
+
 def test_a_stopping_server_says_so_and_still_answers_until_proxies_have_left(server: SkyAuth, token: tuple[str, bytes]) -> None:
     server.start(drain=3)
     with socket.create_connection((HOST, server.port), timeout=30) as kept:

@@ -51,13 +51,12 @@ def upgraded() -> Iterator[SkyAuth]:
         port = free_port()
         values = environment(
             DATA_DIR=str(data),
-            SECRET_KEY=SECRETS["secret_key"],
             TRUSTED_PROXIES=HOST,
             PUBLIC_URL=f"http://{HOST}:{port}",
             SESSION_HOURS=FOR_EVER,
             SESSION_IDLE_HOURS=FOR_EVER,
             CLI_SESSION_DAYS="36500",
-            **where,
+            **{**where, "SECRET_KEY": SECRETS["secret_key"]},
         )
         console = Console(values)  # runs the migrations
         stack.callback(console.close)
