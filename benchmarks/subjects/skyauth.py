@@ -11,7 +11,7 @@ from accounts import token_format
 from benchmarks.harness import Also, Harness, Subject
 from benchmarks.load import HOST, Requests, template
 from benchmarks.seed import PASSWORDS, PEOPLE, path_of
-from tests.servers import Program
+from tests.servers import SECRET_KEY, Program
 
 VERIFY: Final = "/authz/verify"
 WORKING_SET: Final = 1_000
@@ -66,7 +66,7 @@ def seed(harness: Harness, shape: Shape) -> dict[str, str]:
     data = harness.folder(shape.name)
     settings = {"DATA_DIR": str(data), "TRUSTED_PROXIES": HOST, "AUTH_USER_HEADER_FORMAT": "plaintext", "LOG_LEVEL": "WARNING"}
     if shape.database == "postgresql":
-        settings["DATABASE_URL"] = harness.database(shape.name)
+        settings |= {"DATABASE_URL": harness.database(shape.name), "SECRET_KEY": SECRET_KEY}
     counts = ["--tokens", str(shape.tokens), "--routes", str(shape.routes)]
     harness.run(shape.name, [sys.executable, "-m", "benchmarks.seed", str(data), *counts], **settings)
     return settings
