@@ -14,6 +14,7 @@ from authn.proxy_header_middleware import OVERSIZED_KEY, SCOPE_KEY
 from authn.proxy_headers import NO_PROXY_INFO, FilteredHeaders, ProxyInfo, RawHeaders
 from core import request_id
 from core.asgi import Application, Receive, Scope, Send, send_problem, send_response
+from core.watched import Tag
 from gateway import jwt_issue, metrics, verify
 from gateway.cache import CacheSnapshot, DecisionCache
 from gateway.forwarded import ENDPOINTS, PREFIX, AuthRequest, TargetReader, no_endpoint
@@ -34,7 +35,10 @@ logger = logging.getLogger("skyauth.gateway")
 
 
 class CachedAnswer(NamedTuple):
-    """A request to a verify endpoint and, on a cache hit, its answer, which is valid at this number of this epoch alone."""
+    """A request to a verify endpoint and, on a cache hit, its answer, which was valid at this number of this epoch.
+
+    It stays valid while nothing that it depends on changes; None for `depends_on` is everything.
+    """
 
     request: AuthRequest
     reader: TargetReader
@@ -42,6 +46,7 @@ class CachedAnswer(NamedTuple):
     answer: Answer | None = None
     epoch: Epoch | None = None
     number: int = 0
+    depends_on: tuple[Tag, ...] | None = None
 
     @property
     def batchable(self) -> bool:
@@ -104,19 +109,21 @@ class ForwardAuthApp:
         """Return a request with its answer in this epoch, if it had one under an older policy revision."""
         if cached.answer is None or epoch is None:
             return cached
+        if epoch is cached.epoch and epoch.is_current(cached.number, cached.depends_on):
+            return cached
         return self._look_up(cached.request, cached.reader, self._cache.of(epoch))
 
     def _look_up(self, request: AuthRequest, reader: TargetReader, snapshot: CacheSnapshot) -> CachedAnswer:
-        number = snapshot.epoch.number
+        number, lookups = snapshot.epoch.number, verify.CacheOnly(snapshot)
         try:
-            answer = verify.evaluate(request, reader, verify.CacheOnly(snapshot))
+            answer = verify.evaluate(request, reader, lookups)
         except verify.CacheMiss:
             return CachedAnswer(request, reader)
         except Exception as error:
             # The type alone: an exception's text can quote what was sent. The slow path answers, if need be with 503.
             logger.error("A cache look-up failed: %s", type(error).__name__, exc_info=settings.DEBUG)
             return CachedAnswer(request, reader)
-        return CachedAnswer(request, reader, False, answer, snapshot.epoch, number)
+        return CachedAnswer(request, reader, False, answer, snapshot.epoch, number, lookups.depends_on)
 
     async def decide(self, cached: CachedAnswer, epoch: Epoch | None) -> Answer:
         """Return the answer from the database, found in a thread within TIMEOUT_SECONDS, else 503.

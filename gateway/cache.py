@@ -59,10 +59,13 @@ class CachedCaller:
 
     `role_synced` says whether the SkyPilot API server has confirmed the caller's role, or need not (`role_sync`). `valid_until`
     is in seconds since the epoch of Unix. `number` is that of a policy revision at which the caller was correct, and `depends_on`
-    says on which rows.
+    says on which rows; an answer to the caller depends on the routes too.
     """
 
-    __slots__ = ("_answer", "_touch_at", "_touches", "depends_on", "number", "principal", "role_synced", "valid_until")
+    __slots__ = (
+        "_answer", "_touch_at", "_touches", "answer_depends_on", "depends_on", "number", "principal", "role_synced",
+        "valid_until",
+    )  # fmt: skip
 
     def __init__(self, identification: AuthenticationResult, number: int = 0) -> None:
         self.principal: Principal = identification.principal
@@ -72,6 +75,7 @@ class CachedCaller:
         self.role_synced = not role_sync.needs_sync(identification.principal)
         if self.depends_on is not None and not self.role_synced:
             self.depends_on += (role_sync.tag(identification.principal),)
+        self.answer_depends_on = None if self.depends_on is None else (ROUTES, *self.depends_on)
         self._touches = identification.touches
         self._touch_at = time.time() + last_used.EVERY.total_seconds()
         self._answer: Answer | None = None

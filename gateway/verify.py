@@ -23,6 +23,7 @@ from authn.identify import AuthenticationResult
 from authn.provider_keys import KeysUnavailable
 from authn.session_cookie import session_key
 from core.problems import NOT_SIGNED_IN
+from core.watched import ROUTES, Tag
 from gateway import browsers, forwarded, headers, jwt_issue, pages
 from gateway.cache import CachedCaller, CacheSnapshot, cache_key
 from gateway.cross_origin import is_foreign
@@ -76,10 +77,14 @@ class Lookups(Protocol):
 
 
 class CacheOnly:
-    """Lookups in the decision cache alone, for the event loop: CacheMiss for everything else."""
+    """Lookups in the decision cache alone, for the event loop: CacheMiss for everything else.
+
+    `depends_on` is what they depend on; None is everything.
+    """
 
     def __init__(self, snapshot: CacheSnapshot) -> None:
         self._snapshot = snapshot
+        self.depends_on: tuple[Tag, ...] | None = (ROUTES,)
 
     def caller(self, credential: Credential | None, client: str) -> CachedCaller:
         if credential is None:
@@ -88,6 +93,7 @@ class CacheOnly:
         caller = self._snapshot.caller(cache_key(credential, client), now)
         if caller is None:
             raise CacheMiss
+        self.depends_on = caller.answer_depends_on
         caller.touch(now)
         return caller
 
