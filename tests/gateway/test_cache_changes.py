@@ -12,6 +12,7 @@ from accounts.models import GroupRole, PolicyChange, PolicyRevision, ServiceAcco
 from authn import identify, lockout
 from authn.credentials import Bearer
 from gateway import verify
+from gateway.asgi import ForwardAuthApp
 from gateway.cache import CachedCaller, DecisionCache, cache_key
 from gateway.forwarded import AuthRequest, x_forwarded
 from rbac.models import Role, Route
@@ -107,20 +108,29 @@ def test_promise_14_a_change_ends_the_callers_that_depend_on_it_and_no_others(wo
     for request in [*world.values()] * 2:  # the groups change the user's row at the first time
         assert verify.decide(request, x_forwarded, reader.snapshot()).status == 200
     assert all(from_cache(request, reader.snapshot()) for request in world.values())
+    app = ForwardAuthApp(None)
+    app._cache = reader.cache
+    looked_up = {name: app._look_up(request, x_forwarded, reader.snapshot()) for name, request in world.items()}
     change, ended = ENDS[what]
     change()
     snapshot = reader.snapshot()
+    again = {name: app.look_up_again(cached, snapshot.epoch).answer for name, cached in looked_up.items()}
+    kept = set() if snapshot.route_table is None else ALL - ended
+    assert {name for name, answer in again.items() if answer is not None} == kept, "the change came while the request waited"
     if snapshot.route_table is None:  # another epoch
         verify.decide(world["alone"]._replace(headers=[]), x_forwarded, snapshot)
     assert {name for name, request in world.items() if from_cache(request, snapshot) is None} == ended
 
 
 def test_a_change_of_the_routes_keeps_the_callers(world, django_assert_num_queries):
-    reader = Reader()
+    reader, app = Reader(), ForwardAuthApp(None)
+    app._cache = reader.cache
     for request in [*world.values()] * 2:
         verify.decide(request, x_forwarded, reader.snapshot())
+    looked_up = [app._look_up(request, x_forwarded, reader.snapshot()) for request in world.values()]
     Route.objects.create(position=0, path="/things", methods=["GET"], permission="roles:write")
     snapshot = reader.snapshot()
+    assert not any(app.look_up_again(cached, snapshot.epoch).answer for cached in looked_up)
     assert all(from_cache(request, snapshot) is None for request in world.values())
     assert len(snapshot) == len(world) - 1, "two requests have one caller"
     with django_assert_num_queries(1):  # the routes
