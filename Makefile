@@ -17,6 +17,7 @@ UV := uv==0.13.9
 # The SQLite and the PostgreSQL run share it; loadgroup keeps tests that share a running server in one process.
 PYTEST := -m pytest -n auto --dist loadgroup
 E2E := e2e or browser
+EXAMPLES := long
 # Runs two targets at the same time, because each often waits for what it starts; the output of the first follows at the end.
 define at-once
 log=$$(mktemp); $(MAKE) --no-print-directory $(1) >"$$log" 2>&1 & first=$$!; \
@@ -28,7 +29,7 @@ endef
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help run test test-sqlite test-postgres test-e2e test-e2e-sqlite test-e2e-postgres test-long clients bench lint format lock clean
+.PHONY: help run test test-sqlite test-postgres test-e2e test-e2e-sqlite test-e2e-postgres test-long test-examples clients bench lint format lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -58,9 +59,13 @@ test-e2e-sqlite: $(VENV)/dev.installed
 test-e2e-postgres: $(VENV)/dev.installed
 	$(PYTHON) scripts/test_postgres.py $(PYTEST) -m "$(E2E)" $(ARGS)
 
-test-long: $(VENV)/dev.installed ## Run property tests with many examples, and long tests under load (ARGS="-k schemathesis")
-	TEST_EXAMPLES=long $(PYTHON) $(PYTEST) -m "hypothesis or long" $(ARGS)
-	TEST_EXAMPLES=long $(PYTHON) scripts/test_postgres.py $(PYTEST) -m "hypothesis or long" $(ARGS)
+test-long: $(VENV)/dev.installed ## Run the tests under load at full length, on both databases
+	TEST_EXAMPLES=$(EXAMPLES) $(PYTHON) $(PYTEST) -m long $(ARGS)
+	TEST_EXAMPLES=$(EXAMPLES) $(PYTHON) scripts/test_postgres.py $(PYTEST) -m long $(ARGS)
+
+test-examples: $(VENV)/dev.installed ## Run the property tests with many examples, on both databases (ARGS="-k schemathesis")
+	TEST_EXAMPLES=$(EXAMPLES) $(PYTHON) $(PYTEST) -m hypothesis $(ARGS)
+	TEST_EXAMPLES=$(EXAMPLES) $(PYTHON) scripts/test_postgres.py $(PYTEST) -m hypothesis $(ARGS)
 
 clients: $(CLIENTS)/installed ## Install the generators of API clients, for tests/api/test_generated_clients.py
 

@@ -16,6 +16,7 @@ from accounts import token_format
 from tests.database_proxy import DatabaseProxy, database_proxy
 from tests.e2e.test_faults import children
 from tests.e2e.test_outage import machine, unavailable
+from tests.examples import examples
 from tests.http_client import HOST, ask, bearer
 from tests.requirements import need_program
 from tests.servers import POSTGRESQL, Postgres, SkyAuth, directory, free_port, postgres, skyauth_server, wait_until
@@ -25,7 +26,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.postgres, pytest.mark.xdist_group("da
 TIMEOUT = 2  # DATABASE_TIMEOUT
 FAST = 1.0  # seconds that a 503 takes while the database is known to be lost
 RECOVERY = TIMEOUT + 2.0
-LONG = os.environ.get("TEST_EXAMPLES") == "long"  # make test-long
 
 
 @dataclass
@@ -146,7 +146,7 @@ def test_promise_53_one_silent_connection_of_several_is_not_an_outage(lab: Lab) 
 @pytest.mark.long
 def test_promise_53_connections_refused(lab: Lab) -> None:
     lab.proxy.refuse()
-    lab.refused_fast(70 if LONG else 12)
+    lab.refused_fast(examples(12, long=70))
     lab.proxy.listen_again()
     lab.back_within()
     lab.was_one_outage()

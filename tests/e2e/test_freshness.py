@@ -121,7 +121,7 @@ def changes(server: SkyAuth) -> dict[str, tuple[str, Callable[[], object], Calla
 
 
 CHANGES = ["owner disabled", "account disabled", "owner demoted", "account demoted", "role changed", "routes changed"]
-TIMES = examples(25, long=1_000)  # there and back
+TIMES = examples(25, long=100)  # there and back
 
 
 @pytest.mark.long
