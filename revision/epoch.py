@@ -5,12 +5,14 @@ one it knows (`revision.triggers`). The log must be an unbroken chain: each chan
 other history of the database has. Otherwise a new epoch begins, and nothing that was cached before is used.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Final, NamedTuple
 
 from core.watched import EVERYTHING, Tag
 
 MAX_CHANGES: Final = 1_000  # logged rows in one read; a reader that has missed more begins a new epoch
+READ_SECONDS: Final = 1.0  # then the request takes the slow path, which has a time-out of its own
 _MAX_TAGS: Final = 50_000  # whose last change an epoch remembers
 
 
@@ -75,6 +77,31 @@ class Epoch:
 
 Callback = Callable[[Epoch | None], None]
 """Receives the epoch, whose number is that of the policy revision, or None when that could not be read."""
+
+
+class PendingRead:
+    """The read that a source is making, which ends with one call of its callback: with what was read, or after a time-out."""
+
+    def __init__(self) -> None:
+        self._callback: Callback | None = None
+        self._timeout: asyncio.TimerHandle | None = None
+
+    def __bool__(self) -> bool:
+        return self._callback is not None
+
+    def begin(self, callback: Callback, on_timeout: Callable[[], None]) -> None:
+        """Begin a read. `on_timeout` is called if it takes longer than READ_SECONDS."""
+        self._callback = callback
+        self._timeout = asyncio.get_running_loop().call_later(READ_SECONDS, on_timeout)
+
+    def finish(self, epoch: Epoch | None) -> None:
+        """Give the epoch to the callback, unless the read has ended."""
+        if self._timeout is not None:
+            self._timeout.cancel()
+            self._timeout = None
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback(epoch)
 
 
 def is_chain(known: Position, now: Position, changes: Sequence[LoggedChange]) -> bool:

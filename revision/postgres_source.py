@@ -11,14 +11,13 @@ from django.db import connection
 from psycopg import pq
 
 from core.postgresql.outage import outage
-from revision.epoch import MAX_CHANGES, Callback, Epoch, Follower, LoggedChange, Position
+from revision.epoch import MAX_CHANGES, Callback, Epoch, Follower, LoggedChange, PendingRead, Position
 from revision.trigger_sql import FUNCTION, LOG, LOG_FUNCTION, PREFIX, TABLE
 from revision.triggers import INSTALLED, LOG_BODY, lacking, read_installed
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
-_TIMEOUT_SECONDS: Final = 1.0  # then the request takes the slow path, which has a time-out of its own
 _RECONNECT_SECONDS: Final = 0.5  # between two attempts to connect
 # A connection can lead to a primary that was replaced, and still answers. So it is replaced by one to where the name leads now.
 _LIFETIME_SECONDS: Final = 30.0
@@ -69,12 +68,11 @@ class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and mea
         self._opened_as: _Opened | None = None
         self._next: _Opened | None = None  # replaces the connection before the next read
         self._descriptor = -1  # of the connection's socket
-        self._callback: Callback | None = None
+        self._pending = PendingRead()
         self._result: PGresult | None = None
         self._take: Callable[[PGresult], bool] = self._take_revision
         self._checks_triggers = False
         self._check_at = self._expires_at = 0.0  # by the loop's clock
-        self._timeout: asyncio.TimerHandle | None = None
         self._connecting: asyncio.Future[_Opened | None] | None = None
         self._attempted_at = float("-inf")  # the last attempt, by the loop's clock
 
@@ -92,9 +90,8 @@ class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and mea
             return
         if now >= self._expires_at:
             self._connect()
-        self._callback = callback
+        self._pending.begin(callback, self._overdue)
         self._checks_triggers = now >= self._check_at
-        self._timeout = self._loop.call_later(_TIMEOUT_SECONDS, self._overdue)
         self._send(_READ_CHECKED if self._checks_triggers else _READ, self._take_revision)
 
     def _send(self, query: str, take: "Callable[[PGresult], bool]") -> None:
@@ -131,8 +128,8 @@ class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and mea
             self._reconnect()
             return
         result, self._result = self._result, None
-        if result is not None and self._callback is not None and self._take(result):
-            self._finish(self._epoch)
+        if result is not None and self._pending and self._take(result):
+            self._pending.finish(self._epoch)
 
     def _take_revision(self, result: "PGresult") -> bool:
         """Take the revision, and ask for the changes if it is another one than before."""
@@ -167,14 +164,6 @@ class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and mea
         self._unchanged = (value.encode(), table.encode(), server.encode())
         return True
 
-    def _finish(self, epoch: Epoch | None) -> None:
-        if self._timeout is not None:
-            self._timeout.cancel()
-            self._timeout = None
-        callback, self._callback = self._callback, None
-        if callback is not None:
-            callback(epoch)
-
     def _overdue(self) -> None:
         outage.suspect(psycopg.OperationalError("the policy revision was not read in time"), connected=True)
         self._reconnect()
@@ -182,7 +171,7 @@ class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and mea
     def _reconnect(self) -> None:
         """Close the connection, finish the read without a revision, and connect again."""
         self.close()
-        self._finish(None)
+        self._pending.finish(None)
         self._connect()
 
     def _connect(self) -> None:
@@ -212,7 +201,7 @@ class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and mea
         opened = None if future.cancelled() or future.exception() else future.result()
         if opened is None:
             return
-        if self._callback is None:
+        if not self._pending:
             self._use(opened)
         else:
             self._next = opened

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from core import sqlite_file
-from revision.epoch import MAX_CHANGES, Callback, Epoch, Follower, LoggedChange, Position
+from revision.epoch import MAX_CHANGES, Callback, Epoch, Follower, LoggedChange, PendingRead, Position
 from revision.trigger_sql import LOG, TABLE
 from revision.triggers import INSTALLED, lacking, read_installed
 
-_TIMEOUT_SECONDS: Final = 1.0  # then the request takes the slow path, which has a time-out of its own
 _HEADER_BYTES: Final = 48  # of one of the two copies
 _READ: Final = f"SELECT number, mark FROM {TABLE} WHERE id = 1"  # noqa: S608 - constants only # nosec B608
 _CHANGES: Final = (
@@ -51,8 +50,7 @@ class SqliteSource:
         self._follower = Follower()
         self._unchanged: tuple[bytes, Epoch] | None = None  # a header, and the epoch under it
         self._reading = False
-        self._callback: Callback | None = None
-        self._timeout: asyncio.TimerHandle | None = None
+        self._pending = PendingRead()
         # Of the thread:
         self._connection: sqlite3.Connection | None = None
         self._connections = 0
@@ -67,8 +65,8 @@ class SqliteSource:
             callback(None)  # the thread is still busy with a read that timed out
         else:
             loop = asyncio.get_running_loop()
-            self._callback, self._reading = callback, True
-            self._timeout = loop.call_later(_TIMEOUT_SECONDS, self._finish, None)
+            self._reading = True
+            self._pending.begin(callback, lambda: self._pending.finish(None))
             loop.run_in_executor(self._thread, self._read, self._follower.known).add_done_callback(self._done)
 
     def _read(self, known: Position | None) -> _Read | None:
@@ -125,15 +123,7 @@ class SqliteSource:
         if read is not None:
             epoch = self._follower.follow(read.now, read.changes, (read.connection, read.schema))
             self._unchanged = (read.header, epoch) if read.header else None
-        self._finish(epoch)
-
-    def _finish(self, epoch: Epoch | None) -> None:
-        if self._timeout is not None:
-            self._timeout.cancel()
-            self._timeout = None
-        callback, self._callback = self._callback, None
-        if callback is not None:
-            callback(epoch)
+        self._pending.finish(epoch)
 
     def _header(self) -> bytes:
         """Return both copies of the header, or b"" where there is none, or one of them is just being written."""

@@ -16,7 +16,8 @@ from django.db import OperationalError, close_old_connections, connection
 from accounts.models import GroupRole, PolicyRevision
 from core.watched import GROUPS, ROUTES
 from rbac.models import Role
-from revision import postgres_source, sqlite_source, triggers
+from revision import epoch as epochs
+from revision import postgres_source, triggers
 from revision.postgres_source import PostgresSource
 from revision.reader import RevisionReader
 from revision.sqlite_source import SqliteSource
@@ -303,14 +304,14 @@ def test_an_unchanged_sqlite_file_is_read_without_sqlite_and_a_stuck_read_stops_
         source = reader._source
         read = source._read
         monkeypatch.setattr(source, "_read", lambda known: (stuck.wait(), read(known))[1])
-        monkeypatch.setattr(sqlite_source, "_TIMEOUT_SECONDS", 0.05)
+        monkeypatch.setattr(epochs, "READ_SECONDS", 0.05)
         unchanged = [await reader.epoch() for _ in range(3)]
         await asyncio.to_thread(_change, "dev")
         started = time.monotonic()
         changed = [await reader.epoch() for _ in range(5)]
         assert time.monotonic() - started < 1
         stuck.set()
-        monkeypatch.setattr(sqlite_source, "_TIMEOUT_SECONDS", 5)
+        monkeypatch.setattr(epochs, "READ_SECONDS", 5)
         await asyncio.wrap_future(source._thread.submit(int))
         await run_loop()
         after = await reader.epoch()
@@ -407,7 +408,7 @@ def _end(pid):
 
 @pytest.mark.postgres
 def test_a_postgresql_that_does_not_answer_gives_none_after_the_time_out(separate_connections, monkeypatch):
-    monkeypatch.setattr(postgres_source, "_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(epochs, "READ_SECONDS", 0.2)
     locked, done = threading.Event(), threading.Event()
 
     def hold():
