@@ -37,7 +37,7 @@ class Insert:
 
 
 class Update:
-    """New values of stored rows of one model, ready to be written to the columns of `fields`, of which none can be NULL.
+    """New values of stored rows of one model, ready to be written to the columns of `fields`.
 
     `before` has the same rows as they were read. A row that was changed or deleted since then is not written.
     """
@@ -77,7 +77,8 @@ def _update(rows: Sequence[tuple[models.Model, models.Model]], names: Sequence[s
     columns = [_quoted(str(field.column)) for field in fields]
     sets = ", ".join(f"{column} = new.column{n}" for n, column in enumerate(columns, 2))
     table = _quoted(meta.db_table)
-    same = " AND ".join(f"{table}.{column} = new.column{n}" for n, column in enumerate(columns, 2 + len(columns)))
+    equals = "IS" if connection.vendor == "sqlite" else "IS NOT DISTINCT FROM"  # also for NULL
+    same = " AND ".join(f"{table}.{column} {equals} new.column{n}" for n, column in enumerate(columns, 2 + len(columns)))
     key = _quoted(str(meta.pk.column))
     statement = f"UPDATE {table} SET {sets} FROM {source} WHERE {table}.{key} = new.column1 AND {same}"  # noqa: S608 - names of models alone # nosec B608
     return statement, parameters

@@ -1,5 +1,7 @@
 """When a user leaves: disable or delete the user, and decide in the same step about the service accounts that they own."""
 
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -7,14 +9,17 @@ from typing import Any, Final
 from django.db import transaction
 
 from accounts.models import ServiceAccount, Session, Token, User
-from accounts.services import deleted_users, service_accounts, tokens, upstream, users
+from accounts.services import deleted_users, service_accounts, upstream, users
+from accounts.services.account_batch import AccountBatch
+from accounts.services.account_rules import AccountChange
 from audit.events import Event
 from audit.record import record
 from core.agreement import asks_first
 from core.errors import Invalid
+from rbac.models import Role
 from rbac.permissions import Permission, cap_to_owner
 from rbac.principals import Principal
-from rbac.services import lock_policy, require, require_all
+from rbac.services import require, require_all
 
 MAX_LISTED: Final = 50
 
@@ -63,14 +68,15 @@ def disable_user(
 
     Raises Forbidden, Invalid, Conflict, NotFound; then nothing has changed.
     """
-    lock_policy()  # so that the user gets no account between this line and the last
+    stored = users.lock_user(user)  # so that the user gets no account between this line and the last
     heir = _new_owner(user, transfer_to) if account_action is AccountAction.TRANSFER else None
-    for account in list(ServiceAccount.objects.filter(owner=user).select_related("role")):
-        if heir is not None:
-            role = _role_within(account, user, heir)
-            service_accounts.update_service_account(actor=actor, account=account, owner=heir, role=role)
-        elif account_action is AccountAction.REVOKE:
-            _revoke(actor, account)
+    batch = AccountBatch(actor)
+    if heir is not None:
+        for account in _accounts_of(user):
+            batch.change(account, AccountChange(role=_role_within(account, stored, heir), owner=heir))
+    elif account_action is AccountAction.REVOKE:
+        _revoke(batch, user, _accounts_of(user))
+    batch.write()
     return users.set_active(actor=actor, user=user, active=False)
 
 
@@ -99,11 +105,11 @@ def delete_user(
     users.require_change(actor, user, "delete")
     users.require_other_admin(user)
     heir = _new_owner(user, transfer_to) if account_action is AccountAction.TRANSFER else None
-    accounts = list(ServiceAccount.objects.filter(owner=user).select_related("role", "owner"))
+    accounts, batch = _accounts_of(user), AccountBatch(actor)
     if account_action is AccountAction.REVOKE:
-        accounts = [_revoke(actor, account) for account in accounts]
+        _revoke(batch, user, accounts)
     for account in accounts:
-        _detach(actor, account, user, heir)
+        _detach(batch, account, user, heir)
     data: dict[str, Any] = {
         "uid": user.uid,
         "role": user.role.name,
@@ -113,6 +119,7 @@ def delete_user(
         require_all(actor, heir.role.holds, f"give service accounts to {heir.username}")
         data["transferred_to"] = heir.username
     upstream.require_deletion(actor, user)
+    batch.write()
     if deleted_users.keep(actor=actor, user=user, block=block):
         data["blocked"] = True
     user.delete()
@@ -128,20 +135,22 @@ def _new_owner(user: User, transfer_to: User | None) -> User:
     return service_accounts.new_owner(transfer_to, field="transfer_to")
 
 
-def _detach(actor: Principal, account: ServiceAccount, owner: User, heir: User | None) -> None:
-    """Take an account from an owner who is deleted, give it to the heir if there is one, and record what changed."""
-    before = service_accounts.account_values(account)
+def _accounts_of(user: User) -> list[ServiceAccount]:
+    return list(ServiceAccount.objects.filter(owner=user).select_related("role", "owner__role"))
+
+
+def _detach(batch: AccountBatch, account: ServiceAccount, owner: User, heir: User | None) -> None:
+    """Take an account from an owner who is deleted, and give it to the heir if there is one."""
+    before = copy(account)
     role, _ = cap_to_owner(account.role.name, account.role.holds, owner.role.name, owner.role.holds)
     account.owner = heir
     account.role = account.role if role in ("", account.role.name) else owner.role
     account.is_active = account.is_active and owner.is_active and role != ""
-    account.save(update_fields=["owner", "role", "is_active"])
-    data = {"old": before, "new": service_accounts.account_values(account)}
-    record(Event.SERVICE_ACCOUNT_UPDATED, actor=actor, target=account.name, data=data)
+    batch.replace(account, before)
 
 
-def _role_within(account: ServiceAccount, *owners: User) -> str:
-    """Return the name of the role of an account that stays within the roles of all these owners (ADR 0004).
+def _role_within(account: ServiceAccount, *owners: User) -> Role:
+    """Return the role of an account that stays within the roles of all these owners (ADR 0004).
 
     Raises Invalid if an owner's role and the account's contain each other in neither direction.
     """
@@ -155,11 +164,15 @@ def _role_within(account: ServiceAccount, *owners: User) -> str:
                 "Neither contains the other. Give the service account another role first.",
             )
         role = role if name == role.name else owner.role
-    return role.name
+    return role
 
 
-def _revoke(actor: Principal, account: ServiceAccount) -> ServiceAccount:
-    """Revoke all tokens of an account, disable it and return it. The account stays, so that its history can be read."""
-    for token in account.tokens.filter(revoked_at=None):
-        tokens.revoke_token(actor=actor, token=token)
-    return service_accounts.update_service_account(actor=actor, account=account, active=False)
+def _revoke(batch: AccountBatch, user: User, accounts: Sequence[ServiceAccount]) -> None:
+    """Revoke all tokens of the user's accounts and disable the accounts. They stay, so that their history can be read."""
+    by_key = {account.pk: account for account in accounts}
+    tokens = list(Token.objects.filter(account__owner=user, revoked_at=None))
+    for token in tokens:
+        token.account = by_key[token.account_id]
+    batch.revoke_tokens(tokens)
+    for account in accounts:
+        batch.change(account, AccountChange(active=False))

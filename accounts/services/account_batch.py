@@ -1,0 +1,119 @@
+"""Changes of many service accounts at once: decided in memory, and written in a few statements, all or none.
+
+A service for one account makes about ten queries. The lock would be held for their time as often as a user has accounts.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from typing import Any
+
+from django.utils import timezone
+
+from accounts.models import ServiceAccount, Token
+from accounts.services import account_rules, upstream
+from accounts.services.account_rules import AccountChange
+from audit.events import Event
+from audit.models import Entry
+from audit.record import entry
+from core.agreement import CallerChange
+from core.bulk import Insert, Update, batches
+from core.errors import Conflict, ServiceError
+from rbac.principals import Principal
+
+_CHANGEABLE = ("role", "owner", "description", "is_active")
+
+
+class AccountBatch:
+    """What happens to accounts that were read with role, owner and the owner's role. Nothing is written before `write`."""
+
+    def __init__(self, actor: Principal) -> None:
+        self._actor = actor
+        self._now = timezone.now()
+        self._new: list[ServiceAccount] = []
+        self._changed: dict[int, ServiceAccount] = {}  # by key
+        self._before: dict[int, ServiceAccount] = {}  # the same accounts as they were read
+        self._deleted: list[ServiceAccount] = []
+        self._revoked: list[int] = []  # keys of tokens
+        self._entries: list[Entry] = []
+        self._questions: dict[str, CallerChange] = {}  # by the name of the account
+
+    def create(self, account: ServiceAccount, *, active: bool = True) -> None:
+        """Create an account from `account_rules.new_account`."""
+        account_rules.require_creation(self._actor, account.owner)
+        self._record(Event.SERVICE_ACCOUNT_CREATED, account, account_rules.creation(account))
+        if not active:
+            data = account_rules.change(self._actor, account, AccountChange(active=False))
+            self._record(Event.SERVICE_ACCOUNT_UPDATED, account, data)
+        self._new.append(account)
+
+    def change(self, account: ServiceAccount, new: AccountChange) -> None:
+        """Change an account. Raises Forbidden, Invalid; then the account stays as it was."""
+        account_rules.require_change(self._actor, account)
+        before, held = copy(account), upstream.effective_permissions(account)
+        changed = copy(account)
+        data = account_rules.change(self._actor, changed, new)
+        if data is None:
+            return
+        if question := upstream.account_change(changed, held):
+            self._questions[account.name] = question
+        account.role, account.owner = changed.role, changed.owner
+        account.description, account.is_active = changed.description, changed.is_active
+        self._store(account, before, data)
+
+    def replace(self, account: ServiceAccount, before: ServiceAccount) -> None:
+        """Store an account that the caller has changed, and that was read as `before`."""
+        values = account_rules.account_values
+        self._store(account, before, {"old": values(before), "new": values(account)})
+
+    def delete(self, account: ServiceAccount) -> None:
+        """Delete an account with all its tokens. Raises Forbidden."""
+        account_rules.require_change(self._actor, account)
+        self._questions[account.name] = CallerChange(account.upstream_name, None)
+        self._deleted.append(account)
+
+    def revoke_tokens(self, tokens: Iterable[Token]) -> None:
+        """Revoke tokens that were read with their accounts. A revoked one keeps its date. Raises Forbidden."""
+        for token in tokens:
+            account_rules.require_change(self._actor, token.account)
+            if token.revoked_at is None:
+                token.revoked_at = self._now
+                self._revoked.append(token.pk)
+                self._record(Event.TOKEN_REVOKED, token.account, {"key_id": token.key_id})
+
+    def refusals(self) -> Mapping[str, ServiceError]:
+        """Return what the upstream refuses, by the name of the account. Raises NotAsked."""
+        answers = upstream.refusals(self._actor, self._questions.values())
+        return {name: answers[question] for name, question in self._questions.items() if question in answers}
+
+    def write(self) -> None:
+        """Write everything. Call it under `lock_policy`. Raises NotAsked, and ServiceError for the first refusal."""
+        for refusal in self.refusals().values():
+            raise refusal
+        for part in batches(self._revoked):
+            Token.objects.filter(pk__in=part).update(revoked_at=self._now)
+        Insert(self._new).run()
+        before = [self._before[key] for key in self._changed]
+        if not Update(list(self._changed.values()), before, _CHANGEABLE).run():
+            raise Conflict("A service account was changed by somebody else in the meantime. Nothing was changed. Try again.")
+        for accounts in batches(self._deleted):
+            self._delete(accounts)
+        Insert(self._entries).run()
+
+    def _delete(self, accounts: Sequence[ServiceAccount]) -> None:
+        keys = [account.pk for account in accounts]
+        tokens: dict[int, list[str]] = {key: [] for key in keys}
+        for key, key_id in Token.objects.filter(account__in=keys).values_list("account_id", "key_id"):
+            tokens[key].append(key_id)
+        for account in accounts:
+            data = {"uid": account.uid, "tokens": tokens[account.pk]}
+            self._record(Event.SERVICE_ACCOUNT_DELETED, account, data)
+        ServiceAccount.objects.filter(pk__in=keys).delete()
+
+    def _store(self, account: ServiceAccount, before: ServiceAccount, data: dict[str, Any]) -> None:
+        self._before.setdefault(account.pk, before)
+        self._changed[account.pk] = account
+        self._record(Event.SERVICE_ACCOUNT_UPDATED, account, data)
+
+    def _record(self, event: Event, account: ServiceAccount, data: dict[str, Any] | None) -> None:
+        if data is not None:
+            self._entries.append(entry(event, actor=self._actor, target=account.name, data=data))
