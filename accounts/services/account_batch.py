@@ -5,7 +5,7 @@ A service for one account makes about ten queries. The lock would be held for th
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, Self
 
 from django.utils import timezone
 
@@ -50,14 +50,16 @@ class AccountBatch:
         """Change an account. Raises Forbidden, Invalid; then the account stays as it was."""
         account_rules.require_change(self._actor, account)
         before, held = copy(account), upstream.effective_permissions(account)
-        changed = copy(account)
-        data = account_rules.change(self._actor, changed, new)
+        try:
+            data = account_rules.change(self._actor, account, new)
+        except ServiceError:
+            for name in _CHANGEABLE:
+                setattr(account, name, getattr(before, name))
+            raise
         if data is None:
             return
-        if question := upstream.account_change(changed, held):
+        if question := upstream.account_change(account, held):
             self._questions[account.name] = question
-        account.role, account.owner = changed.role, changed.owner
-        account.description, account.is_active = changed.description, changed.is_active
         self._store(account, before, data)
 
     def replace(self, account: ServiceAccount, before: ServiceAccount) -> None:
@@ -85,28 +87,42 @@ class AccountBatch:
         answers = upstream.refusals(self._actor, self._questions.values())
         return {name: answers[question] for name, question in self._questions.items() if question in answers}
 
+    def prepare(self) -> Self:
+        """Prepare the statements, which takes longer than to execute them, and return the batch. Nothing is added after it."""
+        before = [self._before[key] for key in self._changed]
+        self._inserts = Insert(self._new)
+        self._update = Update(list(self._changed.values()), before, _CHANGEABLE)
+        self._events = Insert(self._entries)
+        return self
+
     def write(self) -> None:
-        """Write everything. Call it under `lock_policy`. Raises NotAsked, and ServiceError for the first refusal."""
+        """Write everything that was prepared. Call it under `lock_policy`. Raises NotAsked, and ServiceError for a refusal."""
         for refusal in self.refusals().values():
             raise refusal
         for part in batches(self._revoked):
             Token.objects.filter(pk__in=part).update(revoked_at=self._now)
-        Insert(self._new).run()
-        before = [self._before[key] for key in self._changed]
-        if not Update(list(self._changed.values()), before, _CHANGEABLE).run():
+        self._inserts.run()
+        if not self._update.run():
             raise Conflict("A service account was changed by somebody else in the meantime. Nothing was changed. Try again.")
         for accounts in batches(self._deleted):
             self._delete(accounts)
-        Insert(self._entries).run()
+        self._events.run()
 
     def _delete(self, accounts: Sequence[ServiceAccount]) -> None:
         keys = [account.pk for account in accounts]
         tokens: dict[int, list[str]] = {key: [] for key in keys}
         for key, key_id in Token.objects.filter(account__in=keys).values_list("account_id", "key_id"):
             tokens[key].append(key_id)
-        for account in accounts:
-            data = {"uid": account.uid, "tokens": tokens[account.pk]}
-            self._record(Event.SERVICE_ACCOUNT_DELETED, account, data)
+        entries = [
+            entry(
+                Event.SERVICE_ACCOUNT_DELETED,
+                actor=self._actor,
+                target=account.name,
+                data={"uid": account.uid, "tokens": tokens[account.pk]},
+            )
+            for account in accounts
+        ]
+        Insert(entries).run()
         ServiceAccount.objects.filter(pk__in=keys).delete()
 
     def _store(self, account: ServiceAccount, before: ServiceAccount, data: dict[str, Any]) -> None:

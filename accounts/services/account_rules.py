@@ -115,7 +115,8 @@ def change(actor: Principal, account: ServiceAccount, new: AccountChange) -> dic
     if new.role is not None or new.active or new.owner is not None or new.unowned:
         require_all(actor, account.role.holds, f"give {account.name} the role {account.role.name}")
         require_within_owner(account)
-    validate_fields(account, exclude=("role", "owner"))
+    if new.description is not None:
+        validate_fields(account, exclude=("role", "owner"))
     after = account_values(account)
     return None if after == before else {"old": before, "new": after}
 

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
-
-from django.db import transaction
+from typing import Any, Final, cast
 
 from accounts.models import ServiceAccount, Session, Token, User
 from accounts.services import deleted_users, service_accounts, upstream, users
 from accounts.services.account_batch import AccountBatch
 from accounts.services.account_rules import AccountChange
+from accounts.services.prepared import prepare_first
 from audit.events import Event
 from audit.record import record
 from core.agreement import asks_first
@@ -60,7 +59,6 @@ def affected(user: User) -> Affected:
 
 
 @asks_first
-@transaction.atomic
 def disable_user(
     *, actor: Principal, user: User, account_action: AccountAction = AccountAction.STAY, transfer_to: User | None = None
 ) -> User:
@@ -68,20 +66,26 @@ def disable_user(
 
     Raises Forbidden, Invalid, Conflict, NotFound; then nothing has changed.
     """
-    stored = users.lock_user(user)  # so that the user gets no account between this line and the last
-    heir = _new_owner(user, transfer_to) if account_action is AccountAction.TRANSFER else None
-    batch = AccountBatch(actor)
-    if heir is not None:
-        for account in _accounts_of(user):
-            batch.change(account, AccountChange(role=_role_within(account, stored, heir), owner=heir))
-    elif account_action is AccountAction.REVOKE:
-        _revoke(batch, user, _accounts_of(user))
-    batch.write()
-    return users.set_active(actor=actor, user=user, active=False)
+
+    def prepare() -> AccountBatch:
+        heir = _new_owner(user, transfer_to) if account_action is AccountAction.TRANSFER else None
+        accounts, batch = _accounts_of(user), AccountBatch(actor)
+        if heir is not None:
+            for account in accounts:
+                owner = cast(User, account.owner)
+                batch.change(account, AccountChange(role=_role_within(account, owner, heir), owner=heir))
+        elif account_action is AccountAction.REVOKE:
+            _revoke(batch, user, accounts)
+        return batch.prepare()
+
+    def write(batch: AccountBatch) -> User:  # under the lock, so that the user gets no account in between
+        batch.write()
+        return users.set_active(actor=actor, user=user, active=False)
+
+    return prepare_first(prepare, write)
 
 
 @asks_first
-@transaction.atomic
 def delete_user(
     *,
     actor: Principal,
@@ -99,9 +103,34 @@ def delete_user(
     Raises Forbidden, Invalid, Conflict, NotFound; then nothing has changed.
     """
     require(actor, Permission.USERS_WRITE)
-    user = users.lock_user(user)
     if account_action is None:
         account_action = AccountAction.STAY if transfer_to is None else AccountAction.TRANSFER
+
+    def prepare() -> _Deletion:
+        return _prepare_deletion(actor, users.get_user(user.uid), account_action, transfer_to)
+
+    def write(deletion: _Deletion) -> None:
+        stored = users.get_user(user.uid)
+        users.require_other_admin(stored)
+        upstream.require_deletion(actor, stored)
+        deletion.batch.write()
+        blocked = deleted_users.keep(actor=actor, user=stored, block=block)
+        stored.delete()
+        data = {**deletion.data, **({"blocked": True} if blocked else {})}
+        record(Event.USER_DELETED, actor=actor, target=stored.username, data=data)
+
+    prepare_first(prepare, write)
+
+
+@dataclass(frozen=True, slots=True)
+class _Deletion:
+    """What is prepared for the deletion of a user: the changes of accounts, and the data of the audit entry."""
+
+    batch: AccountBatch
+    data: dict[str, Any]
+
+
+def _prepare_deletion(actor: Principal, user: User, account_action: AccountAction, transfer_to: User | None) -> _Deletion:
     users.require_change(actor, user, "delete")
     users.require_other_admin(user)
     heir = _new_owner(user, transfer_to) if account_action is AccountAction.TRANSFER else None
@@ -118,16 +147,11 @@ def delete_user(
     if heir is not None:
         require_all(actor, heir.role.holds, f"give service accounts to {heir.username}")
         data["transferred_to"] = heir.username
-    upstream.require_deletion(actor, user)
-    batch.write()
-    if deleted_users.keep(actor=actor, user=user, block=block):
-        data["blocked"] = True
-    user.delete()
-    record(Event.USER_DELETED, actor=actor, target=user.username, data=data)
+    return _Deletion(batch.prepare(), data)
 
 
 def _new_owner(user: User, transfer_to: User | None) -> User:
-    """Return the user who gets the service accounts, as stored now. Call it under `lock_policy`. Raises Invalid, NotFound."""
+    """Return the user who gets the service accounts, as stored now. Raises Invalid, NotFound."""
     if transfer_to is None:
         raise Invalid.field("transfer_to", "Name the user who gets the service accounts.")
     if transfer_to.pk == user.pk:

@@ -13,6 +13,7 @@ from accounts import token_format
 from accounts.models import ServiceAccount, Token
 from accounts.querysets import TokenQuerySet
 from accounts.services.account_batch import AccountBatch
+from accounts.services.prepared import prepare_first
 from accounts.services.service_accounts import delete_service_account, locked, visible
 from audit.events import Event
 from audit.record import record
@@ -20,7 +21,7 @@ from core.agreement import asks_first
 from core.bulk import batches
 from core.errors import Conflict, Invalid, NotFound
 from rbac.principals import Principal
-from rbac.services import lock_policy, require_all
+from rbac.services import require_all
 from rbac.validation import validate
 
 MAX_DAYS: Final = 36_500
@@ -151,19 +152,25 @@ def revoke_token(*, actor: Principal, token: Token) -> Token:
     return token
 
 
-@transaction.atomic
 def revoke_tokens(*, actor: Principal, tokens: Collection[Token]) -> list[Token]:
     """Revoke many tokens, all or none, and return them as stored now, in the same order. Raises Forbidden, NotFound."""
-    lock_policy()
-    keys = [token.pk for token in tokens]
-    stored = {token.pk: token for part in batches(keys) for token in _with_owners(actor).filter(pk__in=part)}
-    if missing := next((token for token in tokens if token.pk not in stored), None):
-        raise NotFound(f"There is no token with the key id {missing.key_id!r}.")
-    rows = [stored[key] for key in keys]
-    batch = AccountBatch(actor)
-    batch.revoke_tokens(rows)
-    batch.write()
-    return rows
+
+    def prepare() -> tuple[list[Token], AccountBatch]:
+        keys = [token.pk for token in tokens]
+        stored = {token.pk: token for part in batches(keys) for token in _with_owners(actor).filter(pk__in=part)}
+        if missing := next((token for token in tokens if token.pk not in stored), None):
+            raise NotFound(f"There is no token with the key id {missing.key_id!r}.")
+        rows = [stored[key] for key in keys]
+        batch = AccountBatch(actor)
+        batch.revoke_tokens(rows)
+        return rows, batch.prepare()
+
+    def write(prepared: tuple[list[Token], AccountBatch]) -> list[Token]:
+        rows, batch = prepared
+        batch.write()
+        return rows
+
+    return prepare_first(prepare, write)
 
 
 def _with_owners(actor: Principal) -> TokenQuerySet:

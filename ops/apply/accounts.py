@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from accounts.identifiers import account_uid
 from accounts.models import ServiceAccount, User
@@ -19,17 +19,17 @@ from rbac.principals import Principal
 from rbac.services import role_in
 
 KIND = "service account"
-Failed = Callable[[Change, int | None, ServiceError], None]
-"""Receives a change that is refused, the line of the manifest if it has one, and the error."""
+Failure = tuple[Change, int | None, ServiceError]
+"""A change that is refused, the line of the manifest if it has one, and the error."""
 
 
 class AccountSection:
     """What the section `service_accounts` of a manifest changes, and, with `prune`, deletes."""
 
-    def __init__(self, actor: Principal, items: Sequence[Item], failed: Failed) -> None:
+    def __init__(self, actor: Principal, items: Sequence[Item]) -> None:
         self._actor = actor
         self._items = items
-        self._failed = failed
+        self.failures: list[Failure] = []
         self._batch = AccountBatch(actor)
         self._planned: dict[str, tuple[Change, int | None]] = {}  # by the name of the account
         names = [item.name for item in items]
@@ -38,8 +38,8 @@ class AccountSection:
         owners = {str(item.values["owner"]) for item in items if item.values.get("owner")}
         self._users = {user.username: user for user in _users([*names, *owners])}
 
-    def plan(self, *, prune: bool) -> None:
-        """Decide about each account. `prune` also deletes those that the manifest does not list."""
+    def plan(self, *, prune: bool) -> Self:
+        """Decide about each account, prepare the changes, and return the section. `prune` also deletes all other accounts."""
         for item in self._items:
             account, values = self._accounts.get(item.name), item.values
             if account is None:
@@ -53,12 +53,14 @@ class AccountSection:
             keys = [pk for pk, name in others if name not in named]
             for account in (account for part in batches(keys) for account in _accounts().filter(pk__in=part)):
                 self._make(Change("remove", KIND, account.name), None, partial(self._batch.delete, account))
+        self._batch.prepare()
+        return self
 
     def write(self) -> list[Change]:
         """Write the changes, and return them. Call it under `lock_policy`. Raises NotAsked."""
         refusals = self._batch.refusals()
         for name, refusal in refusals.items():
-            self._failed(*self._planned[name], refusal)
+            self.failures.append((*self._planned[name], refusal))
         if not refusals:
             self._batch.write()
         return [change for change, _ in self._planned.values()]
@@ -67,7 +69,7 @@ class AccountSection:
         try:
             decide()
         except ServiceError as error:
-            self._failed(change, line, error)
+            self.failures.append((change, line, error))
         else:
             self._planned[change.name] = change, line
 

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from accounts.models import GroupRole
 from accounts.services import groups
+from accounts.services.prepared import prepare_first
 from core import agreement
 from core.agreement import asks_first
 from core.errors import Invalid, ServiceError
@@ -90,12 +91,12 @@ class _Run:
                     partial(groups.update_group_role, actor=self.actor, group=name, **change.new),
                 )
 
-    def service_accounts(self, items: Sequence[Item], *, prune: bool) -> None:
-        """Change, create and delete service accounts. After an error everything is rolled back, so nobody is asked then."""
-        section = AccountSection(self.actor, items, self.fail)
-        section.plan(prune=prune)
-        with agreement.assumed() if self.errors else nullcontext():
+    def service_accounts(self, section: AccountSection) -> None:
+        """Write the service accounts. After an error everything is rolled back, so nobody is asked then."""
+        with agreement.assumed() if self.errors or section.failures else nullcontext():
             self.changes += section.write()
+        for failure in section.failures:
+            self.fail(*failure)
 
     def prune(self, manifest: Manifest) -> None:
         """Delete the group roles and then the roles that their sections do not list. Service accounts are deleted before."""
@@ -131,22 +132,29 @@ def apply(*, actor: Principal, manifest: Manifest, prune: bool = False, dry_run:
 
 
 @asks_first
-@transaction.atomic
 def _apply(actor: Principal, manifest: Manifest, prune: bool, dry_run: bool) -> list[Change]:
-    services.lock_policy()
-    run = _Run(actor)
-    run.roles(manifest.roles or ())
-    if manifest.routes is not None:
-        run.routes(manifest.routes, manifest.routes_source, manifest.routes_line)
-    run.group_roles(manifest.group_roles or ())
-    if manifest.service_accounts is not None:
-        run.service_accounts(manifest.service_accounts, prune=prune)
-    if prune:
-        run.prune(manifest)
-    if run.errors:
-        raise Invalid("\n".join(run.errors), fields={"detail": run.errors})
-    transaction.set_rollback(dry_run)
-    return run.changes
+    def plan() -> AccountSection | None:
+        items = manifest.service_accounts
+        return None if items is None else AccountSection(actor, items).plan(prune=prune)
+
+    def write(accounts: AccountSection | None) -> list[Change]:
+        run = _Run(actor)
+        run.roles(manifest.roles or ())
+        if run.changes:
+            accounts = plan()  # again, with the new roles
+        if manifest.routes is not None:
+            run.routes(manifest.routes, manifest.routes_source, manifest.routes_line)
+        run.group_roles(manifest.group_roles or ())
+        if accounts is not None:
+            run.service_accounts(accounts)
+        if prune:
+            run.prune(manifest)
+        if run.errors:
+            raise Invalid("\n".join(run.errors), fields={"detail": run.errors})
+        transaction.set_rollback(dry_run)
+        return run.changes
+
+    return prepare_first(plan, write)
 
 
 @transaction.atomic
