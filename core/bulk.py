@@ -1,4 +1,4 @@
-"""Inserts and updates of many rows, prepared before the transaction, so that a lock is held only while the database writes.
+"""Changes of many rows, prepared before the transaction, so that a lock is held only while the database writes.
 
 Django prepares a row for the database in ten times the time that the database needs to write it.
 """
@@ -54,6 +54,21 @@ class Update:
                 cursor.execute(statement, values)
                 written += cursor.rowcount
         return written == self._number
+
+
+class Delete:
+    """Deletes rows of one model by their keys. Rows that refer to them must be deleted in the same transaction."""
+
+    def __init__(self, model: type[models.Model], keys: Sequence[int]) -> None:
+        self._table, self._key = _quoted(model._meta.db_table), _quoted(str(model._meta.pk.column))
+        self._keys = keys
+
+    def run(self) -> None:
+        """Delete the rows. Raises a database error."""
+        with connection.cursor() as cursor:
+            for part in batches(self._keys):
+                marks = ", ".join(["%s"] * len(part))
+                cursor.execute(f"DELETE FROM {self._table} WHERE {self._key} IN ({marks})", part)  # noqa: S608 - names of models alone # nosec B608
 
 
 def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:

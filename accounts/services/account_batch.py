@@ -3,7 +3,7 @@
 A service for one account makes about ten queries. The lock would be held for their time as often as a user has accounts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from copy import copy
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from audit.events import Event
 from audit.models import Entry
 from audit.record import entry
 from core.agreement import CallerChange
-from core.bulk import Insert, Update, batches
+from core.bulk import Delete, Insert, Update, batches
 from core.errors import Conflict, ServiceError
 from rbac.principals import Principal
 
@@ -89,6 +89,7 @@ class AccountBatch:
 
     def prepare(self) -> Self:
         """Prepare the statements, which takes longer than to execute them, and return the batch. Nothing is added after it."""
+        self._prepare_deletions()
         before = [self._before[key] for key in self._changed]
         self._inserts = Insert(self._new)
         self._update = Update(list(self._changed.values()), before, _CHANGEABLE)
@@ -104,26 +105,21 @@ class AccountBatch:
         self._inserts.run()
         if not self._update.run():
             raise Conflict("A service account was changed by somebody else in the meantime. Nothing was changed. Try again.")
-        for accounts in batches(self._deleted):
-            self._delete(accounts)
+        self._delete_tokens.run()
+        self._delete_accounts.run()
         self._events.run()
 
-    def _delete(self, accounts: Sequence[ServiceAccount]) -> None:
-        keys = [account.pk for account in accounts]
-        tokens: dict[int, list[str]] = {key: [] for key in keys}
-        for key, key_id in Token.objects.filter(account__in=keys).values_list("account_id", "key_id"):
-            tokens[key].append(key_id)
-        entries = [
-            entry(
-                Event.SERVICE_ACCOUNT_DELETED,
-                actor=self._actor,
-                target=account.name,
-                data={"uid": account.uid, "tokens": tokens[account.pk]},
-            )
-            for account in accounts
-        ]
-        Insert(entries).run()
-        ServiceAccount.objects.filter(pk__in=keys).delete()
+    def _prepare_deletions(self) -> None:
+        tokens: dict[int, list[str]] = {account.pk: [] for account in self._deleted}
+        keys = []
+        for part in batches(list(tokens)):
+            for key, owner, key_id in Token.objects.filter(account__in=part).values_list("pk", "account_id", "key_id"):
+                keys.append(key)
+                tokens[owner].append(key_id)
+        for account in self._deleted:
+            data = {"uid": account.uid, "tokens": tokens[account.pk]}
+            self._record(Event.SERVICE_ACCOUNT_DELETED, account, data)
+        self._delete_tokens, self._delete_accounts = Delete(Token, keys), Delete(ServiceAccount, list(tokens))
 
     def _store(self, account: ServiceAccount, before: ServiceAccount, data: dict[str, Any]) -> None:
         self._before.setdefault(account.pk, before)

@@ -6,7 +6,9 @@ from django.db.models import QuerySet
 from accounts.identifiers import account_uid
 from accounts.models import ServiceAccount, User
 from accounts.services import account_rules, upstream
+from accounts.services.account_batch import AccountBatch
 from accounts.services.account_rules import AccountChange
+from accounts.services.prepared import prepare_first
 from accounts.services.role_defaults import least_role
 from accounts.services.users import get_user
 from audit.events import Event
@@ -135,11 +137,12 @@ def update_service_account(
 
 
 @asks_first
-@transaction.atomic
 def delete_service_account(*, actor: Principal, account: ServiceAccount) -> None:
     """Delete an account with all its tokens. Raises Forbidden, NotFound."""
-    account = locked(actor, account)
-    data = {"uid": account.uid, "tokens": list(account.tokens.values_list("key_id", flat=True))}
-    upstream.require_deletion(actor, account)
-    account.delete()
-    record(Event.SERVICE_ACCOUNT_DELETED, actor=actor, target=account.name, data=data)
+
+    def prepare() -> AccountBatch:
+        batch = AccountBatch(actor)
+        batch.delete(get_account(actor, account.uid))
+        return batch.prepare()
+
+    prepare_first(prepare, AccountBatch.write)
