@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final, cast
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.db import models, transaction
 from django.db.models import QuerySet
@@ -13,7 +14,7 @@ from django.urls import reverse
 
 from authn.requests import principal_of
 from core.agreement import asks_first
-from core.errors import ServiceError
+from core.errors import Invalid, ServiceError
 from core.forms import CONFIRMATION, add_service_error, require_confirmation
 
 SEEN_VERSION: Final = "seen_version"
@@ -147,10 +148,20 @@ class ServiceAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> Any:
         """Run the action in one transaction, which a ServiceError rolls back."""
         try:
+            across = request.POST.get("select_across", "0") not in ("", "0")
+            self.require_few(queryset.count() if across else len(request.POST.getlist(ACTION_CHECKBOX_NAME)))
             return asks_first(transaction.atomic(super().response_action))(request, queryset, *args)
         except ServiceError as error:
             self.message_user(request, f"Nothing was changed. {error.message}", messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
+
+    def require_few(self, number: int) -> None:
+        """Raise Invalid for more rows than a page has: the transaction of an action holds the lock of all other changes."""
+        if number > self.list_per_page:
+            raise Invalid(
+                f"An action applies to at most {self.list_per_page} rows. For more, use manage.py: import_users --update changes "
+                "users, apply changes service accounts, and revoke_token revokes all tokens of a service account."
+            )
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         """Reject filters by a hash or a digest, which could be guessed character by character."""

@@ -6,13 +6,12 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.db.models import Count, Max, Min, QuerySet
+from django.db.models import Func, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponseBase
 from django.template.loader import render_to_string
 
 from accounts import grants
-from accounts.models import ServiceAccount
-from accounts.querysets import active_token
+from accounts.models import ServiceAccount, Token
 from accounts.services import service_accounts, tokens
 from accounts.services.tokens import IssuedToken
 from adminsite import tokens as token_pages
@@ -135,12 +134,16 @@ class ServiceAccountAdmin(RoleHolderAdmin):
     actions = ("create_token", "set_role", "disable", "enable")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ServiceAccount]:
-        """Return the accounts, annotated in the same query with the token columns of the list."""
-        active = active_token("tokens__")
-        return service_accounts.visible(principal_of(request)).annotate(
-            token_count=Count("tokens", filter=active),
-            expiry=Min("tokens__expires_at", filter=active),
-            used=Max("tokens__last_used_at"),
+        """Return the accounts, with the token columns of the list: read for its rows only, unless it is sorted by one."""
+        tokens = Token.objects.filter(account=OuterRef("pk")).order_by()
+        expiring = tokens.active().exclude(expires_at=None).order_by("expires_at")
+        used = tokens.exclude(last_used_at=None).order_by("-last_used_at")
+        return service_accounts.visible(
+            principal_of(request)
+        ).annotate(
+            token_count=Subquery(tokens.active().values(number=Func("pk", function="COUNT"))),  # Count would add GROUP BY
+            expiry=Subquery(expiring.values("expires_at")[:1]),
+            used=Subquery(used.values("last_used_at")[:1]),
         )
 
     def get_readonly_fields(self, request: HttpRequest, obj: ServiceAccount | None = None) -> Any:

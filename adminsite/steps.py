@@ -21,7 +21,7 @@ from adminsite.base import ServiceAdmin
 from authn import nonces
 from authn.requests import principal_of
 from core.agreement import asks_first
-from core.errors import ServiceError
+from core.errors import Invalid, ServiceError
 from core.forms import add_service_error, require_confirmation
 from rbac.models import Role
 from rbac.principals import Principal
@@ -113,12 +113,10 @@ class SteppedAdmin(ServiceAdmin):
         """Return the step's page, or apply the step. Created tokens are in the response to this one request and nowhere else."""
         if not self.has_manage_permission(request):
             raise PermissionDenied
-        keys = (request.POST if request.method == "POST" else request.GET).get("rows", "").split(",")
-        rows = self.get_queryset(request).filter(
-            pk__in=[int(pk) for pk in keys if pk.isascii() and pk.isdigit() and len(pk) <= 18]
-        )
-        if not rows:
-            return self._redirect_with_error(request, "The selected rows no longer exist. Select rows in the list.")
+        try:
+            rows = self._selected(request)
+        except Invalid as error:
+            return self._redirect_with_error(request, error.message)
         if request.method != "POST":
             return self.render_step(request, step, rows)
         form = step.form(request.POST)
@@ -143,6 +141,17 @@ class SteppedAdmin(ServiceAdmin):
                 self.report(request, step.result, selected)
                 return HttpResponseRedirect(self._list_url())
         return self.render_step(request, step, rows, form, nonce)
+
+    def _selected(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return the selected rows. Raises Invalid for none, and for more than a page has."""
+        keys = (request.POST if request.method == "POST" else request.GET).get("rows", "").split(",")
+        rows = self.get_queryset(request).filter(
+            pk__in=[int(pk) for pk in keys if pk.isascii() and pk.isdigit() and len(pk) <= 18]
+        )
+        if not rows:
+            raise Invalid("The selected rows no longer exist. Select rows in the list.")
+        self.require_few(len(rows))
+        return rows
 
     def render_step(
         self, request: HttpRequest, step: type[ActionStep], rows: QuerySet[Any], form: forms.Form | None = None, nonce: str = ""

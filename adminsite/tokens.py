@@ -57,8 +57,7 @@ class RevokeTokenStep(ActionStep):
 
     @classmethod
     def perform(cls, actor: Principal, rows: Sequence[Token], values: dict[str, Any]) -> Sequence[IssuedToken]:  # noqa: ARG003 - no fields
-        for row in rows:
-            tokens.revoke_token(actor=actor, token=row)
+        tokens.revoke_tokens(actor=actor, tokens=rows)
         return ()
 
 

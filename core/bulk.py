@@ -1,4 +1,4 @@
-"""Inserts and updates of many rows, prepared before the transaction, so that a lock is held only while the database writes.
+"""Changes of many rows, prepared before the transaction, so that a lock is held only while the database writes.
 
 Django prepares a row for the database in ten times the time that the database needs to write it.
 """
@@ -37,7 +37,7 @@ class Insert:
 
 
 class Update:
-    """New values of stored rows of one model, ready to be written to the columns of `fields`, of which none can be NULL.
+    """New values of stored rows of one model, ready to be written to the columns of `fields`.
 
     `before` has the same rows as they were read. A row that was changed or deleted since then is not written.
     """
@@ -54,6 +54,21 @@ class Update:
                 cursor.execute(statement, values)
                 written += cursor.rowcount
         return written == self._number
+
+
+class Delete:
+    """Deletes rows of one model by their keys. Rows that refer to them must be deleted in the same transaction."""
+
+    def __init__(self, model: type[models.Model], keys: Sequence[int]) -> None:
+        self._table, self._key = _quoted(model._meta.db_table), _quoted(str(model._meta.pk.column))
+        self._keys = keys
+
+    def run(self) -> None:
+        """Delete the rows. Raises a database error."""
+        with connection.cursor() as cursor:
+            for part in batches(self._keys):
+                marks = ", ".join(["%s"] * len(part))
+                cursor.execute(f"DELETE FROM {self._table} WHERE {self._key} IN ({marks})", part)  # noqa: S608 - names of models alone # nosec B608
 
 
 def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -77,7 +92,8 @@ def _update(rows: Sequence[tuple[models.Model, models.Model]], names: Sequence[s
     columns = [_quoted(str(field.column)) for field in fields]
     sets = ", ".join(f"{column} = new.column{n}" for n, column in enumerate(columns, 2))
     table = _quoted(meta.db_table)
-    same = " AND ".join(f"{table}.{column} = new.column{n}" for n, column in enumerate(columns, 2 + len(columns)))
+    equals = "IS" if connection.vendor == "sqlite" else "IS NOT DISTINCT FROM"  # also for NULL
+    same = " AND ".join(f"{table}.{column} {equals} new.column{n}" for n, column in enumerate(columns, 2 + len(columns)))
     key = _quoted(str(meta.pk.column))
     statement = f"UPDATE {table} SET {sets} FROM {source} WHERE {table}.{key} = new.column1 AND {same}"  # noqa: S608 - names of models alone # nosec B608
     return statement, parameters

@@ -15,7 +15,7 @@ from accounts import grants
 from accounts.filters import ServiceAccountFilterSet
 from accounts.models import ServiceAccount, Token
 from accounts.querysets import SOON_DAYS, active_token
-from accounts.services import service_accounts, tokens, users
+from accounts.services import account_rules, service_accounts, tokens, users
 from accounts.services.tokens import IssuedToken
 from authn import nonces
 from core.errors import Conflict
@@ -46,7 +46,7 @@ MAX_TOKENS: Final = 200  # in each group of the expiry page
 
 def can_manage(principal: Principal, account: ServiceAccount) -> bool:
     """Return whether pages offer this user to change an account; the services decide again."""
-    return is_permitted(service_accounts.require_change, principal, account)
+    return is_permitted(account_rules.require_change, principal, account)
 
 
 def can_create(principal: Principal) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ops.apply.reconcile import Change
+from ops.apply.changes import Change
 from ops.base import Command
 
 _SIGNS = {"add": "+", "change": "~", "remove": "-"}

@@ -162,13 +162,16 @@ def delete_role(*, actor: Principal, name: str, version: int | None = None) -> N
         raise Conflict(f"The role {name} is built in and cannot be deleted.")
     if name == settings.RBAC_DEFAULT_ROLE and name != FIRST_ADMIN:
         raise Conflict(f"The role {name} is the default role of new users (RBAC_DEFAULT_ROLE).")
-    try:
-        role.delete()
-    except models.ProtectedError:
-        raise Conflict(
-            f"The role {name} is still in use. Give its users, service accounts and groups another role first."
-        ) from None
+    if _is_used(role):
+        raise Conflict(f"The role {name} is still in use. Give its users, service accounts and groups another role first.")
+    role.delete()
     record(Event.ROLE_DELETED, actor=actor, target=name, data={"permissions": role.permissions})
+
+
+def _is_used(role: Role) -> bool:
+    """Return whether a row has the role. Django would read all of them to find out."""
+    relations = [relation for relation in Role._meta.related_objects if relation.on_delete is models.PROTECT]
+    return any(relation.related_model._base_manager.filter(**{relation.field.name: role}).exists() for relation in relations)
 
 
 def _route(spec: RouteSpec, position: int) -> Route:

@@ -12,9 +12,9 @@ from accounts.models import ServiceAccount
 from rbac.principals import Kind, Principal, account_identity
 
 
-def account_id(account: ServiceAccount) -> str:
+def account_id(name: str, uid: str) -> str:
     """Return the id of an account: the server's, or without a server (SKYPILOT_URL) the account's own, `sa-...`."""
-    return user_uid(account.upstream_name) if settings.SKYPILOT_URL else account.uid
+    return user_uid(account_identity(name, uid)) if settings.SKYPILOT_URL else uid
 
 
 def caller_id(principal: Principal) -> str:
@@ -24,16 +24,12 @@ def caller_id(principal: Principal) -> str:
 
 
 def accounts_by_id(uids: Collection[str]) -> dict[str, ServiceAccount]:
-    """Return the accounts with these ids, their own or the server's, by the id that was asked for.
-
-    The server's ids are not stored, so all names are read once if an id is not found otherwise.
-    """
+    """Return the accounts with these ids, their own or the server's, by the id that was asked for."""
     accounts = ServiceAccount.objects.select_related("role")
     found = {account.uid: account for account in accounts.filter(uid__in=uids)}
     missing = set(uids) - found.keys()
     if missing and settings.SKYPILOT_URL:
-        names = ServiceAccount.objects.order_by().values_list("pk", "name", "uid")
-        server_ids = {pk: user_uid(account_identity(name, uid)) for pk, name, uid in names}
-        rows = accounts.in_bulk([pk for pk, server_id in server_ids.items() if server_id in missing])
-        found |= {server_ids[pk]: account for pk, account in rows.items()}
+        rows = accounts.filter(upstream_uid__in=(*missing, ""))  # "": inserted by an older version
+        by_server_id = {user_uid(account.upstream_name): account for account in rows}
+        found |= {uid: account for uid, account in by_server_id.items() if uid in missing}
     return found

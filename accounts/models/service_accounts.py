@@ -1,11 +1,13 @@
 """Service accounts and their tokens."""
 
 from datetime import datetime
+from typing import cast
 
 from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from accounts.identifiers import user_uid
 from accounts.models.users import User
 from accounts.querysets import TokenQuerySet
 from core.one_line import check_one_line
@@ -14,10 +16,20 @@ from rbac.models import Role
 from rbac.principals import account_identity
 
 
+class UpstreamIdField(models.CharField):  # type: ignore[type-arg]
+    """The id that a SkyPilot server derives from `upstream_name`. Every insert writes it, also one of many rows."""
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> str:  # noqa: ARG002 - Django's signature
+        account = cast(ServiceAccount, model_instance)
+        value = user_uid(account_identity(account.name, account.uid))
+        setattr(model_instance, self.attname, value)
+        return value
+
+
 class ServiceAccount(models.Model):
     """A service account. It never has more permissions than its owner, if it has one, and outlives its creator."""
 
-    watched = Watched(kind="account", key="id")
+    watched = Watched(ignored_fields=frozenset({"upstream_uid"}), kind="account", key="id")  # which never changes
 
     name = models.CharField(max_length=64, unique=True, help_text="Letters, digits and . _ -, in lower case.")
     uid = models.CharField(max_length=24, unique=True, editable=False)
@@ -27,6 +39,8 @@ class ServiceAccount(models.Model):
     role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="service_accounts")
     is_active = models.BooleanField("active", default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # Older versions insert rows without it.
+    upstream_uid = UpstreamIdField(max_length=8, blank=True, default="", db_default="", db_index=True, editable=False)
 
     is_authenticated = True  # `request.user` can be one, so Django asks for these
     is_anonymous = False

@@ -1,20 +1,24 @@
 """When a user leaves: disable or delete the user, and decide in the same step about the service accounts that they own."""
 
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
-
-from django.db import transaction
+from typing import Any, Final, cast
 
 from accounts.models import ServiceAccount, Session, Token, User
-from accounts.services import deleted_users, service_accounts, tokens, upstream, users
+from accounts.services import deleted_users, service_accounts, upstream, users
+from accounts.services.account_batch import AccountBatch
+from accounts.services.account_rules import AccountChange
+from accounts.services.prepared import prepare_first
 from audit.events import Event
 from audit.record import record
 from core.agreement import asks_first
 from core.errors import Invalid
+from rbac.models import Role
 from rbac.permissions import Permission, cap_to_owner
 from rbac.principals import Principal
-from rbac.services import lock_policy, require, require_all
+from rbac.services import require, require_all
 
 MAX_LISTED: Final = 50
 
@@ -55,7 +59,6 @@ def affected(user: User) -> Affected:
 
 
 @asks_first
-@transaction.atomic
 def disable_user(
     *, actor: Principal, user: User, account_action: AccountAction = AccountAction.STAY, transfer_to: User | None = None
 ) -> User:
@@ -63,19 +66,26 @@ def disable_user(
 
     Raises Forbidden, Invalid, Conflict, NotFound; then nothing has changed.
     """
-    lock_policy()  # so that the user gets no account between this line and the last
-    heir = _new_owner(user, transfer_to) if account_action is AccountAction.TRANSFER else None
-    for account in list(ServiceAccount.objects.filter(owner=user).select_related("role")):
+
+    def prepare() -> AccountBatch:
+        heir = _new_owner(user, transfer_to) if account_action is AccountAction.TRANSFER else None
+        accounts, batch = _accounts_of(user), AccountBatch(actor)
         if heir is not None:
-            role = _role_within(account, user, heir)
-            service_accounts.update_service_account(actor=actor, account=account, owner=heir, role=role)
+            for account in accounts:
+                owner = cast(User, account.owner)
+                batch.change(account, AccountChange(role=_role_within(account, owner, heir), owner=heir))
         elif account_action is AccountAction.REVOKE:
-            _revoke(actor, account)
-    return users.set_active(actor=actor, user=user, active=False)
+            _revoke(batch, user, accounts)
+        return batch.prepare()
+
+    def write(batch: AccountBatch) -> User:  # under the lock, so that the user gets no account in between
+        batch.write()
+        return users.set_active(actor=actor, user=user, active=False)
+
+    return prepare_first(prepare, write)
 
 
 @asks_first
-@transaction.atomic
 def delete_user(
     *,
     actor: Principal,
@@ -93,17 +103,42 @@ def delete_user(
     Raises Forbidden, Invalid, Conflict, NotFound; then nothing has changed.
     """
     require(actor, Permission.USERS_WRITE)
-    user = users.lock_user(user)
     if account_action is None:
         account_action = AccountAction.STAY if transfer_to is None else AccountAction.TRANSFER
+
+    def prepare() -> _Deletion:
+        return _prepare_deletion(actor, users.get_user(user.uid), account_action, transfer_to)
+
+    def write(deletion: _Deletion) -> None:
+        stored = users.get_user(user.uid)
+        users.require_other_admin(stored)
+        upstream.require_deletion(actor, stored)
+        deletion.batch.write()
+        blocked = deleted_users.keep(actor=actor, user=stored, block=block)
+        stored.delete()
+        data = {**deletion.data, **({"blocked": True} if blocked else {})}
+        record(Event.USER_DELETED, actor=actor, target=stored.username, data=data)
+
+    prepare_first(prepare, write)
+
+
+@dataclass(frozen=True, slots=True)
+class _Deletion:
+    """What is prepared for the deletion of a user: the changes of accounts, and the data of the audit entry."""
+
+    batch: AccountBatch
+    data: dict[str, Any]
+
+
+def _prepare_deletion(actor: Principal, user: User, account_action: AccountAction, transfer_to: User | None) -> _Deletion:
     users.require_change(actor, user, "delete")
     users.require_other_admin(user)
     heir = _new_owner(user, transfer_to) if account_action is AccountAction.TRANSFER else None
-    accounts = list(ServiceAccount.objects.filter(owner=user).select_related("role", "owner"))
+    accounts, batch = _accounts_of(user), AccountBatch(actor)
     if account_action is AccountAction.REVOKE:
-        accounts = [_revoke(actor, account) for account in accounts]
+        _revoke(batch, user, accounts)
     for account in accounts:
-        _detach(actor, account, user, heir)
+        _detach(batch, account, user, heir)
     data: dict[str, Any] = {
         "uid": user.uid,
         "role": user.role.name,
@@ -112,15 +147,11 @@ def delete_user(
     if heir is not None:
         require_all(actor, heir.role.holds, f"give service accounts to {heir.username}")
         data["transferred_to"] = heir.username
-    upstream.require_deletion(actor, user)
-    if deleted_users.keep(actor=actor, user=user, block=block):
-        data["blocked"] = True
-    user.delete()
-    record(Event.USER_DELETED, actor=actor, target=user.username, data=data)
+    return _Deletion(batch.prepare(), data)
 
 
 def _new_owner(user: User, transfer_to: User | None) -> User:
-    """Return the user who gets the service accounts, as stored now. Call it under `lock_policy`. Raises Invalid, NotFound."""
+    """Return the user who gets the service accounts, as stored now. Raises Invalid, NotFound."""
     if transfer_to is None:
         raise Invalid.field("transfer_to", "Name the user who gets the service accounts.")
     if transfer_to.pk == user.pk:
@@ -128,20 +159,22 @@ def _new_owner(user: User, transfer_to: User | None) -> User:
     return service_accounts.new_owner(transfer_to, field="transfer_to")
 
 
-def _detach(actor: Principal, account: ServiceAccount, owner: User, heir: User | None) -> None:
-    """Take an account from an owner who is deleted, give it to the heir if there is one, and record what changed."""
-    before = service_accounts.account_values(account)
+def _accounts_of(user: User) -> list[ServiceAccount]:
+    return list(ServiceAccount.objects.filter(owner=user).select_related("role", "owner__role"))
+
+
+def _detach(batch: AccountBatch, account: ServiceAccount, owner: User, heir: User | None) -> None:
+    """Take an account from an owner who is deleted, and give it to the heir if there is one."""
+    before = copy(account)
     role, _ = cap_to_owner(account.role.name, account.role.holds, owner.role.name, owner.role.holds)
     account.owner = heir
     account.role = account.role if role in ("", account.role.name) else owner.role
     account.is_active = account.is_active and owner.is_active and role != ""
-    account.save(update_fields=["owner", "role", "is_active"])
-    data = {"old": before, "new": service_accounts.account_values(account)}
-    record(Event.SERVICE_ACCOUNT_UPDATED, actor=actor, target=account.name, data=data)
+    batch.replace(account, before)
 
 
-def _role_within(account: ServiceAccount, *owners: User) -> str:
-    """Return the name of the role of an account that stays within the roles of all these owners (ADR 0004).
+def _role_within(account: ServiceAccount, *owners: User) -> Role:
+    """Return the role of an account that stays within the roles of all these owners (ADR 0004).
 
     Raises Invalid if an owner's role and the account's contain each other in neither direction.
     """
@@ -155,11 +188,15 @@ def _role_within(account: ServiceAccount, *owners: User) -> str:
                 "Neither contains the other. Give the service account another role first.",
             )
         role = role if name == role.name else owner.role
-    return role.name
+    return role
 
 
-def _revoke(actor: Principal, account: ServiceAccount) -> ServiceAccount:
-    """Revoke all tokens of an account, disable it and return it. The account stays, so that its history can be read."""
-    for token in account.tokens.filter(revoked_at=None):
-        tokens.revoke_token(actor=actor, token=token)
-    return service_accounts.update_service_account(actor=actor, account=account, active=False)
+def _revoke(batch: AccountBatch, user: User, accounts: Sequence[ServiceAccount]) -> None:
+    """Revoke all tokens of the user's accounts and disable the accounts. They stay, so that their history can be read."""
+    by_key = {account.pk: account for account in accounts}
+    tokens = list(Token.objects.filter(account__owner=user, revoked_at=None))
+    for token in tokens:
+        token.account = by_key[token.account_id]
+    batch.revoke_tokens(tokens)
+    for account in accounts:
+        batch.change(account, AccountChange(active=False))

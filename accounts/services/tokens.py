@@ -1,5 +1,6 @@
 """Services for tokens of service accounts: issue, rotate, revoke."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -11,10 +12,13 @@ from django.utils import timezone
 from accounts import token_format
 from accounts.models import ServiceAccount, Token
 from accounts.querysets import TokenQuerySet
+from accounts.services.account_batch import AccountBatch
+from accounts.services.prepared import prepare_first
 from accounts.services.service_accounts import delete_service_account, locked, visible
 from audit.events import Event
 from audit.record import record
 from core.agreement import asks_first
+from core.bulk import batches
 from core.errors import Conflict, Invalid, NotFound
 from rbac.principals import Principal
 from rbac.services import require_all
@@ -146,6 +150,31 @@ def revoke_token(*, actor: Principal, token: Token) -> Token:
         token.save(update_fields=["revoked_at"])
         record(Event.TOKEN_REVOKED, actor=actor, target=account.name, data={"key_id": token.key_id})
     return token
+
+
+def revoke_tokens(*, actor: Principal, tokens: Collection[Token]) -> list[Token]:
+    """Revoke many tokens, all or none, and return them as stored now, in the same order. Raises Forbidden, NotFound."""
+
+    def prepare() -> tuple[list[Token], AccountBatch]:
+        keys = [token.pk for token in tokens]
+        stored = {token.pk: token for part in batches(keys) for token in _with_owners(actor).filter(pk__in=part)}
+        if missing := next((token for token in tokens if token.pk not in stored), None):
+            raise NotFound(f"There is no token with the key id {missing.key_id!r}.")
+        rows = [stored[key] for key in keys]
+        batch = AccountBatch(actor)
+        batch.revoke_tokens(rows)
+        return rows, batch.prepare()
+
+    def write(prepared: tuple[list[Token], AccountBatch]) -> list[Token]:
+        rows, batch = prepared
+        batch.write()
+        return rows
+
+    return prepare_first(prepare, write)
+
+
+def _with_owners(actor: Principal) -> TokenQuerySet:
+    return visible_tokens(actor).select_related("account__role", "account__owner__role")
 
 
 @asks_first

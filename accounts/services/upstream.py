@@ -49,9 +49,14 @@ def require_account_permissions(actor: Principal, account: ServiceAccount, befor
 
     Call it before the account is saved.
     """
+    if change := account_change(account, before):
+        _require(actor, change)
+
+
+def account_change(account: ServiceAccount, before: frozenset[str]) -> CallerChange | None:
+    """Return what the upstream must accept of an account that had the permissions in `before`, or None."""
     after = effective_permissions(account)
-    if loses_admin(before, after):
-        _require(actor, CallerChange(account.upstream_name, after))
+    return CallerChange(account.upstream_name, after) if loses_admin(before, after) else None
 
 
 def effective_permissions(account: ServiceAccount) -> frozenset[str]:

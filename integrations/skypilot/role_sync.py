@@ -212,7 +212,7 @@ def _other_with_id(name: str) -> str | None:
         return users.filter(created_at__lt=account.created_at).values_list("username", flat=True).first()
     if (user := users.first()) is not None:
         return user.username
-    accounts = ServiceAccount.objects.values_list("name", "uid")
+    accounts = ServiceAccount.objects.filter(upstream_uid__in=(uid, "")).values_list("name", "uid")
     return next((other for other in (account_identity(*row) for row in accounts.iterator()) if user_uid(other) == uid), None)
 
 

@@ -1,36 +1,25 @@
 """Makes roles, routes, group roles and service accounts match a manifest, and returns the differences."""
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
-from typing import Any
 
 from django.db import transaction
 
-from accounts.models import GroupRole, ServiceAccount, User
-from accounts.services import groups, service_accounts
+from accounts.models import GroupRole
+from accounts.services import groups
+from accounts.services.prepared import prepare_first
 from core import agreement
 from core.agreement import asks_first
-from core.errors import Invalid, NotFound, ServiceError
+from core.errors import Invalid, ServiceError
+from ops.apply.accounts import AccountSection
+from ops.apply.changes import Change, changed
 from ops.apply.manifest import Item, Manifest
 from rbac import packs, services
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec
 from rbac.principals import Principal
-
-Values = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One difference: `action` is "add", "change" or "remove"; `old` and `new` hold the values that differ."""
-
-    action: str
-    kind: str
-    name: str
-    old: Values = field(default_factory=dict)
-    new: Values = field(default_factory=dict)
 
 
 class _Run:
@@ -46,10 +35,14 @@ class _Run:
         try:
             write()
         except ServiceError as error:
-            prefix = f"line {line}: " if line else "--prune: "
-            self.errors.append(f"{prefix}{change.kind} {change.name}: {error.message}")
+            self.fail(change, line, error)
         else:
             self.changes.append(change)
+
+    def fail(self, change: Change, line: int | None, error: ServiceError) -> None:
+        """Record the error of a change."""
+        prefix = f"line {line}: " if line else "--prune: "
+        self.errors.append(f"{prefix}{change.kind} {change.name}: {error.message}")
 
     def roles(self, items: Iterable[Item]) -> None:
         existing = {role.name: role for role in Role.objects.all()}
@@ -63,7 +56,7 @@ class _Run:
                 )
                 continue
             before = {"permissions": role.permissions, "description": role.description}
-            if change := _changed("role", name, before, values):
+            if change := changed("role", name, before, values):
                 self.make(
                     change,
                     item.line,
@@ -91,68 +84,22 @@ class _Run:
                     item.line,
                     partial(groups.create_group_role, actor=self.actor, group=name, **values),
                 )
-            elif change := _changed("group role", name, {"role": row.role.name, "priority": row.priority}, values):
+            elif change := changed("group role", name, {"role": row.role.name, "priority": row.priority}, values):
                 self.make(
                     change,
                     item.line,
                     partial(groups.update_group_role, actor=self.actor, group=name, **change.new),
                 )
 
-    def service_accounts(self, items: Iterable[Item]) -> None:
-        existing = {row.name: row for row in ServiceAccount.objects.select_related("role", "owner", "owner__role")}
-        for item in items:
-            name, values = item.name, item.values
-            if (row := existing.get(name)) is None:
-                new = dict(values)
-                self.make(Change("add", "service account", name, new=new), item.line, partial(self._create_account, name, new))
-                continue
-            before = {
-                "role": row.role.name,
-                "description": row.description,
-                "owner": row.owner.username if row.owner else None,
-                "active": row.is_active,
-            }
-            if change := _changed("service account", name, before, values):
-                self.make(change, item.line, partial(self._update_account, row, change.new))
-
-    def _create_account(self, name: str, values: dict[str, Any]) -> None:
-        """Create the account, and add the role that it got to the values, which are shown."""
-        owner = values.get("owner")
-        with transaction.atomic():
-            account = service_accounts.create_service_account(
-                actor=self.actor,
-                name=name,
-                role=values.get("role"),
-                description=values.get("description", ""),
-                owner=_owner(owner),
-                unowned=not owner,
-            )
-            if values.get("active") is False:
-                service_accounts.update_service_account(actor=self.actor, account=account, active=False)
-        values["role"] = account.role.name
-
-    def _update_account(self, account: ServiceAccount, new: Values) -> None:
-        owner = new.get("owner")
-        service_accounts.update_service_account(
-            actor=self.actor,
-            account=account,
-            role=new.get("role"),
-            description=new.get("description"),
-            active=new.get("active"),
-            owner=_owner(owner),
-            unowned="owner" in new and not owner,
-        )
+    def service_accounts(self, section: AccountSection) -> None:
+        """Write the service accounts. After an error everything is rolled back, so nobody is asked then."""
+        with agreement.assumed() if self.errors or section.failures else nullcontext():
+            self.changes += section.write()
+        for failure in section.failures:
+            self.fail(*failure)
 
     def prune(self, manifest: Manifest) -> None:
-        """Delete what the sections of the manifest do not list. Roles are deleted last, because the others use them."""
-        if manifest.service_accounts is not None:
-            named = {item.name for item in manifest.service_accounts}
-            for account in ServiceAccount.objects.exclude(name__in=named):
-                self.make(
-                    Change("remove", "service account", account.name),
-                    None,
-                    partial(service_accounts.delete_service_account, actor=self.actor, account=account),
-                )
+        """Delete the group roles and then the roles that their sections do not list. Service accounts are deleted before."""
         if manifest.group_roles is not None:
             named = {item.name for item in manifest.group_roles}
             for group in GroupRole.objects.exclude(group__in=named).values_list("group", flat=True):
@@ -185,37 +132,29 @@ def apply(*, actor: Principal, manifest: Manifest, prune: bool = False, dry_run:
 
 
 @asks_first
-@transaction.atomic
 def _apply(actor: Principal, manifest: Manifest, prune: bool, dry_run: bool) -> list[Change]:
-    services.lock_policy()
-    run = _Run(actor)
-    run.roles(manifest.roles or ())
-    if manifest.routes is not None:
-        run.routes(manifest.routes, manifest.routes_source, manifest.routes_line)
-    run.group_roles(manifest.group_roles or ())
-    run.service_accounts(manifest.service_accounts or ())
-    if prune:
-        run.prune(manifest)
-    if run.errors:
-        raise Invalid("\n".join(run.errors), fields={"detail": run.errors})
-    transaction.set_rollback(dry_run)
-    return run.changes
+    def plan() -> AccountSection | None:
+        items = manifest.service_accounts
+        return None if items is None else AccountSection(actor, items).plan(prune=prune)
 
+    def write(accounts: AccountSection | None) -> list[Change]:
+        run = _Run(actor)
+        run.roles(manifest.roles or ())
+        if run.changes:
+            accounts = plan()  # again, with the new roles
+        if manifest.routes is not None:
+            run.routes(manifest.routes, manifest.routes_source, manifest.routes_line)
+        run.group_roles(manifest.group_roles or ())
+        if accounts is not None:
+            run.service_accounts(accounts)
+        if prune:
+            run.prune(manifest)
+        if run.errors:
+            raise Invalid("\n".join(run.errors), fields={"detail": run.errors})
+        transaction.set_rollback(dry_run)
+        return run.changes
 
-def _changed(kind: str, name: str, before: Values, wanted: Values) -> Change | None:
-    """Return the values that differ from `before`, or None. Values that are not in `wanted` are kept."""
-    new = {key: value for key, value in wanted.items() if value != before[key]}
-    return Change("change", kind, name, old={key: before[key] for key in new}, new=new) if new else None
-
-
-def _owner(name: str | None) -> User | None:
-    """Return the user of this name; an id is not accepted, so that an owner has one spelling. Raises NotFound."""
-    if not name:
-        return None
-    owner = User.objects.select_related("role").filter(username=name).first()
-    if owner is None:
-        raise NotFound(f"The owner {name!r} does not exist.")
-    return owner
+    return prepare_first(plan, write)
 
 
 @transaction.atomic

@@ -1,12 +1,17 @@
 """Rows that cannot be, and what follows from those that are."""
 
 from datetime import timedelta
+from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.apps import apps
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
+from accounts.identifiers import account_uid, user_uid
 from accounts.models import GroupRole, RoleSource, ServiceAccount, SignIn, Token, User, token_state
+from core.bulk import Insert
 from rbac.models import Role
 from tests.factories import GroupRoleFactory, ServiceAccountFactory, UserFactory, make_token
 
@@ -119,3 +124,21 @@ def test_rows_show_their_names():
     assert User.USERNAME_FIELD == "username"
     assert {SignIn.BOTH, RoleSource.GROUP} == {"both", "group"}
     assert ServiceAccount.objects.count() == GroupRole.objects.count() == 1
+
+
+def test_an_account_is_found_by_its_id_at_a_skypilot_server_however_it_was_inserted(pipeline, system):
+    fields = {"created_by": "tests", "role": pipeline.role}
+    ServiceAccount.objects.bulk_create([ServiceAccount(name="bulk", uid=account_uid(), **fields)])
+    Insert([ServiceAccount(name="many", uid=account_uid(), **fields)]).run()
+    rows = ServiceAccount.objects.all()
+    assert {row.name for row in rows} == {"pipeline", "bulk", "many"}
+    assert [row.upstream_uid for row in rows] == [user_uid(row.upstream_name) for row in rows]
+
+
+def test_the_migration_fills_the_id_at_a_skypilot_server(pipeline):
+    other = ServiceAccountFactory(name="a.name_with-all")
+    ServiceAccount.objects.update(upstream_uid="")
+    import_module("accounts.migrations.0015_fill_upstream_uid").fill(apps, SimpleNamespace(connection=connection))
+    for row in (pipeline, other):
+        row.refresh_from_db()
+        assert row.upstream_uid == user_uid(row.upstream_name)

@@ -224,6 +224,8 @@ def test_promise_7_a_user_with_the_id_of_a_service_account_at_the_server_is_refu
         role_sync.sync(principal(mallory))
     assert server.requests == []
     assert role_sync.shares_id(mallory.username)
+    ServiceAccount.objects.filter(pk=account.pk).update(upstream_uid="")
+    assert role_sync.shares_id(mallory.username), "an account that an older version created"
     assert not role_sync.shares_id(account.upstream_name), "the account was there before"
     User.objects.filter(pk=mallory.pk).update(created_at=account.created_at - timedelta(days=1))
     assert role_sync.shares_id(account.upstream_name)

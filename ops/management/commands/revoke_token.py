@@ -1,7 +1,6 @@
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.db import transaction
 
 from accounts.models import Token
 from accounts.services import service_accounts, tokens
@@ -22,8 +21,7 @@ class Command(base.Command):
     def act(self, *, key_id: list[str], account: str | None, everything: bool, **_: Any) -> None:
         if bool(key_id) == bool(account) or bool(account) != everything:
             self.misused("Specify key ids, or --account NAME together with --all.")
-        with transaction.atomic():
-            revoked = [tokens.revoke_token(actor=self.actor, token=token) for token in self._tokens(key_id, account)]
+        revoked = tokens.revoke_tokens(actor=self.actor, tokens=self._tokens(key_id, account))
         revoked_rows = [rows.token(token) for token in revoked]
         columns = {"key_id": "KEY ID", "account": "ACCOUNT", "name": "NAME", "revoked_at": "REVOKED"}
         self.print_rows(revoked_rows, columns, nothing="There are no tokens to revoke.")

@@ -1,0 +1,143 @@
+"""Changes that are prepared without the lock see what others change before they have it. Each thread has its own connection."""
+
+from collections.abc import Callable
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from accounts.models import ServiceAccount, Token, User
+from accounts.services import offboarding
+from accounts.services.offboarding import AccountAction
+from accounts.services.prepared import prepare_first
+from core.errors import Conflict
+from ops.apply import manifest, reconcile
+from rbac import services
+from rbac.models import Role
+from rbac.principals import Principal
+from tests.factories import ServiceAccountFactory, UserFactory, make_token
+from tests.races import at_once
+
+pytestmark = pytest.mark.usefixtures("separate_connections")
+
+
+def elsewhere(change: Callable[[], object]) -> None:
+    """Make a change in another thread, and fail if it is kept waiting for a lock or fails."""
+    [result] = at_once(change)
+    assert not isinstance(result, Exception), result
+
+
+def prepared(change: Callable[[], object]) -> int:
+    """Return how often a change was prepared, if another one is made while it is prepared for the first time."""
+    times = []
+
+    def prepare() -> int:
+        times.append(connection.in_atomic_block)
+        if len(times) == 1:
+            elsewhere(change)
+        return len(times)
+
+    return prepare_first(prepare, lambda number: number)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: Role.objects.filter(name="viewer").update(permissions=[]),
+        lambda: User.objects.update(is_active=False),
+        lambda: User.objects.all().delete(),
+        lambda: ServiceAccount.objects.update(is_active=False),
+        lambda: Token.objects.update(revoked_at=timezone.now()),
+        lambda: Token.objects.all().delete(),
+        UserFactory,
+        ServiceAccountFactory,
+        lambda: make_token(ServiceAccount.objects.get()),
+    ],
+)
+def test_a_change_in_between_is_seen(change: Callable[[], object]) -> None:
+    make_token(ServiceAccountFactory(owner=UserFactory()))
+    assert prepared(change) == 2
+
+
+def test_the_use_of_a_token_in_between_does_not_matter() -> None:
+    make_token(ServiceAccountFactory())
+    assert prepared(lambda: Token.objects.update(last_used_at=timezone.now())) == 1
+
+
+def test_what_is_changed_all_the_time_is_prepared_under_the_lock_at_last() -> None:
+    locked = []
+
+    def prepare() -> None:
+        locked.append(connection.in_atomic_block)
+        if not locked[-1]:
+            elsewhere(UserFactory)
+
+    prepare_first(prepare, lambda _: None)
+    assert locked == [False, False, False, True]
+
+
+def test_promise_33_the_last_admin_is_not_deleted_while_another_admin_leaves(
+    monkeypatch: pytest.MonkeyPatch, system: Principal
+) -> None:
+    admin = Role.objects.get(name="admin")
+    leaver, other = UserFactory(role=admin), UserFactory(role=admin)
+    decide = offboarding._prepare_deletion
+    others = [other]
+
+    def late(*args: object) -> object:
+        decision = decide(*args)
+        if others:
+            user = others.pop()
+            elsewhere(lambda: offboarding.disable_user(actor=system, user=user))
+        return decision
+
+    monkeypatch.setattr(offboarding, "_prepare_deletion", late)
+    with pytest.raises(Conflict, match="last active admin"):
+        offboarding.delete_user(actor=system, user=leaver)
+    assert User.objects.filter(pk=leaver.pk).exists()
+
+
+def test_promise_44_a_token_that_is_issued_while_its_owner_leaves_is_revoked_too(
+    monkeypatch: pytest.MonkeyPatch, system: Principal
+) -> None:
+    leaver = UserFactory()
+    account = ServiceAccountFactory(owner=leaver)
+    revoke, issued = offboarding._revoke, []
+
+    def late(*args: object) -> None:
+        revoke(*args)
+        if not issued:
+            issued.append(account)
+            elsewhere(lambda: make_token(account))
+
+    monkeypatch.setattr(offboarding, "_revoke", late)
+    offboarding.disable_user(actor=system, user=leaver, account_action=AccountAction.REVOKE)
+    assert issued
+    assert not Token.objects.filter(revoked_at=None).exists()
+
+
+def test_a_manifest_gives_no_role_that_its_owner_has_lost_in_between(monkeypatch: pytest.MonkeyPatch, system: Principal) -> None:
+    owner = UserFactory()
+    text = f"service_accounts:\n  - {{name: robot, role: user, owner: {owner.username}}}\n"
+    plan, planned = reconcile.AccountSection.plan, []
+
+    def late(section: object, **options: bool) -> object:
+        result = plan(section, **options)
+        if not planned:
+            planned.append(section)
+            elsewhere(lambda: User.objects.filter(pk=owner.pk).update(role=Role.objects.get(name="viewer")))
+        return result
+
+    monkeypatch.setattr(reconcile.AccountSection, "plan", late)
+    with pytest.raises(Exception, match="has fewer permissions than the role user"):
+        reconcile.apply(actor=system, manifest=manifest.read(text))
+    assert not ServiceAccount.objects.exists()
+
+
+def test_a_manifest_decides_about_accounts_with_the_roles_that_it_changes(system: Principal) -> None:
+    text = """
+roles: [{name: small, permissions: [upstream:read]}]
+service_accounts: [{name: robot, role: small}]
+"""
+    reconcile.apply(actor=system, manifest=manifest.read(text))
+    assert ServiceAccount.objects.get().role == services.get_role("small")
