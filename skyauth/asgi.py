@@ -12,6 +12,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
 _django: Any = get_asgi_application()  # its annotation is narrower than ASGI's
 
 from authn.proxy_header_middleware import policy_from_settings  # noqa: E402 - Django must be set up first
+from core.postgresql.process_name import this_process_serves  # noqa: E402
 from core.request_limits import RequestLimitMiddleware  # noqa: E402
 from gateway import metrics  # noqa: E402
 from gateway.asgi import ForwardAuthApp  # noqa: E402
@@ -22,6 +23,7 @@ from revision.last_used import writer  # noqa: E402
 from skyauth.health import Health  # noqa: E402
 from skyauth.lifespan import LifespanMiddleware  # noqa: E402
 
+this_process_serves()
 writer.start()
 sample.start()
 metrics.start()

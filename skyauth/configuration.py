@@ -83,6 +83,15 @@ DATABASE_TIMEOUT = env.number(
     least=1,
     most=3_600,
 )
+DATABASE_POOL_SIZE = env.number(
+    "DATABASE_POOL_SIZE",
+    24,
+    """The maximum number of pooled connections of each worker process to PostgreSQL. A request that finds all of them in use
+    waits for one, and gets 503 after DATABASE_TIMEOUT. A worker opens up to two more connections beside these. SQLite has no
+    pool.""",
+    least=1,
+    most=1_000,
+)
 UNUSED_SETTINGS = env.unused("CACHE_URL", "SkyAuth stores nothing in a shared cache.")
 
 env.section("The secret key")

@@ -11,6 +11,7 @@ from skyauth.configuration import (
     AUTH_COOL_OFF_MINUTES,
     AUTH_FAILURE_LIMIT,
     BASE_DIR,
+    DATABASE_POOL_SIZE,
     DATABASE_TIMEOUT,
     LOG_FORMAT,
     LOG_LEVEL,
@@ -101,7 +102,7 @@ database["OPTIONS"] = (
         "pool": {
             "connection_class": PooledConnection,
             "min_size": 1,
-            "max_size": 24,
+            "max_size": DATABASE_POOL_SIZE,
             "timeout": DATABASE_TIMEOUT,
             "max_lifetime": 30,  # after a failover, a connection to the former primary is not used for longer
             "reconnect_timeout": 0,  # the next request tries again: an interval that grows would outlast the outage
