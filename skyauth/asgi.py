@@ -1,4 +1,4 @@
-"""The ASGI application: lifespan, header filter, verify endpoints, health probes, request limits, and Django's handler."""
+"""The ASGI application: lifespan, header filter, verify endpoints, probes, metrics, request limits, and Django's handler."""
 
 import gc
 import os
@@ -16,6 +16,7 @@ from core.postgresql.process_name import this_process_serves  # noqa: E402
 from core.request_limits import RequestLimitMiddleware  # noqa: E402
 from gateway import metrics  # noqa: E402
 from gateway.asgi import ForwardAuthApp  # noqa: E402
+from gateway.metrics_endpoint import MetricsEndpoint  # noqa: E402
 from gateway.requests import CountedRequests  # noqa: E402
 from gateway.threads import VerifyThreads  # noqa: E402
 from rbac.samples import sample  # noqa: E402
@@ -35,7 +36,7 @@ if settings.TRACING:
 
     threads, forward_auth_app = tracing.ContextThreads(), tracing.TracedForwardAuthApp
     flushes.append(tracing.flush)
-inner = Health(CountedRequests(RequestLimitMiddleware(_django)), threads)
+inner = Health(MetricsEndpoint(CountedRequests(RequestLimitMiddleware(_django))), threads)
 application = LifespanMiddleware(forward_auth_app(inner, threads=threads), policy_from_settings(), flushes)
 
 # The objects made so far stay for ever: the garbage collector need not traverse them, and runs seldom.

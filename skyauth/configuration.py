@@ -63,6 +63,15 @@ TRACING = env.flag(
 if TRACING and importlib.util.find_spec("opentelemetry") is None:
     raise ImproperlyConfigured("TRACING=true needs more packages: pip install --require-hashes -r requirements-tracing.txt")
 
+METRICS_TOKEN = env.secret(
+    "METRICS_TOKEN",
+    "text, at least 32 characters",
+    """A token that reads /metrics, and nothing else, without the database. So metrics can also be read while the database is
+    lost. Empty: only callers with the permission metrics:read can read them.""",
+    parsers.metrics_token,
+    default="",
+)
+
 env.section("Storage")
 database = env.secret(
     "DATABASE_URL",

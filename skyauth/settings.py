@@ -5,7 +5,7 @@ from typing import Any
 
 from core.postgresql.deadline import STATEMENT_FACTOR
 from core.postgresql.outage import PooledConnection
-from skyauth import database_url
+from skyauth import __version__, database_url
 from skyauth.configuration import *  # noqa: F403 - Django reads every setting from this module
 from skyauth.configuration import (
     AUTH_COOL_OFF_MINUTES,
@@ -19,6 +19,8 @@ from skyauth.configuration import (
     SESSION_HOURS,
     database,
 )
+
+VERSION = __version__
 
 INSTALLED_APPS = [
     "skyauth",  # before staticfiles, because it replaces runserver
@@ -196,7 +198,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "SkyAuth",
     "DESCRIPTION": "Manage users, service accounts, roles and routes, and read the audit log.",
-    "VERSION": "v1",
+    "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "api.schema.name_nullable_types"],
     "COMPONENT_SPLIT_REQUEST": True,  # requests and responses differ: a password is never in a response
