@@ -6,7 +6,7 @@ from typing import Final
 from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from doctor import database, deployment, files, identity, skypilot, stored_data
+from doctor import connection_limits, database, deployment, files, identity, skypilot, stored_data
 from doctor.finding import Audience, Check, Finding, Severity
 
 
@@ -31,6 +31,7 @@ CHECKS: Final = (
     Check("database.unreachable", _ERROR, _READINESS, database.unreachable, needs_database=False),
     Check("database.migrations", _ERROR, _READINESS, database.migrations),
     Check("database.triggers", _ERROR, _ALL, database.missing_triggers),
+    Check("database.connections", _WARNING, _OPERATOR, connection_limits.too_few),
     Check("files.secret-key", _ERROR, _OPERATOR, files.secret_key, needs_database=False),
     Check("files.database", _ERROR, _OPERATOR, files.sqlite_file, needs_database=False),
     Check("files.data", _ERROR, _OPERATOR, files.data_files, needs_database=False),

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Warning  # noqa: A004 - Django's name
+from django.db import connection
 
 from authn.proxy_headers import parse_networks
 from doctor.finding import Audience, Check, Finding, Severity
@@ -90,6 +91,7 @@ def _settings_without_effect(check: Check) -> Iterable[Finding]:
         (("AUTH_GROUPS_SEPARATOR",), no_groups, "AUTH_GROUPS_HEADER is empty"),
         (_OF_JWT, format_ != "jwt", "AUTH_USER_HEADER_FORMAT is not jwt"),
         (("ASSERTION_AUDIENCE",), not settings.ASSERTION_KEYS, "ASSERTION_KEYS is empty"),
+        (("DATABASE_POOL_SIZE",), connection.vendor == "sqlite", "DATABASE_URL names SQLite"),
         (("AUTH_STRING",), not settings.AUTH_BASIC, "AUTH_BASIC is false"),
         (("SKYPILOT_SHARED_BASIC",), not settings.AUTH_STRING, "AUTH_STRING is empty"),
     ):

@@ -13,7 +13,7 @@ from core.private_files import reachable_by_others
 from doctor.finding import Check, Finding
 
 _SQLITE_FILES: Final = ("", "-wal", "-shm", "-journal")
-_SECRET_LINE: Final = re.compile(rb"^\s*(?:export\s+)?(?:SECRET_KEY|DATABASE_URL|AUTH_STRING)=\S", re.MULTILINE)
+_SECRET_LINE: Final = re.compile(rb"^\s*(?:export\s+)?(?:SECRET_KEY|DATABASE_URL|AUTH_STRING|METRICS_TOKEN)=\S", re.MULTILINE)
 
 
 def secret_key(check: Check) -> Iterable[Finding]:

@@ -1,37 +1,53 @@
 """Metrics that are counted in the database at each scrape: tokens, those that expire soon, users and service accounts."""
 
-import platform
+import logging
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, Final
 
-import django
-from django.db import connection
+from django.db import Error
 from django.db.models import Count, Q
 from django.utils import timezone
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from accounts.models import ServiceAccount, Token, User
+from core.postgresql.deadline import statements_limited
 
 WITHIN_DAYS: Final = (1, 7, 14)
+_QUERY_SECONDS: Final = 2  # a million tokens take half a second
+
+logger = logging.getLogger("skyauth.metrics")
 
 
-class DatabaseMetrics(Collector):
-    """Runs one query for each table. Raises a database error."""
+def counted() -> list[Metric]:
+    """Return these metrics, with one query for each table. If one fails or takes too long, there are none, and
+    `skyauth_database_counted` is 0.
+    """
+    try:
+        with statements_limited(_QUERY_SECONDS):
+            families = [
+                *_tokens(),
+                _by_state("skyauth_users", "Users.", User.objects.all()),
+                _by_state("skyauth_service_accounts", "Service accounts.", ServiceAccount.objects.all()),
+            ]
+    except Error as error:
+        logger.warning("Tokens and users could not be counted: %s.", type(error).__name__, extra={"seldom": True})
+        return uncounted()
+    return [*families, _success(True)]
 
-    def collect(self) -> Iterator[Metric]:
-        yield from _tokens()
-        yield _by_state("skyauth_users", "Users.", User.objects.all())
-        yield _by_state("skyauth_service_accounts", "Service accounts.", ServiceAccount.objects.all())
-        build = GaugeMetricFamily(
-            "skyauth_build_info",
-            "The versions of Python and Django, and the kind of database.",
-            labels=["python", "django", "database"],
-        )
-        build.add_metric([platform.python_version(), django.get_version(), connection.vendor], 1)
-        yield build
+
+def uncounted() -> list[Metric]:
+    """Return what is said if nothing could be counted."""
+    return [_success(False)]
+
+
+def _success(value: bool) -> Metric:
+    return GaugeMetricFamily(
+        "skyauth_database_counted",
+        "1 if the database counted tokens, users and service accounts for this scrape, else 0, and their metrics are missing.",
+        value=value,
+    )
 
 
 def _tokens() -> Iterator[Metric]:

@@ -2,15 +2,13 @@
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from authn.requests import principal_of
 from authn.view_access import belongs_to
 from core.problems import problem
 from core.responses import respond
-from gateway import metrics as gateway_metrics
-from gateway.database_metrics import DatabaseMetrics
+from gateway.database_metrics import counted
+from gateway.exposition import exposition
 from rbac import policy
 from rbac.auth_methods import Interface
 from rbac.denials import record_denial
@@ -29,8 +27,5 @@ def metrics(request: HttpRequest) -> HttpResponse:
         response = respond(problem(405, "method-not-allowed", "Use GET to read the metrics."))
         response["Allow"] = "GET, HEAD"
         return response
-    registry = CollectorRegistry()
-    registry.register(gateway_metrics.collected())
-    registry.register(DatabaseMetrics())
-    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    return HttpResponse(encode(registry), content_type=content_type, headers={"Cache-Control": "no-store"})
+    text, content_type = exposition(request.headers.get("Accept", ""), counted())
+    return HttpResponse(text, content_type=content_type, headers={"Cache-Control": "no-store"})

@@ -16,6 +16,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
+from core.postgresql import restore_lock
 from core.server_lock import held
 
 _ARCHIVE: Final = b"PGDMP"  # how an archive of pg_dump begins
@@ -72,7 +73,7 @@ def _copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def without_servers() -> Iterator[None]:
-    """Run the block while no server uses the database, and none can start on SQLite. Raises CommandError."""
+    """Run the block while no server uses the database, and none can start. Raises CommandError."""
     if connection.vendor == "sqlite":
         try:
             with held(Path(settings.DATABASES["default"]["NAME"]), alone=True):
@@ -82,13 +83,16 @@ def without_servers() -> Iterator[None]:
         return
     connection.close()
     connection.close_pool()  # type: ignore[attr-defined] # its connections are not others'
-    with psycopg.connect(_conninfo(), password=_password() or None, autocommit=True) as own:
+    with closing(psycopg.connect(_conninfo(), password=_password() or None)) as own:
         deadline = time.monotonic() + _CLOSING_SECONDS
+        if not restore_lock.take(own, deadline):
+            raise CommandError("Another restore of this database is running.")
         while others := own.execute(_OTHERS).fetchone()[0]:  # type: ignore[index]
             if time.monotonic() > deadline:
                 raise CommandError(f"Other programs have {others} connections to this database. Stop all servers first.")
             time.sleep(0.1)
-    yield
+            own.execute("SELECT pg_stat_clear_snapshot()")  # in a transaction, the list of connections is read only once
+        yield
 
 
 def is_empty() -> bool:

@@ -1,4 +1,4 @@
-"""The ASGI application: lifespan, header filter, verify endpoints, health probes, request limits, and Django's handler."""
+"""The ASGI application: lifespan, header filter, verify endpoints, probes, metrics, request limits, and Django's handler."""
 
 import gc
 import os
@@ -12,9 +12,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
 _django: Any = get_asgi_application()  # its annotation is narrower than ASGI's
 
 from authn.proxy_header_middleware import policy_from_settings  # noqa: E402 - Django must be set up first
+from core.postgresql.process_name import this_process_serves  # noqa: E402
 from core.request_limits import RequestLimitMiddleware  # noqa: E402
 from gateway import metrics  # noqa: E402
 from gateway.asgi import ForwardAuthApp  # noqa: E402
+from gateway.metrics_endpoint import MetricsEndpoint  # noqa: E402
 from gateway.requests import CountedRequests  # noqa: E402
 from gateway.threads import VerifyThreads  # noqa: E402
 from rbac.samples import sample  # noqa: E402
@@ -22,6 +24,7 @@ from revision.last_used import writer  # noqa: E402
 from skyauth.health import Health  # noqa: E402
 from skyauth.lifespan import LifespanMiddleware  # noqa: E402
 
+this_process_serves()
 writer.start()
 sample.start()
 metrics.start()
@@ -33,7 +36,7 @@ if settings.TRACING:
 
     threads, forward_auth_app = tracing.ContextThreads(), tracing.TracedForwardAuthApp
     flushes.append(tracing.flush)
-inner = Health(CountedRequests(RequestLimitMiddleware(_django)), threads)
+inner = Health(MetricsEndpoint(CountedRequests(RequestLimitMiddleware(_django))), threads)
 application = LifespanMiddleware(forward_auth_app(inner, threads=threads), policy_from_settings(), flushes)
 
 # The objects made so far stay for ever: the garbage collector need not traverse them, and runs seldom.

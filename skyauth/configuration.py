@@ -63,6 +63,15 @@ TRACING = env.flag(
 if TRACING and importlib.util.find_spec("opentelemetry") is None:
     raise ImproperlyConfigured("TRACING=true needs more packages: pip install --require-hashes -r requirements-tracing.txt")
 
+METRICS_TOKEN = env.secret(
+    "METRICS_TOKEN",
+    "text, at least 32 characters",
+    """A token that reads /metrics, and nothing else, without the database. So metrics can also be read while the database is
+    lost. Empty: only callers with the permission metrics:read can read them.""",
+    parsers.metrics_token,
+    default="",
+)
+
 env.section("Storage")
 database = env.secret(
     "DATABASE_URL",
@@ -82,6 +91,15 @@ DATABASE_TIMEOUT = env.number(
     statement of a page, the API or a command takes at most six times as long.""",
     least=1,
     most=3_600,
+)
+DATABASE_POOL_SIZE = env.number(
+    "DATABASE_POOL_SIZE",
+    24,
+    """The maximum number of pooled connections of each worker process to PostgreSQL. A request that finds all of them in use
+    waits for one, and gets 503 after DATABASE_TIMEOUT. A worker opens up to two more connections beside these. SQLite has no
+    pool.""",
+    least=1,
+    most=1_000,
 )
 UNUSED_SETTINGS = env.unused("CACHE_URL", "SkyAuth stores nothing in a shared cache.")
 

@@ -16,12 +16,16 @@ from skyauth import dotenv
 
 T = TypeVar("T")
 
-# A name with one of these prefixes that is not a setting is probably misspelt. It is refused, not ignored.
-_PREFIXES: Final = ("AUTH_", "AUDIT_", "RBAC_", "TOKEN_", "TRUSTED_", "ENABLE_", "SESSION_", "ALLOWED_", "ASSERTION_")
-# Other programs have variables with these prefixes, too. Only a name that differs in a letter or two is refused.
+# Prefixes of SkyAuth alone: a name that begins with one of them and is not a setting is refused.
+_OURS: Final = ("ASSERTION_", "AUDIT_", "RBAC_", "SKYAUTH_", "TRUSTED_")
+# Other programs have variables with these prefixes, too, such as AUTH_SECRET, SESSION_MANAGER or TOKEN. A name is refused if its
+# first two words are those of a setting, such as AUTH_JWT_URL, or if it is similar to a setting.
+_PARTLY_OURS: Final = ("ALLOWED_", "AUTH_", "ENABLE_", "METRICS_", "SESSION_", "TOKEN_")
+# Most variables with these prefixes are those of other programs. Only a name that differs in a letter or two is refused.
 _SHARED: Final = ("CLI_", "DATA_", "DATABASE_", "DEBUG", "LOG_", "PUBLIC_", "RECENT_", "SECRET", "SKYPILOT_")
-# Kubernetes sets these variables in every container if a Service has a name such as auth or token.
+# Kubernetes sets these variables in every container if a Service has a name such as skyauth, auth or token.
 _INJECTED: Final = re.compile(r"_(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT(?:_.*)?)\Z")
+_OF_CLIENTS: Final = frozenset({"SKYAUTH_TOKEN", "SKYAUTH_URL"})  # as the dashboard and the documentation name them
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,18 +183,24 @@ class Environment:
         return frozenset(each.name for each in self.settings if values.get(each.name, each.default).strip() != each.default)
 
     def refuse_unknown(self) -> None:
-        """Raise ImproperlyConfigured for the first name that looks like a setting but is not one."""
+        """Raise ImproperlyConfigured for the first name that is not a setting, but in `.env`, ours, or similar to a setting."""
         known = {setting.name for setting in self.settings} | self._unused
-        suspects = {name for name in os.environ if name.startswith(_PREFIXES + _SHARED) and not _INJECTED.search(name)}
         plain = {_plain(name): name for name in known}
         for name in sorted(os.environ.keys() - known):  # auth_basic, DATADIR, SKYAUTH_PUBLIC_URL
             if meant := plain.get(_plain(name)):
-                raise ImproperlyConfigured(f"{name} is not a setting of SkyAuth. Did you mean {meant}?")
-        for name in sorted((self._dotenv.keys() | suspects) - known):
-            similar = difflib.get_close_matches(name, known, n=1, cutoff=0.8 if name.startswith(_PREFIXES) else 0.9)
-            if similar or name in self._dotenv:
-                hint = f" Did you mean {similar[0]}?" if similar else " See docs/settings.md for all settings."
-                raise ImproperlyConfigured(f"{name} is not a setting of SkyAuth.{hint}")
+                raise ImproperlyConfigured(self._unknown(name, [meant]))
+        for name in sorted(self._dotenv.keys() - known):
+            raise ImproperlyConfigured(self._unknown(name, _nearest(name, known)))
+        for name in sorted(os.environ.keys() - known):
+            if _is_refused(name, known):
+                raise ImproperlyConfigured(self._unknown(name, _nearest(name, known)))
+
+    def _unknown(self, name: str, nearest: list[str]) -> str:
+        hint = f"Did you mean {' or '.join(nearest)}?" if nearest else "See docs/settings.md for all settings."
+        where = "It is in .env: rename it there, or remove the line."
+        if name not in self._dotenv:
+            where = "It is set in the environment of this process: rename it there, or remove it."
+        return f"{name} is not a setting of SkyAuth. {hint} {where}"
 
     def _read(self, name: str, default: str, *, optional: bool = False, verbatim: bool = False) -> str:
         """Return the value without spaces around it. Raises ImproperlyConfigured, without the value, if it was quoted wrongly.
@@ -235,3 +245,24 @@ class Environment:
 def _plain(name: str) -> str:
     """Return the name of a variable without what users write differently: case, underscores, and SkyAuth's own name."""
     return name.upper().replace("_", "").removeprefix("SKYAUTH")
+
+
+def _is_refused(name: str, known: set[str]) -> bool:
+    """Return whether a variable of the environment, which is not a setting, can only be meant as one."""
+    if _INJECTED.search(name) or name in _OF_CLIENTS:
+        return False
+    if name.startswith(_OURS):
+        return True
+    if name.startswith(_PARTLY_OURS):
+        return _first_words(name) in map(_first_words, known) or bool(difflib.get_close_matches(name, known, cutoff=0.8))
+    return name.startswith(_SHARED) and bool(difflib.get_close_matches(name, known, cutoff=0.9))
+
+
+def _first_words(name: str) -> tuple[str, ...]:
+    return tuple(name.split("_")[:2])
+
+
+def _nearest(name: str, known: set[str]) -> list[str]:
+    """Return the one setting that is surely meant, or up to three whose names are most similar, the nearest first."""
+    bare = name.removeprefix("SKYAUTH_")
+    return difflib.get_close_matches(bare, known, n=1, cutoff=0.88) or difflib.get_close_matches(bare, known, n=3, cutoff=0.7)

@@ -142,3 +142,10 @@ def _is_port(text: str | None) -> bool:
 def _shown(text: str) -> str:
     """Return a value as an error message shows it: never a URL with a password."""
     return "A value with @" if "@" in text else repr(text)
+
+
+def metrics_token(text: str) -> str:
+    """Return the token for /metrics, or "". Raises ValueError, never with the token."""
+    if text and (len(text) < _KEY_LENGTH or not text.isascii() or any(char.isspace() for char in text)):
+        raise ValueError(f"must have at least {_KEY_LENGTH} ASCII characters and no space. Create one: openssl rand -hex 32")
+    return text

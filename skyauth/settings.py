@@ -5,12 +5,13 @@ from typing import Any
 
 from core.postgresql.deadline import STATEMENT_FACTOR
 from core.postgresql.outage import PooledConnection
-from skyauth import database_url
+from skyauth import __version__, database_url
 from skyauth.configuration import *  # noqa: F403 - Django reads every setting from this module
 from skyauth.configuration import (
     AUTH_COOL_OFF_MINUTES,
     AUTH_FAILURE_LIMIT,
     BASE_DIR,
+    DATABASE_POOL_SIZE,
     DATABASE_TIMEOUT,
     LOG_FORMAT,
     LOG_LEVEL,
@@ -18,6 +19,8 @@ from skyauth.configuration import (
     SESSION_HOURS,
     database,
 )
+
+VERSION = __version__
 
 INSTALLED_APPS = [
     "skyauth",  # before staticfiles, because it replaces runserver
@@ -101,7 +104,7 @@ database["OPTIONS"] = (
         "pool": {
             "connection_class": PooledConnection,
             "min_size": 1,
-            "max_size": 24,
+            "max_size": DATABASE_POOL_SIZE,
             "timeout": DATABASE_TIMEOUT,
             "max_lifetime": 30,  # after a failover, a connection to the former primary is not used for longer
             "reconnect_timeout": 0,  # the next request tries again: an interval that grows would outlast the outage
@@ -195,7 +198,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "SkyAuth",
     "DESCRIPTION": "Manage users, service accounts, roles and routes, and read the audit log.",
-    "VERSION": "v1",
+    "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "api.schema.name_nullable_types"],
     "COMPONENT_SPLIT_REQUEST": True,  # requests and responses differ: a password is never in a response

@@ -10,6 +10,7 @@ from psycopg_pool import ConnectionPool, PoolClosed
 
 from core.postgresql.deadline import waits_limited
 from core.postgresql.outage import PooledConnection, outage
+from core.postgresql.process_name import application_name
 
 _ATTEMPTS: Final = 3
 
@@ -18,6 +19,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """As Django's, with connections whose waits end."""
 
     _connection_pools: dict[str, ConnectionPool[Any]]  # Django's, which its type stubs lack
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """Return Django's parameters, with the name of this process."""
+        params: dict[str, Any] = super().get_connection_params()
+        return {**params, "application_name": application_name(params.get("application_name"))}
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Return a connection of the pool. Raises OperationalError, at once while the database is known to be lost."""

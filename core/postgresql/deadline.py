@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import psycopg
 from django.conf import settings
+from django.db import connection, transaction
 from psycopg.abc import PQGen
 
 MARGIN_SECONDS: Final = 0.5  # PostgreSQL ends a statement in time with an error, and the connection stays usable
@@ -32,6 +33,16 @@ def waits_limited(seconds: float | None) -> Iterator[None]:
         yield
     finally:
         _limited.seconds = before
+
+
+@contextmanager
+def statements_limited(seconds: int) -> Iterator[None]:
+    """Run the block in a transaction in which PostgreSQL ends each statement after so many seconds. SQLite has no such limit."""
+    with waits_limited(seconds + MARGIN_SECONDS), transaction.atomic():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET LOCAL statement_timeout = '{seconds}s'")
+        yield
 
 
 def statement_seconds() -> int:

@@ -172,8 +172,8 @@ def test_doctor_reports_an_unreachable_database_and_missing_migrations(tmp_path:
     without_server = run_alone("doctor", "--json", data_dir=tmp_path, **unreachable)
     without_tables = run_alone("doctor", "--json", data_dir=tmp_path)
     assert (without_server.code, without_tables.code) == (1, 1)
-    assert json.loads(without_server.out)[0]["code"] == "database.unreachable"
-    assert json.loads(without_tables.out)[0]["code"] == "database.migrations"
+    assert json.loads(without_server.out)["findings"][0]["code"] == "database.unreachable"
+    assert json.loads(without_tables.out)["findings"][0]["code"] == "database.migrations"
     assert "hunter2" not in without_server.out + without_server.err
 
 

@@ -103,7 +103,7 @@ def test_prune_prints_the_numbers_of_deleted_rows(old_and_new: None) -> None:
 
 def codes() -> dict[str, str]:
     """Return the findings of doctor, code to severity."""
-    return {row["code"]: row["severity"] for row in json.loads(run("doctor", "--json").out)}
+    return {row["code"]: row["severity"] for row in json.loads(run("doctor", "--json").out)["findings"]}
 
 
 @pytest.fixture

@@ -4,15 +4,18 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.databases import on_postgres
 from tests.http_client import bearer
-from tests.servers import ROOT, SkyAuth, directory, skyauth_server
+from tests.servers import ROOT, Postgres, SkyAuth, directory, free_port, postgres, skyauth_server, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("backup")]
 
@@ -30,8 +33,13 @@ def home() -> Iterator[Path]:
 
 
 def manage(server: SkyAuth, *words: str) -> "subprocess.CompletedProcess[str]":
+    return alone(server, "manage.py", *words)
+
+
+def alone(server: SkyAuth, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python with the server's settings. A program that serves, and does not end, fails the test."""
     return subprocess.run(
-        [sys.executable, "manage.py", *words], cwd=ROOT, env=server.environment, capture_output=True, text=True, check=False
+        [sys.executable, *words], cwd=ROOT, env=server.environment, capture_output=True, text=True, check=False, timeout=120
     )
 
 
@@ -103,3 +111,89 @@ def test_what_is_only_in_the_journal_is_in_the_backup(server: SkyAuth, home: Pat
         assert manage(server, "backup", str(home / "backup")).returncode == 0
     with closing(sqlite3.connect(home / "backup")) as copy:
         assert copy.execute("SELECT count(*) FROM django_content_type WHERE app_label = 'only'").fetchone() == (1,)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Postgres]:
+    """A PostgreSQL that keeps the locks of prepared transactions, which belong to no connection."""
+    with postgres() as cluster:
+        with closing(psycopg.connect(cluster.url, autocommit=True)) as connection:
+            connection.execute("ALTER SYSTEM SET max_prepared_transactions = 5")
+            connection.execute("ALTER SYSTEM SET idle_in_transaction_session_timeout = '1s'")
+        cluster.stop()
+        cluster.start()
+        yield cluster
+
+
+@pytest.mark.postgres
+def test_a_server_that_starts_during_a_restore_is_refused(cluster: Postgres, home: Path) -> None:
+    with skyauth_server(DATABASE_URL=cluster.url) as server:
+        made = manage(server, "backup", str(home / "backup"))
+        assert made.returncode == 0, made.stderr
+        server.stop()
+        server.console.close()
+        with restore_that_waits(server, cluster, home / "backup") as restore:
+            time.sleep(2)  # longer than PostgreSQL lets other transactions be idle
+            for workers in (1, 2):
+                refused = manage(server, "serve", "--port", str(free_port()), "--workers", str(workers))
+                assert refused.returncode == 1
+                assert "manage.py restore is replacing the database. Wait until it has ended." in refused.stderr
+            second = manage(server, "restore", str(home / "backup"), "--replace")
+            assert second.returncode == 1
+            assert "Another restore of this database is running." in second.stderr
+            assert restore.poll() is None
+        assert restore.returncode == 0
+        server.start(workers=2)
+        assert server.ask().status == 401
+
+
+@pytest.mark.postgres
+def test_a_worker_that_starts_during_a_restore_ends_with_a_message(cluster: Postgres, home: Path) -> None:
+    """As when the restore begins between the checks of `serve` and the start of its worker."""
+    with skyauth_server(DATABASE_URL=cluster.url) as server:
+        assert manage(server, "backup", str(home / "backup")).returncode == 0
+        server.stop()
+        server.console.close()
+        with restore_that_waits(server, cluster, home / "backup"):
+            started = alone(server, "-m", "uvicorn", "--lifespan", "on", "--port", str(free_port()), "skyauth.asgi:application")
+        assert started.returncode == 3
+        assert "manage.py restore is replacing the database." in started.stderr
+
+
+@contextmanager
+def restore_that_waits(server: SkyAuth, cluster: Postgres, file: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run a restore that waits for the lock of a table, which it gets at the end of the block."""
+    with closing(psycopg.connect(cluster.url, autocommit=True)) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM accounts_user")
+        connection.execute("PREPARE TRANSACTION 'reader'")
+    command = [sys.executable, "manage.py", "restore", str(file), "--replace"]
+    with subprocess.Popen(command, cwd=ROOT, env=server.environment) as restore:
+        try:
+            with closing(psycopg.connect(cluster.url, dbname="template1", autocommit=True)) as connection:
+                waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_restore' AND wait_event_type = 'Lock'"
+                wait_until(lambda: connection.execute(waits).fetchone() == (1,), "the restore waits")
+            yield restore
+        finally:
+            with closing(psycopg.connect(cluster.url, autocommit=True)) as connection:
+                connection.execute("ROLLBACK PREPARED 'reader'")
+
+
+@pytest.mark.postgres
+def test_no_restore_begins_while_a_server_runs_that_never_had_a_request(cluster: Postgres, home: Path) -> None:
+    with skyauth_server(DATABASE_URL=cluster.url) as server:
+        assert manage(server, "backup", str(home / "backup")).returncode == 0
+        server.console.close()
+        for workers in (1, 2):
+            server.stop()
+            began = len(server.log)
+            server.start(workers=workers)
+            wait_until(partial(serves, server, began, workers), "the workers serve")
+            refused = manage(server, "restore", str(home / "backup"), "--replace")
+            assert refused.returncode == 1
+            assert "connections to this database. Stop all servers first." in refused.stderr
+
+
+def serves(server: SkyAuth, began: int, workers: int) -> bool:
+    """Return whether so many workers have started since the log had this length."""
+    return server.log[began:].count("Application startup complete") == workers

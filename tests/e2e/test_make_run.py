@@ -124,7 +124,7 @@ def test_a_command_beside_the_launcher_has_the_settings_of_its_server(place: tup
     with launched(data, **where) as run:
         beside = manage(run, "doctor", "--json")
         assert "make run is running. Its settings are checked: PUBLIC_URL, RBAC_DEFAULT_ROLE, TRUSTED_PROXIES." in beside.stderr
-        assert not theirs & {finding["code"] for finding in json.loads(beside.stdout)}
+        assert not theirs & {finding["code"] for finding in json.loads(beside.stdout)["findings"]}
         server = manage(run, "serve", "--port", "1")
         assert (server.returncode, "Stop make run, or set another DATA_DIR." in server.stderr) == (1, True)
         second = launch(data, **where)
@@ -132,7 +132,7 @@ def test_a_command_beside_the_launcher_has_the_settings_of_its_server(place: tup
         assert "make run: It is already running with the data in" in second.output
     after = manage(run, "doctor", "--json")
     assert "make run is running" not in after.stderr
-    assert theirs <= {finding["code"] for finding in json.loads(after.stdout)}
+    assert theirs <= {finding["code"] for finding in json.loads(after.stdout)["findings"]}
 
 
 def test_if_nobody_reads_the_output_everything_is_stopped_without_a_traceback(place: tuple[Path, dict[str, str]]) -> None:

@@ -12,12 +12,15 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.database_proxy import database_proxy
 from tests.e2e.test_freshness import Conversation
-from tests.http_client import ask, bearer
+from tests.http_client import HOST, ask, bearer
 from tests.servers import SkyAuth, directory, listens, postgres, skyauth_server, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("watching")]
 
+METRICS_TOKEN = "m" * 20 + "0123456789abcdef"
+SCRAPE_TIMEOUT = 10  # seconds, Prometheus' default
 FLUSHED = 1.5  # seconds after which each worker has told what it counted
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -226,6 +229,94 @@ def test_postgresql_that_goes_away_is_not_ready_until_it_is_back_and_alive_throu
         assert [probe(server, "/healthz") for _ in range(5)] == [200] * 5
         cluster.start()
         wait_until(lambda: probe(server, "/readyz") == 200, "ready again", 10)
+
+
+@pytest.mark.postgres
+def test_the_metrics_of_a_lost_database_are_answered_in_time_with_what_the_process_knows() -> None:
+    settings = {"DATABASE_TIMEOUT": "2", "METRICS_TOKEN": METRICS_TOKEN}
+    with (
+        postgres() as cluster,
+        database_proxy(cluster.port) as proxy,
+        skyauth_server(DATABASE_URL=proxy.url, **settings) as server,
+    ):
+        monitoring, other = bearer(METRICS_TOKEN), scraper(server)
+        before = scrape(server, monitoring)
+        assert (before["skyauth_database_lost", ()], before["skyauth_ready", ()]) == (0, 1)
+        assert (before["skyauth_database_counted", ()], before["skyauth_tokens", ()]) == (1, 1)
+
+        def answered_in_time() -> Samples:
+            started = time.monotonic()
+            found = scrape(server, monitoring)
+            assert time.monotonic() - started < SCRAPE_TIMEOUT
+            return found
+
+        for lose, recover in (
+            (proxy.vanish_for_all, proxy.return_for_new),
+            (cluster.stop, cluster.start),
+        ):
+            lose()
+            first = answered_in_time()
+            assert not {name for name, _ in first} & {"skyauth_tokens", "skyauth_users", "skyauth_service_accounts"}
+            assert first["skyauth_database_counted", ()] == 0
+            wait_until(lambda: answered_in_time()["skyauth_database_lost", ()] == 1, "the loss is known", 20)
+            assert server.ask(bearer("sky_unknown")).status in {401, 503}
+            wait_until(lambda: probe(server, "/readyz") == 503, "not ready", 10)
+            lost = answered_in_time()
+            assert lost["skyauth_ready", ()] == 0
+            assert lost["process_resident_memory_bytes", ()] > 10_000_000
+            assert decisions(lost) > decisions(before)
+            assert ask(server.port, "/metrics", [other]).status == 503, "its permission is in the database"
+            recover()
+            wait_until(lambda: answered_in_time().get(("skyauth_tokens", ())) == 1, "counted again", 20)
+            wait_until(lambda: probe(server, "/readyz") == 200, "ready again", 10)
+        after = scrape(server, monitoring)
+        assert (after["skyauth_database_lost", ()], after["skyauth_ready", ()]) == (0, 1)
+        assert ask(server.port, "/metrics", [other]).status == 200
+
+
+@pytest.mark.sqlite
+def test_the_metrics_of_a_locked_database_are_answered_in_time_without_what_it_counts() -> None:
+    with skyauth_server(DATABASE_TIMEOUT="60", METRICS_TOKEN=METRICS_TOKEN) as server:
+        assert scrape(server, bearer(METRICS_TOKEN))["skyauth_database_counted", ()] == 1
+        with closing(sqlite3.connect(server.data / "skyauth.sqlite3", isolation_level=None)) as other:
+            for statement in ("PRAGMA locking_mode=EXCLUSIVE", "BEGIN EXCLUSIVE"):
+                other.execute(statement).fetchall()
+            for _ in range(3):
+                started = time.monotonic()
+                assert scrape(server, bearer(METRICS_TOKEN))["skyauth_database_counted", ()] == 0
+                assert time.monotonic() - started < SCRAPE_TIMEOUT
+        wait_until(lambda: scrape(server, bearer(METRICS_TOKEN))["skyauth_database_counted", ()] == 1, "counted again")
+
+
+def test_promise_35_the_metrics_token_reads_the_metrics_and_nothing_else() -> None:
+    with skyauth_server(METRICS_TOKEN=METRICS_TOKEN) as server:
+        token = bearer(METRICS_TOKEN)
+        for host in (HOST, "10.20.30.40:8000", "nobody.example"):
+            reply = ask(server.port, "/metrics", [("Host", host), token])
+            assert (reply.status, reply.header("Cache-Control")) == (200, "no-store")
+        assert ask(server.port, "/metrics", [("Authorization", f"bearer {METRICS_TOKEN}")]).status == 200
+        openmetrics = ask(server.port, "/metrics", [token, ("Accept", "application/openmetrics-text;version=1.0.0")])
+        assert (openmetrics.header("Content-Type") or "").startswith("application/openmetrics-text")
+        assert ask(server.port, "/metrics", [token], method="HEAD").body == b""
+        refused = ask(server.port, "/metrics", [token], method="POST")
+        assert (refused.status, refused.header("Allow")) == (405, "GET, HEAD")
+        for credentials in (
+            [],
+            [bearer(METRICS_TOKEN[:-1])],
+            [bearer(METRICS_TOKEN + "x")],
+            [token, token],
+            [token, bearer("sky_other")],
+            [("Authorization", METRICS_TOKEN)],
+            [("Authorization", f"Basic {METRICS_TOKEN}")],
+            [bearer("")],
+        ):
+            reply = ask(server.port, "/metrics", credentials)
+            assert reply.status == 401, credentials
+            assert b"skyauth_" not in reply.body
+        for path in ("/metrics/", "//metrics", "/api/v1/users", "/api/v1/whoami", "/admin/"):
+            assert ask(server.port, path, [token]).status in {401, 404}, path
+        assert server.ask(token).status == 401
+        assert METRICS_TOKEN not in server.log
 
 
 @pytest.mark.postgres

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from skyauth import environment
+from skyauth.configuration import env
+from skyauth.environment import Environment
 from tests.commands.run_command import ROOT, read_settings, run_alone
 
 KEY = "$abc\\$key-of-32-characters-${X}-and-more"
@@ -128,9 +131,95 @@ def test_promise_48_another_value_is_refused_by_name(tmp_path: Path, variables: 
     assert "hunter2" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["DATABASE_USER", "LOG_DIR", "SKYPILOT_DEBUG", "SKYPILOT_API_SERVER_ENDPOINT", "DATA_HOME"])
+UNKNOWN = {
+    # Prefixes of SkyAuth alone
+    "SKYAUTH_TIMEOUT": "See docs/settings.md for all settings.",
+    "SKYAUTH_DATABASE_TIMOUT": "Did you mean DATABASE_TIMEOUT?",
+    "RBAC_ADMINS": "See docs/settings.md for all settings.",
+    "AUDIT_RETENTION_DAYS": "Did you mean AUDIT_KEEP_DAYS?",
+    "ASSERTION_ALGORITHM": "See docs/settings.md for all settings.",
+    "TRUSTED_NETWORKS": "See docs/settings.md for all settings.",
+    # The first two words of a setting
+    "AUTH_JWT_URL": "Did you mean",
+    "AUTH_USER_CREATE": "Did you mean",
+    "AUTH_BASIC_ENABLED": "Did you mean AUTH_BASIC?",
+    "SESSION_IDLE_MINUTES": "Did you mean SESSION_IDLE_HOURS?",
+    "TOKEN_MAX_AGE": "Did you mean TOKEN_MAX_DAYS?",
+    "ENABLE_SERVICE_TOKENS": "Did you mean ENABLE_SERVICE_ACCOUNTS?",
+    "METRICS_TOKEN_PATH": "Did you mean",
+    "ALLOWED_HOSTS_EXTRA": "Did you mean ALLOWED_HOSTS?",
+    # Similar to a setting
+    "DATABASE_POOLSIZE": "Did you mean DATABASE_POOL_SIZE?",
+    "LOG_LEVELS": "Did you mean LOG_LEVEL?",
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_promise_48_an_unknown_name_with_a_prefix_of_ours_is_refused_with_where_it_is(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as raised:
+        read_settings(tmp_path, **{name: "hunter2"})
+    message = str(raised.value)
+    assert message.startswith(f"{name} is not a setting of SkyAuth. {UNKNOWN[name]}")
+    assert message.endswith(" It is set in the environment of this process: rename it there, or remove it.")
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    "name", ["SKYAUTH_TIMEOUT", "AUTH_SECRET", "DATABASE_USER", "COLOUR", "SKYPILOT_DEBUG", "AUTH_SERVICE_HOST"]
+)
+def test_promise_48_any_unknown_name_in_the_env_file_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / ".env").write_text(f"{name}=hunter2\n")
+    read = Environment(tmp_path / ".env")
+    read.text("DATABASE_URL", "", "The database.")
+    with pytest.raises(ImproperlyConfigured) as raised:
+        read.refuse_unknown()
+    assert str(raised.value).startswith(f"{name} is not a setting of SkyAuth. ")
+    assert str(raised.value).endswith(" It is in .env: rename it there, or remove the line.")
+    assert "hunter2" not in str(raised.value)
+
+
+def test_every_setting_has_a_prefix_whose_misspelt_names_are_found() -> None:
+    names = {setting.name for setting in env.settings} - {"TRACING"}  # a word of OpenTelemetry, and of others
+    prefixes = environment._OURS + environment._PARTLY_OURS + environment._SHARED
+    assert {name for name in names if not name.startswith(prefixes)} == set()
+
+
+OTHERS = [
+    # Other programs
+    *(
+        "DATABASE_USER",
+        "DATABASE_POOL",
+        "LOG_DIR",
+        "SKYPILOT_DEBUG",
+        "SKYPILOT_API_SERVER_ENDPOINT",
+        "DATA_HOME",
+        "SECRET_KEY_BASE",
+    ),
+    *(
+        "AUTH_SECRET",
+        "AUTH_URL",
+        "AUTH_TOKEN",
+        "TOKEN",
+        "TOKEN_FILE",
+        "METRICS_PORT",
+        "ENABLE_METRICS",
+        "DEBUG_COLORS",
+        "SKYAUTH",
+    ),
+    # A desktop, systemd and continuous integration
+    *("SESSION_MANAGER", "XDG_SESSION_ID", "DBUS_SESSION_BUS_ADDRESS", "INVOCATION_ID", "NOTIFY_SOCKET", "GITHUB_TOKEN", "CI"),
+    # Clients of SkyAuth
+    *("SKYAUTH_URL", "SKYAUTH_TOKEN"),
+    # Kubernetes, for Services with the names skyauth, skyauth-metrics, auth, token and audit
+    *("SKYAUTH_SERVICE_HOST", "SKYAUTH_SERVICE_PORT", "SKYAUTH_SERVICE_PORT_HTTP", "SKYAUTH_PORT", "SKYAUTH_PORT_8000_TCP"),
+    *("SKYAUTH_PORT_8000_TCP_ADDR", "SKYAUTH_PORT_8000_TCP_PORT", "SKYAUTH_PORT_8000_TCP_PROTO", "SKYAUTH_METRICS_SERVICE_HOST"),
+    *("AUTH_SERVICE_HOST", "AUTH_PORT", "TOKEN_PORT_80_TCP", "AUDIT_SERVICE_PORT_HTTPS", "AUTH_JWT_SERVICE_HOST"),
+]
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_a_variable_of_another_program_is_no_misspelt_setting(tmp_path: Path, name: str) -> None:
-    assert read_settings(tmp_path, **{name: "x"})["DEBUG"] is False
+    assert read_settings(tmp_path, **{name: "tcp://10.0.0.7:8000"})["DEBUG"] is False
 
 
 def database(data_dir: Path, url: str) -> dict[str, Any]:

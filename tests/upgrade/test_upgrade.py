@@ -157,5 +157,5 @@ def test_the_recent_requests_of_the_older_version_are_previewed(upgraded: SkyAut
 
 
 def test_the_doctor_finds_no_missing_migration_or_trigger(upgraded: SkyAuth) -> None:
-    codes = {finding["code"] for finding in command(upgraded, "doctor")}
+    codes = {finding["code"] for finding in command(upgraded, "doctor")["findings"]}
     assert not {code for code in codes if code.startswith("database.")}

@@ -19,15 +19,14 @@ The exit code is 1 if there is an error, and 0 otherwise."""
             self.say(f"make run is running. Its settings are checked: {', '.join(settings.RUNNING_SETTINGS)}.")
         found = findings(Audience.OPERATOR)
         if self.as_json:
-            self.print_json(
-                [
-                    {"severity": finding.severity, "code": finding.code, "what": finding.text, "todo": finding.todo}
-                    for finding in found
-                ]
-            )
+            rows = [
+                {"severity": finding.severity, "code": finding.code, "what": finding.text, "todo": finding.todo}
+                for finding in found
+            ]
+            self.print_json({"version": settings.VERSION, "findings": rows})
         elif found:
-            rows = [(finding.severity, finding.code, f"{finding.text} {finding.todo}") for finding in found]
-            self.print_table(["SEVERITY", "CODE", "PROBLEM AND NEXT STEP"], rows)
+            lines = [(finding.severity, finding.code, f"{finding.text} {finding.todo}") for finding in found]
+            self.print_table(["SEVERITY", "CODE", "PROBLEM AND NEXT STEP"], lines)
         else:
             self.say("No problems found.")
         self.end(base.Exit.REFUSED if any(finding.severity is Severity.ERROR for finding in found) else base.Exit.DONE)

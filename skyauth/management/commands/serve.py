@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 
 from ops import base
-from skyauth import health, server
+from skyauth import health, lifespan, server
 from skyauth.certificates import CertificateError, CertificateFiles
 from skyauth.listeners import ListenError
 
@@ -103,14 +103,18 @@ class Command(base.Command):
                 f"make run is running with the data in {settings.DATA_DIR}. A second server would use its settings "
                 f"({', '.join(settings.RUNNING_SETTINGS)}). Stop make run, or set another DATA_DIR."
             )
+        if lifespan.restore_is_running():  # before the other checks, which would wait for the locks of the restore
+            raise CommandError(lifespan.RESTORE_IS_RUNNING)
         if problem := health.lacking():
             raise CommandError(problem)
         connections.close_all()  # worker processes must not share a connection
+        if connection.vendor == "postgresql":
+            connection.close_pool()  # type: ignore[attr-defined] # the process that serves has a pool of its own
         level = settings.LOG_LEVEL.lower()
         try:
             server.serve(listen=listen, workers=workers, reload=reload, drain=drain, certificate=certificate, log_level=level)
         except BlockingIOError:
-            raise CommandError("manage.py restore is replacing the database. Wait until it has ended.") from None
+            raise CommandError(lifespan.RESTORE_IS_RUNNING) from None
         except (ListenError, CertificateError) as error:
             raise CommandError(str(error)) from None
         except SystemExit as end:  # the exit codes of uvicorn have other meanings

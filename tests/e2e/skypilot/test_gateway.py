@@ -394,7 +394,7 @@ def test_doctor_finds_that_the_server_makes_everybody_an_administrator_and_who_w
     def codes() -> list[str]:
         command = [sys.executable, "manage.py", "doctor", "--json"]
         done = subprocess.run(command, cwd=ROOT, env=ground.skyauth.environment, capture_output=True, text=True, check=False)
-        return [found["code"] for found in json.loads(done.stdout) if found["code"].startswith("skypilot.")]
+        return [found["code"] for found in json.loads(done.stdout)["findings"] if found["code"].startswith("skypilot.")]
 
     gateway = Gateway("caddy", ground.gateways["caddy"], ground)
     assert gateway.ask_as(VERA).status == 200

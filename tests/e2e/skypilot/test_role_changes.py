@@ -73,7 +73,7 @@ def post(ground: Ground, path: str, **body: str) -> Reply:
 def findings(ground: Ground) -> dict[str, str]:
     command = [sys.executable, "manage.py", "doctor", "--json"]
     done = subprocess.run(command, cwd=ROOT, env=ground.skyauth.environment, capture_output=True, text=True, check=False)
-    return {found["code"]: json.dumps(found) for found in json.loads(done.stdout)}
+    return {found["code"]: json.dumps(found) for found in json.loads(done.stdout)["findings"]}
 
 
 def test_an_owner_of_clusters_is_neither_demoted_nor_deleted_and_the_server_says_why(gateway: Gateway) -> None:
