@@ -14,6 +14,7 @@ from tests.servers import SkyAuth, replica, skyauth_server, wait_until
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("jobs")]
 
 ROWS = 10_000
+PERMISSIONS = ["users:read", "users:write", "upstream:read", "roles:read", "password:own"]  # those of a viewer, and users:write
 PASSWORD = "correct horse battery staple"
 
 
@@ -21,7 +22,11 @@ PASSWORD = "correct horse battery staple"
 def server() -> Iterator[SkyAuth]:
     with skyauth_server() as server:
         for name in ("robot", "stranger"):
-            server.console("ensure_role", name="importer", permissions=["users:read", "users:write", "upstream:read", "roles:read", "password:own"])
+            server.console(
+                "ensure_role",
+                name="importer",
+                permissions=["users:read", "users:write", "upstream:read", "roles:read", "password:own"],
+            )
             server.console("create_account", name=name, role="importer")
         server.console("create_account", name="admin-robot", role="admin")
         yield server
@@ -108,7 +113,9 @@ def test_ten_thousand_users_are_imported_while_the_job_is_watched_and_decisions_
         sys.stdout.write(f"202 after {taken:.2f} s, {len(decisions)} decisions in {time.monotonic() - start:.1f} s\n")
 
 
-def test_a_retry_while_the_job_runs_starts_nothing_and_another_file_is_an_error(server: SkyAuth, robot: tuple[str, bytes]) -> None:
+def test_a_retry_while_the_job_runs_starts_nothing_and_another_file_is_an_error(
+    server: SkyAuth, robot: tuple[str, bytes]
+) -> None:
     file, key = people("twice", 300, passwords=200), ("Idempotency-Key", "a-key-without-quotes")
     jobs = [post(server, file, robot, key) for _ in range(3)]
     assert [reply.status for reply in jobs] == [202] * 3
