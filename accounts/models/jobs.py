@@ -57,8 +57,8 @@ def new_job_id() -> str:
 class Job(models.Model):
     """A job, and its result for `manage.py prune` to delete later. `accounts.services.jobs` is the only writer.
 
-    The process that works on it has its input in memory; a row never has a password. `lease` belongs to that process, which
-    renews `leased_at`. Whoever finds the lease expired marks the job as failed, and then the process cannot complete it any more.
+    The process that works on it has its input in memory; a row never has a password. That process renews its lease, `leased_at`.
+    Whoever finds the lease expired marks the job as failed, and then the process cannot complete it any more.
     """
 
     id = models.CharField(max_length=16, primary_key=True, default=new_job_id, editable=False)
@@ -76,7 +76,6 @@ class Job(models.Model):
     problem: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     ended_at = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
-    lease = models.CharField(max_length=32, editable=False)
     leased_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects = JobQuerySet.as_manager()

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, Final
-from uuid import uuid4
 
 from django.db import Error, InterfaceError, OperationalError, close_old_connections
 
@@ -29,7 +28,7 @@ logger = logging.getLogger("skyauth.jobs")
 
 
 class JobStopped(Exception):
-    """The job must not go on: the process stops, or has lost the lease."""
+    """The job must not go on: the process stops, or others have found the lease expired."""
 
 
 class RunningJob:
@@ -37,7 +36,6 @@ class RunningJob:
 
     def __init__(self, job: Job, work: "Work") -> None:
         self.job_id = job.pk
-        self.lease = job.lease
         self._work = work
         self._context = copy_context()  # of the request, for the log
         self._progress = (job.steps_done, job.steps)
@@ -51,16 +49,16 @@ class RunningJob:
 
     def complete(self, result: Any) -> None:
         """Mark the job as done in the transaction of its changes. Raises JobStopped, which rolls them back."""
-        if not jobs.complete(self.job_id, self.lease, result):
+        if not jobs.complete(self.job_id, result):
             raise JobStopped
 
     def fail(self, reason: dict[str, Any]) -> None:
         """Mark the job as failed with these problem details, unless it has ended."""
-        jobs.fail(self.job_id, self.lease, reason)
+        jobs.fail(self.job_id, reason)
 
     def renew(self) -> None:
-        """Renew the lease. If it was lost, the job stops at its next step."""
-        if not jobs.renew(self.job_id, self.lease, *self._progress):
+        """Renew the lease. A job that others have marked as failed stops at its next step."""
+        if not jobs.renew(self.job_id, *self._progress):
             self._stopped = True
 
     def stop(self, message: str) -> None:
@@ -74,7 +72,7 @@ class RunningJob:
 
     def _run(self) -> None:
         try:
-            if jobs.begin(self.job_id, self.lease):
+            if jobs.begin(self.job_id):
                 self._work(self)
         except JobStopped:
             logger.warning("Job %s was stopped before its end. Nothing was changed.", self.job_id)
@@ -110,7 +108,7 @@ class JobWorker:
         with self._condition:
             if self._stopping or len(self._waiting) >= _MAX_JOBS:
                 raise Unavailable("This server has too many jobs, or is about to stop. Nothing was started. Try again shortly.")
-        job, is_new = jobs.start_job(actor=actor, kind=kind, steps=steps, lease=uuid4().hex, key=key, content=content)
+        job, is_new = jobs.start_job(actor=actor, kind=kind, steps=steps, key=key, content=content)
         if is_new:
             self.put(RunningJob(job, work))
         return job

@@ -29,7 +29,7 @@ class KeyReused(ServiceError):
     status: ClassVar[int] = 422
 
 
-def start_job(*, actor: Principal, kind: JobKind, steps: int, lease: str, key: str, content: str) -> tuple[Job, bool]:
+def start_job(*, actor: Principal, kind: JobKind, steps: int, key: str, content: str) -> tuple[Job, bool]:
     """Return the actor's job with this key or, without a key or such a job, a new one; and whether it is new.
 
     `content` is the input that a key stands for. Raises KeyReused.
@@ -42,7 +42,6 @@ def start_job(*, actor: Principal, kind: JobKind, steps: int, lease: str, key: s
         key=key,
         digest=_digests(content)[0] if key else "",
         steps=steps,
-        lease=lease,
         leased_at=Now(),
     )
     try:
@@ -81,33 +80,33 @@ def latest_jobs(*, actor: Principal, kind: JobKind, number: int) -> list[Job]:
     return [_fresh(job) for job in found]
 
 
-def begin(job_id: str, lease: str) -> bool:
-    """Mark a waiting job as running. Return False if the lease was lost."""
-    return bool(_leased(job_id, lease).update(state=JobState.RUNNING, leased_at=Now()))
+def begin(job_id: str) -> bool:
+    """Mark a waiting job as running. Return False if it has ended."""
+    return bool(_active(job_id).update(state=JobState.RUNNING, leased_at=Now()))
 
 
-def renew(job_id: str, lease: str, done: int, steps: int) -> bool:
-    """Renew the lease of an active job, and store its progress. Return False if the lease was lost."""
-    return bool(_leased(job_id, lease).update(leased_at=Now(), steps_done=done, steps=steps))
+def renew(job_id: str, done: int, steps: int) -> bool:
+    """Renew the lease of an active job, and store its progress. Return False if it has ended."""
+    return bool(_active(job_id).update(leased_at=Now(), steps_done=done, steps=steps))
 
 
-def complete(job_id: str, lease: str, result: Any) -> bool:
-    """Mark an active job as done, in the transaction of its changes. Return False if the lease was lost: roll back then."""
-    job = _leased(job_id, lease)
+def complete(job_id: str, result: Any) -> bool:
+    """Mark an active job as done, in the transaction of its changes. Return False if it has ended: roll back then."""
+    job = _active(job_id)
     return bool(job.update(state=JobState.DONE, result=result, steps_done=F("steps"), ended_at=timezone.now()))
 
 
-def fail(job_id: str, lease: str, reason: dict[str, Any]) -> bool:
-    """Mark an active job as failed, with problem details. Return False if it has ended, or the lease was lost."""
-    return bool(_leased(job_id, lease).update(state=JobState.FAILED, problem=reason, ended_at=timezone.now()))
+def fail(job_id: str, reason: dict[str, Any]) -> bool:
+    """Mark an active job as failed, with problem details. Return False if it has ended."""
+    return bool(_active(job_id).update(state=JobState.FAILED, problem=reason, ended_at=timezone.now()))
 
 
 def _of(actor: Principal) -> QuerySet[Job]:
     return Job.objects.filter(actor_kind=actor.kind, actor_pk=actor.pk or 0)
 
 
-def _leased(job_id: str, lease: str) -> QuerySet[Job]:
-    return Job.objects.active().filter(pk=job_id, lease=lease)
+def _active(job_id: str) -> QuerySet[Job]:
+    return Job.objects.active().filter(pk=job_id)
 
 
 def _fresh(job: Job) -> Job:

@@ -82,7 +82,7 @@ def test_the_lease_is_renewed_with_the_progress(user: User) -> None:
 
 
 def test_a_job_without_a_live_process_has_failed_for_every_reader_and_stays_so(user: User) -> None:
-    job, _ = jobs.start_job(actor=principal(user), kind=JobKind.USER_IMPORT, steps=1, lease="a", key="", content="")
+    job, _ = jobs.start_job(actor=principal(user), kind=JobKind.USER_IMPORT, steps=1, key="", content="")
     assert jobs.find_job(actor=principal(user), job_id=job.pk).state == JobState.WAITING
     expire(job)
     found = jobs.find_job(actor=principal(user), job_id=job.pk)
@@ -91,13 +91,13 @@ def test_a_job_without_a_live_process_has_failed_for_every_reader_and_stays_so(u
         "abandoned",
         True,
     )
-    assert not jobs.complete(job.pk, "a", {})
-    assert not jobs.renew(job.pk, "a", 1, 1)
+    assert not jobs.complete(job.pk, {})
+    assert not jobs.renew(job.pk, 1, 1)
 
 
 def test_a_process_that_lost_its_lease_writes_nothing(user: User) -> None:
     """A process that was suspended for longer than its lease wakes up and goes on."""
-    job, _ = jobs.start_job(actor=principal(user), kind=JobKind.USER_IMPORT, steps=1, lease="a", key="", content="")
+    job, _ = jobs.start_job(actor=principal(user), kind=JobKind.USER_IMPORT, steps=1, key="", content="")
 
     def work(running: RunningJob) -> None:
         expire(job)
@@ -112,7 +112,7 @@ def test_a_process_that_lost_its_lease_writes_nothing(user: User) -> None:
 
 
 def test_an_expired_lease_that_nobody_has_noticed_is_no_failure(user: User) -> None:
-    job, _ = jobs.start_job(actor=principal(user), kind=JobKind.USER_IMPORT, steps=1, lease="a", key="", content="")
+    job, _ = jobs.start_job(actor=principal(user), kind=JobKind.USER_IMPORT, steps=1, key="", content="")
     expire(job)
     RunningJob(job, lambda running: running.complete({})).run()
     assert state(job) == "done"
@@ -122,7 +122,7 @@ def test_an_expired_lease_that_nobody_has_noticed_is_no_failure(user: User) -> N
     ("raised", "code"), [(Conflict("Taken."), "conflict"), (RuntimeError("a bug"), "internal"), (JobStopped(), None)]
 )
 def test_work_that_raises_fails_its_job(user: User, raised: Exception, code: str | None) -> None:
-    job, _ = jobs.start_job(actor=principal(user), kind=JobKind.USER_IMPORT, steps=1, lease="a", key="", content="")
+    job, _ = jobs.start_job(actor=principal(user), kind=JobKind.USER_IMPORT, steps=1, key="", content="")
 
     def work(running: RunningJob) -> None:
         raise raised
@@ -183,7 +183,7 @@ def test_a_process_has_a_limit_of_jobs(user: User, monkeypatch: pytest.MonkeyPat
 
 
 def test_only_the_starter_and_admins_find_a_job(user: User, alice: User) -> None:
-    job, _ = jobs.start_job(actor=principal(user), kind=JobKind.USER_IMPORT, steps=1, lease="a", key="", content="")
+    job, _ = jobs.start_job(actor=principal(user), kind=JobKind.USER_IMPORT, steps=1, key="", content="")
     assert jobs.find_job(actor=principal(alice), job_id=job.pk).pk == job.pk
     with pytest.raises(NotFound):
         jobs.find_job(actor=principal(UserFactory(username="other@example.com")), job_id=job.pk)
