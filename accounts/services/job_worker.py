@@ -44,6 +44,7 @@ class RunningJob:
     def progress(self, done: int, steps: int) -> None:
         """Keep how many steps are done of how many, to be stored with the next renewal. Raises JobStopped."""
         self._progress = (done, steps)
+        close_old_connections()  # hashing takes minutes: a connection that is held meanwhile can be lost
         if self._stopped:
             raise JobStopped
 

@@ -19,7 +19,7 @@ from rbac.permissions import ADMIN
 from rbac.principals import Principal
 
 KEEP_DAYS: Final = 7  # after its end; the key of a job can be used again after that
-ABANDONED: Final = "The server that ran this job stopped before its end. Nothing was changed. Start it again."
+ABANDONED: Final = "The server that ran this job stopped, or lost the database. Nothing was changed. Start it again."
 
 
 class KeyReused(ServiceError):
