@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, Final
 
-from django.db import Error, InterfaceError, OperationalError, close_old_connections
+from django.db import Error, InterfaceError, OperationalError, close_old_connections, connection
 
 from accounts.models import Job, JobKind
 from accounts.services import jobs
@@ -44,7 +44,8 @@ class RunningJob:
     def progress(self, done: int, steps: int) -> None:
         """Keep how many steps are done of how many, to be stored with the next renewal. Raises JobStopped."""
         self._progress = (done, steps)
-        close_old_connections()  # hashing takes minutes: a connection that is held meanwhile can be lost
+        if not connection.in_atomic_block:
+            close_old_connections()  # hashing takes minutes: a connection that is held meanwhile can be lost
         if self._stopped:
             raise JobStopped
 

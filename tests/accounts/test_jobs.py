@@ -6,12 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from accounts.models import Job, JobKind, JobState, User
 from accounts.services import job_worker, jobs
 from accounts.services.job_worker import JobStopped, JobWorker, RunningJob
+from accounts.services.jobs import KeyReused
+from accounts.services.user_import_job import import_of_key
 from core.errors import Conflict, NotFound, Unavailable
 from tests.factories import UserFactory, principal
 from tests.races import at_once
@@ -187,3 +189,74 @@ def test_only_the_starter_and_admins_find_a_job(user: User, alice: User) -> None
     assert jobs.find_job(actor=principal(alice), job_id=job.pk).pk == job.pk
     with pytest.raises(NotFound):
         jobs.find_job(actor=principal(UserFactory(username="other@example.com")), job_id=job.pk)
+
+
+def test_work_that_loses_the_database_fails_its_job(user: User) -> None:
+    job, _ = jobs.start_job(actor=principal(user), kind=JobKind.USER_IMPORT, steps=1, key="", content="")
+
+    def work(running: RunningJob) -> None:
+        raise OperationalError("the connection is closed")
+
+    RunningJob(job, work).run()
+    job.refresh_from_db()
+    assert (job.state, job.problem["code"]) == ("failed", "unavailable")
+
+
+def test_a_worker_goes_on_after_a_job_whose_failure_cannot_be_stored(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, fail, failures = JobWorker(), jobs.fail, iter([OperationalError("lost"), RuntimeError("a bug")])
+
+    def lost(*arguments: Any) -> bool:
+        if (error := next(failures, None)) is not None:
+            raise error
+        return fail(*arguments)
+
+    monkeypatch.setattr(jobs, "fail", lost)
+
+    def work(running: RunningJob) -> None:
+        raise Conflict("Taken.")
+
+    ends = [start(user, worker, work) for _ in range(3)]
+    assert eventually(ends[2], "failed") == "failed"
+    assert [state(job) for job in ends[:2]] == ["running", "running"], "their leases expire"
+
+
+def test_leases_are_renewed_again_after_an_error(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    renew, failures = jobs.renew, iter([OperationalError("lost"), RuntimeError("a bug")])
+
+    def lost(*arguments: Any) -> bool:
+        if (error := next(failures, None)) is not None:
+            raise error
+        return renew(*arguments)
+
+    monkeypatch.setattr(job_worker, "_BEAT", 0.01)
+    monkeypatch.setattr(jobs, "renew", lost)
+    steps = Steps()
+    job = start(user, JobWorker(), steps)
+    deadline = time.monotonic() + 20
+    while Job.objects.get(pk=job.pk).steps_done != 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    steps.go.set()
+    assert eventually(job, "done") == "done"
+
+
+def test_a_key_that_another_process_has_just_used_leads_to_its_job(user: User) -> None:
+    again = {"actor": principal(user), "kind": JobKind.USER_IMPORT, "steps": 1, "key": "k"}
+    first, is_new = jobs.start_job(**again, content="x")
+    found, is_new_again = jobs.start_job(**again, content="x")
+    assert (found.pk, is_new, is_new_again) == (first.pk, True, False)
+    with pytest.raises(KeyReused):
+        jobs.start_job(**again, content="y")
+    with pytest.raises(KeyReused):
+        import_of_key(actor=principal(user), text="y", update=False, key="k")
+
+
+def test_the_latest_jobs_are_those_of_the_starter_the_newest_first(user: User, alice: User) -> None:
+    started = [
+        jobs.start_job(actor=principal(who), kind=JobKind.USER_IMPORT, steps=1, key="", content="")[0]
+        for who in (user, user, alice, user)
+    ]
+    expire(started[3])
+    found = jobs.latest_jobs(actor=principal(user), kind=JobKind.USER_IMPORT, number=2)
+    assert [(job.pk, str(job.state)) for job in found] == [(started[3].pk, "failed"), (started[1].pk, "waiting")]
+    assert str(found[1]) == "import of users by starter@example.com: waiting"

@@ -3,12 +3,14 @@
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
-from accounts.models import Job, User
+from accounts.models import Job, Token, User
 from accounts.services import user_import_job
 from audit.models import Entry
 from tests.api import api_client
 from tests.api.api_client import Api
+from tests.factories import ServiceAccountFactory, make_token
 
 FILE = "username,role\nann@example.com,user\n"
 GOOD = "another good passphrase"
@@ -130,3 +132,18 @@ def test_a_user_who_is_created_again_does_not_find_the_jobs_of_the_former_one(as
     vera.delete()
     again = User.objects.create(username=name, uid=uid, role=role)
     api_client.problem(api_client.session(again).get(f"/jobs/{job}"), 404)
+
+
+def test_a_token_that_was_revoked_meanwhile_imports_nothing(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, token = make_token(ServiceAccountFactory(name="robot", role=alice.role))
+
+    def revoke(**arguments: Any) -> Any:
+        Token.objects.update(revoked_at=timezone.now())
+        return plan(**arguments)
+
+    plan = user_import_job.plan_import
+    monkeypatch.setattr(user_import_job, "plan_import", revoke)
+    job = Job.objects.get(pk=send(api_client.bearer(token), Prefer="respond-async").json()["id"])
+    assert (job.state, job.problem["status"]) == ("failed", 403)
+    assert "Your token was revoked" in job.problem["detail"]
+    assert not User.objects.filter(username="ann@example.com").exists()
