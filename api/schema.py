@@ -53,9 +53,11 @@ _MEANINGS = {
     412: "The object was changed after you read it.",
     413: "The body is too large.",
     415: "The media type of the body is not accepted here.",
+    422: "The `Idempotency-Key` was used with other content.",
     428: "The `If-Match` header is missing.",
     503: "SkyAuth cannot answer right now. Nothing was changed.",
 }
+PROBLEM_REF = {"$ref": "#/components/schemas/Problem"}
 _NUMBER = {"type": "integer", "minimum": 1, "maximum": 10**18 - 1}
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait before the next attempt."}}
 _CHALLENGE = {
@@ -174,6 +176,7 @@ class Schema(AutoSchema):
             statuses |= {413, 415}
         statuses |= {412 for parameter in parameters if parameter["name"] == "If-Match"}
         statuses |= {428 for parameter in parameters if parameter["name"] == "If-Match" and parameter.get("required")}
+        statuses |= {422 for parameter in parameters if parameter["name"] == "Idempotency-Key"}
         needs = getattr(self.view, "needs", {})
         if needs.get(self._action()) is not AUTHENTICATED:
             statuses.add(403)

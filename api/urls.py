@@ -9,6 +9,7 @@ from api.audit_events import AuditEventViewSet
 from api.deleted_users import DeletedUserViewSet
 from api.docs import OpenApiJson, OpenApiYaml, SwaggerUi
 from api.errors import refuse
+from api.jobs import JobViewSet
 from api.policy import DecisionViewSet, ExplainView, PackViewSet
 from api.roles import GroupRoleViewSet, RoleViewSet
 from api.routes import RouteViewSet
@@ -30,6 +31,7 @@ _RESOURCES: tuple[tuple[str, Any, str], ...] = (
     ("routes", RouteViewSet, "route"),
     ("policy/decisions", DecisionViewSet, "decision"),
     ("policy/packs", PackViewSet, "pack"),
+    ("jobs", JobViewSet, "job"),
     ("audit-events", AuditEventViewSet, "audit-event"),
     ("permissions", PermissionViewSet, "permission"),
 )

@@ -1,6 +1,6 @@
 """Users: list, create, change and delete, in bulk and as CSV; and the caller's own password."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.db import transaction
 from django.http import HttpResponseBase
@@ -14,9 +14,10 @@ from rest_framework.response import Response
 from accounts.filters import UserFilterSet
 from accounts.models import User
 from accounts.services import offboarding, user_csv, user_import, users
-from accounts.services.user_import_report import ImportReport, RowAction
+from accounts.services.user_import_job import SMALL_PASSWORDS, SMALL_ROWS, is_small, start_import
 from api.base import ApiViewSet, location, user_of_field
 from api.etags import TaggedByContentMixin
+from api.jobs import IDEMPOTENCY_KEY, JOB_LOCATION, PREFER, JobSerializer, accepted, idempotency_key, prefers_async
 from api.parsers import CSVParser, SafeJSONParser
 from api.permissions import Need
 from api.schema import ETAG, LOCATION, OPTIONAL_IF_MATCH, describe_list_and_retrieve
@@ -37,7 +38,6 @@ from api.user_serializers import (
 )
 from authn import own_password
 from core.agreement import asks_first
-from core.problems import problem
 from core.responses import respond
 from rbac.permissions import Permission
 
@@ -158,9 +158,13 @@ class UserViewSet(mixins.ListModelMixin, TaggedByContentMixin, ApiViewSet):
         summary="Import users from CSV",
         description="Creates the users of a CSV file and, with `update`, changes existing ones. If a line is invalid, "
         "nothing is imported and the response lists every invalid line. The body can also be the CSV file itself, with "
-        "`Content-Type: text/csv`.",
+        "`Content-Type: text/csv`. "
+        f"A file of more than {SMALL_ROWS} users, or with more than {SMALL_PASSWORDS} passwords, is imported by a job: the "
+        "response is 202 with the job, whose path is in `Location`, and invalid lines are listed in the problem of the job. The "
+        "same applies to a file that is sent with `Prefer: respond-async` or `Idempotency-Key`. A dry run never starts a job.",
         request={"application/json": UserImportSerializer},  # some generators leave out an operation that also takes text/csv
-        responses=UserImportResultSerializer,
+        responses={200: UserImportResultSerializer, 202: JobSerializer},
+        parameters=[IDEMPOTENCY_KEY, PREFER, JOB_LOCATION],
     )
     @action(
         detail=False,
@@ -169,25 +173,14 @@ class UserViewSet(mixins.ListModelMixin, TaggedByContentMixin, ApiViewSet):
         parser_classes=(SafeJSONParser, CSVParser),
         pagination_class=None,
     )
-    def import_csv(self, request: Request) -> HttpResponseBase:  # noqa: ARG002
-        options = self.query()
-        report = user_import.import_users(actor=self.principal, text=self.body()["csv"], **options)
-        if report.errors:
-            return respond(_import_problem(report))
-        return Response(
-            {
-                "applied": report.applied,
-                "created": list(report.created),
-                "changed": list(report.changed),
-                "users": [
-                    {"username": change.username, "role": change.values["role"], "old_role": change.before.get("role")}
-                    for change in report.changes
-                    if change.action is not RowAction.SAME
-                ],
-                "new_admins": list(report.new_admins),
-                "warnings": list(report.warnings),
-            }
-        )
+    def import_csv(self, request: Request) -> HttpResponseBase:
+        options, text, key = self.query(), self.body()["csv"], idempotency_key(request.headers)
+        if not options["dry_run"]:
+            at_once = not key and not prefers_async(request.headers) and is_small(user_csv.read_rows(text).rows)
+            if not at_once:
+                return accepted(request, start_import(actor=self.principal, text=text, update=options["update"], key=key))
+        report = user_import.import_users(actor=self.principal, text=text, **options)
+        return respond(report.as_problem()) if report.errors else Response(report.as_json())
 
     @extend_schema(
         summary="Export users as CSV",
@@ -209,13 +202,3 @@ class UserViewSet(mixins.ListModelMixin, TaggedByContentMixin, ApiViewSet):
         values = self.body()
         own_password.change_own_password(actor=self.principal, current=values["current_password"], password=values["password"])
         return Response(status=204)
-
-
-def _import_problem(report: ImportReport) -> dict[str, Any]:
-    """Return the problem that lists the invalid lines, in `errors` by line and in `failures` as objects."""
-    by_line: dict[str, list[str]] = {}
-    for failure in report.errors:
-        by_line.setdefault(f"line {failure.line}", []).append(failure.error)
-    failures = [{"line": f.line, "username": f.username, "error": f.error} for f in report.errors]
-    detail = f"Nothing was imported. Invalid lines: {len(by_line)}."
-    return problem(400, "invalid", detail, by_line, failures=failures)

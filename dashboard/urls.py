@@ -46,6 +46,12 @@ class KeyId(StringConverter):
     regex = "[0-9A-Za-z]{1,12}"
 
 
+class JobId(StringConverter):
+    """The id of a job."""
+
+    regex = "[0-9a-f]{16}"
+
+
 class FileKind(StringConverter):
     """The format of an export."""
 
@@ -55,6 +61,7 @@ class FileKind(StringConverter):
 register_converter(UserId, "user")
 register_converter(AccountId, "account")
 register_converter(KeyId, "key")
+register_converter(JobId, "job")
 register_converter(FileKind, "file")
 
 _public = belongs_to(Interface.PUBLIC)
@@ -69,6 +76,7 @@ _patterns: UrlPatterns = [
     path("skyauth/users", users.UsersPage.as_view(), name="users"),
     path("skyauth/users/new", users.NewUserPage.as_view(), name="user-new"),
     path("skyauth/users/import", user_files.ImportUsersPage.as_view(), name="users-import"),
+    path("skyauth/users/import/<job:job>", user_files.ImportJobPage.as_view(), name="users-import-job"),
     path("skyauth/users/export", user_files.UserExport.as_view(), name="users-export"),
     path("skyauth/users/deleted", deleted_users.DeletedUsersPage.as_view(), name="deleted-users"),
     path("skyauth/users/deleted/<int:pk>", deleted_users.BlockAction.as_view(), name="deleted-user"),

@@ -1,28 +1,27 @@
-"""Import of users from a CSV file, with a preview of each line, and the export of all users as CSV."""
+"""Import of users from a CSV file by a job, after a preview of each line, and the export of all users as CSV."""
 
-from collections.abc import Iterator
 from hashlib import sha256
+from secrets import token_hex
 from typing import Any, Final
 
 from django import forms
 from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
-from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils.html import format_html
 
+from accounts.models import Job, JobKind
 from accounts.services import user_csv, user_import
+from accounts.services.jobs import KeyReused, find_job, latest_jobs
 from accounts.services.user_csv import MAX_BYTES
 from accounts.services.user_csv_columns import IMPORTED
-from accounts.services.user_import import ImportPlan
-from accounts.services.user_import_report import ImportReport, RowAction, RowChange
-from core.errors import Invalid, ServiceError
+from accounts.services.user_import_job import import_of_key, start_import
+from accounts.services.user_import_report import RowAction, RowChange
+from core.errors import Invalid
 from dashboard.base import FormPage, Page
-from dashboard.navigation import links
 from dashboard.streams import streamed
 from rbac.permissions import Permission
 
-MAX_LINES: Final = 2_000  # more would keep a browser waiting; manage.py import_users takes more
+SHOWN_LINES: Final = 1_000  # of a preview, in a browser
 _COLUMNS: Final = {
     "role": "Role",
     "email": "E-mail",
@@ -30,13 +29,16 @@ _COLUMNS: Final = {
     "sign_in": "Sign-in method",
     "active": "Active",
 }
-_PROGRESS_STEPS: Final = 20
-_MARKER: Final = "<!-- progress -->"
+_LATEST_JOBS: Final = 5
 _EXAMPLE: Final = "username,role,password\ndana@example.com,user,\n"
 
 
 class ImportUsersForm(forms.Form):
-    """CSV text, from a file or typed. `seen` is the fingerprint of the preview that the user saw."""
+    """CSV text, from a file or typed.
+
+    `seen` is the fingerprint of the preview that the user saw, and `attempt` a random value of this preview, so that an import is
+    started once however often the form is sent.
+    """
 
     file = forms.FileField(
         label="File",
@@ -57,6 +59,7 @@ class ImportUsersForm(forms.Form):
         help_text="Existing users get the values in the file; their passwords stay. An empty email or display_name clears it.",
     )
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
+    attempt = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
 
     def clean(self) -> dict[str, Any]:
         """Return the values, with the content of the file as `text`."""
@@ -86,15 +89,8 @@ def _cells(change: RowChange) -> list[tuple[str, str, str | None]]:
     return [(title, change.values.get(name, ""), change.before.get(name)) for name, title in _COLUMNS.items()]
 
 
-def _step(percent: int) -> str:
-    """Return the progress bar at this percentage. The style sheet hides each bar as soon as something follows it."""
-    return format_html(
-        '<p class="step"><progress max="100" value="{0}" aria-label="Progress of the import"></progress> {0} %</p>\n', percent
-    )
-
-
 class ImportUsersPage(FormPage):
-    """Previews the effect of each line, and imports the file on the next POST if no line has an error."""
+    """Previews the effect of each line. The next POST starts a job that imports the file, if no line has an error."""
 
     needs = (Permission.USERS_WRITE,)
     section = "users"
@@ -106,65 +102,68 @@ class ImportUsersPage(FormPage):
 
     def perform(self, values: dict[str, Any]) -> HttpResponse:
         """Return a preview, or import the lines whose preview was seen. After a change in between, preview again."""
-        text, update = values["text"].replace("\r\n", "\n"), values["update"]
-        if len(user_csv.read_rows(text).rows) > MAX_LINES:
-            raise Invalid.field(
-                "text", f"The dashboard imports at most {MAX_LINES:,} lines. Use manage.py import_users for larger files."
-            )
+        text, update, attempt = values["text"].replace("\r\n", "\n"), values["update"], values["attempt"]
+        if values["seen"] and (job := self._started(text, update, attempt)) is not None:
+            return self._show(job)
         plan = user_import.plan_import(actor=self.principal, text=text, update=update)
         changes = plan.report.changes
         seen, has_errors = fingerprint(text, changes), bool(plan.report.errors)
         if values["seen"] == seen and changes and not has_errors:
-            return self._import(plan)  # type: ignore[return-value] # a response like any other
+            return self._show(start_import(actor=self.principal, text=text, update=update, key=attempt, plan=plan))
+        first = sorted(changes, key=lambda change: (not change.error, not change.makes_admin))[:SHOWN_LINES]
+        again = {"text": text, "update": update, "seen": "" if has_errors else seen, "attempt": token_hex(16)}
         return self.render(
-            form=ImportUsersForm(initial={"text": text, "update": update, "seen": "" if has_errors else seen}),
-            lines=[
-                (change, _cells(change))
-                for change in sorted(changes, key=lambda change: (not change.error, not change.makes_admin))
-            ],
+            form=ImportUsersForm(initial=again),
+            lines=[(change, _cells(change)) for change in first],
+            count=len(changes),
             report=plan.report,
             number={action.value: sum(change.action is action for change in changes) for action in RowAction},
             passwords=sum(change.password for change in changes),
             is_repeated=bool(values["seen"]),
         )
 
-    def _import(self, plan: ImportPlan) -> StreamingHttpResponse:
-        """Return a page that streams the progress of the import."""
-        shared = {
-            "principal": self.principal,
-            "links": links(self.principal),
-            "section": self.section,
-            "marker": _MARKER,
-        }
-        page = render_to_string("dashboard/users_import_running.html", {**shared, "count": len(plan.rows)}, self.request)
-        head, _, tail = page.partition(_MARKER)
-        return StreamingHttpResponse(streamed(self.request, self._pieces(head, plan, tail)))
+    def _started(self, text: str, update: bool, attempt: str) -> Job | None:
+        """Return the job that this form has started before, or None."""
+        try:
+            return import_of_key(actor=self.principal, text=text, update=update, key=attempt)
+        except KeyReused:  # the text was changed after that
+            return None
 
-    def _pieces(self, head: str, plan: ImportPlan, tail: str) -> Iterator[str]:
-        yield head + _step(0)
-        sent = 0
-        steps = user_import.apply_plan(actor=self.principal, plan=plan)
-        while True:
-            try:
-                done, total = next(steps)
-            except StopIteration as end:
-                yield self._result(end.value)
-                break
-            except ServiceError as error:
-                yield format_html('<p class="message error" role="alert">Import failed. {}</p>', error.message)
-                break
-            if done * _PROGRESS_STEPS // total > sent:
-                sent = done * _PROGRESS_STEPS // total
-                yield _step(sent * 100 // _PROGRESS_STEPS)
-        yield tail
+    def _show(self, job: Job) -> HttpResponse:
+        return self.redirect_to(reverse("dashboard:users-import-job", kwargs={"job": job.pk}))
 
-    def _result(self, report: ImportReport) -> str:
-        template = "dashboard/parts/users_imported.html"
-        return render_to_string(template, {"report": report, "created": len(report.created), "changed": len(report.changed)})
+    def render_form(self, form: BaseForm, status: int = 200) -> HttpResponse:
+        """Return the page with this form and the latest imports of the user."""
+        return self.render(
+            status=status,
+            form=form,
+            jobs=latest_jobs(actor=self.principal, kind=JobKind.USER_IMPORT, number=_LATEST_JOBS),
+        )
 
     def page_path(self) -> str:
         """Return the list."""
         return reverse("dashboard:users")
+
+
+class ImportJobPage(Page):
+    """The progress and the result of an import. It loads itself again until the job ends, and can be closed meanwhile."""
+
+    needs = (Permission.USERS_WRITE,)
+    section = "users"
+    template = "dashboard/users_import_job.html"
+    http_method_names = ["get", "head", "options"]
+
+    def get(self, request: HttpRequest, job: str) -> HttpResponse:  # noqa: ARG002 - Django's signature
+        """Return the page. Raises NotFound."""
+        found = find_job(actor=self.principal, job_id=job)
+        failures = (found.problem or {}).get("failures", ())
+        return self.render(
+            job=found,
+            percent=100 * found.steps_done // max(found.steps, 1),
+            failures=failures[:SHOWN_LINES],
+            created=len(found.result["created"]) if found.result else 0,
+            changed=len(found.result["changed"]) if found.result else 0,
+        )
 
 
 class UserExport(Page):

@@ -11,7 +11,8 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "skyauth.settings")
 _django: Any = get_asgi_application()  # its annotation is narrower than ASGI's
 
-from authn.proxy_header_middleware import policy_from_settings  # noqa: E402 - Django must be set up first
+from accounts.services.job_worker import worker  # noqa: E402 - Django must be set up first
+from authn.proxy_header_middleware import policy_from_settings  # noqa: E402
 from core.postgresql.process_name import this_process_serves  # noqa: E402
 from core.request_limits import RequestLimitMiddleware  # noqa: E402
 from gateway import metrics  # noqa: E402
@@ -28,7 +29,7 @@ this_process_serves()
 writer.start()
 sample.start()
 metrics.start()
-flushes: list[Callable[[], Any]] = [writer.flush, sample.flush, metrics.flush]
+flushes: list[Callable[[], Any]] = [worker.stop, writer.flush, sample.flush, metrics.flush]
 threads = VerifyThreads()
 forward_auth_app: type[ForwardAuthApp] = ForwardAuthApp
 if settings.TRACING:

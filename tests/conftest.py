@@ -12,6 +12,7 @@ from whitenoise.middleware import WhiteNoiseMiddleware
 
 from accounts.hashers import Argon2idHasher
 from accounts.models import ServiceAccount, User
+from accounts.services import job_worker
 from audit import record
 from authn import passwords
 from rbac import packs, principals, services
@@ -21,6 +22,7 @@ from tests import measured
 from tests.databases import pytest_collection_modifyitems, pytest_fixture_setup, pytest_runtest_protocol
 from tests.examples import examples
 from tests.factories import ServiceAccountFactory, UserFactory, make_token
+from tests.jobs import SameThreadWorker
 from tests.races import separate_connections
 
 # Hooks, and a fixture that many tests share.
@@ -86,6 +88,11 @@ def _nothing_remembered() -> None:
     """Forget what processes remember between requests."""
     passwords.verified.__init__()
     record.sampler.__init__()
+
+
+@pytest.fixture(autouse=True)
+def _jobs_run_in_the_thread_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_worker, "worker", SameThreadWorker())
 
 
 @pytest.fixture

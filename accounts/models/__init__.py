@@ -1,5 +1,6 @@
-"""Users, service accounts, tokens and group roles as rows. `accounts.services` is their only writer."""
+"""Users, service accounts, tokens, group roles and jobs as rows. `accounts.services` is their only writer."""
 
+from accounts.models.jobs import Job, JobKind, JobState
 from accounts.models.policy import PolicyChange, PolicyRevision, SyncedRole
 from accounts.models.service_accounts import ServiceAccount, Token, token_state
 from accounts.models.sessions import CliAuthorization, CliLoginRequest, Session, SessionKind
@@ -11,6 +12,9 @@ __all__ = [
     "DeletedUser",
     "FirstAdmin",
     "GroupRole",
+    "Job",
+    "JobKind",
+    "JobState",
     "PolicyChange",
     "PolicyRevision",
     "RoleSource",

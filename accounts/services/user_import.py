@@ -22,6 +22,7 @@ from rbac.services import lock_policy, require
 _ATTEMPTS: Final = 5
 
 Progress = Callable[[int, int], None]
+Conclude = Callable[[ImportReport], None]
 Step = tuple[int, int]  # how many steps of how many are done
 
 
@@ -53,7 +54,14 @@ def import_users(
     plan = plan_import(actor=actor, text=text, update=update, progress=progress)
     if dry_run:
         return plan.report
-    steps = apply_plan(actor=actor, plan=plan)
+    return run_plan(actor=actor, plan=plan, progress=progress)
+
+
+def run_plan(
+    *, actor: Principal, plan: ImportPlan, progress: Progress | None, conclude: Conclude = lambda _: None
+) -> ImportReport:
+    """Do what `apply_plan` does, with `progress` for each step, and return the report."""
+    steps = apply_plan(actor=actor, plan=plan, conclude=conclude)
     while True:
         try:
             step = next(steps)
@@ -71,7 +79,7 @@ def plan_import(*, actor: Principal, text: str, update: bool = False, progress: 
         require(actor, Permission.USERS_READ)  # the plan shows the values before the change
     file = read_rows(text)
     rows = file.rows
-    steps = sum(3 if row.password else 2 for row in rows)  # plan and write each row, and hash each password
+    steps = steps_of(rows)
     state = read_state(rows)
     decide = Rules(actor, state, update=update).decide
     decision = decide(rows) if progress is None else decide(rows, lambda number: progress(number, steps))
@@ -80,9 +88,12 @@ def plan_import(*, actor: Principal, text: str, update: bool = False, progress: 
     return ImportPlan(rows, update, _report(changes, ignored=file.ignored), steps, state, decision)
 
 
-def apply_plan(
-    *, actor: Principal, plan: ImportPlan, conclude: Callable[[ImportReport], None] = lambda _: None
-) -> Generator[Step, None, ImportReport]:
+def steps_of(rows: Iterable[UserRow]) -> int:
+    """Return the number of steps of an import: plan and write each row, and hash each password."""
+    return sum(3 if row.password else 2 for row in rows)
+
+
+def apply_plan(*, actor: Principal, plan: ImportPlan, conclude: Conclude = lambda _: None) -> Generator[Step, None, ImportReport]:
     """Apply a plan without errors, all rows or none: yield each step, and return the report.
 
     A row that would now do something else than planned is an error. No lock is held while a step is yielded; closing the
@@ -106,9 +117,7 @@ def apply_plan(
 
 
 @asks_first
-def _write(
-    actor: Principal, plan: ImportPlan, hashed: Mapping[int, str], conclude: Callable[[ImportReport], None]
-) -> ImportReport:
+def _write(actor: Principal, plan: ImportPlan, hashed: Mapping[int, str], conclude: Conclude) -> ImportReport:
     """Write all rows in one transaction, or none, and return the report. Raises Forbidden, Conflict.
 
     If what the rows depend on has changed since they were prepared, they are prepared again, without the lock.

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from accounts.models import SignIn
 from accounts.services.sign_in_warnings import warning_about_names
+from core.problems import problem
 from rbac.permissions import ADMIN
 
 
@@ -88,6 +90,30 @@ class ImportReport:
         sso = warning_about_names(change.username for change in self.changes if change.sets("sign_in", SignIn.SSO))
         ignored = f"Ignored columns: {', '.join(self.ignored_columns)}." if self.ignored_columns else ""
         return tuple(filter(None, (sso, ignored)))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report of an import without errors, as the REST API returns it."""
+        return {
+            "applied": self.applied,
+            "created": list(self.created),
+            "changed": list(self.changed),
+            "users": [
+                {"username": change.username, "role": change.values["role"], "old_role": change.before.get("role")}
+                for change in self.changes
+                if change.action is not RowAction.SAME
+            ],
+            "new_admins": list(self.new_admins),
+            "warnings": list(self.warnings),
+        }
+
+    def as_problem(self) -> dict[str, Any]:
+        """Return the problem details that list the invalid lines, in `errors` by line and in `failures` as objects."""
+        by_line: dict[str, list[str]] = {}
+        for failure in self.errors:
+            by_line.setdefault(f"line {failure.line}", []).append(failure.error)
+        failures = [{"line": f.line, "username": f.username, "error": f.error} for f in self.errors]
+        detail = f"Nothing was imported. Invalid lines: {len(by_line)}."
+        return problem(400, "invalid", detail, by_line, failures=failures)
 
     def _names(self, action: RowAction) -> tuple[str, ...]:
         return () if self.errors else tuple(change.username for change in self.changes if change.action is action)

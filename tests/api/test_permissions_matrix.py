@@ -36,6 +36,7 @@ MATRIX = """
     POST   /users/import                                      200  403   403        401       403     401
     GET    /users/export                                      200  403   403        401       403     401
     POST   /users/me/password                                 204  204   204        401       403     401
+    GET    /jobs/{job}                                        200  403   403        401       403     401
     GET    /deleted-users                                     200  200   200        401       200     401
     GET    /deleted-users/{gone}                              200  200   200        401       200     401
     PATCH  /deleted-users/{gone}                              200  403   403        401       403     401

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from accounts.models import DeletedUser, ServiceAccount
+from accounts.models import DeletedUser, Job, JobKind, ServiceAccount
 from audit import record
 from rbac.models import Role, Route
 from tests.factories import PASSWORD, GroupRoleFactory, UserFactory, make_token
@@ -51,6 +51,7 @@ def world(read_write: None, pipeline: ServiceAccount) -> dict[str, str]:
         "route": str(route.pk),
         "pack": "read-write",
         "entry": str(entry.pk),
+        "job": Job.objects.create(kind=JobKind.USER_IMPORT, actor_kind="user", actor_pk=0, actor_name="mallory@example.com").pk,
         "decision": denied(mallory, "POST"),
     }
 

@@ -12,7 +12,19 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from accounts.models import CliAuthorization, CliLoginRequest, DeletedUser, RoleSource, ServiceAccount, Session, Token, User
+from accounts.models import (
+    CliAuthorization,
+    CliLoginRequest,
+    DeletedUser,
+    Job,
+    JobKind,
+    JobState,
+    RoleSource,
+    ServiceAccount,
+    Session,
+    Token,
+    User,
+)
 from audit.models import Entry, EntryQuerySet
 from doctor import files
 from doctor.checks import CHECKS, findings
@@ -42,12 +54,17 @@ def old_and_new(pipeline: ServiceAccount, bob: User) -> None:
     for days, blocked in ((400, False), (300, False), (400, True)):
         name = f"{days}-{blocked}@example.com"
         DeletedUser.objects.create(username=name, role="user", blocked=blocked, deleted_at=now - timedelta(days=days))
+    for days in (8, 6):
+        Job.objects.create(
+            kind=JobKind.USER_IMPORT, state=JobState.DONE, actor_kind="user", actor_pk=days, ended_at=now - timedelta(days=days)
+        )
+    Job.objects.create(kind=JobKind.USER_IMPORT, actor_kind="user", actor_pk=9, leased_at=now - timedelta(days=9))
     make_token(pipeline, days=-500)
 
 
 def test_prune_deletes_rows_that_are_no_longer_used_and_nothing_else(old_and_new: None) -> None:
     expected = {"sessions": 1, "cli_authorizations": 1, "cli_login_requests": 1, "audit_entries": 1, "sign_in_failures": 1}
-    expected |= {"deleted_users": 1}
+    expected |= {"deleted_users": 1, "jobs": 2}
     expected |= {"handovers": 1, "askers": 1}  # the former names
     assert json.loads(run("prune", "--dry-run", "--json").out) == {"dry_run": True, **expected}
     assert (Session.objects.count(), Entry.objects.count(), AccessAttempt.objects.count()) == (2, 2, 2)
@@ -61,6 +78,7 @@ def test_prune_deletes_rows_that_are_no_longer_used_and_nothing_else(old_and_new
     assert AccessAttempt.objects.get().username == "a1"
     assert Token.objects.count() == 1
     assert [row.username for row in DeletedUser.objects.all()] == ["300-False@example.com", "400-True@example.com"]
+    assert Job.objects.get().actor_pk == 6
 
 
 def test_prune_deletes_many_rows_in_parts_and_records_them_once(old_and_new: None, monkeypatch: pytest.MonkeyPatch) -> None:

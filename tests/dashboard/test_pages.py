@@ -46,6 +46,7 @@ def address(name, converters, user):
         "reference": lambda: "nosuchentry",
         "pk": lambda: 1,  # there may be one or not
         "name": lambda: "open" if name == "pack" else "user",
+        "job": lambda: "0123456789abcdef",  # there is none
     }
     return reverse(f"dashboard:{name}", kwargs={key: there[key]() for key in converters})
 

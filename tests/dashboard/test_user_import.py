@@ -10,12 +10,13 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test import RequestFactory
 
-from accounts.models import User
+from accounts.models import Job, JobKind, JobState, User
 from accounts.services import user_csv, user_import
 from accounts.services.user_import_rules import Rules
 from audit.models import Entry
 from dashboard import user_files
 from dashboard.streams import streamed
+from rbac.models import Role
 from tests.dashboard.test_pages import words
 from tests.factories import UserFactory, principal
 
@@ -42,16 +43,31 @@ def preview(browser, text):
     return browser.post(PAGE, {"text": text, "seen": ""})
 
 
-def words_of(response):
-    """Return the text of a streamed response."""
-    return " ".join(re.sub("<[^>]*>", " ", b"".join(response.streaming_content).decode()).split())
+def attempt(response):
+    """Return the random value of the preview in the page's form."""
+    found = re.search(r'name="attempt" value="(\w+)"', response.text)
+    assert found is not None
+    return found[1]
 
 
-def apply(browser, text):
-    """Preview a file and import it, as the two buttons do; return the streamed page."""
-    response = browser.post(PAGE, {"text": text, "seen": seen(preview(browser, text))})
-    assert response.streaming, response.text
-    return b"".join(response.streaming_content).decode()
+def confirm(browser, text, previewed, **options):
+    """Send the form of a preview, as its button does, and return the page of the job to which the response redirects."""
+    form = {"text": text, "seen": seen(previewed), "attempt": attempt(previewed), **options}
+    response = browser.post(PAGE, form)
+    assert response.status_code == 302, response.text
+    assert re.fullmatch(rf"{PAGE}/[0-9a-f]{{16}}", response.url)
+    return browser.get(response.url)
+
+
+def apply(browser, text, **options):
+    """Preview a file and import it, as the two buttons do; return the page of the job."""
+    return confirm(browser, text, browser.post(PAGE, {"text": text, "seen": "", **options}), **options)
+
+
+def running_job(user, **values):
+    return Job.objects.create(
+        kind=JobKind.USER_IMPORT, state=JobState.RUNNING, actor_kind="user", actor_pk=user.pk, actor_name=user.username, **values
+    )
 
 
 def test_a_preview_lists_every_line_and_writes_nothing(admin_browser):
@@ -81,25 +97,62 @@ def test_a_preview_warns_about_users_who_cannot_sign_in(admin_browser, settings)
     assert warning not in words(preview(admin_browser, GOOD))
 
 
-def test_a_previewed_file_is_imported_with_its_progress(admin_browser):
+def test_a_previewed_file_is_imported_by_a_job(admin_browser):
     page = apply(admin_browser, GOOD)
-    assert "Import complete: 2 users created." in page
-    steps = re.findall(r'<p class="step"><progress max="100" value="(\d+)"[^>]*></progress> (\d+) %</p>', page)
-    assert steps[0] == ("0", "0")
-    assert steps[-1] == ("100", "100")
-    assert page.count("</html>") == 1
+    assert "Import complete: 2 users created." in words(page)
+    assert 'http-equiv="refresh"' not in page.text
     assert User.objects.get(username="dan@example.com").check_password("correct horse battery")
     assert User.objects.get(username="carol@example.com").role.name == "user"
+
+
+def test_the_page_of_a_running_job_shows_its_progress_and_loads_itself_again(admin_browser, alice):
+    job = running_job(alice, steps=200, steps_done=50)
+    page = admin_browser.get(f"{PAGE}/{job.pk}")
+    assert '<progress max="100" value="25"' in page.text
+    assert '<meta http-equiv="refresh" content="2">' in page.text
+
+
+def test_the_import_page_lists_the_imports_of_the_user(visit, admin_browser, alice):
+    other = UserFactory(username="other@example.com", role=alice.role)
+    ours, others = running_job(alice), running_job(other)
+    page = admin_browser.get(PAGE)
+    assert f"{PAGE}/{ours.pk}" in page.text
+    assert f"{PAGE}/{others.pk}" not in page.text
+
+
+def test_a_form_that_is_sent_twice_starts_one_job(admin_browser):
+    previewed = preview(admin_browser, GOOD)
+    pages = [confirm(admin_browser, GOOD, previewed) for _ in range(2)]
+    assert "Import complete: 2 users created." in words(pages[1])
+    assert pages[0].request["PATH_INFO"] == pages[1].request["PATH_INFO"]
+    assert Job.objects.count() == 1
+
+
+def test_a_text_that_was_changed_after_its_import_is_previewed(admin_browser):
+    previewed = preview(admin_browser, GOOD)
+    confirm(admin_browser, GOOD, previewed)
+    text = GOOD.replace("carol", "erin").replace("dan", "fay")
+    response = admin_browser.post(PAGE, {"text": text, "seen": seen(previewed), "attempt": attempt(previewed)})
+    assert "2 users would be created" in words(response)
+
+
+def test_the_page_of_a_job_is_for_the_user_who_started_it_and_for_admins(visit, alice, vera):
+    role = Role.objects.create(name="importer", permissions=["users:read", "users:write"])
+    other = UserFactory(username="other@example.com", role=role)
+    mine = UserFactory(username="mine@example.com", role=role)
+    job = running_job(mine)
+    statuses = [visit(user).get(f"{PAGE}/{job.pk}").status_code for user in (mine, alice, other, vera)]
+    assert statuses == [200, 200, 404, 403]
 
 
 def test_each_line_is_planned_once_for_a_preview_and_once_more_for_the_import(admin_browser, monkeypatch):
     calls = []
     decide = Rules._decide
     monkeypatch.setattr(Rules, "_decide", lambda self, row: calls.append(row.line) or decide(self, row))
-    fingerprint = seen(preview(admin_browser, GOOD))
+    previewed = preview(admin_browser, GOOD)
     assert calls == [2, 3]
     calls.clear()
-    assert "Import complete: 2 users created." in words_of(admin_browser.post(PAGE, {"text": GOOD, "seen": fingerprint}))
+    assert "Import complete: 2 users created." in words(confirm(admin_browser, GOOD, previewed))
     assert calls == [2, 3]
 
 
@@ -113,7 +166,7 @@ def test_errors_are_next_to_their_lines_and_nothing_is_lost_or_written(admin_bro
     assert "carol@example.com,user" in response.text
     assert "Import" not in re.findall(r'<button type="submit">([^<]*)</button>', response.text)[-1]
     again = admin_browser.post(PAGE, {"text": text, "seen": seen(response)})
-    assert not again.streaming
+    assert again.status_code == 200
     assert User.objects.count() == 2
 
 
@@ -125,12 +178,12 @@ def test_a_text_that_differs_from_the_preview_is_previewed_again(admin_browser):
 
 
 def test_line_endings_of_browsers_do_not_change_the_text(admin_browser):
-    fingerprint = seen(preview(admin_browser, GOOD))
-    assert admin_browser.post(PAGE, {"text": GOOD.replace("\n", "\r\n"), "seen": fingerprint}).streaming
+    previewed = preview(admin_browser, GOOD)
+    assert "Import complete" in words(confirm(admin_browser, GOOD.replace("\n", "\r\n"), previewed))
 
 
 def test_a_change_during_the_import_cancels_it(admin_browser, monkeypatch):
-    fingerprint = seen(preview(admin_browser, GOOD))
+    previewed = preview(admin_browser, GOOD)
     real = user_import.apply_plan
 
     def late(**arguments):
@@ -140,8 +193,8 @@ def test_a_change_during_the_import_cancels_it(admin_browser, monkeypatch):
         return (yield from steps)
 
     monkeypatch.setattr(user_import, "apply_plan", late)
-    page = b"".join(admin_browser.post(PAGE, {"text": GOOD, "seen": fingerprint}).streaming_content).decode()
-    assert "Nothing was imported, because these lines can no longer be imported as previewed:" in page
+    page = words(confirm(admin_browser, GOOD, previewed))
+    assert "Nothing was imported, because of these lines:" in page
     assert "Line 3, dan@example.com" in page
     assert not User.objects.filter(username="carol@example.com").exists()
 
@@ -188,10 +241,12 @@ def test_an_invalid_file_is_an_error_of_its_field(admin_browser, values, error):
     assert (response.status_code, error in words(response)) == (422, True)
 
 
-def test_a_file_with_too_many_lines_is_for_the_command_line(admin_browser, monkeypatch):
-    monkeypatch.setattr(user_files, "MAX_LINES", 1)
+def test_a_preview_of_many_lines_shows_the_first_and_says_so(admin_browser, monkeypatch):
+    monkeypatch.setattr(user_files, "SHOWN_LINES", 1)
     response = preview(admin_browser, GOOD)
-    assert (response.status_code, "Use manage.py import_users for larger files." in words(response)) == (422, True)
+    assert re.findall(r'class="number">(\d+)</td>', response.text) == ["2"]
+    assert "The preview shows 1 of 2 lines" in words(response)
+    assert "Import 2 lines" in words(response)
 
 
 def test_lines_with_errors_are_listed_first(admin_browser):
@@ -212,8 +267,8 @@ def test_existing_users_are_updated_on_request_with_each_change_shown(admin_brow
     assert re.search(r"2 bob@example.com change user viewer bob@example.com \S+.* Bobby", text)
     bob.refresh_from_db()
     assert bob.role.name == "user"
-    done = admin_browser.post(PAGE, {"text": KNOWN, "seen": seen(response), "update": "on"})
-    assert "Import complete: 1 user created, 1 changed." in words_of(done)
+    done = confirm(admin_browser, KNOWN, response, update="on")
+    assert "Import complete: 1 user created, 1 changed." in words(done)
     bob.refresh_from_db()
     assert (bob.role.name, bob.display_name) == ("viewer", "Bobby")
     again = words(admin_browser.post(PAGE, {"text": KNOWN, "seen": "", "update": "on"}))
@@ -225,13 +280,13 @@ def test_a_preview_without_update_does_not_allow_an_update(admin_browser, bob):
     fingerprint = seen(preview(admin_browser, text))
     UserFactory(username="new@example.com")
     response = admin_browser.post(PAGE, {"text": text, "seen": fingerprint, "update": "on"})
-    assert not response.streaming
+    assert response.status_code == 200
     assert "differs from the preview that you saw" in words(response)
 
 
 def test_a_user_created_after_the_preview_is_not_changed(admin_browser, monkeypatch):
     text = "username,role\nnew@example.com,viewer\n"
-    fingerprint = seen(admin_browser.post(PAGE, {"text": text, "seen": "", "update": "on"}))
+    previewed = admin_browser.post(PAGE, {"text": text, "seen": "", "update": "on"})
     real = user_import.apply_plan
 
     def late(**arguments):
@@ -239,7 +294,7 @@ def test_a_user_created_after_the_preview_is_not_changed(admin_browser, monkeypa
         return (yield from real(**arguments))
 
     monkeypatch.setattr(user_import, "apply_plan", late)
-    text_of_page = words_of(admin_browser.post(PAGE, {"text": text, "seen": fingerprint, "update": "on"}))
+    text_of_page = words(confirm(admin_browser, text, previewed, update="on"))
     assert "Nothing was imported" in text_of_page
     assert "new@example.com: This user was changed by somebody else after the preview." in text_of_page
     assert User.objects.get(username="new@example.com").role.name == "user"
@@ -252,7 +307,7 @@ def test_a_changed_default_role_is_previewed_again(admin_browser, settings):
     assert "2 new@example.com create viewer" in words(response)
     settings.RBAC_DEFAULT_ROLE = "user"
     response = admin_browser.post(PAGE, {"text": text, "seen": seen(response)})
-    assert not response.streaming
+    assert response.status_code == 200
     assert "2 new@example.com create user" in words(response)
     assert not User.objects.filter(username="new@example.com").exists()
 
@@ -261,7 +316,7 @@ def test_a_file_with_only_a_header_has_no_users(admin_browser):
     response = preview(admin_browser, "username,role\n")
     assert "The text has a header line, but no users." in words(response)
     again = admin_browser.post(PAGE, {"text": "username,role\n", "seen": seen(response)})
-    assert not again.streaming
+    assert again.status_code == 200
 
 
 def test_a_corrected_text_is_previewed_without_a_warning(admin_browser):

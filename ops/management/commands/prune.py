@@ -8,7 +8,8 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from accounts.models import CliAuthorization, CliLoginRequest, DeletedUser, Session
+from accounts.models import CliAuthorization, CliLoginRequest, DeletedUser, Job, Session
+from accounts.services.jobs import KEEP_DAYS
 from audit.events import Event
 from audit.models import Entry
 from audit.record import record
@@ -22,6 +23,7 @@ _LABELS: Final = {
     "audit_entries": "audit entries",
     "sign_in_failures": "sign-in failures",
     "deleted_users": "names of deleted users that are not blocked",
+    "jobs": "jobs that ended",
 }
 _AT_ONCE: Final = 1_000  # rows in one transaction
 _OLD_KEYS: Final = {"handovers": "cli_authorizations", "askers": "cli_login_requests"}
@@ -29,7 +31,7 @@ _OLD_KEYS: Final = {"handovers": "cli_authorizations", "askers": "cli_login_requ
 
 class Command(base.Command):
     help = """Delete rows that are no longer used: expired sessions and CLI logins, audit entries older than
-AUDIT_KEEP_DAYS, and sign-in failures older than AUTH_COOL_OFF_MINUTES.
+AUDIT_KEEP_DAYS, sign-in failures older than AUTH_COOL_OFF_MINUTES, and jobs that ended more than a week ago.
 
 Tokens are kept, also revoked and expired ones. Names of deleted users are kept for AUDIT_KEEP_DAYS, and blocked
 ones until they are unblocked. A user who returns through single sign-on after that is a first-time user.
@@ -62,6 +64,7 @@ new names; the former ones will be removed."""
             "audit_entries": Entry.objects.filter(at__lt=keep_since),
             "sign_in_failures": AccessAttempt.objects.filter(attempt_time__lt=now - settings.AXES_COOLOFF_TIME),
             "deleted_users": DeletedUser.objects.filter(blocked=False, deleted_at__lt=keep_since),
+            "jobs": Job.objects.ended_before(KEEP_DAYS),
         }
         if dry_run:
             return {key: found.count() for key, found in rows.items()}

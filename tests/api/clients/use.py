@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from typing import Any
 
 import skyauth_client as sky
@@ -33,6 +34,12 @@ steps["sent back"] = sent.status
 csv = sky.UserImportRequest(csv="username,role\ndora@example.com,viewer\n")
 steps["import tried"] = [(tried := users.users_import_create(csv, dry_run=True)).applied, tried.created]
 steps["imported"] = users.users_import_create(csv).created
+# A key makes it a job; the second call is a retry.
+again = sky.UserImportRequest(csv="username,role\ndora@example.com,viewer\nerin@example.com,viewer\n")
+started = [users.users_import_create(again, update=True, idempotency_key="erin-python").id for _ in range(2)]
+while (job := sky.JobsApi(api).jobs_retrieve(started[1])).state in ("waiting", "running"):
+    time.sleep(0.1)
+steps["imported by a job"] = [started[0] == started[1], job.state, job.result.created]
 steps["exported"] = [line.split(",")[0] for line in users.users_export_retrieve().splitlines()]
 
 robot = accounts.service_accounts_create(sky.ServiceAccountCreateRequest(name="sweeper", role="viewer"))
@@ -55,5 +62,6 @@ try:
     users.users_retrieve(carol.uid)
 except sky.ApiException as error:
     steps["missing"] = [error.status, json.loads(error.body)["code"]]
-users.users_destroy(next(row.uid for row in users.users_list(search="dora").results))
+for name in ("dora", "erin"):
+    users.users_destroy(next(row.uid for row in users.users_list(search=name).results))
 sys.stdout.write(json.dumps(steps))

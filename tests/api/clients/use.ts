@@ -37,8 +37,20 @@ async function main(): Promise<void> {
 
   const csv = 'username,role\ndora@example.com,viewer\n';
   const tried = await ok(sky.usersImportCreate({ body: { csv }, query: { dry_run: true } }));
-  steps['import tried'] = [tried.applied, tried.created];
-  steps['imported'] = (await ok(sky.usersImportCreate({ body: { csv } }))).created;
+  if ('applied' in tried) steps['import tried'] = [tried.applied, tried.created];
+  const imported = await ok(sky.usersImportCreate({ body: { csv } }));
+  if ('applied' in imported) steps['imported'] = imported.created;
+  // A key makes it a job; the second call is a retry.
+  const again = { csv: `${csv}erin@example.com,viewer\n` };
+  const retried = { body: again, query: { update: true }, headers: { 'Idempotency-Key': 'erin-typescript' } };
+  const started = [await ok(sky.usersImportCreate(retried)), await ok(sky.usersImportCreate(retried))];
+  const ids = started.map((result) => ('id' in result ? result.id : ''));
+  let job = await ok(sky.jobsRetrieve({ path: { job: ids[1] } }));
+  while (job.state === 'waiting' || job.state === 'running') {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    job = await ok(sky.jobsRetrieve({ path: { job: ids[1] } }));
+  }
+  steps['imported by a job'] = [ids[0] === ids[1], job.state, job.result?.created];
   const exported: string = await ok(sky.usersExportRetrieve());
   steps['exported'] = exported.trim().split(/\r?\n/).map((line) => line.split(',')[0]);
 
@@ -67,8 +79,10 @@ async function main(): Promise<void> {
   steps['user deleted'] = (await sky.usersDestroy({ path })).response?.status;
   const missing = await sky.usersRetrieve({ path });
   steps['missing'] = [missing.response?.status, missing.error?.code];
-  const dora = await ok(sky.usersList({ query: { search: 'dora' } }));
-  await sky.usersDestroy({ path: { uid: dora.results[0]!.uid } });
+  for (const search of ['dora', 'erin']) {
+    const found = await ok(sky.usersList({ query: { search } }));
+    await sky.usersDestroy({ path: { uid: found.results[0]!.uid } });
+  }
   console.log(JSON.stringify(steps));
 }
 
