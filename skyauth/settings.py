@@ -96,6 +96,8 @@ database["OPTIONS"] = (
         "keepalives_interval": 1,
         "keepalives_count": 3,
         "tcp_user_timeout": DATABASE_TIMEOUT * 1_000,  # milliseconds
+        # A standby answers with data of its past, and SkyAuth would let callers through who were revoked since.
+        "target_session_attrs": "primary",
         **database["OPTIONS"],
         "connect_timeout": DATABASE_TIMEOUT,
         "pool": {
@@ -120,7 +122,9 @@ database["OPTIONS"] = (
 if not _SQLITE:
     database["ENGINE"] = "core.postgresql"
 database["CONN_MAX_AGE"] = None if _SQLITE else 0
-database["CONN_HEALTH_CHECKS"] = not _SQLITE  # a file needs no health check
+database["CONN_HEALTH_CHECKS"] = (
+    False  # a file needs none, and core.postgresql checks a connection when it takes it from the pool
+)
 DATABASES: dict[str, dict[str, Any]] = {"default": database}
 
 AUTH_USER_MODEL = "accounts.User"
