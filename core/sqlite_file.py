@@ -35,8 +35,9 @@ class Connection(sqlite3.Connection):
     path: Path | None = None
 
     def close(self) -> None:
-        if self.path is not None:
-            _before_close(self.path)
+        path, self.path = self.path, None  # once: SQLite removes the log when the last connection is closed
+        if path is not None:
+            _before_close(path)
         super().close()
         with _lock:
             for opened in _opened.values():

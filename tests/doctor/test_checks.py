@@ -51,6 +51,11 @@ def drop_trigger() -> None:
         cursor.execute(f"DROP TRIGGER {name}" + ("" if connection.vendor == "sqlite" else " ON accounts_token"))
 
 
+def execute(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
 def forget_migration() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
@@ -115,7 +120,10 @@ def no_server(*_: Any, **__: Any) -> None:
 
 BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
     "database.migrations": lambda _, __: forget_migration(),
+    "database.tables": lambda _, __: execute("DROP TABLE accounts_policychange"),
     "database.triggers": lambda _, __: drop_trigger(),
+    "database.revision": lambda _, __: execute("DELETE FROM accounts_generation"),
+    "database.changes": lambda _, __: execute("ALTER TABLE accounts_policychange RENAME COLUMN kind TO former"),
     "files.secret-key": lambda settings, patch: (
         (settings.DATA_DIR / "secret_key").touch(),
         patch.setattr(files, "reachable_by_others", lambda path: path.name == "secret_key"),
@@ -219,9 +227,9 @@ def test_a_database_that_cannot_be_queried_is_the_only_finding_about_it(healthy:
         [found] = findings(Audience.OPERATOR)
         lacking = health.lacking()
     assert found == Finding(
-        Severity.ERROR, "database.unreachable", "The database cannot be used: disk I/O error", "Check DATABASE_URL."
+        Severity.ERROR, "database.unreachable", "The database cannot be used: disk I/O error.", "Check DATABASE_URL."
     )
-    assert lacking == "The database cannot be used: disk I/O error Check DATABASE_URL."
+    assert lacking == "The database cannot be used: disk I/O error. Check DATABASE_URL."
 
 
 def test_nothing_that_needs_the_tables_is_checked_before_the_migrations(healthy: Settings) -> None:
