@@ -57,12 +57,19 @@ class _Opened(NamedTuple):
 
 _lock: Final = threading.RLock()  # a connection can be collected, and closed, at any time
 _opened: Final[dict[Path, _Opened]] = {}
+_links: Final[dict[Path, str]] = {}
+
+
+def follow(path: Path, link: Path) -> None:
+    """Note that `path` is where `link` leads. Where that is another file later, nothing is read from `path` any more."""
+    if link != path:
+        _links[path] = str(link)
 
 
 def identity(path: Path) -> Identity:
-    """Return the files to which the path leads now."""
+    """Return the files to which the path, or the link that led to it, leads now."""
     name = str(path)
-    return Identity(_file(name), _file(f"{name}-wal"), _file(f"{name}-shm"))
+    return Identity(_file(_links.get(path, name)), _file(f"{name}-wal"), _file(f"{name}-shm"))
 
 
 def _file(name: str) -> File | None:
@@ -82,9 +89,10 @@ def _has_content(name: str) -> bool:
 def check(path: Path) -> Identity:
     """Return the files that can be opened at this path, which need not exist yet.
 
-    Raises sqlite3.OperationalError in three cases. The database is gone. Or it was replaced, and the write-ahead log of the old
-    one is still beside it: SQLite would write that log into the new one. Or the log or its index was removed, and connections
-    to the old one are open, which SQLite would let share it with a new connection.
+    Raises sqlite3.OperationalError in four cases. The database is gone. Or a link leads to another one: a process cannot tell
+    whether that is for itself. Or it was replaced, and the write-ahead log of the old one is still beside it: SQLite would write
+    that log into the new one. Or the log or its index was removed, and connections to the old one are open, which SQLite would
+    let share it with a new connection.
     """
     with _lock:
         files, opened = identity(path), _opened.get(path)
@@ -92,13 +100,20 @@ def check(path: Path) -> Identity:
             return files
         used, in_use = opened.files, len(opened.connections) > 0
     if files.database is None:
-        raise sqlite3.OperationalError("The database file is gone.")
+        raise _refused("The database file is gone.")
+    if path in _links and _file(str(path)) != files.database:
+        raise _refused("The path of the database leads to another file than before. Restart SkyAuth.")
     if files.database != used.database:
         if used.log is not None and files.log == used.log and _has_content(f"{path}-wal"):
-            raise sqlite3.OperationalError("The database file was replaced. Stop SkyAuth, then restore the backup.")
+            raise _refused("The database file was replaced. Stop SkyAuth, then restore the backup.")
     elif in_use and (name := _changed_journal(path, files, used)):
-        raise sqlite3.OperationalError(f"The file {name} was removed or replaced while SkyAuth used it.")
+        raise _refused(f"The file {name} was removed or replaced while SkyAuth used it.")
     return files
+
+
+def _refused(text: str) -> sqlite3.OperationalError:
+    logger.error("%s", text, extra=_SELDOM)
+    return sqlite3.OperationalError(text)
 
 
 def opened(path: Path, files: Identity, connection: Connection) -> Identity | None:

@@ -31,7 +31,8 @@ def data_files(check: Check) -> Iterable[Finding]:
         files = sorted(path for path in settings.DATA_DIR.iterdir() if path.is_file())
     except OSError:
         return []
-    return _open(check, [path for path in files if path not in {_key_file(), *_database_files()}])
+    checked = {path.resolve() for path in [_key_file(), *_database_files()]}
+    return _open(check, [path for path in files if path.resolve() not in checked])
 
 
 def dotenv_file(check: Check) -> Iterable[Finding]:

@@ -1,8 +1,10 @@
 """Django's settings. `skyauth.configuration` reads those of SkyAuth from the environment; they are all settings here, too."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+from core import sqlite_file
 from core.postgresql.deadline import STATEMENT_FACTOR
 from core.postgresql.outage import PooledConnection
 from skyauth import database_url
@@ -83,6 +85,7 @@ TEMPLATES = [
 _SQLITE = database["ENGINE"] == database_url.SQLITE
 if _SQLITE:
     database["ENGINE"] = "core.sqlite"
+    sqlite_file.follow(Path(database["NAME"]), Path(database.pop("LINK", database["NAME"])))
 database["OPTIONS"] = (
     {
         "timeout": DATABASE_TIMEOUT,
