@@ -91,8 +91,8 @@ def check(path: Path) -> Identity:
 
     Raises sqlite3.OperationalError in four cases. The database is gone. Or a link leads to another one: a process cannot tell
     whether that is for itself. Or it was replaced, and the write-ahead log of the old one is still beside it: SQLite would write
-    that log into the new one. Or the log or its index was removed, and connections to the old one are open, which SQLite would
-    let share it with a new connection.
+    that log into the new one. Or the log or its index was removed, and connections to the old one are open: SQLite would let a
+    new connection of this process share it, and a new log beside the index of another process would lack what is in the old one.
     """
     with _lock:
         files, opened = identity(path), _opened.get(path)
@@ -106,9 +106,14 @@ def check(path: Path) -> Identity:
     if files.database != used.database:
         if used.log is not None and files.log == used.log and _has_content(f"{path}-wal"):
             raise _refused("The database file was replaced. Stop SkyAuth, then restore the backup.")
-    elif in_use and (name := _changed_journal(path, files, used)):
+    elif (name := _changed_journal(path, files, used)) and (in_use or _has_index_alone(files, used)):
         raise _refused(f"The file {name} was removed or replaced while SkyAuth used it.")
     return files
+
+
+def _has_index_alone(files: Identity, used: Identity) -> bool:
+    """Return whether another process still has the removed log open. The last one that closes it removes the index, too."""
+    return files.log is None and files.log_index == used.log_index
 
 
 def _refused(text: str) -> sqlite3.OperationalError:
