@@ -39,4 +39,5 @@ def short_lock_timeout() -> Iterator[None]:
 def is_lock_timeout(error: Error) -> bool:
     """Return whether a statement failed because it waited for a lock too long."""
     cause = error.__cause__
-    return getattr(cause, "sqlstate", None) == "55P03" or getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+    primary = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # https://www.sqlite.org/rescode.html
+    return getattr(cause, "sqlstate", None) == "55P03" or primary in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}

@@ -57,19 +57,21 @@ class _Opened(NamedTuple):
 
 _lock: Final = threading.RLock()  # a connection can be collected, and closed, at any time
 _opened: Final[dict[Path, _Opened]] = {}
-_links: Final[dict[Path, str]] = {}
+_names: Final[dict[Path, tuple[str, str, str]]] = {}  # by which the files of a database are looked up
 
 
 def follow(path: Path, link: Path) -> None:
     """Note that `path` is where `link` leads. Where that is another file later, nothing is read from `path` any more."""
     if link != path:
-        _links[path] = str(link)
+        _names[path] = (str(link), f"{path}-wal", f"{path}-shm")
 
 
 def identity(path: Path) -> Identity:
     """Return the files to which the path, or the link that led to it, leads now."""
-    name = str(path)
-    return Identity(_file(_links.get(path, name)), _file(f"{name}-wal"), _file(f"{name}-shm"))
+    names = _names.get(path)
+    if names is None:
+        names = _names[path] = (str(path), f"{path}-wal", f"{path}-shm")
+    return Identity(_file(names[0]), _file(names[1]), _file(names[2]))
 
 
 def _file(name: str) -> File | None:
@@ -101,7 +103,7 @@ def check(path: Path) -> Identity:
         used, in_use = opened.files, len(opened.connections) > 0
     if files.database is None:
         raise _refused("The database file is gone.")
-    if path in _links and _file(str(path)) != files.database:
+    if _names[path][0] != str(path) and _file(str(path)) != files.database:
         raise _refused("The path of the database leads to another file than before. Restart SkyAuth.")
     if files.database != used.database:
         if used.log is not None and files.log == used.log and _has_content(f"{path}-wal"):

@@ -36,6 +36,7 @@ CHECKS: Final = (
     Check("database.changes", _ERROR, _ADMIN, database.changes_fail),
     Check("files.secret-key", _ERROR, _OPERATOR, files.secret_key, needs_database=False),
     Check("files.database", _ERROR, _OPERATOR, files.sqlite_file, needs_database=False),
+    Check("files.database-names", _ERROR, _OPERATOR, files.other_names, needs_database=False),
     Check("files.data", _ERROR, _OPERATOR, files.data_files, needs_database=False),
     Check("files.dotenv", _ERROR, _OPERATOR, files.dotenv_file, needs_database=False),
     *deployment.CHECKS,

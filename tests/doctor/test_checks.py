@@ -134,6 +134,12 @@ BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
         patch.setitem(settings.DATABASES, "default", {"NAME": settings.DATA_DIR / "db"}),
         patch.setattr(files, "connections", {"default": SimpleNamespace(vendor="sqlite")}),
     ),
+    "files.database-names": lambda settings, patch: (
+        (settings.DATA_DIR / "db").touch(),
+        (settings.DATA_DIR / "other").hardlink_to(settings.DATA_DIR / "db"),
+        patch.setitem(settings.DATABASES, "default", {"NAME": settings.DATA_DIR / "db"}),
+        patch.setattr(files, "connections", {"default": SimpleNamespace(vendor="sqlite")}),
+    ),
     "files.data": lambda settings, patch: (
         (settings.DATA_DIR / "backup.sqlite3").touch(),
         patch.setattr(files, "reachable_by_others", lambda path: path.name == "backup.sqlite3"),
@@ -414,3 +420,11 @@ def test_a_key_set_that_cannot_be_used_is_reported_with_what_is_wrong(healthy: S
     assert "it is not JSON" in findings(Audience.OPERATOR)[0].what
     healthy.AUTH_JWT_JWKS = "http://idp.example.com/keys"
     assert "identity.keys" not in [found.code for found in findings(Audience.OPERATOR)], "it is E007, and not fetched"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="not Linux")
+def test_a_database_that_is_mounted_alone_is_found(healthy: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(healthy.DATABASES, "default", {"NAME": Path("/proc")})  # a mount point everywhere
+    monkeypatch.setattr(files, "connections", {"default": SimpleNamespace(vendor="sqlite")})
+    found = list(files.other_names(check_of("files.database-names")))
+    assert any("is mounted alone" in finding.what for finding in found)
