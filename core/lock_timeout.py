@@ -1,11 +1,12 @@
 """A short lock time-out for background writes: last-used timestamps, recorded refusals."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import Error, connection, transaction
 
 MILLISECONDS: Final = 100
 
@@ -33,3 +34,10 @@ def short_lock_timeout() -> Iterator[None]:
             with transaction.atomic():
                 cursor.execute(f"SET LOCAL lock_timeout = '{MILLISECONDS}ms'")
                 yield
+
+
+def is_lock_timeout(error: Error) -> bool:
+    """Return whether a statement failed because it waited for a lock too long."""
+    cause = error.__cause__
+    primary = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # https://www.sqlite.org/rescode.html
+    return getattr(cause, "sqlstate", None) == "55P03" or primary in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}

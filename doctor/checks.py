@@ -30,10 +30,14 @@ _ERROR, _WARNING = Severity.ERROR, Severity.WARNING
 CHECKS: Final = (
     Check("database.unreachable", _ERROR, _READINESS, database.unreachable, needs_database=False),
     Check("database.migrations", _ERROR, _READINESS, database.migrations),
+    Check("database.tables", _ERROR, _READINESS, database.missing_tables),
     Check("database.triggers", _ERROR, _ALL, database.missing_triggers),
+    Check("database.revision", _ERROR, _ALL, database.missing_revision),
+    Check("database.changes", _ERROR, _ADMIN, database.changes_fail),
     Check("database.connections", _WARNING, _OPERATOR, connection_limits.too_few),
     Check("files.secret-key", _ERROR, _OPERATOR, files.secret_key, needs_database=False),
     Check("files.database", _ERROR, _OPERATOR, files.sqlite_file, needs_database=False),
+    Check("files.database-names", _ERROR, _OPERATOR, files.other_names, needs_database=False),
     Check("files.data", _ERROR, _OPERATOR, files.data_files, needs_database=False),
     Check("files.dotenv", _ERROR, _OPERATOR, files.dotenv_file, needs_database=False),
     *deployment.CHECKS,
@@ -58,7 +62,7 @@ CHECKS: Final = (
     Check("tokens.unused", _WARNING, _ADMIN, stored_data.unused_tokens),
     Check("skypilot.*", _ERROR, _OPERATOR, skypilot.find),
 )
-_BLOCKING: Final = frozenset({"database.unreachable", "database.migrations"})  # later queries would only fail
+_BLOCKING: Final = frozenset({"database.unreachable", "database.migrations", "database.tables"})  # later queries would only fail
 
 
 def findings(audience: Audience) -> list[Finding]:

@@ -13,6 +13,7 @@ from core.private_files import reachable_by_others
 from doctor.finding import Check, Finding
 
 _SQLITE_FILES: Final = ("", "-wal", "-shm", "-journal")
+_MOUNTS: Final = Path("/proc/self/mountinfo")
 _SECRET_LINE: Final = re.compile(rb"^\s*(?:export\s+)?(?:SECRET_KEY|DATABASE_URL|AUTH_STRING|METRICS_TOKEN)=\S", re.MULTILINE)
 
 
@@ -25,13 +26,36 @@ def sqlite_file(check: Check) -> Iterable[Finding]:
     return _open(check, _database_files())
 
 
+def other_names(check: Check) -> Iterable[Finding]:
+    """Yield a finding if a path with other journals leads to the database, too: its users do not see what others commit."""
+    for database in _database_files()[:1]:
+        with suppress(OSError):
+            if database.stat().st_nlink > 1:
+                yield check.finding(
+                    f"{database} has another name (a hard link). Programs that use different names damage the database.",
+                    "Remove the other name, or replace it by a symbolic link.",
+                )
+            if str(database) in _mount_points():
+                yield check.finding(
+                    f"{database} is mounted alone, so the journals beside it are others than those at its source.",
+                    "Mount the directory of the database instead.",
+                )
+
+
+def _mount_points() -> set[str]:
+    """Return where something is mounted, on Linux. Raises OSError elsewhere."""
+    lines = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {line.split()[4].replace("\\040", " ") for line in lines}
+
+
 def data_files(check: Check) -> Iterable[Finding]:
     """Yield a finding for the other files in DATA_DIR, such as backups, exports and keys."""
     try:
         files = sorted(path for path in settings.DATA_DIR.iterdir() if path.is_file())
     except OSError:
         return []
-    return _open(check, [path for path in files if path not in {_key_file(), *_database_files()}])
+    checked = {path.resolve() for path in [_key_file(), *_database_files()]}
+    return _open(check, [path for path in files if path.resolve() not in checked])
 
 
 def dotenv_file(check: Check) -> Iterable[Finding]:

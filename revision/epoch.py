@@ -6,6 +6,7 @@ other history of the database has. Otherwise a new epoch begins, and nothing tha
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Final, NamedTuple
 
@@ -14,6 +15,8 @@ from core.watched import EVERYTHING, Tag
 MAX_CHANGES: Final = 1_000  # logged rows in one read; a reader that has missed more begins a new epoch
 READ_SECONDS: Final = 1.0  # then the request takes the slow path, which has a time-out of its own
 _MAX_TAGS: Final = 50_000  # whose last change an epoch remembers
+
+logger = logging.getLogger("skyauth.gateway")
 
 
 class Position(NamedTuple):
@@ -92,7 +95,11 @@ class PendingRead:
     def begin(self, callback: Callback, on_timeout: Callable[[], None]) -> None:
         """Begin a read. `on_timeout` is called if it takes longer than READ_SECONDS."""
         self._callback = callback
-        self._timeout = asyncio.get_running_loop().call_later(READ_SECONDS, on_timeout)
+        self._timeout = asyncio.get_running_loop().call_later(READ_SECONDS, self._overdue, on_timeout)
+
+    def _overdue(self, on_timeout: Callable[[], None]) -> None:
+        logger.warning("The policy revision was not read in time: requests do not use the cache.", extra={"seldom": True})
+        on_timeout()
 
     def finish(self, epoch: Epoch | None) -> None:
         """Give the epoch to the callback, unless the read has ended."""

@@ -4,6 +4,7 @@ A server collects the touches and writes them together once a second and at shut
 written at once.
 """
 
+import logging
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from django.utils import timezone
 
 from accounts.models import Session, Token, User
 from core.flusher import Flusher
-from core.lock_timeout import short_lock_timeout
+from core.lock_timeout import is_lock_timeout, short_lock_timeout
 
 EVERY: Final = timedelta(minutes=1)
 _FLUSH_SECONDS: Final = 1.0
 _MAX_WAITING: Final = 20_000  # further touches are dropped; the next use is another one
+
+logger = logging.getLogger("skyauth.database")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,5 +118,7 @@ def _write(touches: Iterable[tuple[Touch, datetime]]) -> None:
         with short_lock_timeout(), connection.cursor() as cursor:
             for columns, values in rows.items():
                 cursor.executemany(columns.statement, values)
-    except Error:
-        return
+    except Error as error:
+        if not is_lock_timeout(error):
+            line = (str(error).strip().splitlines() or [""])[0]
+            logger.warning("The times of last uses could not be written: %s", line, extra={"seldom": True})

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import connection
 from psycopg import pq
 
+from core.postgresql.deadline import BoundedConnection
 from core.postgresql.outage import outage
 from revision.epoch import MAX_CHANGES, Callback, Epoch, Follower, LoggedChange, PendingRead, Position
 from revision.trigger_sql import FUNCTION, LOG, LOG_FUNCTION, PREFIX, TABLE
@@ -33,9 +34,11 @@ _CHANGES: Final = (
     f" FROM {TABLE} LEFT JOIN {LOG} AS log ON log.number > %d WHERE {TABLE}.id = 1"
     f" ORDER BY log.number, log.position LIMIT {MAX_CHANGES}"  # nosec B608
 )
-# What identifies the installed triggers and functions: any change of one makes another version of its row.
+# What identifies the installed triggers and functions: any change of one makes another version of its row. A trigger stays with
+# its table, also when the table is renamed, moved or hidden by another one of its name, whose changes then fire nothing.
 _TRIGGERS: Final = (
-    "(SELECT md5(string_agg(concat_ws(' ', oid, xmin, tgenabled), ',' ORDER BY oid)) FROM pg_trigger"
+    "(SELECT md5(string_agg(concat_ws(' ', pg_trigger.oid, pg_trigger.xmin, tgenabled, relname, pg_table_is_visible(tgrelid)),"
+    " ',' ORDER BY pg_trigger.oid)) FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid"
     f" WHERE left(tgname, {len(PREFIX)}) = '{PREFIX}'),"
     " (SELECT string_agg(concat_ws(' ', oid, xmin), ',' ORDER BY oid) FROM pg_proc"
     f" WHERE proname IN ('{FUNCTION}', '{LOG_FUNCTION}'))"  # nosec B608
@@ -45,7 +48,7 @@ _SERVER: Final = f"SELECT (SELECT oid FROM pg_database WHERE datname = current_d
 
 
 class _Opened(NamedTuple):
-    """A new connection, its database, and the triggers that were found there."""
+    """A new connection, its database, and the triggers that were found there, or () if one is missing."""
 
     connection: "psycopg.Connection[Any]"
     database: str
@@ -182,18 +185,16 @@ class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and mea
             self._connecting.add_done_callback(self._opened)
 
     def _open(self) -> _Opened | None:
-        """Return a new connection to a database with all triggers, or None. Runs in a thread."""
+        """Return a new connection, or None where there is none. Runs in a thread."""
         params = connection.get_connection_params()
         for name in ("pool", "cursor_factory", "context"):
             params.pop(name, None)
         params["connect_timeout"] = settings.DATABASE_TIMEOUT
         with suppress(psycopg.Error, OSError):
-            opened = psycopg.connect(**params, autocommit=True)
+            opened = BoundedConnection.connect(**params, autocommit=True)  # nothing else ends a wait for a silent server
             found = _inspect(opened)
             opened.pgconn.nonblocking = 1
-            if found is not None:
-                return found
-            opened.close()
+            return found
         return None
 
     def _opened(self, future: "asyncio.Future[_Opened | None]") -> None:
@@ -201,7 +202,11 @@ class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and mea
         opened = None if future.cancelled() or future.exception() else future.result()
         if opened is None:
             return
-        if not self._pending:
+        if not opened.triggers:  # where the name leads now, the changes are not logged
+            opened.connection.close()
+            self.close()
+            self._pending.finish(None)
+        elif not self._pending:
             self._use(opened)
         else:
             self._next = opened
@@ -225,13 +230,13 @@ class PostgresSource:  # pragma: no cover - the PostgreSQL pass runs it, and mea
             self._connection = None
 
 
-def _inspect(opened: "psycopg.Connection[Any]") -> _Opened | None:  # pragma: no cover - as PostgresSource
-    """Return the connection with what identifies its database, or None if a trigger is missing there."""
+def _inspect(opened: "psycopg.Connection[Any]") -> _Opened:  # pragma: no cover - as PostgresSource
+    """Return the connection with what identifies its database and its triggers."""
     with opened.transaction():
         opened.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         server = opened.execute(_SERVER).fetchone()
         rows = opened.execute(INSTALLED["postgresql"]).fetchall()
         log_body = opened.execute(LOG_BODY).fetchone()
-    if server is None or lacking("postgresql", read_installed("postgresql", rows, log_body[0] if log_body else None)):
-        return None
-    return _Opened(opened, server[0], tuple(server[1:]))
+    assert server is not None  # noqa: S101 # nosec B101 - for mypy: a SELECT without FROM
+    complete = not lacking("postgresql", read_installed("postgresql", rows, log_body[0] if log_body else None))
+    return _Opened(opened, server[0], tuple(server[1:]) if complete else ())

@@ -41,7 +41,8 @@ class SqliteSource:
     pages are valid (https://www.sqlite.org/walformat.html#walidxfmt). While the header is that of the last read, so is the
     revision.
 
-    A file that replaced the open one is opened, and begins a new epoch. The read that finds it gives None.
+    A file that replaced the open one is opened, and begins a new epoch. The read that finds it gives None. So does every read
+    while the log or its index is not the one that was opened (`core.sqlite_file`).
     """
 
     def __init__(self, path: str) -> None:
@@ -56,10 +57,10 @@ class SqliteSource:
         self._connections = 0
         self._schema: int | None = None  # the version of the schema whose triggers were checked
         self._index: int | None = None
-        self._file: sqlite_file.Identity | None = None
+        self._files: sqlite_file.Identity | None = None
 
     def begin(self, callback: Callback) -> None:
-        if self._unchanged is not None and self._unchanged[0] == self._header() and self._is_open_file():
+        if self._unchanged is not None and self._unchanged[0] == self._header() and self._has_open_files():
             callback(self._unchanged[1])
         elif self._reading:
             callback(None)  # the thread is still busy with a read that timed out
@@ -80,7 +81,7 @@ class SqliteSource:
         except (sqlite3.Error, OSError):
             self._disconnect()
             return None
-        if not self._is_open_file():
+        if not self._has_open_files():
             self._disconnect()
             return None
         if self._index is None:
@@ -90,12 +91,14 @@ class SqliteSource:
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
-            file = sqlite_file.check(self._path)
+            files = sqlite_file.check(self._path)
             where = f"{self._path.as_uri()}?mode=rw"  # a file that does not exist is not created
-            self._connection = sqlite3.connect(where, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(
+                where, uri=True, timeout=0, isolation_level=None, check_same_thread=False, factory=sqlite_file.Connection
+            )
             self._connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # opens the file
             self._connections += 1
-            self._file = sqlite_file.opened(self._path, file)
+            self._files = sqlite_file.opened(self._path, files, self._connection)
         return self._connection
 
     def _read_in_transaction(
@@ -131,14 +134,14 @@ class SqliteSource:
         header = b"" if index is None else os.pread(index, 2 * _HEADER_BYTES, 0)
         return header if any(header) and header[:_HEADER_BYTES] == header[_HEADER_BYTES:] else b""
 
-    def _is_open_file(self) -> bool:
-        """Return whether the path still leads to the open file, whose inode nothing else can get meanwhile."""
-        return self._file is not None and sqlite_file.identity(self._path) == self._file
+    def _has_open_files(self) -> bool:
+        """Return whether the path still leads to the open files, whose inodes nothing else can get meanwhile."""
+        return self._files is not None and sqlite_file.identity(self._path) == self._files
 
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
-        self._connection = self._index = self._file = self._schema = None
+        self._connection = self._index = self._files = self._schema = None
 
     def close(self) -> None:
         self._thread.submit(self._disconnect)

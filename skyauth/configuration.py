@@ -82,7 +82,7 @@ database = env.secret(
     default=f"sqlite:///{quote(str(DATA_DIR / 'skyauth.sqlite3'))}",
     default_text="SQLite in DATA_DIR",
 )
-if Path(database["NAME"]).parent == DATA_DIR:
+if Path(database["NAME"]).parent == DATA_DIR.resolve():
     parsers.make_data_dir(DATA_DIR)
 DATABASE_TIMEOUT = env.number(
     "DATABASE_TIMEOUT",

@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl, urlsplit
 import environ
 from psycopg.pq import Conninfo
 
+from skyauth import parsers
+
 _WRITE: Final = "Write postgres://user:password@host:5432/name or sqlite:////path/to/file."
 SQLITE: Final = "django.db.backends.sqlite3"
 _POSTGRESQL: Final = "django.db.backends.postgresql"
@@ -24,7 +26,10 @@ _OPTION_NAME: Final = re.compile(r"[A-Za-z_]{1,40}\Z")
 
 
 def parse(url: str, base: Path) -> dict[str, Any]:
-    """Return the database as an entry of DATABASES; the path of an SQLite file is relative to `base`. Raises ValueError."""
+    """Return the database as an entry of DATABASES. Raises ValueError.
+
+    The path of an SQLite file is relative to `base`. NAME has no symbolic links; LINK is the path with them, if any.
+    """
     options: dict[str, str] = {}
     try:
         options = {} if "@" in (query := urlsplit(url).query) else _query(query)  # @: a password with an unescaped ?
@@ -72,10 +77,11 @@ def _sqlite(database: dict[str, Any], options: dict[str, str], base: Path) -> di
         raise ValueError(
             "names no file. Every connection would have an empty database of its own. Write sqlite:////path/to/file."
         )
-    path = (base / database["NAME"]).resolve()
+    link = parsers.absolute(base / database["NAME"])
+    path = link.resolve()
     if path.is_dir():
         raise ValueError("names a directory. Write the path of a file: sqlite:////path/to/file.")
-    return {**database, "NAME": str(path), "OPTIONS": {}}
+    return {**database, "NAME": str(path), "OPTIONS": {}, **({"LINK": str(link)} if link != path else {})}
 
 
 def _postgresql(database: dict[str, Any], options: dict[str, str]) -> dict[str, Any]:

@@ -20,7 +20,12 @@ def data_dir(text: str, base: Path) -> Path:
     """Return the directory, relative to `base`. Raises ValueError."""
     if text.startswith(("~", "$")):
         raise ValueError("SkyAuth does not replace ~ or $ in a path. Write the whole path, such as /var/lib/skyauth.")
-    return (base / text).resolve()
+    return absolute(base / text)
+
+
+def absolute(path: Path) -> Path:
+    """Return the path with its symbolic links, unless `..` is in it, whose meaning depends on them."""
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def make_data_dir(directory: Path) -> None:

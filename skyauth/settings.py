@@ -1,8 +1,10 @@
 """Django's settings. `skyauth.configuration` reads those of SkyAuth from the environment; they are all settings here, too."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+from core import sqlite_file
 from core.postgresql.deadline import STATEMENT_FACTOR
 from core.postgresql.outage import PooledConnection
 from skyauth import __version__, database_url
@@ -86,6 +88,7 @@ TEMPLATES = [
 _SQLITE = database["ENGINE"] == database_url.SQLITE
 if _SQLITE:
     database["ENGINE"] = "core.sqlite"
+    sqlite_file.follow(Path(database["NAME"]), Path(database.pop("LINK", database["NAME"])))
 database["OPTIONS"] = (
     {
         "timeout": DATABASE_TIMEOUT,
@@ -99,6 +102,8 @@ database["OPTIONS"] = (
         "keepalives_interval": 1,
         "keepalives_count": 3,
         "tcp_user_timeout": DATABASE_TIMEOUT * 1_000,  # milliseconds
+        # A standby answers with data of its past, and SkyAuth would let callers through who were revoked since.
+        "target_session_attrs": "primary",
         **database["OPTIONS"],
         "connect_timeout": DATABASE_TIMEOUT,
         "pool": {
@@ -123,7 +128,9 @@ database["OPTIONS"] = (
 if not _SQLITE:
     database["ENGINE"] = "core.postgresql"
 database["CONN_MAX_AGE"] = None if _SQLITE else 0
-database["CONN_HEALTH_CHECKS"] = not _SQLITE  # a file needs no health check
+database["CONN_HEALTH_CHECKS"] = (
+    False  # a file needs none, and core.postgresql checks a connection when it takes it from the pool
+)
 DATABASES: dict[str, dict[str, Any]] = {"default": database}
 
 AUTH_USER_MODEL = "accounts.User"

@@ -11,6 +11,7 @@ from tests.http_client import HOST
 
 _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
+_READY_FOR_QUERY = b"Z\x00\x00\x00\x05I"  # PostgreSQL's last message when a client has logged in
 
 
 def _drop_everything(of: socket.socket) -> None:
@@ -22,7 +23,8 @@ def _drop_everything(of: socket.socket) -> None:
 class _Pair:
     """One connection of SkyAuth, and the one to PostgreSQL that it leads to."""
 
-    def __init__(self, client: socket.socket, port: int) -> None:
+    def __init__(self, client: socket.socket, port: int, *, silent_after_login: bool = False) -> None:
+        self.silent_after_login = silent_after_login
         self.client = client
         self.server = socket.create_connection((HOST, port), timeout=10)
         self.server.settimeout(None)
@@ -38,6 +40,8 @@ class _Pair:
                     self.swallowed += len(data)
                 else:
                     target.sendall(data)
+                    if self.silent_after_login and source is self.server and _READY_FOR_QUERY in data:
+                        self.silent.set()
         if not self.silent.is_set():
             self.close()
 
@@ -57,6 +61,7 @@ class DatabaseProxy:
     def __init__(self, target: int) -> None:
         self.target = target
         self.accepts_silently = False  # whether new connections are accepted and never answered
+        self.silent_after_login = False  # whether new connections are answered until the client has logged in, and no longer
         self._pairs: list[_Pair] = []
         self._held: list[socket.socket] = []
         self._listener = self._listen(0)
@@ -79,7 +84,7 @@ class DatabaseProxy:
                     self._held.append(client)
                     continue
                 try:
-                    self._pairs.append(_Pair(client, self.target))
+                    self._pairs.append(_Pair(client, self.target, silent_after_login=self.silent_after_login))
                 except OSError:
                     client.close()
 

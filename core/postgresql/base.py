@@ -1,6 +1,5 @@
 """Django's backend for PostgreSQL, with a pool that is replaced when its database is lost. Django loads it by this name."""
 
-import time
 from typing import Any, Final
 
 import psycopg
@@ -9,7 +8,7 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from psycopg_pool import ConnectionPool, PoolClosed
 
 from core.postgresql.deadline import waits_limited
-from core.postgresql.outage import PooledConnection, outage
+from core.postgresql.outage import PooledConnection, outage, take
 from core.postgresql.process_name import application_name
 
 _ATTEMPTS: Final = 3
@@ -41,15 +40,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         raise psycopg.OperationalError("the connections were closed repeatedly")
 
     def _take(self, pool: ConnectionPool[Any], timeout: float | None) -> PooledConnection:
-        """Return a connection that is younger than `max_lifetime`: psycopg checks that only when one is returned."""
         pool.open()
-        while True:
-            with waits_limited(timeout):
-                connection: PooledConnection = pool.getconn(timeout)
-            if connection._expire_at > time.monotonic():
-                connection.runs_statements = True
-                return connection
-            pool.putconn(connection)
+        with waits_limited(timeout):
+            connection = take(pool, pool.timeout if timeout is None else timeout)
+        connection.runs_statements = True
+        return connection
 
     def _close(self) -> None:
         if isinstance(self.connection, PooledConnection):

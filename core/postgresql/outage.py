@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg.abc import PQGen
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from core.postgresql.deadline import BoundedConnection, limit_waits, waits_limited
 
@@ -122,8 +122,7 @@ class Outage:
         if pool is None or not pool.get_stats()["pool_size"]:
             return False
         with suppress(psycopg.Error), waits_limited(_IDLE_SECONDS):
-            connection = pool.getconn(timeout=_IDLE_SECONDS)
-            pool.putconn(connection)
+            pool.putconn(take(pool, _IDLE_SECONDS))
             return True
         return False
 
@@ -163,3 +162,27 @@ class PooledConnection(BoundedConnection):
             if self.closed:
                 outage.suspect(error, connected=True)
             raise
+
+
+def take(pool: Pool, seconds: float) -> PooledConnection:
+    """Return a connection that answers, and is younger than `max_lifetime`, which psycopg checks only when one is returned.
+
+    Raises PoolTimeout, and PoolClosed as soon as the pool is replaced. psycopg's own check sleeps for a second after the second
+    dead connection, and then waits in the queue of a pool that was closed meanwhile.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            connection: PooledConnection = pool.getconn(deadline - time.monotonic())
+        except PoolTimeout:
+            raise PoolTimeout(f"couldn't get a connection after {seconds:.2f} sec") from None
+        if connection._expire_at > time.monotonic() and _answers(connection):
+            return connection
+        pool.putconn(connection)
+
+
+def _answers(connection: PooledConnection) -> bool:
+    with suppress(psycopg.Error):
+        ConnectionPool.check_connection(connection)
+        return True
+    return False

@@ -1,4 +1,4 @@
-"""The connection to an SQLite file that can be replaced while SkyAuth runs."""
+"""The connection to an SQLite file that can be replaced, or lose its journal, while SkyAuth runs."""
 
 import sqlite3
 from pathlib import Path
@@ -15,15 +15,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
     Django calls `close_if_unusable_or_obsolete` before and after each request, and so do SkyAuth's own threads.
     """
 
-    _file: sqlite_file.Identity | None = None
+    _files: sqlite_file.Identity | None = None
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> sqlite3.Connection:
         if self.is_in_memory_db():
             return super().get_new_connection(conn_params)  # type: ignore[no-any-return]
         path = Path(str(self.settings_dict["NAME"]))
-        file = sqlite_file.check(path)
-        connection: sqlite3.Connection = super().get_new_connection(conn_params)
-        self._file = sqlite_file.opened(path, file)
+        files = sqlite_file.check(path)
+        connection: sqlite_file.Connection = super().get_new_connection({**conn_params, "factory": sqlite_file.Connection})
+        self._files = sqlite_file.opened(path, files, connection)
         return connection
 
     def close_if_unusable_or_obsolete(self) -> None:
@@ -32,4 +32,4 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().close_if_unusable_or_obsolete()
 
     def _is_replaced(self) -> bool:
-        return not self.is_in_memory_db() and self._file != sqlite_file.identity(Path(str(self.settings_dict["NAME"])))
+        return not self.is_in_memory_db() and self._files != sqlite_file.identity(Path(str(self.settings_dict["NAME"])))

@@ -52,6 +52,11 @@ def drop_trigger() -> None:
         cursor.execute(f"DROP TRIGGER {name}" + ("" if connection.vendor == "sqlite" else " ON accounts_token"))
 
 
+def execute(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
 def forget_migration() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
@@ -116,7 +121,10 @@ def no_server(*_: Any, **__: Any) -> None:
 
 BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
     "database.migrations": lambda _, __: forget_migration(),
+    "database.tables": lambda _, __: execute("DROP TABLE accounts_policychange"),
     "database.triggers": lambda _, __: drop_trigger(),
+    "database.revision": lambda _, __: execute("DELETE FROM accounts_generation"),
+    "database.changes": lambda _, __: execute("ALTER TABLE accounts_policychange RENAME COLUMN kind TO former"),
     "files.secret-key": lambda settings, patch: (
         (settings.DATA_DIR / "secret_key").touch(),
         patch.setattr(files, "reachable_by_others", lambda path: path.name == "secret_key"),
@@ -124,6 +132,12 @@ BREAK: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
     "files.database": lambda settings, patch: (
         (settings.DATA_DIR / "db").touch(),
         patch.setattr(files, "reachable_by_others", lambda path: path.name == "db"),
+        patch.setitem(settings.DATABASES, "default", {"NAME": settings.DATA_DIR / "db"}),
+        patch.setattr(files, "connections", {"default": SimpleNamespace(vendor="sqlite")}),
+    ),
+    "files.database-names": lambda settings, patch: (
+        (settings.DATA_DIR / "db").touch(),
+        (settings.DATA_DIR / "other").hardlink_to(settings.DATA_DIR / "db"),
         patch.setitem(settings.DATABASES, "default", {"NAME": settings.DATA_DIR / "db"}),
         patch.setattr(files, "connections", {"default": SimpleNamespace(vendor="sqlite")}),
     ),
@@ -224,9 +238,9 @@ def test_a_database_that_cannot_be_queried_is_the_only_finding_about_it(healthy:
         [found] = findings(Audience.OPERATOR)
         lacking = health.lacking()
     assert found == Finding(
-        Severity.ERROR, "database.unreachable", "The database cannot be used: disk I/O error", "Check DATABASE_URL."
+        Severity.ERROR, "database.unreachable", "The database cannot be used: disk I/O error.", "Check DATABASE_URL."
     )
-    assert lacking == "The database cannot be used: disk I/O error Check DATABASE_URL."
+    assert lacking == "The database cannot be used: disk I/O error. Check DATABASE_URL."
 
 
 def test_nothing_that_needs_the_tables_is_checked_before_the_migrations(healthy: Settings) -> None:
@@ -411,3 +425,11 @@ def test_a_key_set_that_cannot_be_used_is_reported_with_what_is_wrong(healthy: S
     assert "it is not JSON" in findings(Audience.OPERATOR)[0].what
     healthy.AUTH_JWT_JWKS = "http://idp.example.com/keys"
     assert "identity.keys" not in [found.code for found in findings(Audience.OPERATOR)], "it is E007, and not fetched"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="not Linux")
+def test_a_database_that_is_mounted_alone_is_found(healthy: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(healthy.DATABASES, "default", {"NAME": Path("/proc")})  # a mount point everywhere
+    monkeypatch.setattr(files, "connections", {"default": SimpleNamespace(vendor="sqlite")})
+    found = list(files.other_names(check_of("files.database-names")))
+    assert any("is mounted alone" in finding.what for finding in found)

@@ -1,8 +1,11 @@
 """The writer that collects last-used timestamps beside the requests."""
 
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from revision import last_used
@@ -23,3 +26,22 @@ def test_the_writer_writes_the_first_touch_of_a_row_and_forgets_it(pipeline, pip
     writer.flush()
     token.refresh_from_db()
     assert token.last_used_at is None, "it was written once"
+
+
+@pytest.mark.sqlite
+@pytest.mark.django_db(transaction=True)
+def test_why_touches_could_not_be_written_is_logged_but_not_that_another_writer_was_busy(pipeline, pipeline_token, caplog):
+    writer, touch = TouchWriter(), Touch(last_used.TOKEN, pipeline.tokens.get().pk, None, "192.0.2.1")
+    with closing(sqlite3.connect(connection.settings_dict["NAME"], uri=True, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writer.add(touch, timezone.now())
+        writer.flush()
+        assert caplog.messages == []
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA query_only = on")
+        try:
+            writer.add(touch, timezone.now())
+            writer.flush()
+        finally:
+            cursor.execute("PRAGMA query_only = off")
+    assert caplog.messages == ["The times of last uses could not be written: attempt to write a readonly database"]
