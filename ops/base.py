@@ -11,6 +11,7 @@ from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, TextIO, cast
 
 from django.conf import settings
@@ -56,7 +57,8 @@ class Command(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         if self.examples:
-            kwargs["epilog"] = "\n".join(["examples:", *(f"  manage.py {example}" for example in self.examples)])
+            program = Path(prog_name).name or "manage.py"
+            kwargs["epilog"] = "\n".join(["examples:", *(f"  {program} {example}" for example in self.examples)])
         # argparse would take --p for --prune, and --password SECRET for --password-file.
         parser = super().create_parser(prog_name, subcommand, formatter_class=_Help, allow_abbrev=False, **kwargs)
         if self.answers_json:

@@ -5,7 +5,7 @@ from typing import Any
 
 from core.postgresql.deadline import STATEMENT_FACTOR
 from core.postgresql.outage import PooledConnection
-from skyauth import database_url
+from skyauth import __version__, database_url
 from skyauth.configuration import *  # noqa: F403 - Django reads every setting from this module
 from skyauth.configuration import (
     AUTH_COOL_OFF_MINUTES,
@@ -18,6 +18,8 @@ from skyauth.configuration import (
     SESSION_HOURS,
     database,
 )
+
+SKYAUTH_VERSION = __version__  # for packages that do not import `skyauth`
 
 INSTALLED_APPS = [
     "skyauth",  # before staticfiles, because it replaces runserver
