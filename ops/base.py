@@ -6,6 +6,7 @@ Standard output carries only the result: a table, JSON with `--json`, a new secr
 import json
 import os
 import pwd
+import sys
 import textwrap
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Iterator, Sequence
@@ -93,6 +94,17 @@ class Command(BaseCommand):
     def say(self, message: str) -> None:
         """Write a message to standard error."""
         self.stderr.write(message, lambda text: text)
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask the question in a terminal, unless `yes`. Raises CommandError without a terminal, and if the answer is not yes."""
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            self.misused(f"{question} Add --yes to do it: standard input is not a terminal, so the command cannot ask.")
+        self.stderr.write(f"{question} [y/N] ", lambda text: text, ending="")
+        self.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            raise CommandError("Nothing was changed.")
 
     def misused(self, message: str) -> NoReturn:
         """Raise CommandError with the exit code for wrong usage."""
