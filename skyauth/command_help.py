@@ -38,6 +38,7 @@ GROUPS = {
         "apply": "Make roles, routes and more match a YAML file",
     },
     "Run": {
+        "bootstrap": "Migrate, load routes and create the first admin",
         "serve": "Start the server",
         "runserver": "Start the server, and restart it when code changes",
         "doctor": "Check the configuration and the installation",
