@@ -31,7 +31,7 @@ from core.text import clean
 from rbac import principals
 from rbac.principals import Principal
 
-LONG_WORD = 24  # characters; a narrow terminal can break longer words
+LONG_WORDS = (24, 16, 12)  # characters; a narrow terminal breaks longer words, first only the longest ones
 
 
 class Exit(IntEnum):
@@ -162,15 +162,18 @@ def number_argument(text: str) -> int:
 
 
 def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return the widths of the columns in a terminal of this width; none if a word would have to be broken.
+    """Return the widths of the columns in a terminal of this width; none if a shorter word than LONG_WORDS had to be broken.
 
-    Only words longer than LONG_WORD are broken: key ids and dates stay whole. rich alone would cut off the last columns.
+    Key ids and dates stay whole. rich alone would cut off the last columns.
     """
     by_column = list(zip(columns, *cells, strict=True))
-    widths = [min(LONG_WORD, max(len(word) for cell in column for word in [*cell.split(), ""])) for column in by_column]
-    left = width - sum(widths) - 3 * (len(widths) - 1) - 2  # between columns, and at the edges
-    if left < 0:
+    longest = [max(len(word) for cell in column for word in [*cell.split(), ""]) for column in by_column]
+    room = width - 3 * (len(longest) - 1) - 2  # between columns, and at the edges
+    fitting = ([min(limit, length) for length in longest] for limit in LONG_WORDS)
+    widths: list[int] = next((widths for widths in fitting if sum(widths) <= room), [])
+    if not widths:
         return []
+    left = room - sum(widths)
     for n, column in enumerate(by_column):
         more = min(left, max(map(len, column)) - widths[n])
         widths[n] += more

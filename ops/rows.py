@@ -4,7 +4,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from accounts.models import GroupRole, ServiceAccount, Token, User
+from accounts.models import GroupRole, ServiceAccount, Session, Token, User
 from rbac.models import Role, Route
 
 
@@ -40,6 +40,20 @@ def service_account(row: ServiceAccount) -> dict[str, Any]:
 def listed_service_account(row: ServiceAccount) -> dict[str, Any]:
     """Return the values of a service account, with its origin."""
     return service_account(row) | {"created_at": row.created_at, "created_by": row.created_by}
+
+
+def session(row: Session) -> dict[str, Any]:
+    """Return the values of a session. Its id is a digest, with which nobody can sign in."""
+    return {
+        "id": row.session_key,
+        "user": row.user.username if row.user else None,
+        "kind": str(row.kind),
+        "created_at": row.created_at,
+        "last_used_at": row.last_used_at,
+        "expires_at": row.expires_at,
+        "address": row.address or None,
+        "agent": row.agent or None,
+    }
 
 
 def role(row: Role) -> dict[str, Any]:

@@ -17,6 +17,10 @@ GROUPS = {
         "import_users": "Create or change users from a CSV file",
         "export_users": "Write all users as CSV",
     },
+    "Sessions": {
+        "list_sessions": "List the sessions of users",
+        "end_session": "Sign a user out",
+    },
     "Service accounts and tokens": {
         "list_service_accounts": "List service accounts with their owners and tokens",
         "show_service_account": "Show a service account and its tokens",
