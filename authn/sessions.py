@@ -14,8 +14,9 @@ from audit.events import Event
 from audit.record import record
 from authn.session_store import SIGNED_IN_AT, SessionStore, digest
 from core.errors import NotFound
+from rbac.permissions import EVERYTHING, Permission
 from rbac.principals import Kind, Principal
-from rbac.services import is_permitted
+from rbac.services import is_permitted, require, require_all
 
 # A session for each computer on which a user runs `sky`, with room for containers that sign in anew.
 MAX_CLI_SESSIONS: Final = 50
@@ -25,6 +26,13 @@ def list_sessions(*, actor: Principal, user: User) -> QuerySet[Session]:
     """Return the live sessions of a user, the last-used one first. Raises Forbidden."""
     _require(actor, user)
     return Session.objects.live().filter(user=user).order_by("-last_used_at", "-created_at")
+
+
+def list_all_sessions(*, actor: Principal) -> QuerySet[Session]:
+    """Return the live sessions of all users, the last-used one first. Raises Forbidden unless the actor can change every user."""
+    require(actor, Permission.USERS_WRITE)
+    require_all(actor, EVERYTHING, "list the sessions of all users")
+    return Session.objects.live().select_related("user").order_by("-last_used_at", "-created_at")
 
 
 @transaction.atomic

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Final, cast
 
+from django.conf import settings
 from django.contrib import messages
 from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, QueryDict
@@ -63,6 +64,7 @@ class Page(View):
             "links": links(self.principal),
             "section": self.section,
             "is_partial": self.is_partial,
+            "version": settings.VERSION,
         }
         return render(self.request, template or self.template, {**shared, **context}, status=status)
 

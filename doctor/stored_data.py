@@ -64,7 +64,7 @@ def unused_admins(check: Check) -> Iterable[Finding]:
         _admins().filter(created_at__lte=since).exclude(last_seen_at__gt=since),
         "username",
         what=f"Admins who have not used SkyAuth for {UNUSED_DAYS} days",
-        todo="Lower their role: manage.py set_role NAME ROLE. Or disable them in the dashboard.",
+        todo="Lower their role: manage.py set_role NAME ROLE. Or disable them: manage.py disable_user NAME",
     )
 
 

@@ -6,11 +6,13 @@ Standard output carries only the result: a table, JSON with `--json`, a new secr
 import json
 import os
 import pwd
+import sys
 import textwrap
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, TextIO, cast
 
 from django.conf import settings
@@ -29,7 +31,7 @@ from core.text import clean
 from rbac import principals
 from rbac.principals import Principal
 
-LONG_WORD = 24  # characters; a narrow terminal can break longer words
+LONG_WORDS = (24, 16, 12)  # characters; a narrow terminal breaks longer words, first only the longest ones
 
 
 class Exit(IntEnum):
@@ -56,7 +58,8 @@ class Command(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         if self.examples:
-            kwargs["epilog"] = "\n".join(["examples:", *(f"  manage.py {example}" for example in self.examples)])
+            program = Path(prog_name).name or "manage.py"
+            kwargs["epilog"] = "\n".join(["examples:", *(f"  {program} {example}" for example in self.examples)])
         # argparse would take --p for --prune, and --password SECRET for --password-file.
         parser = super().create_parser(prog_name, subcommand, formatter_class=_Help, allow_abbrev=False, **kwargs)
         if self.answers_json:
@@ -91,6 +94,17 @@ class Command(BaseCommand):
     def say(self, message: str) -> None:
         """Write a message to standard error."""
         self.stderr.write(message, lambda text: text)
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask the question in a terminal, unless `yes`. Raises CommandError without a terminal, and if the answer is not yes."""
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            self.misused(f"{question} Add --yes to do it: standard input is not a terminal, so the command cannot ask.")
+        self.stderr.write(f"{question} [y/N] ", lambda text: text, ending="")
+        self.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            raise CommandError("Nothing was changed.")
 
     def misused(self, message: str) -> NoReturn:
         """Raise CommandError with the exit code for wrong usage."""
@@ -148,15 +162,18 @@ def number_argument(text: str) -> int:
 
 
 def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return the widths of the columns in a terminal of this width; none if a word would have to be broken.
+    """Return the widths of the columns in a terminal of this width; none if a shorter word than LONG_WORDS had to be broken.
 
-    Only words longer than LONG_WORD are broken: key ids and dates stay whole. rich alone would cut off the last columns.
+    Key ids and dates stay whole. rich alone would cut off the last columns.
     """
     by_column = list(zip(columns, *cells, strict=True))
-    widths = [min(LONG_WORD, max(len(word) for cell in column for word in [*cell.split(), ""])) for column in by_column]
-    left = width - sum(widths) - 3 * (len(widths) - 1) - 2  # between columns, and at the edges
-    if left < 0:
+    longest = [max(len(word) for cell in column for word in [*cell.split(), ""]) for column in by_column]
+    room = width - 3 * (len(longest) - 1) - 2  # between columns, and at the edges
+    fitting = ([min(limit, length) for length in longest] for limit in LONG_WORDS)
+    widths: list[int] = next((widths for widths in fitting if sum(widths) <= room), [])
+    if not widths:
         return []
+    left = room - sum(widths)
     for n, column in enumerate(by_column):
         more = min(left, max(map(len, column)) - widths[n])
         widths[n] += more

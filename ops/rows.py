@@ -4,7 +4,8 @@ from typing import Any
 
 from django.utils import timezone
 
-from accounts.models import ServiceAccount, Token, User
+from accounts.models import GroupRole, ServiceAccount, Session, Token, User
+from rbac.models import Role, Route
 
 
 def user(row: User) -> dict[str, Any]:
@@ -19,6 +20,11 @@ def user(row: User) -> dict[str, Any]:
     }
 
 
+def listed_user(row: User) -> dict[str, Any]:
+    """Return the values of a user, with dates."""
+    return user(row) | {"role_source": str(row.role_source), "created_at": row.created_at, "last_seen_at": row.last_seen_at}
+
+
 def service_account(row: ServiceAccount) -> dict[str, Any]:
     return {
         "name": row.name,
@@ -28,6 +34,49 @@ def service_account(row: ServiceAccount) -> dict[str, Any]:
         "owner": row.owner.username if row.owner else None,
         "description": row.description,
         "active": row.is_active,
+    }
+
+
+def listed_service_account(row: ServiceAccount) -> dict[str, Any]:
+    """Return the values of a service account, with its origin."""
+    return service_account(row) | {"created_at": row.created_at, "created_by": row.created_by}
+
+
+def session(row: Session) -> dict[str, Any]:
+    """Return the values of a session. Its id is a digest, with which nobody can sign in."""
+    return {
+        "id": row.session_key,
+        "user": row.user.username if row.user else None,
+        "kind": str(row.kind),
+        "created_at": row.created_at,
+        "last_used_at": row.last_used_at,
+        "expires_at": row.expires_at,
+        "address": row.address or None,
+        "agent": row.agent or None,
+    }
+
+
+def role(row: Role) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "description": row.description,
+        "builtin": row.builtin,
+        "permissions": sorted(row.holds),
+    }
+
+
+def group_role(row: GroupRole) -> dict[str, Any]:
+    return {"group": row.group, "role": row.role.name, "priority": row.priority}
+
+
+def route(row: Route) -> dict[str, Any]:
+    return {
+        "position": row.position,
+        "host": row.host,
+        "path": row.path,
+        "methods": row.methods,
+        "permission": row.permission,
+        "note": row.note,
     }
 
 

@@ -23,26 +23,20 @@ def prepare(pack: str) -> dict[str, str]:
     """Return `password` and `token` if they were created. Raises ServiceError."""
     from django.db import transaction
 
-    from accounts.services import service_accounts, tokens, users
-    from rbac import services
-    from rbac.models import Route
+    from accounts.services import service_accounts, tokens
+    from ops import bootstrap
     from rbac.principals import system
 
     actor = system("make run")
-    created: dict[str, str] = {}
     with transaction.atomic():
-        services.lock_policy()  # two simultaneous first runs create one admin
-        if users.active_admins():
-            return created  # not the first run; the operator may have deleted all routes
-        if not Route.objects.exists():
-            services.load_pack(actor=actor, name=pack)
-        created["password"] = secrets.token_urlsafe(18)
-        users.create_user(actor=actor, username=ADMIN_NAME, password=created["password"], role="admin")
+        done = bootstrap.set_up(actor=actor, pack=pack, admin=ADMIN_NAME, new_password=lambda: secrets.token_urlsafe(18))
+        if not done.admin:
+            return {}  # not the first run
         account = service_accounts.create_service_account(
             actor=actor, name=DEMO, role="viewer", description="Created by make run, to try the gateway.", unowned=True
         )
-        created["token"] = tokens.issue_token(actor=actor, account=account, name="make run").plaintext
-    return created
+        token = tokens.issue_token(actor=actor, account=account, name="make run").plaintext
+    return {"password": done.password, "token": token}
 
 
 def demo_requests() -> dict[str, str]:

@@ -28,7 +28,7 @@ DATA_DIR = env.parsed(
     lambda text: parsers.data_dir(text, BASE_DIR),
 )
 # For commands only: other programs, such as the tests, are not about the data of the running server.
-RUNNING_SETTINGS = env.read_running(DATA_DIR / "make-run.env") if Path(sys.argv[0]).name == "manage.py" else []
+RUNNING_SETTINGS = env.read_running(DATA_DIR / "make-run.env") if Path(sys.argv[0]).name in {"manage.py", "skyauth"} else []
 PUBLIC_URL = env.parsed(
     "PUBLIC_URL",
     "origin",

@@ -15,6 +15,7 @@ from django.core.management import get_commands, load_command_class
 from ops.base import Command
 from rbac import packs
 from rbac.permissions import MEANINGS, Permission, effective_permissions
+from skyauth import command_help
 from skyauth.configuration import env
 from skyauth.environment import Setting
 from skypilot.urls import OPERATIONS
@@ -46,6 +47,10 @@ _ABOUT_SKYPILOT: Final = """\
 The CLI and the dashboard of SkyPilot use these endpoints, also below `/internal/dashboard`. If several permissions are listed,
 one of them is enough, and it decides which users and tokens the caller can read or change. `GET /api/health` needs no sign-in."""
 _ABOUT_COMMANDS: Final = """\
+`bin/skyauth` runs the same commands as `manage.py`, from any directory and without an activated virtual environment. To call it
+`skyauth`, link it into a directory of your PATH: `ln -s "$PWD/bin/skyauth" ~/.local/bin/skyauth`. `skyauth` without arguments
+lists the commands in groups, and `skyauth --version` prints the version of SkyAuth. Django's own commands work too.
+
 Standard output contains only the result: a table, JSON with `--json`, a new secret, or a CSV file. Messages go to standard
 error. Audit entries contain the name of the command and of the operating-system user."""
 _EXIT_CODES: Final = (
@@ -150,9 +155,17 @@ def commands() -> str:
         _GENERATED.format(page="commands"),
         _ABOUT_COMMANDS,
         _table(["Exit code", "Meaning"], _EXIT_CODES),
+        _table(["Group", "Command", "What it does"], _command_groups()),
         *(_command(name, command) for name, command in _own_commands()),
     ]
     return _page(lines)
+
+
+def _command_groups() -> Iterator[tuple[str, ...]]:
+    own = {name for name, _ in _own_commands()}
+    for title, group in command_help.GROUPS.items():
+        for n, (name, about) in enumerate(group.items()):
+            yield "" if n else title, f"[`{name}`](#{name})" if name in own else f"`{name}`", about
 
 
 def _own_commands() -> Iterator[tuple[str, Command]]:

@@ -22,7 +22,7 @@ from skyauth.configuration import (
     database,
 )
 
-VERSION = __version__
+VERSION = __version__  # for packages that do not import `skyauth`
 
 INSTALLED_APPS = [
     "skyauth",  # before staticfiles, because it replaces runserver

@@ -42,7 +42,9 @@ def same_everywhere(text: str) -> str:
 
 def commands(text: str) -> list[str]:
     """Return the commands of SkyAuth in a page: first those in shell blocks, then those in sentences."""
-    lines = [line for block in _SHELL.findall(text) for line in block.splitlines() if line.startswith("manage.py")]
+    lines = [
+        line for block in _SHELL.findall(text) for line in block.splitlines() if line.startswith(("manage.py", "bin/skyauth"))
+    ]
     return lines + re.findall(r"`(manage\.py [a-z_]+[^`]*)`", text)
 
 
@@ -104,6 +106,7 @@ def test_the_commands_of_a_guide_work_in_the_order_shown(guide: str) -> None:
             for line in COMMANDS[guide]:
                 key_id = console("issue", account="pipeline").split("_")[1] if "KEY_ID" in line else ""
                 words = line.replace("manage.py", f"{sys.executable} {ROOT / 'manage.py'}", 1).replace("KEY_ID", key_id)
+                words = words.replace("bin/skyauth", str(ROOT / "bin" / "skyauth"))
                 # restore refuses while another program, here the console, uses the database; tests/e2e/test_backup.py runs it.
                 if not re.search(r"manage\.py (serve|doctor|restore)", line):
                     done = subprocess.run(

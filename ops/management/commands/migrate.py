@@ -6,12 +6,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import psycopg
 from django.core.management.commands import migrate
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ops import direct_connection
+
+if TYPE_CHECKING:
+    import psycopg
 
 _LOCK: Final = 5_790_338_120_471_733_001  # an arbitrary number: PostgreSQL's advisory locks have no names
 _POLL_SECONDS: Final = 0.2
@@ -40,12 +44,7 @@ def _lock(on: BaseDatabaseWrapper, say_that_it_waits: Callable[[], None]) -> Ite
         finally:
             os.close(directory)
         return
-    params = on.get_connection_params()
-    for name in ("pool", "cursor_factory", "context"):
-        params.pop(name, None)
-    with on.wrap_database_errors:
-        session = psycopg.connect(**params, autocommit=True)
-    with session:  # ends, and with it the lock, when the block ends
+    with direct_connection.connect(on) as session:  # ends, and with it the lock, when the block ends
         _wait(lambda: _try_postgresql(session), say_that_it_waits)
         yield
 
