@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0013_policy_changes'),
+        ('accounts', '0015_fill_upstream_uid'),
     ]
 
     operations = [
