@@ -11,7 +11,7 @@ from accounts.models import ServiceAccount, Token
 from accounts.querysets import active_token
 from authn.credentials import Bearer, InvalidCredential
 from authn.identify import identify
-from gateway.database_metrics import DatabaseMetrics
+from gateway.database_metrics import counted
 from tests.factories import ServiceAccountFactory, UserFactory, make_token
 
 pytestmark = pytest.mark.django_db
@@ -60,7 +60,7 @@ def test_the_condition_behind_a_prefix_counts_the_same_tokens(tokens, settings, 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_the_metric_counts_the_tokens_that_are_accepted(tokens, settings, enabled):
     settings.ENABLE_SERVICE_ACCOUNTS = enabled
-    samples = [sample for metric in DatabaseMetrics().collect() for sample in metric.samples]
+    samples = [sample for metric in counted() for sample in metric.samples]
     values = {sample.name: sample.value for sample in samples if not sample.labels}
     assert values["skyauth_tokens"] == sum(identified(plaintext) for plaintext in tokens.values())
 
