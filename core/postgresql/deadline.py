@@ -10,6 +10,8 @@ from django.conf import settings
 from django.db import connection, transaction
 from psycopg.abc import PQGen
 
+from core.postgresql.addresses import with_addresses
+
 MARGIN_SECONDS: Final = 0.5  # PostgreSQL ends a statement in time with an error, and the connection stays usable
 STATEMENT_FACTOR: Final = 6  # a statement takes up to this many times DATABASE_TIMEOUT
 
@@ -58,6 +60,11 @@ class BoundedConnection(psycopg.Connection[Any]):
     """
 
     runs_statements = False
+
+    @classmethod
+    def _get_connection_params(cls, conninfo: str, **kwargs: Any) -> dict[str, Any]:
+        """Return the parameters, with the addresses of the host: psycopg would ask the name server without a deadline."""
+        return with_addresses(super()._get_connection_params(conninfo, **kwargs))
 
     def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait for an answer. `timeout` is psycopg's own, of a caller that expects that nothing may come."""
