@@ -1,6 +1,7 @@
 """The files of an SQLite database, which can be replaced or removed under a running process: by a restore, or by hand."""
 
 import fcntl
+import gc
 import logging
 import os
 import sqlite3
@@ -98,9 +99,9 @@ def check(path: Path) -> Identity:
     """
     with _lock:
         files, opened = identity(path), _opened.get(path)
-        if opened is None:
-            return files
-        used, in_use = opened.files, len(opened.connections) > 0
+    if opened is None:
+        return files
+    used = opened.files
     if files.database is None:
         raise _refused("The database file is gone.")
     if _names[path][0] != str(path) and _file(str(path)) != files.database:
@@ -108,9 +109,16 @@ def check(path: Path) -> Identity:
     if files.database != used.database:
         if used.log is not None and files.log == used.log and _has_content(f"{path}-wal"):
             raise _refused("The database file was replaced. Stop SkyAuth, then restore the backup.")
-    elif (name := _changed_journal(path, files, used)) and (in_use or _has_index_alone(files, used)):
+    elif (name := _changed_journal(path, files, used)) and (_in_use(opened) or _has_index_alone(files, used)):
         raise _refused(f"The file {name} was removed or replaced while SkyAuth used it.")
     return files
+
+
+def _in_use(opened: _Opened) -> bool:
+    """Return whether connections are open. Those of threads that have ended are in reference cycles until they are collected."""
+    if opened.connections:
+        gc.collect()
+    return len(opened.connections) > 0
 
 
 def _has_index_alone(files: Identity, used: Identity) -> bool:

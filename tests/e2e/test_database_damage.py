@@ -55,6 +55,7 @@ def test_promise_54_a_change_counts_after_the_journal_of_sqlite_was_removed(endi
             server.start(workers=workers)
         kept, revoked = machine(server), issued(server)
         assert cached(server, kept, revoked) == {200}
+        assert {ask(server.port, "/sign-in").status for _ in range(5)} == {200}, "the threads of pages have connections, too"
         for ending in endings:
             (server.data / f"skyauth.sqlite3{ending}").unlink()
         wait_until(lambda: all(is_well(server, kept) for _ in range(10)), "SkyAuth has opened the files again", 30)
