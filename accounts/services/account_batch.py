@@ -12,6 +12,7 @@ from django.utils import timezone
 from accounts.models import ServiceAccount, Token
 from accounts.services import account_rules, upstream
 from accounts.services.account_rules import AccountChange
+from accounts.services.prepared import Dependencies
 from audit.events import Event
 from audit.models import Entry
 from audit.record import entry
@@ -27,6 +28,7 @@ class AccountBatch:
     """What happens to accounts that were read with role, owner and the owner's role. Nothing is written before `write`."""
 
     def __init__(self, actor: Principal) -> None:
+        self.dependencies = Dependencies()
         self._actor = actor
         self._now = timezone.now()
         self._new: list[ServiceAccount] = []
@@ -40,6 +42,8 @@ class AccountBatch:
     def create(self, account: ServiceAccount, *, active: bool = True) -> None:
         """Create an account from `account_rules.new_account`."""
         account_rules.require_creation(self._actor, account.owner)
+        self.dependencies.add(account.owner)
+        self.dependencies.free_names.add(account.name)
         self._record(Event.SERVICE_ACCOUNT_CREATED, account, account_rules.creation(account))
         if not active:
             data = account_rules.change(self._actor, account, AccountChange(active=False))
@@ -60,6 +64,7 @@ class AccountBatch:
             return
         if question := upstream.account_change(account, held):
             self._questions[account.name] = question
+        self.dependencies.add(account.owner)
         self._store(account, before, data)
 
     def replace(self, account: ServiceAccount, before: ServiceAccount) -> None:
@@ -71,12 +76,15 @@ class AccountBatch:
         """Delete an account with all its tokens. Raises Forbidden."""
         account_rules.require_change(self._actor, account)
         self._questions[account.name] = CallerChange(account.upstream_name, None)
+        self.dependencies.add(account)
+        self.dependencies.accounts.add(account.pk)
         self._deleted.append(account)
 
     def revoke_tokens(self, tokens: Iterable[Token]) -> None:
         """Revoke tokens that were read with their accounts. A revoked one keeps its date. Raises Forbidden."""
         for token in tokens:
             account_rules.require_change(self._actor, token.account)
+            self.dependencies.add(token, token.account)
             if token.revoked_at is None:
                 token.revoked_at = self._now
                 self._revoked.append(token.pk)
@@ -122,6 +130,7 @@ class AccountBatch:
         self._delete_tokens, self._delete_accounts = Delete(Token, keys), Delete(ServiceAccount, list(tokens))
 
     def _store(self, account: ServiceAccount, before: ServiceAccount, data: dict[str, Any]) -> None:
+        self.dependencies.add(before)
         self._before.setdefault(account.pk, before)
         self._changed[account.pk] = account
         self._record(Event.SERVICE_ACCOUNT_UPDATED, account, data)

@@ -10,7 +10,7 @@ from accounts.models import ServiceAccount, Session, Token, User
 from accounts.services import deleted_users, service_accounts, upstream, users
 from accounts.services.account_batch import AccountBatch
 from accounts.services.account_rules import AccountChange
-from accounts.services.prepared import prepare_first
+from accounts.services.prepared import Dependencies, prepare_first
 from audit.events import Event
 from audit.record import record
 from core.agreement import asks_first
@@ -67,7 +67,7 @@ def disable_user(
     Raises Forbidden, Invalid, Conflict, NotFound; then nothing has changed.
     """
 
-    def prepare() -> AccountBatch:
+    def prepare() -> tuple[AccountBatch, Dependencies]:
         heir = _new_owner(user, transfer_to) if account_action is AccountAction.TRANSFER else None
         accounts, batch = _accounts_of(user), AccountBatch(actor)
         if heir is not None:
@@ -76,7 +76,8 @@ def disable_user(
                 batch.change(account, AccountChange(role=_role_within(account, owner, heir), owner=heir))
         elif account_action is AccountAction.REVOKE:
             _revoke(batch, user, accounts)
-        return batch.prepare()
+        _depend_on_users(batch, user, heir)
+        return batch.prepare(), batch.dependencies
 
     def write(batch: AccountBatch) -> User:  # under the lock, so that the user gets no account in between
         batch.write()
@@ -106,8 +107,9 @@ def delete_user(
     if account_action is None:
         account_action = AccountAction.STAY if transfer_to is None else AccountAction.TRANSFER
 
-    def prepare() -> _Deletion:
-        return _prepare_deletion(actor, users.get_user(user.uid), account_action, transfer_to)
+    def prepare() -> tuple[_Deletion, Dependencies]:
+        deletion = _prepare_deletion(actor, users.get_user(user.uid), account_action, transfer_to)
+        return deletion, deletion.batch.dependencies
 
     def write(deletion: _Deletion) -> None:
         stored = users.get_user(user.uid)
@@ -139,6 +141,7 @@ def _prepare_deletion(actor: Principal, user: User, account_action: AccountActio
         _revoke(batch, user, accounts)
     for account in accounts:
         _detach(batch, account, user, heir)
+    _depend_on_users(batch, user, heir)
     data: dict[str, Any] = {
         "uid": user.uid,
         "role": user.role.name,
@@ -157,6 +160,12 @@ def _new_owner(user: User, transfer_to: User | None) -> User:
     if transfer_to.pk == user.pk:
         raise Invalid.field("transfer_to", f"{user.username} is the user who leaves. Name another user.")
     return service_accounts.new_owner(transfer_to, field="transfer_to")
+
+
+def _depend_on_users(batch: AccountBatch, user: User, heir: User | None) -> None:
+    """Depend on both users, and on the user getting no other account."""
+    batch.dependencies.add(user, heir)
+    batch.dependencies.owners.add(user.pk)
 
 
 def _accounts_of(user: User) -> list[ServiceAccount]:
@@ -198,5 +207,6 @@ def _revoke(batch: AccountBatch, user: User, accounts: Sequence[ServiceAccount])
     for token in tokens:
         token.account = by_key[token.account_id]
     batch.revoke_tokens(tokens)
+    batch.dependencies.accounts.update(by_key)
     for account in accounts:
         batch.change(account, AccountChange(active=False))

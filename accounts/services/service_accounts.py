@@ -8,7 +8,7 @@ from accounts.models import ServiceAccount, User
 from accounts.services import account_rules, upstream
 from accounts.services.account_batch import AccountBatch
 from accounts.services.account_rules import AccountChange
-from accounts.services.prepared import prepare_first
+from accounts.services.prepared import Dependencies, prepare_first
 from accounts.services.role_defaults import least_role
 from accounts.services.users import get_user
 from audit.events import Event
@@ -140,9 +140,9 @@ def update_service_account(
 def delete_service_account(*, actor: Principal, account: ServiceAccount) -> None:
     """Delete an account with all its tokens. Raises Forbidden, NotFound."""
 
-    def prepare() -> AccountBatch:
+    def prepare() -> tuple[AccountBatch, Dependencies]:
         batch = AccountBatch(actor)
         batch.delete(get_account(actor, account.uid))
-        return batch.prepare()
+        return batch.prepare(), batch.dependencies
 
     prepare_first(prepare, AccountBatch.write)

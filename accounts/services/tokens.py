@@ -13,7 +13,7 @@ from accounts import token_format
 from accounts.models import ServiceAccount, Token
 from accounts.querysets import TokenQuerySet
 from accounts.services.account_batch import AccountBatch
-from accounts.services.prepared import prepare_first
+from accounts.services.prepared import Dependencies, prepare_first
 from accounts.services.service_accounts import delete_service_account, locked, visible
 from audit.events import Event
 from audit.record import record
@@ -155,7 +155,7 @@ def revoke_token(*, actor: Principal, token: Token) -> Token:
 def revoke_tokens(*, actor: Principal, tokens: Collection[Token]) -> list[Token]:
     """Revoke many tokens, all or none, and return them as stored now, in the same order. Raises Forbidden, NotFound."""
 
-    def prepare() -> tuple[list[Token], AccountBatch]:
+    def prepare() -> tuple[tuple[list[Token], AccountBatch], Dependencies]:
         keys = [token.pk for token in tokens]
         stored = {token.pk: token for part in batches(keys) for token in _with_owners(actor).filter(pk__in=part)}
         if missing := next((token for token in tokens if token.pk not in stored), None):
@@ -163,7 +163,7 @@ def revoke_tokens(*, actor: Principal, tokens: Collection[Token]) -> list[Token]
         rows = [stored[key] for key in keys]
         batch = AccountBatch(actor)
         batch.revoke_tokens(rows)
-        return rows, batch.prepare()
+        return (rows, batch.prepare()), batch.dependencies
 
     def write(prepared: tuple[list[Token], AccountBatch]) -> list[Token]:
         rows, batch = prepared

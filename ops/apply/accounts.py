@@ -9,6 +9,7 @@ from accounts.models import ServiceAccount, User
 from accounts.services import account_rules
 from accounts.services.account_batch import AccountBatch
 from accounts.services.account_rules import AccountChange
+from accounts.services.prepared import Dependencies
 from accounts.services.role_defaults import least_of
 from core.bulk import batches
 from core.errors import NotFound, ServiceError
@@ -55,6 +56,11 @@ class AccountSection:
                 self._make(Change("remove", KIND, account.name), None, partial(self._batch.delete, account))
         self._batch.prepare()
         return self
+
+    @property
+    def dependencies(self) -> Dependencies:
+        """What the plan depends on."""
+        return self._batch.dependencies
 
     def write(self) -> list[Change]:
         """Write the changes, and return them. Call it under `lock_policy`. Raises NotAsked."""

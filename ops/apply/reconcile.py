@@ -9,7 +9,7 @@ from django.db import transaction
 
 from accounts.models import GroupRole
 from accounts.services import groups
-from accounts.services.prepared import prepare_first
+from accounts.services.prepared import Dependencies, prepare_first
 from core import agreement
 from core.agreement import asks_first
 from core.errors import Invalid, ServiceError
@@ -133,20 +133,21 @@ def apply(*, actor: Principal, manifest: Manifest, prune: bool = False, dry_run:
 
 @asks_first
 def _apply(actor: Principal, manifest: Manifest, prune: bool, dry_run: bool) -> list[Change]:
-    def plan() -> AccountSection | None:
-        items = manifest.service_accounts
-        return None if items is None else AccountSection(actor, items).plan(prune=prune)
+    has_section = manifest.service_accounts is not None
 
-    def write(accounts: AccountSection | None) -> list[Change]:
+    def plan() -> tuple[AccountSection, Dependencies]:
+        section = AccountSection(actor, manifest.service_accounts or ()).plan(prune=prune and has_section)
+        return section, section.dependencies
+
+    def write(accounts: AccountSection) -> list[Change]:
         run = _Run(actor)
         run.roles(manifest.roles or ())
         if run.changes:
-            accounts = plan()  # again, with the new roles
+            accounts, _ = plan()  # again, with the new roles
         if manifest.routes is not None:
             run.routes(manifest.routes, manifest.routes_source, manifest.routes_line)
         run.group_roles(manifest.group_roles or ())
-        if accounts is not None:
-            run.service_accounts(accounts)
+        run.service_accounts(accounts)
         if prune:
             run.prune(manifest)
         if run.errors:

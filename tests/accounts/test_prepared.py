@@ -6,10 +6,10 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from accounts.models import ServiceAccount, Token, User
+from accounts.models import PolicyRevision, ServiceAccount, Token, User
 from accounts.services import offboarding
 from accounts.services.offboarding import AccountAction
-from accounts.services.prepared import prepare_first
+from accounts.services.prepared import Dependencies, prepare_first
 from core.errors import Conflict
 from ops.apply import manifest, reconcile
 from rbac import services
@@ -31,46 +31,78 @@ def prepared(change: Callable[[], object]) -> int:
     """Return how often a change was prepared, if another one is made while it is prepared for the first time."""
     times = []
 
-    def prepare() -> int:
+    def prepare() -> tuple[int, Dependencies]:
+        token = Token.objects.select_related("account__owner").get(name="ours")
+        depends = Dependencies(free_names={"robot"}, owners={token.account.owner_id}, accounts={token.account_id})
+        depends.add(token, token.account)
         times.append(connection.in_atomic_block)
         if len(times) == 1:
             elsewhere(change)
-        return len(times)
+        return len(times), depends
 
     return prepare_first(prepare, lambda number: number)
+
+
+@pytest.fixture
+def rows() -> list[Token]:
+    """Two tokens, each of an account with an owner: a change depends on the first one only."""
+    return [
+        make_token(ServiceAccountFactory(name=name, owner=UserFactory(username=name)), name=name)[0] for name in ("ours", "other")
+    ]
+
+
+def many_changes() -> None:
+    """Make more changes than the log of the policy revision has."""
+    for number in range(1_100):
+        User.objects.filter(username="other").update(is_active=number % 2)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         lambda: Role.objects.filter(name="viewer").update(permissions=[]),
-        lambda: User.objects.update(is_active=False),
-        lambda: User.objects.all().delete(),
-        lambda: ServiceAccount.objects.update(is_active=False),
-        lambda: Token.objects.update(revoked_at=timezone.now()),
-        lambda: Token.objects.all().delete(),
-        UserFactory,
-        ServiceAccountFactory,
-        lambda: make_token(ServiceAccount.objects.get()),
+        lambda: User.objects.filter(username="ours").update(is_active=False),
+        lambda: ServiceAccount.objects.filter(name="ours").update(is_active=False),
+        lambda: ServiceAccount.objects.filter(name="ours").update(owner=None),
+        lambda: Token.objects.filter(name="ours").update(revoked_at=timezone.now()),
+        lambda: UserFactory(username="robot"),
+        lambda: ServiceAccountFactory(name="robot"),
+        lambda: ServiceAccountFactory(owner=User.objects.get(username="ours")),
+        lambda: make_token(ServiceAccount.objects.get(name="ours")),
+        many_changes,
+        lambda: PolicyRevision.objects.update(value="f" * 32),
+        lambda: PolicyRevision.objects.all().delete(),
     ],
 )
-def test_a_change_in_between_is_seen(change: Callable[[], object]) -> None:
-    make_token(ServiceAccountFactory(owner=UserFactory()))
-    assert prepared(change) == 2
+def test_a_change_in_between_is_seen(rows: list[Token], change: Callable[[], object]) -> None:
+    assert prepared(change) > 1
 
 
-def test_the_use_of_a_token_in_between_does_not_matter() -> None:
-    make_token(ServiceAccountFactory())
-    assert prepared(lambda: Token.objects.update(last_used_at=timezone.now())) == 1
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: User.objects.filter(username="other").update(is_active=False),
+        lambda: Token.objects.filter(name="other").update(revoked_at=timezone.now()),
+        lambda: Token.objects.filter(name="other").delete(),
+        lambda: Token.objects.update(last_used_at=timezone.now()),
+        UserFactory,
+        ServiceAccountFactory,
+        lambda: make_token(ServiceAccount.objects.get(name="other")),
+    ],
+)
+def test_a_change_of_something_else_in_between_does_not_matter(rows: list[Token], change: Callable[[], object]) -> None:
+    assert prepared(change) == 1
 
 
 def test_what_is_changed_all_the_time_is_prepared_under_the_lock_at_last() -> None:
     locked = []
 
-    def prepare() -> None:
+    def prepare() -> tuple[None, Dependencies]:
         locked.append(connection.in_atomic_block)
+        name = f"robot{len(locked)}"
         if not locked[-1]:
-            elsewhere(UserFactory)
+            elsewhere(lambda: UserFactory(username=name))
+        return None, Dependencies(free_names={name})
 
     prepare_first(prepare, lambda _: None)
     assert locked == [False, False, False, True]

@@ -1,7 +1,8 @@
 """The writers of roles and routes: who may, what is refused, and what is recorded."""
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from audit.models import Entry
 from core.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError, Stale
@@ -134,10 +135,13 @@ def test_a_role_that_nobody_holds_is_deleted(system):
 
 @pytest.mark.parametrize("factory", [UserFactory, ServiceAccountFactory, GroupRoleFactory])
 def test_a_role_in_use_cannot_be_deleted(system, factory):
-    factory(role=services.create_role(actor=system, name="held"))
-    with pytest.raises(Conflict, match="still in use"):
+    row = factory(role=services.create_role(actor=system, name="held"))
+    with CaptureQueriesContext(connection) as queries, pytest.raises(Conflict, match="still in use"):
         services.delete_role(actor=system, name="held")
     assert Role.objects.filter(name="held").exists()
+    asked = [query["sql"] for query in queries if f'FROM "{row._meta.db_table}"' in query["sql"]]
+    assert asked
+    assert all("LIMIT 1" in sql for sql in asked), "it reads all rows with the role, which can be 10,000"
 
 
 @pytest.mark.parametrize("call", [services.update_role, services.delete_role])

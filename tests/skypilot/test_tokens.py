@@ -69,6 +69,8 @@ def test_behind_skyauth_the_id_of_an_account_is_the_one_that_the_server_stores_w
             done(as_alice.post("/users/update", {"user_id": uid, "role": role}))
             pipeline.refresh_from_db()
             assert pipeline.role.name == role
+    ServiceAccount.objects.update(upstream_uid="")  # as an older version inserts it
+    done(as_alice.post("/users/update", {"user_id": server_id, "role": "viewer"}))
     assert detail(as_alice.post("/users/update", {"user_id": "00000000", "role": "user"}), 400) == "User 00000000 does not exist"
 
 
