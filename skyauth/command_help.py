@@ -40,6 +40,7 @@ GROUPS = {
         "load_pack": "Replace the route table with a policy pack",
         "explain": "Show whether a request would be allowed, and why",
         "apply": "Make roles, routes and more match a YAML file",
+        "export": "Write such a YAML file",
     },
     "Run": {
         "bootstrap": "Migrate, load routes and create the first admin",

@@ -17,6 +17,7 @@ from accounts import group_names
 from accounts.identifiers import BadName, canonical_account_name
 from accounts.models import GroupRole, ServiceAccount
 from core.errors import Invalid, ServiceError
+from core.one_line import as_one_line
 from rbac import packs
 from rbac.models import Role, Route
 from rbac.packs import RouteSpec, read_route
@@ -246,7 +247,7 @@ class _Reader:
         """Return a scalar; other types, and text with control characters, are errors."""
         text = str(node.value)
         match node.tag.removeprefix(_TAG):
-            case "str" if text.isprintable():
+            case "str" if as_one_line(text) == text:
                 return text
             case "bool" if text.lower() in yaml.SafeLoader.bool_values:
                 return bool(yaml.SafeLoader.bool_values[text.lower()])

@@ -16,7 +16,7 @@ COMMANDS = [
     "apply", "backup", "bootstrap", "changepassword", "check_skypilot_users", "create_assertion_key",
     "create_service_account", "create_token", "create_user", "createsuperuser", "delete_service_account", "delete_user",
     "deleted_users", "disable_service_account", "disable_user", "doctor", "enable_service_account", "enable_user",
-    "end_session", "explain", "export_users", "import_users", "list_group_roles", "list_roles", "list_routes",
+    "end_session", "explain", "export", "export_users", "import_users", "list_group_roles", "list_roles", "list_routes",
     "list_service_accounts", "list_sessions", "list_tokens", "list_users", "load_pack", "prune", "reference", "restore",
     "revoke_token", "rotate_token", "runserver", "serve", "set_role", "show_service_account", "show_user", "sync_roles",
     "tell_roles",
