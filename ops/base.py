@@ -9,7 +9,7 @@ import pwd
 import sys
 import textwrap
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
@@ -145,11 +145,15 @@ class Command(BaseCommand):
             self.say(nothing)
 
     def _print_array(self, rows: Iterable[Any]) -> None:
-        """Print the rows as `print_json` does a list of them."""
+        """Print the rows as `print_json` does a list of them. A generator is closed before the database is: its reader may go."""
         before = "["
-        for row in rows:
-            self.stdout.write(before + textwrap.indent(f"\n{json.dumps(row, indent=2, default=_as_text)}", "  "), ending="")
-            before = ","
+        try:
+            for row in rows:
+                self.stdout.write(before + textwrap.indent(f"\n{json.dumps(row, indent=2, default=_as_text)}", "  "), ending="")
+                before = ","
+        finally:
+            if isinstance(rows, Generator):
+                rows.close()
         self.stdout.write("[]" if before == "[" else "\n]")
 
 

@@ -1,11 +1,24 @@
 """The values of rows that the commands print, as JSON and in tables; never a secret."""
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any, TypeVar
 
+from django.db.models import Model, QuerySet
 from django.utils import timezone
 
 from accounts.models import GroupRole, ServiceAccount, Session, Token, User
+from audit.models import Entry
 from rbac.models import Role, Route
+
+M = TypeVar("M", bound=Model)
+
+
+def stream(found: "QuerySet[M]", values: Callable[[M], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the values of each row, with little memory for many rows. The query ends with the generator, also in the middle."""
+    with closing(found.iterator(chunk_size=1_000)) as iterator:  # type: ignore[type-var] # a generator, whatever its stub says
+        for row in iterator:
+            yield values(row)
 
 
 def user(row: User) -> dict[str, Any]:
@@ -97,3 +110,8 @@ def token(row: Token) -> dict[str, Any]:
         "last_used_at": row.last_used_at,
         "last_used_from": row.last_used_from or None,
     }
+
+
+def audit_entry(row: Entry) -> dict[str, Any]:
+    names = ("at", "event", "actor", "actor_uid", "method", "peer", "target", "reason", "reference", "data")
+    return {"id": row.pk} | {name: getattr(row, name) for name in names}

@@ -42,6 +42,9 @@ GROUPS = {
         "apply": "Make roles, routes and more match a YAML file",
         "export": "Write such a YAML file",
     },
+    "Audit": {
+        "audit": "Show the audit log, filter it, or follow it",
+    },
     "Run": {
         "bootstrap": "Migrate, load routes and create the first admin",
         "serve": "Start the server",

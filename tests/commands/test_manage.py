@@ -50,23 +50,38 @@ def test_a_command_whose_reader_has_gone_ends_quietly(data_dir: Path, words: lis
         os.close(writer)
 
 
-def test_an_export_whose_reader_goes_in_the_middle_ends_quietly(data_dir: Path, tmp_path: Path) -> None:
-    """The query for the users is still open then, and what remains does not fit into the pipe."""
-    file = tmp_path / "users.csv"
+@pytest.fixture(scope="module")
+def many_users(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same directory, with 1,500 users, and an audit entry of each."""
+    file = tmp_path_factory.mktemp("files") / "users.csv"
     file.write_text("username\n" + "".join(f"user-{number}@a-long-domain.example.com\n" for number in range(1_500)))
     with Path("/dev/null").open("wb") as null:
         assert run_with_output(["import_users", str(file)], data_dir, null.fileno())[0] == 0
+    return data_dir
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        (["export_users"], "username,"),
+        (["list_users", "--json"], "["),
+        (["list_users"], "USERNAME"),
+        (["audit", "--limit", "0", "--json"], "["),
+    ],
+)
+def test_output_whose_reader_goes_in_the_middle_ends_quietly(many_users: Path, words: list[str], first: str) -> None:
+    """The query is still open then, and what remains does not fit into the pipe."""
     with subprocess.Popen(
-        [sys.executable, "manage.py", "export_users"],
+        [sys.executable, "manage.py", *words],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "DATA_DIR": str(data_dir)},
+        env={"PATH": os.environ["PATH"], "DATA_DIR": str(many_users)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as export:
         assert export.stdout is not None
         assert export.stderr is not None
-        assert export.stdout.readline().startswith("username,")
+        assert export.stdout.readline().startswith(first)
         export.stdout.close()
         assert (export.stderr.read(), export.wait(timeout=60)) == ("", 141)
 

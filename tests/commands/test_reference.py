@@ -13,7 +13,7 @@ from skyauth.configuration import env
 from tests.commands.run_command import ROOT, run
 
 COMMANDS = [
-    "apply", "backup", "bootstrap", "changepassword", "check_skypilot_users", "create_assertion_key",
+    "apply", "audit", "backup", "bootstrap", "changepassword", "check_skypilot_users", "create_assertion_key",
     "create_service_account", "create_token", "create_user", "createsuperuser", "delete_service_account", "delete_user",
     "deleted_users", "disable_service_account", "disable_user", "doctor", "enable_service_account", "enable_user",
     "end_session", "explain", "export", "export_users", "import_users", "list_group_roles", "list_roles", "list_routes",

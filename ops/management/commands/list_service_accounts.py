@@ -55,7 +55,7 @@ class Command(base.Command):
             unowned="true" if no_owner else None,
             tokens=tokens,
         )
-        self.print_rows(map(_row, listed.iterator(chunk_size=1_000)), _COLUMNS, nothing="No service accounts match.")
+        self.print_rows(rows.stream(listed, _row), _COLUMNS, nothing="No service accounts match.")
 
 
 def _row(account: ServiceAccount) -> dict[str, Any]:

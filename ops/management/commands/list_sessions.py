@@ -26,7 +26,7 @@ class Command(base.Command):
             listed = sessions.list_sessions(actor=self.actor, user=users.find_user(user)).select_related("user")
         if kind is not None:
             listed = listed.filter(kind=kind)
-        found = map(rows.session, listed.iterator(chunk_size=1_000))
+        found = rows.stream(listed, rows.session)
         if self.as_json:
             self.print_rows(found, {}, nothing="")
         else:

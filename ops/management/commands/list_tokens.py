@@ -50,4 +50,4 @@ class Command(base.Command):
             listed = listed.expiring_within(expiring)
         if unused is not None:
             listed = listed.unused_for(unused)
-        self.print_rows(map(rows.token, listed.iterator(chunk_size=1_000)), _COLUMNS, nothing="No tokens match.")
+        self.print_rows(rows.stream(listed, rows.token), _COLUMNS, nothing="No tokens match.")

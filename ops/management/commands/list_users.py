@@ -27,4 +27,4 @@ class Command(base.Command):
         users = User.objects.select_related("role")
         active = filtering.ACTIVE[state]
         listed = filtering.filtered(UserFilterSet, users, search=search, role=role, active=active, sign_in=sign_in)
-        self.print_rows(map(rows.listed_user, listed.iterator(chunk_size=1_000)), _COLUMNS, nothing="No users match.")
+        self.print_rows(rows.stream(listed, rows.listed_user), _COLUMNS, nothing="No users match.")
