@@ -17,7 +17,7 @@ _LOOK_BACK: Final = 1_000  # entries before the newest one, among which a late o
 _AT_ONCE: Final = 500
 
 
-class Follower:
+class AuditFollower:
     """Finds the entries that were committed since the last look, also those with a lower number than others before them."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Follower:
         self._seen = {pk for pk in self._seen if pk > self._below}
 
 
-def follow(entries: "QuerySet[Entry]", follower: Follower, say: Callable[[str], None]) -> Iterator[Entry | None]:
+def follow(entries: "QuerySet[Entry]", follower: AuditFollower, say: Callable[[str], None]) -> Iterator[Entry | None]:
     """Yield new entries without an end, and None after each look. `say` receives why the database cannot be used."""
     said = ""
     while True:

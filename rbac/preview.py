@@ -1,6 +1,6 @@
 """Preview a change of routes or of a role with the recent requests, before it is saved."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,7 +67,9 @@ def of_routes(*, actor: Principal, specs: Sequence[RouteSpec], permissions_of: P
     """
     services.require(actor, Permission.ROUTES_READ)
     services.require(actor, Permission.POLICY_EXPLAIN)
-    return _preview(_stored_table(), _table(specs), lambda role: role, permissions_of)
+    requests = recent_requests()
+    before = stored_policy(requests, permissions_of)
+    return compare(requests, before, PolicySnapshot(_table(specs), before.permissions))
 
 
 def of_role(*, actor: Principal, name: str, permissions: Iterable[str], permissions_of: PermissionLookup) -> Preview:
@@ -78,15 +80,59 @@ def of_role(*, actor: Principal, name: str, permissions: Iterable[str], permissi
     if name == ADMIN:
         raise Conflict("The role admin always has every permission. It cannot be changed.")
     changed = Role(pk=stored.pk, name=stored.name, permissions=sorted(effective_permissions(name, list(permissions))))
-    table = _stored_table()
-    return _preview(table, table, lambda role: changed if role.pk == changed.pk else role, permissions_of)
+    requests = recent_requests()
+    before = stored_policy(requests, permissions_of)
+    after = permissions_of(_callers(requests), lambda role: changed if role.pk == changed.pk else role)
+    return compare(requests, before, PolicySnapshot(before.table, after))
 
 
-def _stored_table() -> Table:
+@dataclass(frozen=True, slots=True)
+class PolicySnapshot:
+    """Routes, and the permissions of the callers whose credentials are accepted."""
+
+    table: Table
+    permissions: Mapping[CallerKey, frozenset[str]]
+
+
+def recent_requests() -> list[RecentRequest]:
+    """Return the sample of recent requests, newest first."""
+    return list(RecentRequest.objects.order_by("-at", "-pk"))
+
+
+def stored_policy(requests: Iterable[RecentRequest], permissions_of: PermissionLookup) -> PolicySnapshot:
+    """Return the routes as stored, and the permissions that the callers of the requests have. Raises Conflict."""
     try:
-        return services.route_table()
+        table = services.route_table()
     except BadPattern:
         raise Conflict("A stored route cannot be read, so every request is answered 503. Correct the routes.") from None
+    return PolicySnapshot(table, permissions_of(_callers(requests)))
+
+
+def compare(requests: Iterable[RecentRequest], before: PolicySnapshot, after: PolicySnapshot) -> Preview:
+    """Return which of the requests have another result afterwards. A caller whose credentials are not accepted is denied."""
+    effects: list[Effect] = []
+    tried = 0
+    for request in requests:
+        caller = _caller(request)
+        target = _target(request)
+        if target is None or not (caller in before.permissions or caller in after.permissions):
+            continue
+        tried += 1
+        results = [
+            decide_request(policy.permissions.get(caller, frozenset()), target, policy.table) for policy in (before, after)
+        ]
+        effect = Effect(request, *results)
+        if effect.before.allowed is not effect.after.allowed:
+            effects.append(effect)
+    return Preview(tuple(effects), tried)
+
+
+def _caller(request: RecentRequest) -> CallerKey:
+    return request.caller_kind, request.caller_uid
+
+
+def _callers(requests: Iterable[RecentRequest]) -> list[tuple[CallerKey, str]]:
+    return [(_caller(request), request.caller) for request in requests]
 
 
 def _table(specs: Sequence[RouteSpec]) -> Table:
@@ -97,24 +143,6 @@ def _table(specs: Sequence[RouteSpec]) -> Table:
             compile_rule(position=number, host=spec.host, path=spec.path, methods=spec.methods, permission=spec.permission)
         )
     return Table(rules)
-
-
-def _preview(before: Table, after: Table, role_of: Callable[[Role], Role], permissions_of: PermissionLookup) -> Preview:
-    requests = list(RecentRequest.objects.order_by("-at", "-pk"))
-    callers = [((request.caller_kind, request.caller_uid), request.caller) for request in requests]
-    now, then = permissions_of(callers), permissions_of(callers, role_of)
-    effects: list[Effect] = []
-    tried = 0
-    for request in requests:
-        caller = request.caller_kind, request.caller_uid
-        target = _target(request)
-        if caller not in now or target is None:
-            continue
-        tried += 1
-        effect = Effect(request, decide_request(now[caller], target, before), decide_request(then[caller], target, after))
-        if effect.before.allowed is not effect.after.allowed:
-            effects.append(effect)
-    return Preview(tuple(effects), tried)
 
 
 def _target(request: RecentRequest) -> Target | None:

@@ -57,7 +57,7 @@ _EXIT_CODES: Final = (
     ("0", "success"),
     ("1", "error, with a message"),
     ("2", "wrong usage, or an invalid setting"),
-    ("3", "`apply --dry-run`: there are differences; `check_skypilot_users`: a name changes"),
+    ("3", "`apply --dry-run` and `--preview`: there are differences; `check_skypilot_users`: a name changes"),
 )
 
 

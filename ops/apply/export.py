@@ -16,7 +16,7 @@ from rbac.services import lock_policy
 
 _HEADER: Final = """\
 # Roles, routes, group roles and service accounts, written by: manage.py export
-# To make an installation match this file: manage.py apply FILE --dry-run, then without --dry-run.
+# To make an installation match this file: manage.py apply FILE --preview, then without --preview.
 # It contains no users, no tokens and not the role admin, which cannot be changed.
 """
 _OWNERS: Final = "# These users own service accounts, and must exist before the file is applied: {}\n"

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from audit.events import Event
 from audit.models import Entry
-from ops.audit_log import Follower
+from ops.audit_log import AuditFollower
 from tests.commands.run_command import ROOT, run
 from tests.servers import database, directory, environment
 
@@ -113,7 +113,7 @@ def test_an_empty_log_is_said_beside_standard_output(db: None) -> None:
 
 
 def test_a_follower_finds_each_new_entry_once(entries: None) -> None:
-    follower = Follower()
+    follower = AuditFollower()
     assert list(follower.new(Entry.objects.all())) == []
     first = make_entry("user.created")
     second = make_entry("user.updated")
@@ -123,7 +123,7 @@ def test_a_follower_finds_each_new_entry_once(entries: None) -> None:
 
 def test_a_follower_finds_an_entry_that_is_committed_after_others_with_higher_numbers(entries: None) -> None:
     number = Entry.objects.latest("pk").pk
-    follower = Follower()
+    follower = AuditFollower()
     later = make_entry("user.created", pk=number + 10)
     assert list(follower.new(Entry.objects.all())) == [later]
     for late in (number + 5, number + 7, number + 1):
@@ -136,7 +136,7 @@ def test_a_follower_finds_an_entry_that_is_committed_after_others_with_higher_nu
 def test_a_follower_forgets_what_is_long_past_and_misses_nothing(entries: None, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_000.0]
     monkeypatch.setattr("ops.audit_log.time.monotonic", lambda: now[0])
-    follower = Follower()
+    follower = AuditFollower()
     found = []
     for _ in range(50):
         now[0] += 20

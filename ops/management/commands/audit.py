@@ -80,7 +80,7 @@ object."""
             )
 
     def _follow(self, entries: "QuerySet[Entry]", limit: int) -> None:
-        follower = audit_log.Follower()
+        follower = audit_log.AuditFollower()
         shown = list(_newest(entries, limit))
         follower.skip(shown)
         for entry in shown:
