@@ -15,7 +15,8 @@ SHIPPED: Final = ROOT / "deploy" / "proxies" / "caddy" / "Caddyfile"
 MADE: Final = ROOT / "deploy" / "compose" / "Caddyfile"
 _STRIP: Final = "\t\timport strip\n"
 _UPSTREAM: Final = "\t\t# All six headers are always set."
-_HEAD: Final = """# Made by scripts/compose_gateway.py from deploy/proxies/caddy/Caddyfile, with the lines that docs/guides/browsers.md and
+_HEAD: Final = """\
+# Made by scripts/compose_gateway.py: deploy/proxies/caddy/Caddyfile, with the lines that docs/guides/browsers.md and
 # docs/guides/auth-proxy.md add. Change those files, and run: python scripts/compose_gateway.py --write
 #
 """

@@ -119,6 +119,13 @@ class TestRunning:
         assert ask(stack.ports["skyauth"], "/authz/verify", [*question, admin]).status == 200
         assert ask(stack.ports["skyauth"], "/authz/verify", [*question, admin], source="127.0.0.9").status == 403
 
+    def test_the_commands_of_the_guide_work(self, stack: Stack) -> None:
+        guide = (ROOT / "docs" / "guides" / "containers.md").read_text(encoding="utf-8")
+        commands = re.findall(r"^\s*docker compose run --rm skyauth (.*)$", guide, re.MULTILINE)
+        assert [line.split()[0] for line in commands] == ["doctor", "create_token", "create_user"]
+        for line in commands:
+            stack.manage(*line.split())
+
     def test_the_database_wants_the_password_of_the_file(self, stack: Stack) -> None:
         values = stack.environment("skyauth")
         assert PASSWORD in values["DATABASE_URL"]
