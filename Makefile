@@ -29,7 +29,7 @@ endef
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help run test test-sqlite test-postgres test-e2e test-e2e-sqlite test-e2e-postgres test-long test-examples clients bench lint format lock clean
+.PHONY: help run test test-sqlite test-postgres test-e2e test-e2e-sqlite test-e2e-postgres test-long test-examples test-image image clients bench lint format lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -66,6 +66,12 @@ test-long: $(VENV)/dev.installed ## Run the tests under load at full length, on 
 test-examples: $(VENV)/dev.installed ## Run the property tests with many examples, on both databases (ARGS="-k schemathesis")
 	TEST_EXAMPLES=$(EXAMPLES) $(PYTHON) $(PYTEST) -m hypothesis $(ARGS)
 	TEST_EXAMPLES=$(EXAMPLES) $(PYTHON) scripts/test_postgres.py $(PYTEST) -m hypothesis $(ARGS)
+
+test-image: $(VENV)/dev.installed ## Build the image on a new Debian and run it (5 minutes; as root, with buildah and debootstrap)
+	TEST_IMAGE=1 $(PYTHON) -m pytest -m e2e tests/deploy/test_image.py $(ARGS)
+
+image: ## Build the container image with docker, podman or buildah (IMAGE=skyauth, BASE=an image with Python)
+	@deploy/container/build.sh
 
 clients: $(CLIENTS)/installed ## Install the generators of API clients, for tests/api/test_generated_clients.py
 

@@ -1,6 +1,6 @@
 """A demo API behind the gateway: answers every request with the identity headers that it received, as JSON.
 
-Usage: python scripts/echo_upstream.py PORT
+Usage: python scripts/echo_upstream.py PORT [ADDRESS]
 """
 
 import json
@@ -50,8 +50,9 @@ class Echo(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """Serve on a loopback port."""
-    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Echo)
+    """Serve on a port, of 127.0.0.1 without another address."""
+    address = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+    server = ThreadingHTTPServer((address, int(sys.argv[1])), Echo)
     server.daemon_threads = True
     server.serve_forever()
 
