@@ -14,6 +14,10 @@ PACKAGES := $(filter-out tests,$(patsubst %/__init__.py,%,$(wildcard */__init__.
 COVERED := core rbac accounts authn revision integrations gateway skypilot
 COVERAGE_AT_LEAST := 95
 UV := uv==0.13.9
+# helm is built from its Go module, which takes minutes once, and kept outside of this folder. tests/helm.py looks there. A second
+# version can be added: make deploy-tools HELM="4.3.1 3.22.0"
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/skyauth-tools
+HELM := 4.3.1
 # The SQLite and the PostgreSQL run share it; loadgroup keeps tests that share a running server in one process.
 PYTEST := -m pytest -n auto --dist loadgroup
 E2E := e2e or browser
@@ -29,7 +33,8 @@ endef
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help run test test-sqlite test-postgres test-e2e test-e2e-sqlite test-e2e-postgres test-long test-examples clients bench lint format lock clean
+.PHONY: help run test test-sqlite test-postgres test-e2e test-e2e-sqlite test-e2e-postgres test-long test-examples clients deploy-tools bench lint format \
+	lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -69,6 +74,8 @@ test-examples: $(VENV)/dev.installed ## Run the property tests with many example
 
 clients: $(CLIENTS)/installed ## Install the generators of API clients, for tests/api/test_generated_clients.py
 
+deploy-tools: $(HELM:%=$(TOOLS)/helm-%/helm) .venv-deploy/installed ## Build helm, and install what checks the Helm chart (needs Go)
+
 bench: $(VENV)/dev.installed $(BENCH)/installed $(SKYPILOT:%=%/installed) ## Measure speed into docs/performance.md (ARGS=--quick)
 	$(PYTHON) -m benchmarks.run --peers $(BENCH)/bin/python $(SKYPILOT:%=--skypilot %/bin/python) \
 		--json var/bench.json $(if $(ARGS),$(ARGS),--write)
@@ -89,13 +96,13 @@ format: $(VENV)/dev.installed ## Format the code
 
 lock: $(VENV)/made ## Lock the versions that the requirements*.in files ask for, with hashes
 	$(PYTHON) -m pip install --quiet $(UV)
-	@for name in requirements requirements-gateway requirements-tracing requirements-dev requirements-bench requirements-skypilot; do \
+	@for name in requirements requirements-gateway requirements-tracing requirements-dev requirements-bench requirements-skypilot requirements-deploy; do \
 		$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url \
 			--no-emit-find-links --custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; \
 	done
 
 clean: ## Remove what the tools made, .venv too; the data in var/ stays
-	rm -rf $(VENV) $(BENCH) $(SKYPILOT) $(CLIENTS) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) $(SKYPILOT) $(CLIENTS) .venv-deploy .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed is not installed again until a lock changes, and nothing is removed: `make run` and `make test` share .venv.
@@ -120,6 +127,11 @@ $(VENV)/dev.installed: $(VENV)/made requirements-dev.txt
 	@test -x $(@D)/bin/python || $(PYTHON3) -m venv $(@D)
 	@$(@D)/bin/python -m pip install --quiet --no-input --require-hashes -r $<
 	@touch $@
+
+$(TOOLS)/helm-%/helm:
+	@command -v go >/dev/null || { echo "Building helm needs Go 1.26 or newer." >&2; exit 1; }
+	@echo "Building helm $* into $(@D)"
+	@GOBIN=$(@D) go install helm.sh/helm/v$(firstword $(subst ., ,$*))/cmd/helm@v$*
 
 # Maven and npm keep what they fetch in their own caches, outside of this folder.
 $(CLIENTS)/installed: $(wildcard tests/api/clients/package*.json) tests/api/clients/openapi-generator-cli.sha256 Makefile

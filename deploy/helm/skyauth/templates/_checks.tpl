@@ -23,7 +23,7 @@
 {{- end -}}
 {{- if $oauth -}}
 {{- if not $v.gateway.enabled -}}
-{{- fail "OAuth2 Proxy needs the gateway of this chart, which believes its identity header. Set gateway.enabled=true." -}}
+{{- fail "OAuth2 Proxy needs the gateway of this chart, which accepts its identity header. Set gateway.enabled=true." -}}
 {{- end -}}
 {{- if $v.gateway.authProxy -}}
 {{- fail "gateway.authProxy is for an auth proxy of your own. Remove it, or disable OAuth2 Proxy." -}}
@@ -36,7 +36,7 @@
 {{- fail "OAuth2 Proxy is enabled without credentials. Set client-id and client-secret, or client-details-from-secret to the name of a Secret with these two keys." -}}
 {{- end -}}
 {{- if and (has (get $oauth "email-domain" | default "*") (list "*")) (regexMatch "accounts\\.google\\.com|login\\.microsoftonline\\.com/(common|organizations|consumers)" $issuer) -}}
-{{- fail (printf "At %s anybody can have an account. Set email-domain to your own domain, such as example.com." $issuer) -}}
+{{- fail (printf "Anybody can have an account at %s. Set email-domain to your own domain, such as example.com." $issuer) -}}
 {{- end -}}
 {{- if and (eq (get $oauth "session-store-type") "redis") (not (get $oauth "redis-url")) (not (get $oauth "redis-secret")) -}}
 {{- fail "session-store-type=redis needs a Redis of your own: set redis-url or redis-secret. This chart does not run one. The default, cookie, needs none." -}}

@@ -1,4 +1,4 @@
-{{/* OAuth2 Proxy, beside the gateway in the same pod: the gateway believes the identity header only from 127.0.0.1. */}}
+{{/* OAuth2 Proxy, beside the gateway in the same pod: the gateway accepts the identity header only from 127.0.0.1. */}}
 {{- define "skyauth.oauth2Proxy" -}}
 {{- $v := include "skyauth.values" . | fromYaml -}}
 {{- $oauth := include "skyauth.oauth" . | fromYaml -}}
@@ -6,17 +6,17 @@
 {{- $credentials := get $oauth "client-details-from-secret" | default (printf "%s-oauth2-proxy" (include "skyauth.fullname" .)) -}}
 {{- $pages := ternary "dashboard|token|auth/authorize|sign-in|skyauth|admin" "sign-in|skyauth" (ne $v.upstream.skypilotRelease "") -}}
 - name: oauth2-proxy
-  image: {{ $oauth.image }}
+  image: {{ $oauth.image | quote }}
   imagePullPolicy: {{ $v.image.pullPolicy }}
   args:
-    - --http-address={{ ternary "[::]" $v.bindAddress (eq $v.bindAddress "::") }}:4180
+    - {{ printf "--http-address=%s:4180" (ternary "[::]" $v.bindAddress (eq $v.bindAddress "::")) | quote }}
     - --upstream=http://127.0.0.1:8080/
     # SkyPilot's /api/get sends nothing until its request is done, and streams must not be held back.
     - --upstream-timeout=24h
     - --flush-interval=-1s
     - --provider=oidc
-    - --oidc-issuer-url={{ get $oauth "oidc-issuer-url" }}
-    - --redirect-url={{ $public }}/oauth2/callback
+    - {{ printf "--oidc-issuer-url=%s" (get $oauth "oidc-issuer-url") | quote }}
+    - {{ printf "--redirect-url=%s/oauth2/callback" $public | quote }}
     - --code-challenge-method=S256
     - --skip-provider-button=true
     {{- range splitList "," (get $oauth "email-domain" | default "*" | nospace) }}
@@ -39,7 +39,7 @@
     {{- if $v.trustedProxies }}
     - --reverse-proxy=true
     {{- range $v.trustedProxies }}
-    - --trusted-proxy-ip={{ . }}
+    - {{ printf "--trusted-proxy-ip=%s" . | quote }}
     {{- end }}
     {{- end }}
     {{- range $oauth.extraArgs }}
@@ -47,15 +47,15 @@
     {{- end }}
   env:
     - name: OAUTH2_PROXY_CLIENT_ID
-      valueFrom: {secretKeyRef: {name: {{ $credentials }}, key: client-id}}
+      valueFrom: {secretKeyRef: {name: {{ $credentials | quote }}, key: client-id}}
     - name: OAUTH2_PROXY_CLIENT_SECRET
-      valueFrom: {secretKeyRef: {name: {{ $credentials }}, key: client-secret}}
+      valueFrom: {secretKeyRef: {name: {{ $credentials | quote }}, key: client-secret}}
     - name: OAUTH2_PROXY_COOKIE_SECRET
-      valueFrom: {secretKeyRef: {name: {{ include "skyauth.keys" . }}, key: cookie-secret}}
+      valueFrom: {secretKeyRef: {name: {{ include "skyauth.keys" . | quote }}, key: cookie-secret}}
     {{- if eq (get $oauth "session-store-type") "redis" }}
     - name: OAUTH2_PROXY_REDIS_CONNECTION_URL
       {{- if get $oauth "redis-secret" }}
-      valueFrom: {secretKeyRef: {name: {{ get $oauth "redis-secret" }}, key: redis_url}}
+      valueFrom: {secretKeyRef: {name: {{ get $oauth "redis-secret" | quote }}, key: redis_url}}
       {{- else }}
       value: {{ get $oauth "redis-url" | quote }}
       {{- end }}

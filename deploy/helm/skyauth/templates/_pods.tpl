@@ -22,7 +22,7 @@ seccompProfile: {type: RuntimeDefault}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with $v.serviceAccountName }}
-serviceAccountName: {{ . }}
+serviceAccountName: {{ . | quote }}
 {{- end }}
 {{- with $v.imagePullSecrets }}
 imagePullSecrets:
@@ -39,7 +39,7 @@ nodeSelector: {{ toYaml . | nindent 2 }}
 tolerations: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- with $v.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
 
@@ -48,13 +48,13 @@ priorityClassName: {{ . }}
 {{- $v := include "skyauth.values" . | fromYaml -}}
 - name: data
   {{- if eq (include "skyauth.database" .) "sqlite" }}
-  persistentVolumeClaim: {claimName: {{ $v.persistence.existingClaim | default (include "skyauth.fullname" .) }}}
+  persistentVolumeClaim: {claimName: {{ $v.persistence.existingClaim | default (include "skyauth.fullname" .) | quote }}}
   {{- else }}
   emptyDir: {sizeLimit: 1Gi}
   {{- end }}
 {{- with $v.bootstrap.passwordSecret }}
 - name: bootstrap
-  secret: {secretName: {{ . }}, defaultMode: 0440}
+  secret: {secretName: {{ . | quote }}, defaultMode: 0440}
 {{- end }}
 {{- with $v.extraVolumes }}
 {{ toYaml . }}
@@ -73,7 +73,7 @@ priorityClassName: {{ . }}
 {{- define "skyauth.command" -}}
 {{- $v := include "skyauth.values" .root | fromYaml -}}
 - name: {{ .name }}
-  image: {{ include "skyauth.image" .root }}
+  image: {{ include "skyauth.image" .root | quote }}
   imagePullPolicy: {{ $v.image.pullPolicy }}
   args: {{ toJson .args }}
   env: {{- include "skyauth.env" .root | nindent 4 }}

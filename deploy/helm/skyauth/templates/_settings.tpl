@@ -46,21 +46,21 @@
   value: {{ $value | quote }}
 {{- end }}
 - name: SECRET_KEY
-  valueFrom: {secretKeyRef: {name: {{ include "skyauth.keys" . }}, key: SECRET_KEY}}
+  valueFrom: {secretKeyRef: {name: {{ include "skyauth.keys" . | quote }}, key: SECRET_KEY}}
 - name: SECRET_KEY_FALLBACKS
-  valueFrom: {secretKeyRef: {name: {{ include "skyauth.keys" . }}, key: SECRET_KEY_FALLBACKS, optional: true}}
+  valueFrom: {secretKeyRef: {name: {{ include "skyauth.keys" . | quote }}, key: SECRET_KEY_FALLBACKS, optional: true}}
 {{- if eq $database "external" }}
 - name: DATABASE_URL
-  valueFrom: {secretKeyRef: {name: {{ $v.database.existingSecret | default (printf "%s-database" $fullname) }}, key: {{ $v.database.key }}}}
+  valueFrom: {secretKeyRef: {name: {{ $v.database.existingSecret | default (printf "%s-database" $fullname) | quote }}, key: {{ $v.database.key | quote }}}}
 {{- else if eq $database "postgresql" }}
 - name: POSTGRES_PASSWORD
-  valueFrom: {secretKeyRef: {name: {{ include "skyauth.keys" . }}, key: postgres-password}}
+  valueFrom: {secretKeyRef: {name: {{ include "skyauth.keys" . | quote }}, key: postgres-password}}
 - name: DATABASE_URL
   value: postgres://skyauth:$(POSTGRES_PASSWORD)@{{ $fullname }}-postgresql:5432/skyauth
 {{- end }}
 {{- if or $v.ingress.authCredentials $v.ingress.authSecret }}
 - name: AUTH_STRING
-  valueFrom: {secretKeyRef: {name: {{ $v.ingress.authSecret | default (printf "%s-auth" $fullname) }}, key: auth}}
+  valueFrom: {secretKeyRef: {name: {{ $v.ingress.authSecret | default (printf "%s-auth" $fullname) | quote }}, key: auth}}
 {{- end }}
 {{- with $v.extraEnv }}
 {{ toYaml . }}

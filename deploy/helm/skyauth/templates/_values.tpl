@@ -3,11 +3,13 @@ The values with every default, also after `helm upgrade --reuse-values`, which k
 Each template starts with it: $v := include "skyauth.values" . | fromYaml
 */}}
 {{- define "skyauth.values" -}}
+{{- /* Computed once, because many templates need it: .Values is the same map in all of them. */ -}}
+{{- if not (hasKey .Values "filled") -}}
 {{- $defaults := .Files.Get "files/defaults.yaml" | fromYaml -}}
-{{- $older := index $defaults.ingress "oauth2-proxy" -}}
-{{- $newer := merge (dict "enabled" false) $older -}}
-{{- $_ := set $defaults.auth "oauth" $newer -}}
-{{- include "skyauth.fill" (dict "defaults" $defaults "given" .Values) -}}
+{{- $_ := set $defaults.auth "oauth" (merge (dict "enabled" false) (index $defaults.ingress "oauth2-proxy")) -}}
+{{- $_ := set .Values "filled" (include "skyauth.fill" (dict "defaults" $defaults "given" .Values)) -}}
+{{- end -}}
+{{- .Values.filled -}}
 {{- end }}
 
 {{/* Maps are filled up key by key, and everything else is taken as it was given. */}}
