@@ -22,12 +22,12 @@ HEAD = """# Helm chart of SkyAuth
 The chart runs SkyAuth with a reverse proxy in front of any HTTP API in your cluster. [Run SkyAuth in
 Kubernetes](../../../docs/guides/kubernetes.md) has the commands.
 
-Each pod has SkyAuth, Caddy, and OAuth2 Proxy if you enable it. They reach each other at 127.0.0.1 only, so SkyAuth trusts no address
-of the cluster. A user with the right to `kubectl exec` or `kubectl port-forward` into these pods, or into the pods of the API, can act
-as any user.
+Each pod has SkyAuth, Caddy, and OAuth2 Proxy if you enable it. They reach each other at 127.0.0.1, so SkyAuth trusts no address
+of the cluster. A user with the right to `kubectl exec` or `kubectl port-forward` into these pods, or into the pods of the API,
+can act as any user.
 
-The names of SkyPilot's chart (`ingress.oauth2-proxy`, `auth.oauth`, `ingress.authCredentials`, `apiService.enableServiceAccounts`)
-have the same meaning here. The chart knows no other value than these; each error says what to write.
+The names of SkyPilot's chart (`ingress.oauth2-proxy`, `auth.oauth`, `ingress.authCredentials`,
+`apiService.enableServiceAccounts`) have the same meaning here. All other values are refused; each error says what to write.
 
 | value | default | meaning |
 |---|---|---|

@@ -107,16 +107,17 @@ def plain_environment(container: Object) -> dict[str, str]:
     return {one["name"]: one["value"] for one in container.get("env", []) if "value" in one}
 
 
-def set_lines(text: str) -> list[list[str]]:
-    """Return the `--set` and `--set-string` arguments of each helm command in a text, in which `\\` continues a line."""
+def set_lines(text: str, chart: str) -> list[list[str]]:
+    """Return the `--set` arguments of each helm command for `chart` in a text, and of each that stands alone in a sentence."""
     joined = re.sub(r"\\\n\s*", " ", text)
-    commands = [line for line in joined.splitlines() if re.search(r"\bhelm (upgrade|install|template)\b", line)]
-    inline = re.findall(r"`+(--set(?:-string)? [^`]+)`+", joined)
+    commands = [line for line in joined.splitlines() if re.search(rf"\bhelm (upgrade|install) .*{chart}", line)]
+    inline = re.findall(r"`+(--set(?:-string)? [^`]+=[^`]+)`+", joined)
     return [found for line in [*commands, *inline] if (found := arguments(line))]
 
 
 def arguments(line: str) -> list[str]:
-    """Return the `--set` arguments of one command, with values for placeholders such as <CLIENT ID>."""
+    """Return the `--set` arguments of one command, with values for placeholders such as <CLIENT ID> and $NAMESPACE."""
     filled = re.sub(r"<([A-Z ]+)>", lambda found: found[1].lower().replace(" ", "-"), line)
-    pairs = re.findall(r"(--set(?:-string)?) ('[^']*'|\"[^\"]*\"|\S+)", filled)
-    return [word for option, value in pairs for word in (option, value.strip("'\""))]
+    filled = filled.replace("$AUTH_STRING", "team:$2y$05$abc").replace("$RELEASE_NAME", "skypilot")
+    pairs = re.findall(r"(--set(?:-string|-json)?) ('[^']*'|\S+)", filled)
+    return [word for option, value in pairs for word in (option, value.strip("'"))]

@@ -1,4 +1,4 @@
-"""The Helm chart: each set of values rendered by the real helm, checked against the schemas of Kubernetes, and by these assertions."""
+"""The Helm chart: each set of values, rendered by the real helm, fits the schemas of Kubernetes and these rules."""
 
 import json
 import re
@@ -56,7 +56,7 @@ def test_every_object_fits_the_schemas_of_kubernetes(version: str, charts: dict[
         seen |= new
         files.append(tmp_path / f"{name}.yaml")
         files[-1].write_text("\n---\n".join(sorted(new)), encoding="utf-8")
-    assert len(seen) > 150
+    assert len(seen) > 100
 
     def check(*paths: Path) -> "subprocess.CompletedProcess[str]":
         command = [str(checker), "--strict", "--quiet", "--kubernetes-version", version, *map(str, paths)]
@@ -152,7 +152,7 @@ def test_everything_that_a_pod_needs_is_rendered_or_the_users_own(charts: dict[s
             for one in objects
             if one["kind"] in {"Secret", "ConfigMap"}
         }
-        own = set(re.findall(r"'(?:\w*[sS]ecret|secretName|existingClaim|client-details-from-secret|redis-secret)': '([^']+)'",
+        own = set(re.findall(r"'(?:\w*Secret|secretName|existingClaim|client-details-from-secret|redis-secret)': '([^']+)'",
                              str(VALUE_SETS[name])))  # fmt: skip
         keys["skyauth-keys"] = MADE_BY_THE_JOB
         claims = {one["metadata"]["name"] for one in kinds(objects, "PersistentVolumeClaim")} | {"data"}

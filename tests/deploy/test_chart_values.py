@@ -8,7 +8,7 @@ import yaml
 
 from scripts.chart_readme import PAGE, page, values
 from tests.deploy.value_sets import JOBS, OKTA, VALUE_SETS
-from tests.helm import CHART, Object, container, helm, kinds, named, plain_environment, programs, template
+from tests.helm import CHART, Object, container, containers, helm, kinds, named, plain_environment, pods, programs, template
 from tests.servers import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("helm"), pytest.mark.sqlite]
@@ -171,6 +171,16 @@ def test_postgresql_of_ones_own() -> None:
     assert "replicas" not in named(rendered("autoscaling"), "Deployment")["spec"]
 
 
+def test_the_secret_with_the_first_password_is_not_needed_later() -> None:
+    for name in ("bootstrap-password", "bootstrap-password-postgresql"):
+        objects = rendered(name)
+        mounting = [pod for _, pod in pods(objects) if "bootstrap" in [volume["name"] for volume in pod["spec"]["volumes"]]]
+        assert len(mounting) == 1
+        assert [one["args"][-1] for one in containers(mounting[0]) if one["name"] == "bootstrap"] == ["/run/bootstrap/password"]
+        [volume] = [volume["secret"] for volume in mounting[0]["spec"]["volumes"] if volume["name"] == "bootstrap"]
+        assert (volume["secretName"], volume["optional"]) == ("first-admin", True)
+
+
 def test_another_image_is_another_bootstrap_job() -> None:
     """A Job cannot be changed, and the same one is not run again."""
 
@@ -241,7 +251,11 @@ def test_a_wrong_value_is_refused_in_words(lines: list[str], words: str) -> None
         ({"auth": {"oauth": OKTA}, "ingress": {"oauth2-proxy": OKTA}}, "Enable only one of them"),
         ({"auth": {"oauth": {**OKTA, "oidc-issuer-url": "https://accounts.google.com"}}}, "Set email-domain to your own domain"),
         (
-            {"auth": {"oauth": {**OKTA, "email-domain": "*", "oidc-issuer-url": "https://login.microsoftonline.com/common/v2.0"}}},
+            {
+                "auth": {
+                    "oauth": {**OKTA, "email-domain": "*", "oidc-issuer-url": "https://login.microsoftonline.com/common/v2.0"}
+                }
+            },
             "Set email-domain to your own domain",
         ),
         ({"auth": {"oauth": {**OKTA, "session-store-type": "redis"}}}, "set redis-url or redis-secret"),
@@ -291,7 +305,8 @@ def test_the_notes_say_what_to_do_next() -> None:
     plain = notes({})
     assert "kubectl -n skypilot port-forward service/skyauth 8080:80" in plain
     assert "logs deployment/skyauth -c bootstrap" in plain
-    assert "--set auth.externalProxy.enabled=true --set ingress.enabled=false --set apiService.enableUserManagement=false" in plain
+    for value in ("auth.externalProxy.enabled=true", "ingress.enabled=false", "apiService.enableUserManagement=false"):
+        assert f"--set {value}" in plain
     assert "WARNING" not in plain
     okta = notes({"auth": {"oauth": OKTA}, "publicUrl": "https://sky.example.com"})
     assert "https://sky.example.com/oauth2/callback" in okta

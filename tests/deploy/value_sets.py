@@ -94,6 +94,7 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
     },
     "service-monitor": {"serviceMonitor": {"enabled": True, "tokenSecret": "prometheus", "labels": {"release": "prometheus"}}},
     "bootstrap-password": {"bootstrap": {"admin": "alice@example.com", "passwordSecret": "first-admin"}},
+    "bootstrap-password-postgresql": {**OWN_POSTGRESQL, "bootstrap": {"passwordSecret": "first-admin"}},
     "bootstrap-admin-with-okta": {"auth": {"oauth": OKTA}, "bootstrap": {"admin": "alice@example.com"}},
     "no-bootstrap": {"bootstrap": {"enabled": False}, "prune": {"enabled": False}, "podDisruptionBudget": {"enabled": False}},
     "settings": {"config": {"TOKEN_MAX_DAYS": 90, "RECENT_REQUESTS": 2_000_000, "AUTH_BASIC": False, "LOG_LEVEL": "DEBUG"}},

@@ -1,4 +1,4 @@
-"""The lines `#a|` of the shipped Caddyfile, as docs/guides/auth-proxy.md says: an auth proxy names users and groups, and nobody else does."""
+"""The lines `#a|` of the shipped Caddyfile (docs/guides/auth-proxy.md): only an auth proxy names users and groups."""
 
 import pytest
 

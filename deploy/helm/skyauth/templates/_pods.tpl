@@ -52,13 +52,18 @@ priorityClassName: {{ . | quote }}
   {{- else }}
   emptyDir: {sizeLimit: 1Gi}
   {{- end }}
-{{- with $v.bootstrap.passwordSecret }}
-- name: bootstrap
-  secret: {secretName: {{ . | quote }}, defaultMode: 0440}
-{{- end }}
 {{- with $v.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{/* The password of the first admin, for the container `bootstrap`. The Secret can be deleted once the admin exists. */}}
+{{- define "skyauth.bootstrapVolume" -}}
+{{- $v := include "skyauth.values" . | fromYaml -}}
+{{- with $v.bootstrap.passwordSecret -}}
+- name: bootstrap
+  secret: {secretName: {{ . | quote }}, defaultMode: 0440, optional: true}
+{{- end -}}
 {{- end }}
 
 {{- define "skyauth.mounts" -}}
