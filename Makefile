@@ -14,10 +14,11 @@ PACKAGES := $(filter-out tests,$(patsubst %/__init__.py,%,$(wildcard */__init__.
 COVERED := core rbac accounts authn revision integrations gateway skypilot
 COVERAGE_AT_LEAST := 95
 UV := uv==0.13.9
-# helm is built from its Go module, which takes minutes once, and kept outside of this folder. tests/helm.py looks there. A second
-# version can be added: make deploy-tools HELM="4.3.1 3.22.0"
+# helm and OAuth2 Proxy are built from their Go modules, which takes minutes once, and kept outside of this folder. tests/helm.py
+# looks there. A second version of helm can be added: make deploy-tools HELM="4.3.1 3.22.0"
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/skyauth-tools
 HELM := 4.3.1
+OAUTH2_PROXY := 7.15.6
 # The SQLite and the PostgreSQL run share it; loadgroup keeps tests that share a running server in one process.
 PYTEST := -m pytest -n auto --dist loadgroup
 E2E := e2e or browser
@@ -28,6 +29,11 @@ log=$$(mktemp); $(MAKE) --no-print-directory $(1) >"$$log" 2>&1 & first=$$!; \
 trap 'kill $$first; wait $$first; rm -f "$$log"; exit 130' INT TERM; \
 $(MAKE) --no-print-directory $(2); second=$$?; \
 wait $$first; code=$$?; cat "$$log"; rm -f "$$log"; exit $$((second || code))
+endef
+
+define go-install
+command -v go >/dev/null || { echo "Building $(1) needs Go 1.26 or newer." >&2; exit 1; }; \
+echo "Building $(1) into $(@D)"; GOBIN=$(@D) go install $(1)
 endef
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -74,7 +80,7 @@ test-examples: $(VENV)/dev.installed ## Run the property tests with many example
 
 clients: $(CLIENTS)/installed ## Install the generators of API clients, for tests/api/test_generated_clients.py
 
-deploy-tools: $(HELM:%=$(TOOLS)/helm-%/helm) .venv-deploy/installed ## Build helm, and install what checks the Helm chart (needs Go)
+deploy-tools: $(HELM:%=$(TOOLS)/helm-%/helm) $(TOOLS)/oauth2-proxy-$(OAUTH2_PROXY)/oauth2-proxy .venv-deploy/installed ## Build helm and OAuth2 Proxy (needs Go), for tests/deploy
 
 bench: $(VENV)/dev.installed $(BENCH)/installed $(SKYPILOT:%=%/installed) ## Measure speed into docs/performance.md (ARGS=--quick)
 	$(PYTHON) -m benchmarks.run --peers $(BENCH)/bin/python $(SKYPILOT:%=--skypilot %/bin/python) \
@@ -129,9 +135,10 @@ $(VENV)/dev.installed: $(VENV)/made requirements-dev.txt
 	@touch $@
 
 $(TOOLS)/helm-%/helm:
-	@command -v go >/dev/null || { echo "Building helm needs Go 1.26 or newer." >&2; exit 1; }
-	@echo "Building helm $* into $(@D)"
-	@GOBIN=$(@D) go install helm.sh/helm/v$(firstword $(subst ., ,$*))/cmd/helm@v$*
+	@$(call go-install,helm.sh/helm/v$(firstword $(subst ., ,$*))/cmd/helm@v$*)
+
+$(TOOLS)/oauth2-proxy-%/oauth2-proxy:
+	@$(call go-install,github.com/oauth2-proxy/oauth2-proxy/v$(firstword $(subst ., ,$*))@v$*)
 
 # Maven and npm keep what they fetch in their own caches, outside of this folder.
 $(CLIENTS)/installed: $(wildcard tests/api/clients/package*.json) tests/api/clients/openapi-generator-cli.sha256 Makefile
