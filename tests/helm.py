@@ -54,11 +54,11 @@ def helm(*arguments: str, program: str = "", stdin: str = "") -> Rendered:
     return Rendered(done.returncode, done.stdout, "\n".join(errors))
 
 
-def template(values: Object, *arguments: str, base: Object = BASE, name: str = "skyauth", program: str = "") -> Rendered:
+def template(values: Object, *arguments: str, base: Object = BASE, chart: Path = CHART, program: str = "") -> Rendered:
     """Render the chart with `values` on top of `base`, and the further arguments."""
     # A helm 3 that `go install` builds pretends to know only Kubernetes 1.20.
     options = ["--namespace", "skypilot", "--kube-version", "1.31.0", "--values", "-", *arguments]
-    return helm("template", name, str(CHART), *options, program=program, stdin=json.dumps(merged(base, values)))
+    return helm("template", "skyauth", str(chart), *options, program=program, stdin=json.dumps(merged(base, values)))
 
 
 def merged(base: Object, over: Object) -> Object:

@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("helm"), pytest.mark.sqli
 
 KUBERNETES = ("1.31.0", "1.37.0")  # the oldest that Chart.yaml allows, and the newest that the checker knows
 CUSTOM = {"HTTPRoute", "ServiceMonitor"}  # not part of Kubernetes
-SECRET_SETTINGS = {"SECRET_KEY", "SECRET_KEY_FALLBACKS", "DATABASE_URL", "AUTH_STRING"}
-MADE_BY_THE_JOB = {"SECRET_KEY", "cookie-secret", "postgres-password"}
+SECRET_SETTINGS = {"SECRET_KEY", "SECRET_KEY_FALLBACKS", "METRICS_TOKEN", "DATABASE_URL", "AUTH_STRING"}
+MADE_BY_THE_JOB = {"SECRET_KEY", "METRICS_TOKEN", "cookie-secret", "postgres-password"}
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -181,16 +183,38 @@ def test_the_secret_with_the_first_password_is_not_needed_later() -> None:
         assert (volume["secretName"], volume["optional"]) == ("first-admin", True)
 
 
-def test_another_image_is_another_bootstrap_job() -> None:
-    """A Job cannot be changed, and the same one is not run again."""
+def test_prometheus_has_a_token() -> None:
+    def credentials(name: str) -> Object:
+        found: Object = kinds(rendered(name), "ServiceMonitor")[0]["spec"]["endpoints"][0]["authorization"]["credentials"]
+        return found
 
-    def name(*arguments: str) -> str:
-        objects = template(VALUE_SETS["database-secret"], *arguments).objects
-        [job] = [one for one in kinds(objects, "Job") if "-bootstrap-" in one["metadata"]["name"]]
-        return str(job["metadata"]["name"])
+    assert credentials("service-monitor") == {"name": "skyauth-keys", "key": "METRICS_TOKEN"}
+    assert credentials("everything-on-postgresql") == {"name": "prometheus", "key": "token"}
 
-    assert name() == name()
-    assert name() != name("--set", "image.tag=1.0.1")
+
+def test_whatever_changes_a_bootstrap_job_also_changes_its_name(tmp_path: Path) -> None:
+    """A Job cannot be changed: an upgrade with another spec of the same name would fail."""
+
+    def job(chart: Path, *arguments: str) -> tuple[str, Object]:
+        objects = template(VALUE_SETS["database-secret"], *arguments, chart=chart).objects
+        [found] = [one for one in kinds(objects, "Job") if "-bootstrap-" in one["metadata"]["name"]]
+        return found["metadata"]["name"], found["spec"]
+
+    newer = tmp_path / "skyauth"
+    shutil.copytree(CHART, newer)
+    metadata = (newer / "Chart.yaml").read_text(encoding="utf-8")
+    (newer / "Chart.yaml").write_text(metadata.replace("version: 1.0.0-rc.1", "version: 1.0.1"), encoding="utf-8")
+    jobs = [
+        job(CHART),
+        job(newer),
+        job(CHART, "--set", "image.tag=1.0.1"),
+        job(CHART, "--set", "config.LOG_LEVEL=DEBUG"),
+        job(CHART, "--set", "bootstrap.passwordSecret=first-admin"),
+        job(CHART, "--set-json", 'tolerations=[{"operator":"Exists"}]'),
+        job(CHART, "--set-json", 'extraVolumes=[{"name":"a","emptyDir":{}}]'),
+    ]
+    assert len({name for name, _ in jobs}) == len({str(spec) for _, spec in jobs}) == len(jobs)
+    assert job(CHART) == jobs[0]
 
 
 def test_an_upgrade_with_reused_values_of_an_older_chart_renders() -> None:
@@ -231,7 +255,7 @@ REFUSED = [
     (["gateway.enabled=false"], "Set trustedProxies to its addresses"),
     (["gateway.enabled=false", "trustedProxies={10.0.0.1}"], "Set networkPolicy.proxies to its pods"),
     (["trustedProxies={everybody}"], "an IP address or a network"),
-    (["serviceMonitor.enabled=true"], "serviceMonitor.tokenSecret"),
+    (["config.METRICS_TOKEN=abc"], "use existingSecret"),
     (["drainSeconds=0"], "minimum"),
     (["publicUrl=sky.example.com"], "an origin such as https://"),
 ]

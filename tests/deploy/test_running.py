@@ -179,5 +179,5 @@ def test_the_job_creates_the_keys_once(tmp_path: Path) -> None:
     made = KubernetesApi.secrets["skyauth-keys"]
     assert made["stringData"] is first
     assert (made["path"], made["authorization"]) == ("/api/v1/namespaces/skypilot/secrets", "Bearer token-of-the-account")
-    assert set(first) == {"SECRET_KEY", "cookie-secret", "postgres-password"}
+    assert set(first) == {"SECRET_KEY", "METRICS_TOKEN", "cookie-secret", "postgres-password"}
     assert len(first["SECRET_KEY"]) >= 50

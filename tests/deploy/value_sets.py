@@ -92,7 +92,7 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
         "serviceMonitor": {"enabled": True, "tokenSecret": "prometheus"},
         "httpRoute": {**ROUTE, "annotations": {"example.com/a": "b"}},
     },
-    "service-monitor": {"serviceMonitor": {"enabled": True, "tokenSecret": "prometheus", "labels": {"release": "prometheus"}}},
+    "service-monitor": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
     "bootstrap-password": {"bootstrap": {"admin": "alice@example.com", "passwordSecret": "first-admin"}},
     "bootstrap-password-postgresql": {**OWN_POSTGRESQL, "bootstrap": {"passwordSecret": "first-admin"}},
     "bootstrap-admin-with-okta": {"auth": {"oauth": OKTA}, "bootstrap": {"admin": "alice@example.com"}},

@@ -20,6 +20,7 @@ def manifest(namespace: str, name: str) -> dict[str, object]:
     """Return a Secret with new random values."""
     keys = {
         "SECRET_KEY": secrets.token_urlsafe(48),
+        "METRICS_TOKEN": secrets.token_hex(32),
         "cookie-secret": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "postgres-password": secrets.token_hex(24),
     }

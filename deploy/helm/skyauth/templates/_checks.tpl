@@ -76,7 +76,4 @@
 {{- fail "httpRoute.externalAuth needs httpRoute.externalAuth.backendRef, the Service of your API, such as {name: jobs, port: 8080}." -}}
 {{- end -}}
 {{- end -}}
-{{- if and $v.serviceMonitor.enabled (not $v.serviceMonitor.tokenSecret) -}}
-{{- fail "serviceMonitor.enabled needs serviceMonitor.tokenSecret: /metrics requires a token with the permission metrics:read. docs/guides/monitoring.md has the commands." -}}
-{{- end -}}
 {{- end }}

@@ -49,6 +49,8 @@
   valueFrom: {secretKeyRef: {name: {{ include "skyauth.keys" . | quote }}, key: SECRET_KEY}}
 - name: SECRET_KEY_FALLBACKS
   valueFrom: {secretKeyRef: {name: {{ include "skyauth.keys" . | quote }}, key: SECRET_KEY_FALLBACKS, optional: true}}
+- name: METRICS_TOKEN
+  valueFrom: {secretKeyRef: {name: {{ include "skyauth.keys" . | quote }}, key: METRICS_TOKEN, optional: true}}
 {{- if eq $database "external" }}
 - name: DATABASE_URL
   valueFrom: {secretKeyRef: {name: {{ $v.database.existingSecret | default (printf "%s-database" $fullname) | quote }}, key: {{ $v.database.key | quote }}}}
