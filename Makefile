@@ -14,6 +14,11 @@ PACKAGES := $(filter-out tests,$(patsubst %/__init__.py,%,$(wildcard */__init__.
 COVERED := core rbac accounts authn revision integrations gateway skypilot
 COVERAGE_AT_LEAST := 95
 UV := uv==0.13.9
+# helm and OAuth2 Proxy are built from their Go modules, which takes minutes once, and kept outside of this folder. tests/helm.py
+# looks there. A second version of helm can be added: make deploy-tools HELM="4.3.1 3.22.0"
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/skyauth-tools
+HELM := 4.3.1
+OAUTH2_PROXY := 7.15.6
 # The SQLite and the PostgreSQL run share it; loadgroup keeps tests that share a running server in one process.
 PYTEST := -m pytest -n auto --dist loadgroup
 E2E := e2e or browser
@@ -26,10 +31,16 @@ $(MAKE) --no-print-directory $(2); second=$$?; \
 wait $$first; code=$$?; cat "$$log"; rm -f "$$log"; exit $$((second || code))
 endef
 
+define go-install
+command -v go >/dev/null || { echo "Building $(1) needs Go 1.26 or newer." >&2; exit 1; }; \
+echo "Building $(1) into $(@D)"; GOBIN=$(@D) go install $(1)
+endef
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help run test test-sqlite test-postgres test-e2e test-e2e-sqlite test-e2e-postgres test-long test-examples test-image image clients bench lint format lock clean
+.PHONY: help run test test-sqlite test-postgres test-e2e test-e2e-sqlite test-e2e-postgres test-long test-examples test-image image \
+	clients deploy-tools bench lint format lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -75,6 +86,8 @@ image: ## Build the container image with docker, podman or buildah (IMAGE=skyaut
 
 clients: $(CLIENTS)/installed ## Install the generators of API clients, for tests/api/test_generated_clients.py
 
+deploy-tools: $(HELM:%=$(TOOLS)/helm-%/helm) $(TOOLS)/oauth2-proxy-$(OAUTH2_PROXY)/oauth2-proxy .venv-deploy/installed ## Build helm and OAuth2 Proxy (needs Go), for tests/deploy
+
 bench: $(VENV)/dev.installed $(BENCH)/installed $(SKYPILOT:%=%/installed) ## Measure speed into docs/performance.md (ARGS=--quick)
 	$(PYTHON) -m benchmarks.run --peers $(BENCH)/bin/python $(SKYPILOT:%=--skypilot %/bin/python) \
 		--json var/bench.json $(if $(ARGS),$(ARGS),--write)
@@ -95,13 +108,13 @@ format: $(VENV)/dev.installed ## Format the code
 
 lock: $(VENV)/made ## Lock the versions that the requirements*.in files ask for, with hashes
 	$(PYTHON) -m pip install --quiet $(UV)
-	@for name in requirements requirements-gateway requirements-tracing requirements-dev requirements-bench requirements-skypilot; do \
+	@for name in requirements requirements-gateway requirements-tracing requirements-dev requirements-bench requirements-skypilot requirements-deploy; do \
 		$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url \
 			--no-emit-find-links --custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; \
 	done
 
 clean: ## Remove what the tools made, .venv too; the data in var/ stays
-	rm -rf $(VENV) $(BENCH) $(SKYPILOT) $(CLIENTS) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) $(SKYPILOT) $(CLIENTS) .venv-deploy .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed is not installed again until a lock changes, and nothing is removed: `make run` and `make test` share .venv.
@@ -126,6 +139,12 @@ $(VENV)/dev.installed: $(VENV)/made requirements-dev.txt
 	@test -x $(@D)/bin/python || $(PYTHON3) -m venv $(@D)
 	@$(@D)/bin/python -m pip install --quiet --no-input --require-hashes -r $<
 	@touch $@
+
+$(TOOLS)/helm-%/helm:
+	@$(call go-install,helm.sh/helm/v$(firstword $(subst ., ,$*))/cmd/helm@v$*)
+
+$(TOOLS)/oauth2-proxy-%/oauth2-proxy:
+	@$(call go-install,github.com/oauth2-proxy/oauth2-proxy/v$(firstword $(subst ., ,$*))@v$*)
 
 # Maven and npm keep what they fetch in their own caches, outside of this folder.
 $(CLIENTS)/installed: $(wildcard tests/api/clients/package*.json) tests/api/clients/openapi-generator-cli.sha256 Makefile

@@ -38,6 +38,7 @@ LOCKS = [
     "requirements-tracing",
     "requirements-bench",
     "requirements-skypilot",
+    "requirements-deploy",
 ]
 TEXT = {".py", ".in", ".txt", ".toml", ".yaml", ".yml", ".md", ".html", ".cfg", ".ini", ".json", ".css", ".js", ".sh", ""}
 
