@@ -8,8 +8,8 @@ from accounts.models import GroupRole, ServiceAccount, User
 from accounts.principal_lookup import permissions_of, service_account_principal, user_principal
 from core.errors import Conflict
 from ops.apply import reconcile
+from ops.apply.changes import Change
 from ops.apply.manifest import Manifest
-from ops.apply.reconcile import Change
 from ops.base import Command
 from ops.rehearsal import rehearsed
 from rbac import preview as previews
