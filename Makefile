@@ -39,8 +39,8 @@ endef
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help run test test-sqlite test-postgres test-e2e test-e2e-sqlite test-e2e-postgres test-long test-examples test-image image \
-	clients deploy-tools bench lint format lock clean
+.PHONY: help run test test-sqlite test-postgres test-e2e test-e2e-sqlite test-e2e-postgres test-long \
+	test-long-sqlite test-long-postgres test-examples test-image image clients deploy-tools bench lint format lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -70,9 +70,15 @@ test-e2e-sqlite: $(VENV)/dev.installed
 test-e2e-postgres: $(VENV)/dev.installed
 	$(PYTHON) scripts/test_postgres.py $(PYTEST) -m "$(E2E)" $(ARGS)
 
-test-long: $(VENV)/dev.installed ## Run the tests under load at full length, on both databases
-	TEST_EXAMPLES=$(EXAMPLES) $(PYTHON) $(PYTEST) -m long $(ARGS)
-	TEST_EXAMPLES=$(EXAMPLES) $(PYTHON) scripts/test_postgres.py $(PYTEST) -m long $(ARGS)
+test-long: $(VENV)/dev.installed ## Run the tests under load at full length, on both databases (EXAMPLES=40: even longer)
+	@$(call at-once,test-long-postgres,test-long-sqlite)
+
+# One after the other: each of them needs the processor.
+test-long-sqlite: $(VENV)/dev.installed
+	TEST_EXAMPLES=$(EXAMPLES) $(PYTHON) -m pytest -m long $(ARGS)
+
+test-long-postgres: $(VENV)/dev.installed
+	TEST_EXAMPLES=$(EXAMPLES) $(PYTHON) scripts/test_postgres.py -m pytest -m long $(ARGS)
 
 test-examples: $(VENV)/dev.installed ## Run the property tests with many examples, on both databases (ARGS="-k schemathesis")
 	TEST_EXAMPLES=$(EXAMPLES) $(PYTHON) $(PYTEST) -m hypothesis $(ARGS)
