@@ -36,6 +36,8 @@ def back_up(file: Path) -> None:
         raise CommandError(f"{file} exists. Choose a new name: a backup never overwrites a file.")
     if not file.parent.is_dir():
         raise CommandError(f"The directory {file.parent} does not exist.")
+    if is_empty():
+        raise CommandError("The database has no tables, so there is nothing to back up. Check DATABASE_URL and DATA_DIR.")
     with _beside(file) as temporary:
         if connection.vendor == "sqlite":
             _copy(Path(settings.DATABASES["default"]["NAME"]), temporary)
@@ -100,24 +102,38 @@ def is_empty() -> bool:
     return not connection.introspection.table_names()
 
 
-def restore(file: Path) -> None:
-    """Replace the content of the database by that of a backup, in one transaction. Raises CommandError."""
+def restore(file: Path, *, replace: bool) -> None:
+    """Replace the content of the database by that of a backup, in one transaction.
+
+    Raises CommandError, also if the database is not empty and `replace` is false.
+    """
+    _require_backup(file)
+    if not replace and not is_empty():
+        raise CommandError("The database is not empty. Make a backup of it, and add --replace to replace everything in it.")
+    connection.close()
+    if connection.vendor == "sqlite":
+        _restore_sqlite(file, Path(settings.DATABASES["default"]["NAME"]))
+        return
+    options = ["--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error"]
+    _run("pg_restore", *options, f"--dbname={_conninfo()}", str(file))
+
+
+def _require_backup(file: Path) -> None:
+    """Raise CommandError if the file is not a backup of the kind of database that SkyAuth uses."""
     try:
         with file.open("rb") as stream:
             beginning = stream.read(16)
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
-    if connection.vendor == "sqlite":
-        if beginning != _SQLITE:
-            raise CommandError(f"{file} is not a backup of SQLite, which DATABASE_URL names.")
-        connection.close()
-        _restore_sqlite(file, Path(settings.DATABASES["default"]["NAME"]))
-        return
-    if not beginning.startswith(_ARCHIVE):
-        raise CommandError(f"{file} is not a backup of PostgreSQL, which DATABASE_URL names.")
-    connection.close()
-    options = ["--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error"]
-    _run("pg_restore", *options, f"--dbname={_conninfo()}", str(file))
+    kind = "SQLite" if beginning == _SQLITE else "PostgreSQL" if beginning.startswith(_ARCHIVE) else None
+    if kind is None:
+        raise CommandError(f"{file} is not a backup of SkyAuth. Choose a file that manage.py backup has written.")
+    used = "SQLite" if connection.vendor == "sqlite" else "PostgreSQL"
+    if kind != used:
+        raise CommandError(
+            f"{file} is a backup of {kind}, but SkyAuth uses {used} here. Check DATABASE_URL: a backup is restored into the same "
+            "kind of database."
+        )
 
 
 def _restore_sqlite(file: Path, target: Path) -> None:

@@ -26,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.errors import ServiceError
+from core.lock_timeout import is_lock_timeout
 from core.numbers import whole_number
 from core.text import clean
 from rbac import principals
@@ -75,6 +76,10 @@ class Command(BaseCommand):
         except ServiceError as error:
             raise CommandError(error.message) from None
         except DatabaseError as error:
+            if is_lock_timeout(error):
+                raise CommandError(
+                    f"Another program holds a lock on the database: {_first_line(error)} Try again when it has ended."
+                ) from None
             raise CommandError(
                 f"The database cannot be used: {_first_line(error)} "
                 f"Is {_database()} the right one, is it up, and did you run: manage.py migrate?"

@@ -14,8 +14,20 @@ import psycopg
 import pytest
 
 from tests.databases import on_postgres
+from tests.e2e.test_outage import held
 from tests.http_client import bearer
-from tests.servers import ROOT, Postgres, SkyAuth, directory, free_port, postgres, skyauth_server, wait_until
+from tests.servers import (
+    ROOT,
+    Postgres,
+    SkyAuth,
+    database,
+    directory,
+    environment,
+    free_port,
+    postgres,
+    skyauth_server,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("backup")]
 
@@ -93,13 +105,28 @@ def test_a_file_that_is_no_backup_changes_nothing(server: SkyAuth, home: Path) -
     refused = manage(server, "restore", str(home / "text"), "--replace")
     assert refused.returncode == 1
     assert "is not a backup of" in refused.stderr
-    none = manage(server, "restore", str(home / "none"), "--replace")
-    assert "cannot be read: No such file or directory." in none.stderr
+    for options in ((), ("--replace",)):
+        none = manage(server, "restore", str(home / "none"), *options)
+        assert "cannot be read: No such file or directory." in none.stderr
+    (home / "other").write_bytes(b"SQLite format 3\0" if on_postgres() else b"PGDMP")
+    other = manage(server, "restore", str(home / "other"), "--replace")
+    assert "Check DATABASE_URL" in other.stderr
     (home / "cut").write_bytes((b"PGDMP" if on_postgres() else b"SQLite format 3\0") + b"x" * 5_000)
     cut = manage(server, "restore", str(home / "cut"), "--replace")
     assert cut.returncode == 1
     assert "Traceback" not in cut.stderr
     assert manage(server, "migrate", "--check").returncode == 0
+
+
+def test_a_database_without_tables_is_not_backed_up(home: Path) -> None:
+    """A scheduled backup with a wrong DATA_DIR would otherwise succeed every day."""
+    with database() as where:
+        values = environment(DATA_DIR=str(home / "data"), **where)
+        command = [sys.executable, "manage.py", "backup", str(home / "backup")]
+        made = subprocess.run(command, cwd=ROOT, env=values, capture_output=True, text=True, check=False, timeout=120)
+    assert made.returncode == 1
+    assert "has no tables" in made.stderr
+    assert not (home / "backup").exists()
 
 
 @pytest.mark.sqlite
@@ -197,3 +224,13 @@ def test_no_restore_begins_while_a_server_runs_that_never_had_a_request(cluster:
 def serves(server: SkyAuth, began: int, workers: int) -> bool:
     """Return whether so many workers have started since the log had this length."""
     return server.log[began:].count("Application startup complete") == workers
+
+
+@pytest.mark.sqlite
+def test_a_command_that_waits_too_long_for_a_lock_names_the_lock() -> None:
+    """The database is the right one and is migrated, so the message does not send the operator there."""
+    with skyauth_server(DATABASE_TIMEOUT="1") as server, held(server.data / "skyauth.sqlite3", "BEGIN IMMEDIATE"):
+        refused = manage(server, "create_service_account", "late", "--role", "viewer")
+    assert refused.returncode == 1
+    assert "Another program holds a lock on the database" in refused.stderr
+    assert "migrate" not in refused.stderr

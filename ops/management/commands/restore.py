@@ -1,7 +1,7 @@
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from ops import backup, base
 
@@ -16,11 +16,7 @@ class Command(base.Command):
 
     def act(self, *, file: Path, replace: bool, **_: Any) -> None:
         with backup.without_servers():
-            if not replace and not backup.is_empty():
-                raise CommandError(
-                    "The database is not empty. Make a backup of it, and add --replace to replace everything in it."
-                )
-            backup.restore(file)
+            backup.restore(file, replace=replace)
         if self.as_json:
             self.print_json({"file": str(file)})
         self.say("Restored. Apply newer migrations before you start a server: manage.py migrate")
