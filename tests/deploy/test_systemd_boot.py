@@ -151,15 +151,7 @@ def install(machine: Machine) -> None:
         "systemctl daemon-reload",
         f"printf '%s\\n' {shlex.join(settings)} > .env",
     ]
-    machine.run("\n".join(["cd /src", *map(without_bootstrap, lines)]))
-
-
-def without_bootstrap(line: str) -> str:
-    """Return a command, or those that `bootstrap` replaces, for a version of SkyAuth without it."""
-    if "manage.py bootstrap" not in line or (ROOT / "ops" / "management" / "commands" / "bootstrap.py").exists():
-        return line
-    manage = line.partition("bootstrap")[0]
-    return f"{manage} migrate --verbosity 0 && {manage} load_pack read-write"
+    machine.run("\n".join(["cd /src", *lines]))
 
 
 def test_the_units_restart_the_server_under_load_without_a_failed_request(machine: Machine) -> None:
