@@ -84,8 +84,8 @@ test-examples: $(VENV)/dev.installed ## Run the property tests with many example
 	TEST_EXAMPLES=$(EXAMPLES) $(PYTHON) $(PYTEST) -m hypothesis $(ARGS)
 	TEST_EXAMPLES=$(EXAMPLES) $(PYTHON) scripts/test_postgres.py $(PYTEST) -m hypothesis $(ARGS)
 
-test-image: $(VENV)/dev.installed ## Build the image on a new Debian and run it (5 minutes; as root, with buildah and debootstrap)
-	TEST_IMAGE=1 $(PYTHON) -m pytest -m e2e tests/deploy/test_image.py $(ARGS)
+test-image: $(VENV)/dev.installed ## Run the image and the systemd units on a new Debian (8 minutes; as root, with buildah and debootstrap)
+	TEST_IMAGE=1 $(PYTHON) -m pytest -m e2e tests/deploy/test_image.py tests/deploy/test_systemd_boot.py $(ARGS)
 
 image: ## Build the container image with docker, podman or buildah (IMAGE=skyauth, BASE=an image with Python)
 	@deploy/container/build.sh

@@ -124,7 +124,7 @@ def up(dotenv: str, ports: dict[str, int], **gateway: str) -> Iterator[Stack]:
         stack = Stack(services(dotenv), data, {**ports, "database": database.port})
         opened.callback(lambda: [program.end() for program in reversed(stack.programs.values())])
         prepare(database, stack.services["database"]["environment"])
-        bootstrap(stack)
+        stack.password = stack.manage(*stack.services["bootstrap"]["command"]).split()[-1]
         python = str(Path(sys.executable))
         assert COMMAND is not None
         words = [stack.translated(word) for word in json.loads(COMMAND[1])]
@@ -136,17 +136,6 @@ def up(dotenv: str, ports: dict[str, int], **gateway: str) -> Iterator[Stack]:
         caddy = need_program(command[0], hint="pip install -r requirements-gateway.txt")
         stack.run("gateway", [caddy, *command[1:-1], stack.file("gateway", command[-1])], HOME=str(data), **gateway)
         yield stack
-
-
-def bootstrap(stack: Stack) -> None:
-    """Run the service `bootstrap`, and keep its password; without this command, the commands that it replaces."""
-    words = stack.services["bootstrap"]["command"]
-    if (ROOT / "ops" / "management" / "commands" / "bootstrap.py").exists():
-        stack.password = stack.manage(*words).split()[-1]
-        return
-    stack.manage("migrate", "--verbosity", "0")
-    stack.manage("load_pack", words[-1])
-    stack.password = stack.manage("create_user", "admin", "--role", "admin", "--random-password").split()[-1]
 
 
 def free_ports() -> dict[str, int]:

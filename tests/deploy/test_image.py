@@ -8,7 +8,6 @@ environment that the image has. tests/deploy/test_containerfile.py checks the re
 import json
 import os
 import shlex
-import shutil
 import signal
 import stat
 import subprocess
@@ -21,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.deploy.debian import debian, run
 from tests.http_client import HOST, ask, bearer
 from tests.load import get, load
 from tests.proxies import CADDY, running
@@ -36,8 +36,6 @@ pytestmark = [
 ]
 
 ANY_USER = 1_000_660_000  # as OpenShift chooses one
-CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-PACKAGES = "python3,python3-venv,ca-certificates"
 ROUNDS = 2
 
 
@@ -57,25 +55,6 @@ class Image:
     def command(self, *arguments: str) -> list[str]:
         """Return the command of a container with these arguments instead of the image's own."""
         return [*self.config["Entrypoint"], *arguments]
-
-
-def run(command: list[str], values: dict[str, str], seconds: int = 900) -> str:
-    """Run a program and return its standard output; fail with everything that it wrote."""
-    done = subprocess.run(command, cwd=ROOT, env=values, capture_output=True, text=True, timeout=seconds, check=False)
-    assert done.returncode == 0, (shlex.join(command), done.stdout[-2_000:], done.stderr[-4_000:])
-    return done.stdout
-
-
-def debian(home: Path) -> Path:
-    """Return a directory with a small Debian with Python; TEST_IMAGE_BASE can be one that was made before."""
-    base = Path(os.environ.get("TEST_IMAGE_BASE", home / "base"))
-    if not base.exists():
-        debootstrap = need_program("debootstrap", hint="install Debian's debootstrap package")
-        run([debootstrap, "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(base)], environment())
-        shutil.copy(CERTIFICATES, base / CERTIFICATES.relative_to("/"))  # an index can have a certificate of its own authority
-        for package in (base / "var/cache/apt/archives").glob("*.deb"):
-            package.unlink()
-    return base
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +159,8 @@ def test_the_image_has_no_compiler_no_pip_and_nothing_that_another_user_can_chan
 def test_any_user_can_run_it_in_its_own_volume(image: Image) -> None:
     """With `buildah run`, which does not make the root directory read-only, and gives the image's volume."""
     buildah = [need_program("buildah", hint=""), "run", "--user", f"{ANY_USER}:0", image.container, "--"]
-    run([*buildah, *image.command("migrate", "--verbosity", "0")], image.environment)
+    run([*buildah, *image.command("bootstrap", "--pack", "read-write")], image.environment)
+    assert "admin" in run([*buildah, "skyauth", "list_users"], image.environment)
     port = free_port()
     with directory() as home:
         command = [*buildah, *image.command("serve", "--host", HOST, "--port", str(port))]
