@@ -224,7 +224,9 @@ def _session(credential: SessionCookie, client: str) -> AuthenticationResult:
         return anonymous
     method = Method.CLI if session.kind is SessionKind.CLI else Method.SESSION
     result = _user(user, method, client, until, _tag(Session, session.pk))
-    return replace(result, touches=(*result.touches, Touch(last_used.SESSION, session.pk, session.last_used_at, client)))
+    principal = replace(result.principal, session_digest=session.pk)
+    touches = (*result.touches, Touch(last_used.SESSION, session.pk, session.last_used_at, client))
+    return replace(result, principal=principal, touches=touches)
 
 
 def _tag(model: type[Model], key: int | str) -> Tag:

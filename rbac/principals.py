@@ -52,6 +52,7 @@ class Principal:
     email: str = ""
     groups: tuple[str, ...] = ()
     token_key_id: str = ""
+    session_digest: str = ""  # the primary key of the session
 
     @property
     def identity(self) -> str:

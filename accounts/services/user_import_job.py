@@ -1,8 +1,8 @@
 """Imports of users as jobs, which go on after the response to the request that started them."""
 
-from typing import Final
+from typing import Any, Final
 
-from accounts.models import Job, JobKind, Token
+from accounts.models import Job, JobKind, Session, Token, User
 from accounts.services import job_worker, jobs
 from accounts.services.job_worker import RunningJob
 from accounts.services.user_csv import UserRow, read_rows
@@ -10,11 +10,17 @@ from accounts.services.user_import import ImportPlan, plan_import, run_plan, ste
 from accounts.services.user_import_report import ImportReport
 from core.errors import Forbidden
 from rbac.permissions import Permission
-from rbac.principals import Principal
+from rbac.principals import Method, Principal
 from rbac.services import require
 
 SMALL_ROWS: Final = 200
 SMALL_PASSWORDS: Final = 10  # hashing one takes as long as 100 rows
+_LOST: Final = {
+    Method.BEARER: "Your token was revoked",
+    Method.SESSION: "Your session ended",
+    Method.CLI: "Your session ended",
+    Method.BASIC: "Your password was changed",
+}
 
 
 def is_small(rows: tuple[UserRow, ...]) -> bool:
@@ -33,12 +39,15 @@ def start_import(*, actor: Principal, text: str, update: bool = False, key: str 
     if update:
         require(actor, Permission.USERS_READ)
     rows = read_rows(text).rows if plan is None else plan.rows
+    credential = _credential(actor)
 
     def work(job: RunningJob) -> None:
         confirmed = plan or plan_import(actor=actor, text=text, update=update, progress=job.progress)
 
         def conclude(report: ImportReport) -> None:
-            _require_token(actor)
+            if not credential or _credential(actor) != credential:
+                what = _LOST.get(actor.method, "Your user was deleted")
+                raise Forbidden(f"{what} while the import was running, so nothing was imported.")
             job.complete(report.as_json())
 
         report = run_plan(actor=actor, plan=confirmed, progress=job.progress, conclude=conclude)
@@ -55,10 +64,18 @@ def import_of_key(*, actor: Principal, text: str, update: bool, key: str) -> Job
     return jobs.job_of_key(actor=actor, key=key, content=_content(text, update))
 
 
-def _require_token(actor: Principal) -> None:
-    """Raise Forbidden if the token that started the import was revoked since then: hashing takes minutes."""
-    if actor.token_key_id and not Token.objects.filter(key_id=actor.token_key_id, revoked_at=None).exists():
-        raise Forbidden("Your token was revoked while the import was running, so nothing was imported.")
+def _credential(actor: Principal) -> tuple[Any, ...]:
+    """Return what is stored of the credential that started an import, which can be revoked while passwords are hashed, or ()."""
+    match actor.method:
+        case Method.BEARER:
+            stored = Token.objects.filter(key_id=actor.token_key_id, revoked_at=None).values_list("pk")
+        case Method.SESSION | Method.CLI:
+            stored = Session.objects.filter(pk=actor.session_digest).values_list("user")
+        case Method.BASIC:
+            stored = User.objects.filter(pk=actor.pk or 0).values_list("pk", "password")
+        case _:
+            stored = User.objects.filter(pk=actor.pk or 0).values_list("pk")
+    return tuple(stored)
 
 
 def _content(text: str, update: bool) -> str:

@@ -1,11 +1,12 @@
 """Jobs over the REST API: which imports become one, and what their headers mean."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
-from accounts.models import Job, Token, User
+from accounts.models import Job, Session, Token, User
 from accounts.services import user_import_job
 from audit.models import Entry
 from tests.api import api_client
@@ -146,4 +147,43 @@ def test_a_token_that_was_revoked_meanwhile_imports_nothing(alice: User, monkeyp
     job = Job.objects.get(pk=send(api_client.bearer(token), Prefer="respond-async").json()["id"])
     assert (job.state, job.problem["status"]) == ("failed", 403)
     assert "Your token was revoked" in job.problem["detail"]
+    assert not User.objects.filter(username="ann@example.com").exists()
+
+
+def _recreate(user: User) -> None:
+    """Delete a user and create the user again: with the same id, but without the sessions."""
+    name, uid, role = user.username, user.uid, user.role
+    user.delete()
+    User.objects.create(username=name, uid=uid, role=role)
+
+
+@pytest.mark.parametrize("revoke", [lambda user: Session.objects.filter(user=user).delete(), _recreate])
+def test_a_session_that_ended_meanwhile_imports_nothing(
+    alice: User, monkeypatch: pytest.MonkeyPatch, revoke: Callable[[User], object]
+) -> None:
+    as_alice = api_client.session(alice)
+
+    def end(**arguments: Any) -> Any:
+        revoke(alice)
+        return plan(**arguments)
+
+    plan = user_import_job.plan_import
+    monkeypatch.setattr(user_import_job, "plan_import", end)
+    job = Job.objects.get(pk=send(as_alice, Prefer="respond-async").json()["id"])
+    assert (job.state, job.problem["status"]) == ("failed", 403)
+    assert "Your session ended" in job.problem["detail"]
+    assert not User.objects.filter(username="ann@example.com").exists()
+
+
+def test_a_basic_password_that_was_changed_meanwhile_imports_nobody(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(**arguments: Any) -> Any:
+        alice.set_password(GOOD)
+        alice.save(update_fields=["password"])
+        return plan(**arguments)
+
+    plan = user_import_job.plan_import
+    monkeypatch.setattr(user_import_job, "plan_import", change)
+    job = Job.objects.get(pk=send(api_client.basic(alice.username), Prefer="respond-async").json()["id"])
+    assert (job.state, job.problem["status"]) == ("failed", 403)
+    assert "Your password was changed" in job.problem["detail"]
     assert not User.objects.filter(username="ann@example.com").exists()
