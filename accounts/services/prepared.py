@@ -8,6 +8,7 @@ from django.db import connection, transaction
 from django.db.models import Max, Model
 
 from accounts.models import PolicyChange, PolicyRevision, ServiceAccount, Token, User
+from core.bulk import batches
 from core.watched import EVERYTHING, Tag
 from rbac.models import Role
 from rbac.services import lock_policy
@@ -23,7 +24,7 @@ class Dependencies:
 
     rows: set[Tag] = field(default_factory=set)  # as the policy revision logs their changes
     free_names: set[str] = field(default_factory=set)  # that no user and no account may get
-    owners: set[int] = field(default_factory=set)  # keys of users who may get no new account
+    owners: set[int] = field(default_factory=set)  # keys of users who may get no account, neither a new one nor another's
     accounts: set[int] = field(default_factory=set)  # keys of accounts that may get no new token
 
     def add(self, *rows: User | ServiceAccount | Token | None) -> None:
@@ -58,20 +59,31 @@ class _State:
             and depends.free_names.isdisjoint(name for name, _ in accounts)
             and depends.owners.isdisjoint(owner for _, owner in accounts)
             and depends.accounts.isdisjoint(owners)
-            and self._has_kept_rows(now, depends.rows)
+            and self._has_kept_rows(now, depends)
         )
 
-    def _has_kept_rows(self, now: "_State", rows: set[Tag]) -> bool:
-        """Return whether the log of the revision leads from this state to the one `now` without a change of these rows."""
+    def _has_kept_rows(self, now: "_State", depends: Dependencies) -> bool:
+        """Return whether the log of the revision leads from this state to the one `now` without a change that matters."""
         changes = PolicyChange.objects.filter(number__gt=self.number).order_by("number", "position")
         number, value = self.number, self.value
+        accounts = set()  # which others have changed
         for at, previous, after, kind, key in changes.values_list("number", "previous", "value", "kind", "key"):
             if at != number and (at, previous) != (number + 1, value):
                 return False  # an older change is not in the log any more
             number, value = at, after
-            if kind == EVERYTHING or (kind, key) in rows:
+            if kind == EVERYTHING or (kind, key) in depends.rows:
                 return False
-        return value == now.value
+            if kind == ServiceAccount.watched.kind:
+                accounts.add(key)
+        return value == now.value and not _is_owned(accounts, depends.owners)
+
+
+def _is_owned(accounts: set[str], owners: set[int]) -> bool:
+    """Return whether one of these accounts has one of the owners now."""
+    if not accounts or not owners:
+        return False
+    found = (ServiceAccount.objects.filter(pk__in=part).values_list("owner_id", flat=True) for part in batches(sorted(accounts)))
+    return any(not owners.isdisjoint(part) for part in found)
 
 
 def _state() -> _State:

@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from django.db.models import QuerySet
+
 from accounts.models import Job, JobKind, Session, Token, User
 from accounts.services import job_worker, jobs
 from accounts.services.job_worker import RunningJob
@@ -66,6 +68,7 @@ def import_of_key(*, actor: Principal, text: str, update: bool, key: str) -> Job
 
 def _credential(actor: Principal) -> tuple[Any, ...]:
     """Return what is stored of the credential that started an import, which can be revoked while passwords are hashed, or ()."""
+    stored: QuerySet[Any, tuple[Any, ...]]
     match actor.method:
         case Method.BEARER:
             stored = Token.objects.filter(key_id=actor.token_key_id, revoked_at=None).values_list("pk")

@@ -7,7 +7,7 @@ from django.db import connection
 from django.utils import timezone
 
 from accounts.models import PolicyRevision, ServiceAccount, Token, User
-from accounts.services import offboarding
+from accounts.services import offboarding, service_accounts
 from accounts.services.offboarding import AccountAction
 from accounts.services.prepared import Dependencies, prepare_first
 from core.errors import Conflict
@@ -68,6 +68,7 @@ def many_changes() -> None:
         lambda: UserFactory(username="robot"),
         lambda: ServiceAccountFactory(name="robot"),
         lambda: ServiceAccountFactory(owner=User.objects.get(username="ours")),
+        lambda: ServiceAccount.objects.filter(name="other").update(owner=User.objects.get(username="ours")),
         lambda: make_token(ServiceAccount.objects.get(name="ours")),
         many_changes,
         lambda: PolicyRevision.objects.update(value="f" * 32),
@@ -146,6 +147,28 @@ def test_promise_44_a_token_that_is_issued_while_its_owner_leaves_is_revoked_too
     offboarding.disable_user(actor=system, user=leaver, account_action=AccountAction.REVOKE)
     assert issued
     assert not Token.objects.filter(revoked_at=None).exists()
+
+
+def test_an_account_that_a_user_gets_while_being_deleted_does_not_lose_the_limit_of_its_owner(
+    monkeypatch: pytest.MonkeyPatch, system: Principal
+) -> None:
+    viewer = Role.objects.get(name="viewer")
+    leaver, other = UserFactory(role=viewer), UserFactory(role=viewer)
+    account = ServiceAccountFactory(name="robot", role=Role.objects.get(name="admin"), owner=other)
+    decide, moved = offboarding._prepare_deletion, []
+
+    def late(*args: object) -> object:
+        decision = decide(*args)
+        if not moved:
+            moved.append(account)
+            elsewhere(lambda: service_accounts.update_service_account(actor=system, account=account, role="viewer", owner=leaver))
+            elsewhere(lambda: ServiceAccount.objects.filter(pk=account.pk).update(role=account.role))  # its owner was demoted
+        return decision
+
+    monkeypatch.setattr(offboarding, "_prepare_deletion", late)
+    offboarding.delete_user(actor=system, user=leaver)
+    account.refresh_from_db()
+    assert (moved, account.owner, account.role.name) == ([account], None, "viewer")
 
 
 def test_a_manifest_gives_no_role_that_its_owner_has_lost_in_between(monkeypatch: pytest.MonkeyPatch, system: Principal) -> None:
