@@ -14,7 +14,9 @@ from doctor.finding import Check, Finding
 
 _SQLITE_FILES: Final = ("", "-wal", "-shm", "-journal")
 _MOUNTS: Final = Path("/proc/self/mountinfo")
-_SECRET_LINE: Final = re.compile(rb"^\s*(?:export\s+)?(?:SECRET_KEY|DATABASE_URL|AUTH_STRING|METRICS_TOKEN)=\S", re.MULTILINE)
+_SECRET_LINE: Final = re.compile(
+    rb"^\s*(?:export\s+)?(?:SECRET_KEY(?:_FALLBACKS)?|DATABASE_URL|AUTH_STRING|METRICS_TOKEN)=\S", re.MULTILINE
+)
 
 
 def secret_key(check: Check) -> Iterable[Finding]:

@@ -434,3 +434,13 @@ def test_a_database_that_is_mounted_alone_is_found(healthy: Settings, monkeypatc
     monkeypatch.setattr(files, "connections", {"default": SimpleNamespace(vendor="sqlite")})
     found = list(files.other_names(check_of("files.database-names")))
     assert any("is mounted alone" in finding.what for finding in found)
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "SECRET_KEY_FALLBACKS", "DATABASE_URL", "AUTH_STRING", "METRICS_TOKEN"])
+def test_a_dotenv_with_any_secret_that_others_can_read_is_found(
+    healthy: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (healthy.DATA_DIR / ".env").write_text(f"DEBUG=1\nexport {name}=abc\n")
+    healthy.BASE_DIR = healthy.DATA_DIR
+    monkeypatch.setattr(files, "reachable_by_others", lambda path: path.name == ".env")
+    assert "files.dotenv" in [finding.code for finding in findings(Audience.OPERATOR)]
