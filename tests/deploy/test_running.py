@@ -2,8 +2,11 @@
 
 import json
 import runpy
+import secrets
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,9 +20,9 @@ from django.core.management import get_commands, load_command_class
 
 from tests.deploy.value_sets import JOBS, OKTA, VALUE_SETS
 from tests.helm import CHART, Object, container, containers, named, plain_environment, pods, template
-from tests.http_client import HOST, ask
+from tests.http_client import HOST, ask, bearer
 from tests.requirements import need_program
-from tests.servers import SkyAuth, directory, environment, free_port, skyauth_server, start
+from tests.servers import ROOT, SECRET_KEY, SkyAuth, directory, environment, free_port, skyauth_server, start
 from tests.sky import AUTH_PROXY
 from tests.upstream import Upstream, upstream
 
@@ -140,6 +143,36 @@ def test_every_command_of_a_pod_is_one_of_skyauth() -> None:
                 parser.parse_args(arguments)
                 seen.add(name)
     assert seen == {"bootstrap", "serve", "prune"}
+
+
+def test_the_pod_sets_itself_up_serves_and_stops_in_time() -> None:
+    """The containers `bootstrap` and `skyauth`, with their arguments and settings, as a kubelet runs and probes them."""
+    objects = template({"drainSeconds": 1}).objects
+    spec = named(objects, "Deployment")["spec"]["template"]["spec"]
+    served = container(objects, "skyauth")
+    token, port = secrets.token_hex(32), free_port()
+    with directory() as home:
+        values = environment(
+            **plain_environment(served) | {"DATA_DIR": str(home), "METRICS_TOKEN": token, "SECRET_KEY": SECRET_KEY}
+        )
+        manage = [sys.executable, str(ROOT / "manage.py")]
+        for expected in ("Admin admin created.", "There is an admin, so none is created."):  # a pod can start again
+            command = [*manage, *container(objects, "bootstrap")["args"]]
+            done = subprocess.run(command, env=values, capture_output=True, text=True, timeout=120, check=True)
+            assert expected in done.stderr
+        replaced = {"--host=0.0.0.0": f"--host={HOST}", "--port=8000": f"--port={port}"}
+        assert replaced.keys() <= set(served["args"])
+        running = start([*manage, *(replaced.get(word, word) for word in served["args"])], home / "log", values)
+        try:
+            running.wait_for(port)
+            probe = [("Host", "10.244.0.7:8000")]  # of the pod
+            for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+                assert ask(port, served[kind]["httpGet"]["path"], probe).status == 200
+            assert ask(port, "/metrics", [*probe, bearer(token)]).status == 200
+            began = time.monotonic()
+        finally:
+            assert running.end() == 0
+        assert time.monotonic() - began < spec["terminationGracePeriodSeconds"]
 
 
 class KubernetesApi(BaseHTTPRequestHandler):

@@ -113,6 +113,7 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
         "serviceAccountName": "skyauth",
         "image": {"digest": "sha256:" + "0" * 64},
     },
+    "global": {"global": {"imageRegistry": "registry.example.com"}},
     "extras": {
         "extraEnv": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}],
         "extraVolumes": [{"name": "assertion-keys", "secret": {"secretName": "assertion-keys"}}],
