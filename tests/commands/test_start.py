@@ -227,10 +227,11 @@ def test_the_server_starts_with_the_options_of_the_command(
 ) -> None:
     calls: list[dict[str, object]] = []
     monkeypatch.setattr("skyauth.server.serve", lambda **arguments: calls.append(arguments))
-    monkeypatch.setattr("skyauth.management.commands.serve.connections.close_all", lambda: None)  # the test's own
+    for close in ("lifespan.connection.close", "management.commands.serve.connections.close_all"):
+        monkeypatch.setattr(f"skyauth.{close}", lambda: None)  # the test's own
     ended = run(*words)
     default = {"listen": Listen(), "workers": 1, "reload": False, "drain": 5, "certificate": None, "log_level": "info"}
-    assert calls == [default | options]
+    assert calls == [default | options], ended.err
     assert ("Running: manage.py serve" in ended.err) is (words[0] == "runserver")
 
 

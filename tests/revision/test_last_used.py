@@ -10,6 +10,9 @@ from django.utils import timezone
 
 from revision import last_used
 from revision.last_used import Touch, TouchWriter
+from tests.races import separate_connections
+
+__all__ = ["separate_connections"]
 
 
 @pytest.mark.django_db
@@ -29,10 +32,11 @@ def test_the_writer_writes_the_first_touch_of_a_row_and_forgets_it(pipeline, pip
 
 
 @pytest.mark.sqlite
-@pytest.mark.django_db(transaction=True)
-def test_why_touches_could_not_be_written_is_logged_but_not_that_another_writer_was_busy(pipeline, pipeline_token, caplog):
+def test_why_touches_could_not_be_written_is_logged_but_not_that_another_writer_was_busy(
+    separate_connections, pipeline, pipeline_token, caplog
+):
     writer, touch = TouchWriter(), Touch(last_used.TOKEN, pipeline.tokens.get().pk, None, "192.0.2.1")
-    with closing(sqlite3.connect(connection.settings_dict["NAME"], uri=True, isolation_level=None)) as other:
+    with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         writer.add(touch, timezone.now())
         writer.flush()
