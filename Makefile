@@ -20,7 +20,7 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/skyauth-tools
 HELM := 4.3.1
 OAUTH2_PROXY := 7.15.6
 # The SQLite and the PostgreSQL run share it; loadgroup keeps tests that share a running server in one process.
-PYTEST := -m pytest -n auto --dist loadgroup
+PYTEST := -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 E2E := e2e or browser
 EXAMPLES := long
 # Runs two targets at the same time, because each often waits for what it starts; the output of the first follows at the end.

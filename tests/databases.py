@@ -13,6 +13,7 @@ import pytest
 
 FIXTURE = "_django_db_helper"  # every way of pytest-django to the database passes through it
 STARTS_SERVERS = ("e2e", "browser")
+LONGEST_GROUPS = ("skypilot", "browser", "make run", "docs", "raw")  # of xdist_group: one process runs each, so they begin first
 
 _running: list[pytest.Item] = []
 
@@ -42,7 +43,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     postgres = on_postgres()
     kept = {item: in_this_pass(item, postgres=postgres) for item in items}
     config.hook.pytest_deselected(items=[item for item in items if not kept[item]])
-    items[:] = [item for item in items if kept[item]]
+    items[:] = sorted((item for item in items if kept[item]), key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    group = item.get_closest_marker("xdist_group")
+    name = group.args[0] if group is not None else ""
+    return LONGEST_GROUPS.index(name) if name in LONGEST_GROUPS else len(LONGEST_GROUPS)
 
 
 @pytest.hookimpl(wrapper=True)
