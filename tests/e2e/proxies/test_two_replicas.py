@@ -15,7 +15,7 @@ from tests.upstream import Upstream, upstream
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.xdist_group("proxies"), pytest.mark.sqlite]
 
 DRAIN = 3  # seconds; the proxies check once a second
-ROUNDS = examples(1, long=5)  # restarts of both
+ROUNDS = examples(1, long=2)  # restarts of both
 
 
 @pytest.fixture(scope="module")
