@@ -58,7 +58,7 @@ class Job(models.Model):
     """A job, and its result for `manage.py prune` to delete later. `accounts.services.jobs` is the only writer.
 
     The process that works on it has its input in memory; a row never has a password. That process renews its lease, `leased_at`.
-    Whoever finds the lease expired marks the job as failed, and then the process cannot complete it any more.
+    The next process that finds the lease expired marks the job as failed. Then the process cannot complete it any more.
     """
 
     id = models.CharField(max_length=16, primary_key=True, default=new_job_id, editable=False)

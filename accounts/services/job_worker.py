@@ -6,6 +6,7 @@ A second thread renews their leases every second. Both start with the first job.
 import logging
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
@@ -83,11 +84,16 @@ class RunningJob:
         except (OperationalError, InterfaceError) as error:
             logger.warning("Job %s failed: %s", self.job_id, type(error).__name__)
             self.fail(problem(503, "unavailable", "The database did not answer. Nothing was changed. Start it again."))
-        except Exception:
-            logger.exception("Job %s failed.", self.job_id)
+        except Exception as error:  # noqa: BLE001 - whatever failed, the job ends
+            _log_unexpected(self.job_id, error)
             self.fail(
                 problem(500, "internal", "An unexpected error ended this job. Nothing was changed. The log has the reason.")
             )
+
+
+def _log_unexpected(job_id: str, error: Exception) -> None:
+    """Log where an error was raised, without its text, which can quote a row with a password."""
+    logger.error("Job %s failed: %s\n%s", job_id, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
 
 
 Work = Callable[[RunningJob], None]
@@ -150,8 +156,8 @@ class JobWorker:
                 close_old_connections()
             except Error as error:  # it cannot be marked as failed; its lease expires
                 logger.warning("Job %s failed: %s", job.job_id, type(error).__name__)
-            except Exception:
-                logger.exception("Job %s failed.", job.job_id)
+            except Exception as error:  # noqa: BLE001 - the others are done all the same
+                _log_unexpected(job.job_id, error)
             with self._condition:
                 self._current = None
                 self._condition.notify_all()

@@ -24,7 +24,7 @@ class Dependencies:
 
     rows: set[Tag] = field(default_factory=set)  # as the policy revision logs their changes
     free_names: set[str] = field(default_factory=set)  # that no user and no account may get
-    owners: set[int] = field(default_factory=set)  # keys of users who may get no account, neither a new one nor another's
+    owners: set[int] = field(default_factory=set)  # keys of users for whom a new or transferred account is a change
     accounts: set[int] = field(default_factory=set)  # keys of accounts that may get no new token
 
     def add(self, *rows: User | ServiceAccount | Token | None) -> None:

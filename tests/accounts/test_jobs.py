@@ -1,4 +1,4 @@
-"""Jobs and their leases: who may end a job, and what a process that stops does with its own."""
+"""Jobs and their leases: which process ends a job, and what a process that stops does with its own."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import OperationalError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.utils import timezone
 
 from accounts.models import Job, JobKind, JobState, User
@@ -132,6 +132,21 @@ def test_work_that_raises_fails_its_job(user: User, raised: Exception, code: str
     RunningJob(job, work).run()
     job.refresh_from_db()
     assert (job.problem or {}).get("code") == code
+
+
+def test_promise_42_the_text_of_an_unexpected_error_is_not_in_the_log(user: User, caplog: pytest.LogCaptureFixture) -> None:
+    job, _ = jobs.start_job(actor=principal(user), kind=JobKind.USER_IMPORT, steps=1, key="", content="")
+
+    quoted = "Failing row contains (ann, hunter2)."  # as PostgreSQL does; the traceback has source lines
+
+    def work(running: RunningJob) -> None:
+        raise IntegrityError(quoted)
+
+    RunningJob(job, work).run()
+    assert "IntegrityError" in caplog.text
+    assert "hunter2" not in caplog.text
+    job.refresh_from_db()
+    assert "hunter2" not in str(job.problem)
 
 
 def test_two_requests_with_one_key_at_the_same_time_start_one_job(user: User) -> None:

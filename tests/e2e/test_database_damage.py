@@ -1,4 +1,4 @@
-"""Somebody damages the database while SkyAuth runs. Nobody is let through by what was true before, and trouble of ours is 503."""
+"""The database is damaged while SkyAuth runs. No stale decision allows a request, and trouble of ours is 503."""
 
 import sqlite3
 import subprocess
